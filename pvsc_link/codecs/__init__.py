@@ -1,0 +1,1 @@
+"""Separated source codecs: the contract and one file per family."""

@@ -1,0 +1,1 @@
+"""Quality, bandwidth and statistics: PSNR, LPIPS, DISTS, CBR, BD-CBR."""

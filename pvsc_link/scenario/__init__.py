@@ -1,0 +1,1 @@
+"""What to simulate: schema, YAML loader, grid of points. No TensorFlow."""

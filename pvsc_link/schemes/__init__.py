@@ -1,0 +1,1 @@
+"""Whole transmissions: semantic, and separated (codec over the bit link)."""

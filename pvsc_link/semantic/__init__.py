@@ -1,0 +1,1 @@
+"""PVSC as Keras 3 layers, one per block of the paper, in keras.ops only."""

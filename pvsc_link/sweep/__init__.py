@@ -1,0 +1,1 @@
+"""Run a scenario: build, share, store, resume."""

@@ -1,0 +1,84 @@
+"""What travels between the rooms, and the one error a bad input raises."""
+
+from dataclasses import dataclass, field
+from typing import TypeAlias
+
+import numpy as np
+
+#: Video for networks and metrics: float32 RGB in [0, 1], ``[batch, num_frames, height, width, 3]``.
+Frames: TypeAlias = np.ndarray
+
+
+class InputError(ValueError):
+    """A bad input, said in four parts: what is wrong, what was found, what is allowed, the remedy."""
+
+    def __init__(self, what: str, *, found: object, allowed: object, remedy: str):
+        self.what, self.found, self.allowed, self.remedy = what, found, allowed, remedy
+        super().__init__(f"{what}: found {found!r}; allowed: {allowed}. {remedy}")
+
+
+class CodecFailure(RuntimeError):
+    """A codec that is absent, crashed or timed out; ``status`` goes into the row, the sweep goes on.
+
+    ``status`` : one of ``missing_binary``, ``codec_error``, ``codec_timeout``.
+    """
+
+    def __init__(self, status: str, detail: str):
+        self.status, self.detail = status, detail
+        super().__init__(f"{status}: {detail}")
+
+
+@dataclass(frozen=True)
+class Video:
+    """One clip in memory, as 8-bit RGB (what a display would show)."""
+
+    name: str
+    frames: np.ndarray  # uint8 RGB [num_frames, height, width, 3]
+    fps: float
+    source: str  # file or embedded name, for the manifest
+
+
+@dataclass(frozen=True)
+class EncodedGop:
+    """One GOP out of a source codec: a self-contained bitstream and its error-free reconstruction."""
+
+    payload: bytes  # the whole GOP; frame t is the t-th run of frame_num_bytes
+    frame_num_bytes: tuple[int, ...]  # per frame in display = coding order; sums to len(payload)
+    frames_hat: np.ndarray  # uint8 RGB [num_frames, height, width, 3]
+    command: str  # literal codec options
+    version: str  # codec and container library versions
+
+    @property
+    def num_bits(self) -> int:
+        return 8 * len(self.payload)
+
+
+@dataclass(frozen=True)
+class ChannelPoint:
+    """One channel condition; ``None`` means perfect CSI, or an axis that does not apply."""
+
+    channel: str  # key of link.channels.CHANNELS
+    snr_db: float  # Es/N0 per complex symbol after the power constraint
+    csi_nmse_db: float | None = None  # eq. 3; None = perfect CSI
+    coherence_length: int | None = None  # channel uses; None under AWGN
+
+
+@dataclass(frozen=True)
+class Payload:
+    """What a semantic transmitter puts on the air for one frame."""
+
+    symbols: np.ndarray  # complex64 [num_symbols], unit mean power over the frame
+    side_bits: dict[str, bytes]  # "z" and "k": hyper-latent and rate-map bitstreams
+
+
+@dataclass(frozen=True)
+class Reception:
+    """What one GOP became at the receiver, for every scheme."""
+
+    frames_hat: np.ndarray  # uint8 RGB [num_frames, height, width, 3]
+    num_channel_uses: dict[str, int]  # complex channel uses by part: "source", "side", ...
+    frames_lost: int
+    num_blocks: int  # transport blocks sent
+    num_block_errors: int  # of these, CRC failed
+    status: str = "ok"
+    details: dict[str, float] = field(default_factory=dict)  # scheme's own columns

@@ -1,0 +1,79 @@
+"""Doors between rooms: left may import right, never back."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).parents[1] / "pvsc_link"
+SOURCES = {"types", "units"}
+MATERIAL = {"scenario", "schemes", "metrics", "media", "link", "codecs", "semantic"}
+ALLOWED = {
+    "scenario": set(),
+    "media": set(),
+    "link": set(),
+    "semantic": set(),
+    "metrics": set(),
+    "codecs": {"media"},
+    "schemes": {"semantic", "codecs", "link"},
+    "train": MATERIAL - {"codecs"},
+    "sweep": MATERIAL,
+    "report": {"metrics.bd", "metrics.statistics", "sweep.store"},
+}
+NO_TENSORFLOW = ("scenario", "report")
+
+
+def imported_modules(path):
+    """Dotted names of every import in ``path``, at module level or inside functions."""
+    package = ".".join(path.relative_to(PACKAGE.parent).with_suffix("").parts[:-1])
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            base = node.module or ""
+            if node.level:
+                parts = package.split(".")[: len(package.split(".")) - node.level + 1]
+                base = ".".join(parts + ([node.module] if node.module else []))
+            yield from (f"{base}.{alias.name}" for alias in node.names)
+
+
+def rooms_behind(path):
+    for name in imported_modules(path):
+        if name.startswith("pvsc_link."):
+            yield name.removeprefix("pvsc_link.")
+
+
+def files_of(room):
+    # A __main__ is a front door, not a room: it puts rooms together and nobody imports it.
+    return [p for p in sorted((PACKAGE / room).rglob("*.py")) if p.name != "__main__.py"]
+
+
+@pytest.mark.parametrize("room", sorted(ALLOWED))
+def test_a_room_imports_only_through_its_doors(room):
+    for path in files_of(room):
+        for target in rooms_behind(path):
+            head = target.split(".")[0]
+            open_doors = ALLOWED[room] | SOURCES | {room}
+            inside = head in open_doors or any(target.startswith(door) for door in open_doors)
+            assert inside, f"{path.name} imports pvsc_link.{target}; {room} may import {open_doors}"
+
+
+@pytest.mark.parametrize("room", NO_TENSORFLOW)
+def test_rooms_without_tensorflow_import_none(room):
+    for path in files_of(room):
+        heavy = {n for n in imported_modules(path) if n.split(".")[0] in ("tensorflow", "sionna")}
+        assert not heavy, f"{path} imports {heavy}"
+
+
+def test_semantic_layers_and_metrics_use_keras_ops_only():
+    for room in ("semantic", "metrics"):
+        for path in files_of(room):
+            heavy = {
+                n for n in imported_modules(path) if n.split(".")[0] in ("tensorflow", "sionna")
+            }
+            assert not heavy, f"{path} imports {heavy}"
+
+
+def test_every_room_is_listed():
+    rooms = {p.name for p in PACKAGE.iterdir() if (p / "__init__.py").exists()}
+    assert rooms - {"bench"} == set(ALLOWED)
