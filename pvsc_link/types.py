@@ -10,7 +10,7 @@ Frames: TypeAlias = np.ndarray
 
 
 class InputError(ValueError):
-    """A bad input, said in four parts: what is wrong, what was found, what is allowed, the remedy."""
+    """A bad input, said in four parts: what is wrong, what was found, what is allowed, remedy."""
 
     def __init__(self, what: str, *, found: object, allowed: object, remedy: str):
         self.what, self.found, self.allowed, self.remedy = what, found, allowed, remedy
@@ -18,7 +18,7 @@ class InputError(ValueError):
 
 
 class CodecFailure(RuntimeError):
-    """A codec that is absent, crashed or timed out; ``status`` goes into the row, the sweep goes on.
+    """A codec that is absent, crashed or timed out; its ``status`` goes into the row.
 
     ``status`` : one of ``missing_binary``, ``codec_error``, ``codec_timeout``.
     """
@@ -40,7 +40,7 @@ class Video:
 
 @dataclass(frozen=True)
 class EncodedGop:
-    """One GOP out of a source codec: a self-contained bitstream and its error-free reconstruction."""
+    """One GOP out of a source codec: its own bitstream and its error-free reconstruction."""
 
     payload: bytes  # the whole GOP; frame t is the t-th run of frame_num_bytes
     frame_num_bytes: tuple[int, ...]  # per frame in display = coding order; sums to len(payload)
