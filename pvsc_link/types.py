@@ -20,8 +20,10 @@ class InputError(ValueError):
 class CodecFailure(RuntimeError):
     """A codec that is absent, crashed or timed out; its ``status`` goes into the row.
 
-    ``status`` : one of ``missing_binary``, ``codec_error``, ``codec_timeout``.
+    ``status`` : one of ``STATUSES``.
     """
+
+    STATUSES = ("missing_binary", "codec_error", "codec_timeout")
 
     def __init__(self, status: str, detail: str):
         self.status, self.detail = status, detail

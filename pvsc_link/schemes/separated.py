@@ -1,0 +1,84 @@
+"""A separated baseline: source codec -> 5G LDPC and QAM (``bit_link``) -> the same codec."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from pvsc_link.codecs.codec import Codec
+from pvsc_link.codecs.concealment import freeze, lost_frames
+from pvsc_link.link.bit_link import get_bit_link
+from pvsc_link.schemes.scheme import LinkOptions
+from pvsc_link.types import ChannelPoint, EncodedGop, Reception, Video
+
+
+class SeparatedScheme:
+    """Codec + 5G LDPC (section IV-A, "Each traditional codec and LVC baseline").
+
+    A GOP's bitstream is one transport of consecutive blocks. A frame is lost if a block that
+    carries any of its bytes fails its CRC; from there to the end of the GOP the last good frame
+    is shown (``concealment: freeze``), because no later frame can be decoded without it.
+    """
+
+    default_equalizer = "lmmse"
+    default_csi_aware = True
+
+    def __init__(self, codec: Codec):
+        self.codec = codec
+        self.name = codec.name
+        self.variant = codec.variant
+
+    def encode(self, video: Video, gop: int, rate: int) -> list[EncodedGop]:
+        """One closed, self-contained ``EncodedGop`` per ``gop`` frames of the clip."""
+        return [
+            self.encode_gop(video, first, gop, rate) for first in range(0, len(video.frames), gop)
+        ]
+
+    def encode_gop(self, video: Video, first: int, gop: int, rate: int) -> EncodedGop:
+        """The GOP that begins at frame ``first`` of ``video``."""
+        return self.codec.encode(
+            video.frames[first : first + gop],
+            video.fps,
+            rate,
+            clip=video.name,
+            first_frame=first,
+        )
+
+    def transmit(
+        self,
+        gops: Sequence[EncodedGop],
+        point: ChannelPoint,
+        link: LinkOptions,
+        mcs: int,
+        seeds: Sequence[int],
+    ) -> list[Reception]:
+        """Send the real bits of every GOP at one MCS; see ``Scheme.transmit``."""
+        bit_link = get_bit_link(
+            mcs,
+            point.channel,
+            equalizer=link.equalizer,
+            csi_aware=link.csi_aware,
+            decoder=link.decoder,
+            num_iter=link.num_iter,
+        )
+        receptions: list[Reception] = []
+        shown: np.ndarray | None = None
+        for gop, seed in zip(gops, seeds, strict=True):
+            sent = bit_link.send(payload_bits(gop), point, seed)
+            lost = lost_frames(gop.frame_num_bytes, sent.block_ok, sent.block_num_bits)
+            frames_hat = freeze(gop.frames_hat, ~lost, shown)
+            shown = frames_hat[-1]
+            receptions.append(
+                Reception(
+                    frames_hat=frames_hat,
+                    num_channel_uses={"source": sent.num_channel_uses},
+                    frames_lost=int(np.sum(np.logical_or.accumulate(lost))),
+                    num_blocks=len(sent.block_ok),
+                    num_block_errors=int(np.sum(~sent.block_ok)),
+                )
+            )
+        return receptions
+
+
+def payload_bits(gop: EncodedGop) -> np.ndarray:
+    """The GOP's bitstream as uint8 bits ``[num_bits]``, most significant bit of a byte first."""
+    return np.unpackbits(np.frombuffer(gop.payload, np.uint8))

@@ -1,0 +1,141 @@
+"""``python -m pvsc_link.sweep scenarios/NAME.yaml``: run a scenario into ``results/NAME/``."""
+
+import argparse
+import fcntl
+import json
+import sys
+import time
+from collections import Counter
+from pathlib import Path
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+import pvsc_link
+from pvsc_link.scenario.loader import load_scenario
+from pvsc_link.scenario.schema import Scenario
+from pvsc_link.types import InputError
+
+BAD_INPUT = 2
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Entry point; returns the exit code: 0 done, 2 bad input (nothing was written)."""
+    words = _parser().parse_args(argv)
+    if words.schema:
+        print(json.dumps(Scenario.model_json_schema(), indent=1))
+        return 0
+    console = Console(stderr=True)
+    try:
+        if words.scenario is None:
+            raise InputError(
+                "no scenario",
+                found=None,
+                allowed="a YAML file",
+                remedy="For instance: python -m pvsc_link.sweep scenarios/quickstart.yaml",
+            )
+        return _run(words, console)
+    except InputError as error:
+        console.print(f"[red]error:[/red] {error}", highlight=False, soft_wrap=True)
+        return BAD_INPUT
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m pvsc_link.sweep", description=__doc__)
+    parser.add_argument("scenario", nargs="?", help="YAML file")
+    parser.add_argument("--out", default="results", help="folder of results (default: results)")
+    parser.add_argument("--dry-run", action="store_true", help="print the grid and its size, stop")
+    parser.add_argument("--schema", action="store_true", help="print the JSON schema of scenarios")
+    parser.add_argument("--fresh", action="store_true", help="forget earlier rows of this scenario")
+    parser.add_argument(
+        "--retry-failed", action="store_true", help="run rows again whose codec failed"
+    )
+    return parser
+
+
+def _run(words: argparse.Namespace, console: Console) -> int:
+    scenario = load_scenario(words.scenario)
+    from pvsc_link.sweep.builder import build  # TensorFlow takes seconds: bad YAML fails first
+
+    plan = build(scenario)
+    if words.dry_run:
+        _print_grid(plan)
+        return 0
+    folder = Path(words.out) / scenario.name
+    folder.mkdir(parents=True, exist_ok=True)
+    with open(folder / ".lock", "w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise InputError(
+                "results folder is in use",
+                found=str(folder),
+                allowed="one sweep at a time",
+                remedy="Wait for the other sweep or give --out.",
+            ) from error
+        _sweep(words, plan, folder, console)
+    (folder / ".lock").unlink(missing_ok=True)
+    return 0
+
+
+def _sweep(words: argparse.Namespace, plan, folder: Path, console: Console) -> None:
+    from pvsc_link.metrics.frame_cache import FrameMetrics
+    from pvsc_link.report.figures import write_figures
+    from pvsc_link.sweep.runner import SweepRunner
+    from pvsc_link.sweep.store import SweepStore, points_table
+    from pvsc_link.sweep.tables import write_tables
+
+    start = time.perf_counter()
+    store = SweepStore(folder, fresh=words.fresh, version=pvsc_link.__version__)
+    with _progress_bar(console) as bar:
+        task = bar.add_task("", total=len(plan.points))
+        runner = SweepRunner(
+            plan,
+            store,
+            FrameMetrics(None),
+            progress=lambda done, total, stage: bar.update(task, completed=done, description=stage),
+            retry_failed=words.retry_failed,
+        )
+        runner.run()
+    finished = store.finished()
+    table = points_table([finished[point.point_id] for point in plan.points])
+    write_tables(folder, table, plan, store, seconds=time.perf_counter() - start)
+    figures = write_figures(folder)
+    store.close()
+    _print_end(console, folder, table, figures)
+
+
+def _progress_bar(console: Console) -> Progress:
+    return Progress(
+        TextColumn("{task.description:<48.48}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+        console=console,
+    )
+
+
+def _print_grid(plan) -> None:
+    from pvsc_link.sweep.builder import scheme_label
+
+    for point in plan.points:
+        channel = point.channel_point
+        print(
+            f"{point.point_id}  {scheme_label(point.scheme, point.variant):<16} {point.clip} "
+            f"gop {point.gop} rate {point.rate}  {channel.channel} {channel.snr_db:g} dB "
+            f"nmse {channel.csi_nmse_db} coherence {channel.coherence_length}  "
+            f"{point.equalizer} mcs {point.mcs} seed {point.seed}"
+        )
+    by_scheme = Counter(scheme_label(p.scheme, p.variant) for p in plan.points)
+    parts = ", ".join(f"{name} {count}" for name, count in by_scheme.items())
+    print(f"{len(plan.points)} points: {parts}")
+
+
+def _print_end(console: Console, folder: Path, table, figures: list[Path]) -> None:
+    statuses = ", ".join(f"{name} {count}" for name, count in Counter(table["status"]).items())
+    console.print(f"{len(table)} rows ({statuses}) in {folder}/points.csv; also bd_cbr.csv,")
+    console.print(f"manifest.json and {len(figures)} figures in {folder}/figures/")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,149 @@
+"""Names in a scenario -> objects, with every name checked before anything runs or is written."""
+
+import difflib
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from pvsc_link.codecs.registry import CODECS
+from pvsc_link.link.channels import CHANNELS
+from pvsc_link.link.equalizers import EQUALIZERS
+from pvsc_link.link.ldpc import DECODERS
+from pvsc_link.media.clips import load_clip
+from pvsc_link.scenario.grid import Point, clip_name, expand
+from pvsc_link.scenario.schema import Media, RawClip, Scenario, SchemeEntry
+from pvsc_link.schemes.scheme import LinkOptions, Scheme
+from pvsc_link.schemes.separated import SeparatedScheme
+from pvsc_link.types import InputError, Video
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A scenario made concrete: resolved entries, the grid, and a scheme per (entry, variant)."""
+
+    scenario: Scenario
+    points: list[Point]
+    schemes: dict[tuple[int, str], Scheme]
+
+
+def build(scenario: Scenario) -> Plan:
+    """Check every name, fill in defaults, expand the grid.
+
+    Raises ``InputError`` for an unknown scheme, channel, equalizer, decoder, anchor or clip, a
+    rate the codec does not have, a missing binary that the scenario names, too few frames.
+    """
+    _check_names("link.channel", scenario.link.channel, CHANNELS)
+    _check_names("link.decoder", scenario.link.decoder, DECODERS)
+    schemes: dict[tuple[int, str], Scheme] = {}
+    entries = []
+    for index, entry in enumerate(scenario.schemes):
+        made = [_scheme(entry, variant) for variant in entry.variant]
+        schemes.update({(index, scheme.variant): scheme for scheme in made})
+        entries.append(_resolved(entry, made))
+    resolved = scenario.model_copy(update={"schemes": entries})
+    _check_anchor(resolved, schemes.values())
+    for clip in scenario.media.clips:
+        _check_clip(clip, scenario.media)
+    return Plan(resolved, expand(resolved), schemes)
+
+
+def load(name: str, media: Media, gop: int) -> Video:
+    """The frames of one clip that a sweep needs at one GOP length."""
+    clip = next(clip for clip in media.clips if clip_name(clip) == name)
+    return _read(clip, media, gop * media.num_gops)
+
+
+def link_options(point: Point) -> LinkOptions:
+    """How the point's scheme uses the link."""
+    return LinkOptions(point.equalizer, point.csi_aware, point.decoder, point.num_iter)
+
+
+def scheme_label(scheme: str, variant: str) -> str:
+    """How a scheme is named in tables and as ``anchor``: ``x265`` or ``x265:psy-off``."""
+    return f"{scheme}:{variant}" if variant else scheme
+
+
+def _read(clip: str | RawClip, media: Media, num_frames: int) -> Video:
+    if isinstance(clip, RawClip):
+        return load_clip(
+            clip.path,
+            first_frame=media.first_frame,
+            num_frames=num_frames,
+            size=(clip.width, clip.height),
+            pixel_format=clip.pixel_format,
+            fps=clip.fps,
+            name=clip_name(clip),
+        )
+    return load_clip(
+        clip,
+        first_frame=media.first_frame,
+        num_frames=num_frames,
+        dataset_root=media.dataset_root,
+    )
+
+
+def _scheme(entry: SchemeEntry, variant: str | None) -> Scheme:
+    _check_names("schemes.scheme", [entry.scheme], CODECS)
+    options = {
+        "variant": variant,
+        "preset": entry.preset,
+        "index": entry.index,
+        "binary": entry.binary,
+        "timeout_s": entry.timeout_s,
+    }
+    given = {key: value for key, value in options.items() if value is not None}
+    try:
+        return SeparatedScheme(CODECS[entry.scheme](**given))
+    except TypeError as error:
+        raise InputError(
+            f"scheme {entry.scheme} takes no such option",
+            found=json.dumps(given),
+            allowed=str(error),
+            remedy="Remove the option.",
+        ) from error
+
+
+def _resolved(entry: SchemeEntry, made: list[Scheme]) -> SchemeEntry:
+    """The entry with every ``None`` and ``all`` replaced by its scheme's own default."""
+    first = made[0]
+    rates = list(first.default_rates) if entry.rates == "all" else entry.rates
+    equalizers = [name or first.default_equalizer for name in entry.equalizer]
+    aware = [first.default_csi_aware if flag is None else flag for flag in entry.csi_aware]
+    _check_names(f"schemes.{entry.scheme}.equalizer", equalizers, EQUALIZERS)
+    for rate in rates:
+        if rate not in first.allowed_rates:
+            raise InputError(
+                f"rate of {entry.scheme}",
+                found=rate,
+                allowed=f"{min(first.allowed_rates)} to {max(first.allowed_rates)}",
+                remedy="Correct schemes.rates.",
+            )
+    return entry.model_copy(
+        update={
+            "variant": [scheme.variant for scheme in made],
+            "rates": rates,
+            "equalizer": equalizers,
+            "csi_aware": aware,
+        }
+    )
+
+
+def _check_names(where: str, names: Iterable[str], known: Iterable[str]) -> None:
+    known = list(known)
+    for name in names:
+        if name not in known:
+            near = difflib.get_close_matches(name, known, n=1, cutoff=0.3)
+            hint = f"Did you mean {near[0]!r}?" if near else "Use one of the allowed names."
+            raise InputError(where, found=name, allowed=known, remedy=hint)
+
+
+def _check_anchor(scenario: Scenario, schemes: Iterable[Scheme]) -> None:
+    if scenario.anchor is None:
+        return
+    made = list(schemes)
+    labels = {s.name for s in made} | {scheme_label(s.name, s.variant) for s in made}
+    _check_names("anchor", [scenario.anchor], sorted(labels))
+
+
+def _check_clip(clip: str | RawClip, media: Media) -> None:
+    _read(clip, media, max(media.gop) * media.num_gops)

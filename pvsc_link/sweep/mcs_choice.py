@@ -1,0 +1,126 @@
+"""Which MCS a separated scheme uses at a channel condition: the rule behind ``mcs: best``.
+
+The paper sweeps the MCS index and reports "the best-performing configuration". Here that means:
+an MCS is worth the *useful source bits per channel use* it delivers. With measured BLER p, blocks
+fail independently; the expected quality of a rate is the mean over the first lost frame of the
+frozen GOP's quality. That quality would have cost some number of bits without errors (read off
+the codec's own error-free rate-quality curve); these are the useful bits. ``best`` takes, for a
+codec, clip, GOP length and channel condition, the one MCS with the highest geometric mean over
+all its rates and all GOPs of the scenario; ``envelope`` takes the highest per rate (the lower hull
+of the curves of all MCS). Goodput decides, not the index: MCS 10/9 and 17/16 nearly coincide.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+
+import numpy as np
+
+from pvsc_link.codecs.concealment import freeze, lost_frames
+from pvsc_link.link.bit_link import block_sizes, count_channel_uses
+from pvsc_link.link.mcs import MCS_TABLE
+from pvsc_link.types import EncodedGop
+
+#: Quality per frame of (reference, shown) uint8 frames, higher is better.
+Quality = Callable[[np.ndarray, np.ndarray], np.ndarray]
+
+
+def candidates(bler_of: Callable[[int], float]) -> dict[int, float]:
+    """BLER by MCS, from the highest spectral efficiency down to the first without an error.
+
+    What lies below that one delivers fewer bits at the same (perfect) quality: dominated.
+    """
+    blers: dict[int, float] = {}
+    for mcs in sorted(MCS_TABLE, key=lambda m: m.spectral_efficiency, reverse=True):
+        blers[mcs.index] = bler_of(mcs.index)
+        if blers[mcs.index] == 0.0:
+            break
+    return blers
+
+
+def useful_bits_per_use(
+    curve: Mapping[int, Sequence[EncodedGop]],
+    reference: np.ndarray,
+    blers: Mapping[int, float],
+    quality: Quality,
+) -> dict[int, dict[int, float]]:
+    """Useful source bits per channel use, ``[mcs][rate]``.
+
+    ``curve`` : the encoded GOPs of a clip by rate; ``reference`` : uint8
+    ``[num_frames, height, width, 3]``, the frames they encode.
+    """
+    by_loss = {
+        rate: _quality_by_first_loss(gops, reference, quality) for rate, gops in curve.items()
+    }
+    bits = {rate: sum(gop.num_bits for gop in gops) for rate, gops in curve.items()}
+    clean = {rate: float(np.mean([table[-1] for table in by_loss[rate]])) for rate in curve}
+    worth: dict[int, dict[int, float]] = {}
+    for mcs, bler in blers.items():
+        worth[mcs] = {}
+        for rate, gops in curve.items():
+            expected = np.mean(
+                [
+                    _expected(gop, table, mcs, bler)
+                    for gop, table in zip(gops, by_loss[rate], strict=True)
+                ]
+            )
+            useful = _bits_for_quality(float(expected), clean, bits) if bler else bits[rate]
+            uses = sum(count_channel_uses(mcs, gop.num_bits) for gop in gops)
+            worth[mcs][rate] = useful / uses
+    return worth
+
+
+def best_mcs(worth: Mapping[int, Mapping[int, float]]) -> int:
+    """The MCS of the highest geometric mean over rates; ties go to the lower index."""
+    return max(sorted(worth), key=lambda mcs: np.mean(np.log(list(worth[mcs].values()))))
+
+
+def envelope_mcs(worth: Mapping[int, Mapping[int, float]], rate: int) -> int:
+    """The best MCS of one rate alone."""
+    return max(sorted(worth), key=lambda mcs: worth[mcs][rate])
+
+
+def _quality_by_first_loss(
+    gops: Sequence[EncodedGop], reference: np.ndarray, quality: Quality
+) -> list[np.ndarray]:
+    """Per GOP, mean quality if frame t is the first lost, ``[num_frames + 1]``; last: none."""
+    tables, shown, start = [], None, 0
+    for gop in gops:
+        num_frames = len(gop.frame_num_bytes)
+        frames = reference[start : start + num_frames]
+        values = []
+        for first_lost in range(num_frames + 1):
+            ok = np.arange(num_frames) < first_lost
+            values.append(float(np.mean(quality(frames, freeze(gop.frames_hat, ok, shown)))))
+        tables.append(np.array(values))
+        shown, start = gop.frames_hat[-1], start + num_frames
+    return tables
+
+
+def _expected(gop: EncodedGop, by_first_loss: np.ndarray, mcs: int, bler: float) -> float:
+    """Expected quality of a GOP whose blocks fail independently with probability ``bler``."""
+    sizes = block_sizes(mcs, gop.num_bits)
+    num_frames = len(gop.frame_num_bytes)
+    first_lost = [
+        int(np.argmax(lost_frames(gop.frame_num_bytes, np.arange(len(sizes)) != block, sizes)))
+        for block in range(len(sizes))
+    ]
+    survive, expected = 1.0, 0.0
+    for frame in range(num_frames):
+        blocks = first_lost.count(frame)  # blocks whose loss first hurts this frame
+        intact = (1.0 - bler) ** blocks
+        expected += survive * (1.0 - intact) * by_first_loss[frame]
+        survive *= intact
+    return expected + survive * float(by_first_loss[num_frames])
+
+
+def _bits_for_quality(quality: float, clean: Mapping[int, float], bits: Mapping[int, int]) -> float:
+    """Error-free bits of a quality: log-linear between the curve's points and beyond its ends."""
+    order = sorted(clean, key=lambda rate: clean[rate])
+    x = np.array([clean[rate] for rate in order])
+    y = np.log2([bits[rate] for rate in order])
+    if len(order) == 1:
+        return float(2 ** y[0]) if quality >= x[0] else 1e-6
+    if x[0] <= quality <= x[-1]:
+        return float(2 ** np.interp(quality, x, y))
+    slope = np.polyfit(x, y, 1)[0]
+    end = 0 if quality < x[0] else -1
+    return float(2 ** (y[end] + max(slope, 1e-3) * (quality - x[end])))

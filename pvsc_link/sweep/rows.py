@@ -1,0 +1,94 @@
+"""From a point and what was received to one row of ``points.csv``."""
+
+import hashlib
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from pvsc_link.metrics.cbr import cbr
+from pvsc_link.metrics.frame_cache import FrameMetrics
+from pvsc_link.scenario.grid import Point
+from pvsc_link.types import CodecFailure, Reception, Video
+
+
+def link_seeds(point: Point, num_gops: int) -> list[int]:
+    """A seed per GOP that fixes fading, CSI error and noise.
+
+    It depends on the seed axis, the kind of fading and the place in the video, not on scheme,
+    rate, MCS, SNR or NMSE: at a point every scheme meets the same realisation (paired draws), and
+    curves over SNR use common random numbers.
+    """
+    place = (point.seed, point.channel, point.coherence_length, point.clip, point.gop)
+    return [_seed(*place, index) for index in range(num_gops)]
+
+
+def finished_row(
+    point: Point,
+    mcs: int,
+    bler: float | None,
+    receptions: Sequence[Reception],
+    video: Video,
+    frame_metrics: FrameMetrics,
+    metrics: Sequence[str],
+) -> dict[str, Any]:
+    """The row of a point that was sent: CBR with its parts, mean quality, losses, status."""
+    frames_hat = np.concatenate([reception.frames_hat for reception in receptions])
+    frames = video.frames[: len(frames_hat)]
+    quality = frame_metrics.evaluate(metrics, frames, frames_hat)
+    lost = sum(reception.frames_lost for reception in receptions)
+    return {
+        **_coordinates(point),
+        "mcs": mcs,
+        "num_frames": len(frames),
+        **_cbr_columns(receptions, frames.shape),
+        **{column: float(np.mean(values)) for column, values in quality.items()},
+        "bler": bler,
+        "num_blocks": sum(reception.num_blocks for reception in receptions),
+        "num_block_errors": sum(reception.num_block_errors for reception in receptions),
+        "frames_lost": lost,
+        "status": _status(receptions, lost, len(frames)),
+        "note": "",
+    }
+
+
+def failed_row(point: Point, failure: CodecFailure) -> dict[str, Any]:
+    """The row of a point whose codec failed: no quality, the reason as ``status`` and ``note``."""
+    return {
+        **_coordinates(point),
+        "num_frames": point.gop * point.num_gops,
+        "status": failure.status,
+        "note": failure.detail[-500:],
+        "seconds": 0.0,
+    }
+
+
+def _coordinates(point: Point) -> dict[str, Any]:
+    names = (
+        "point_id scheme variant clip gop rate channel snr_db csi_nmse_db coherence_length "
+        "equalizer csi_aware seed decoder num_iter"
+    ).split()
+    return {name: getattr(point, name) for name in names} | {"mcs_policy": str(point.mcs)}
+
+
+def _cbr_columns(receptions: Sequence[Reception], shape: tuple[int, ...]) -> dict[str, float]:
+    """Columns ``cbr`` and one ``cbr_<part>`` per part, with ``cbr_side`` always there (eq. 5)."""
+    uses: dict[str, int] = {"source": 0, "side": 0}
+    for reception in receptions:
+        for part, count in reception.num_channel_uses.items():
+            uses[part] = uses.get(part, 0) + count
+    num_frames, height, width, _ = shape
+    return cbr(uses, num_frames, height, width)
+
+
+def _status(receptions: Sequence[Reception], lost: int, num_frames: int) -> str:
+    """The first status that is not ``ok``; else ``outage`` if no frame arrived; else ``ok``."""
+    for reception in receptions:
+        if reception.status != "ok":
+            return reception.status
+    return "outage" if lost == num_frames else "ok"
+
+
+def _seed(*place: object) -> int:
+    digest = hashlib.sha256(repr(place).encode()).digest()
+    return int.from_bytes(digest[:4], "big") & 0x7FFFFFFF

@@ -1,0 +1,130 @@
+"""Run a plan: encode once, measure once, send every point's real bits, store each row."""
+
+import os
+import time
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from itertools import groupby
+
+from pvsc_link.metrics.frame_cache import FrameMetrics
+from pvsc_link.scenario.grid import Point
+from pvsc_link.schemes.scheme import Scheme
+from pvsc_link.sweep.builder import Plan, link_options, load, scheme_label
+from pvsc_link.sweep.mcs_policy import McsPolicy
+from pvsc_link.sweep.rows import failed_row, finished_row, link_seeds
+from pvsc_link.sweep.store import SweepStore
+from pvsc_link.types import CodecFailure, EncodedGop, Video
+
+#: Told before each step: (rows done, rows in all, what is happening).
+Progress = Callable[[int, int, str], None]
+
+
+def _silent(done: int, total: int, stage: str) -> None:
+    pass
+
+
+@dataclass
+class SweepRunner:
+    """Walks the grid clip by clip and scheme by scheme, so that what is shared is done once.
+
+    Encoded GOPs come from the encode cache, error-free metrics from the frame cache, BLER from
+    the BLER cache; finished rows in the store are not run again.
+    """
+
+    plan: Plan
+    store: SweepStore
+    frame_metrics: FrameMetrics
+    progress: Progress = _silent
+    retry_failed: bool = False
+
+    def run(self) -> None:
+        """Run every point that the store does not have yet."""
+        finished = self._finished()
+        self._done, self._total = 0, len(self.plan.points)
+        for (clip, gop), of_clip in groupby(self.plan.points, key=lambda p: (p.clip, p.gop)):
+            points = list(of_clip)
+            self._done += sum(point.point_id in finished for point in points)
+            if all(point.point_id in finished for point in points):
+                continue
+            video = load(clip, self.plan.scenario.media, gop)
+            for key in dict.fromkeys((p.entry, p.variant) for p in points):
+                of_scheme = [p for p in points if (p.entry, p.variant) == key]
+                self._run_scheme(video, self.plan.schemes[key], of_scheme, finished)
+
+    def _finished(self) -> set[str]:
+        rows = self.store.finished().items()
+        return {
+            point_id
+            for point_id, row in rows
+            if not (self.retry_failed and row["status"] in CodecFailure.STATUSES)
+        }
+
+    def _run_scheme(
+        self, video: Video, scheme: Scheme, points: list[Point], finished: set[str]
+    ) -> None:
+        """All rates and channel points of one scheme on one clip at one GOP length."""
+        todo = [point for point in points if point.point_id not in finished]
+        if not todo:
+            return
+        self._say(f"{scheme.name}: encode {video.name}, GOP {todo[0].gop}")
+        rates = sorted({point.rate for point in points})  # all of them: they form the curve
+        curve, failures = self._encode(scheme, video, todo[0].gop, rates)
+        policy = McsPolicy(curve, video.frames, self.frame_metrics, self.store)
+        for point in todo:
+            self._say(f"{scheme.name}: {video.name} over {point.channel} {point.snr_db:g} dB")
+            if point.rate in failures:
+                self._finish(failed_row(point, failures[point.rate]))
+            else:
+                self._finish(self._send(video, scheme, point, curve[point.rate], policy))
+
+    def _encode(
+        self, scheme: Scheme, video: Video, gop: int, rates: Sequence[int]
+    ) -> tuple[dict[int, list[EncodedGop]], dict[int, CodecFailure]]:
+        """Encode the clip at every rate, in parallel; failures by rate."""
+        curve: dict[int, list[EncodedGop]] = {}
+        failures: dict[int, CodecFailure] = {}
+        with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
+            jobs = {rate: pool.submit(scheme.encode, video, gop, rate) for rate in rates}
+            for rate, job in jobs.items():
+                try:
+                    curve[rate] = list(job.result())
+                except CodecFailure as failure:
+                    failures[rate] = failure
+        self._note_commands(scheme, curve)
+        return curve, failures
+
+    def _note_commands(self, scheme: Scheme, curve: Mapping[int, Sequence[EncodedGop]]) -> None:
+        """Keep the literal codec options of every rate for the manifest."""
+        commands = self.store.fact("codec_commands") or {}
+        for rate, gops in curve.items():
+            name = f"{scheme_label(scheme.name, scheme.variant)} rate {rate}"
+            commands[name] = f"{gops[0].command}  [{gops[0].version}]"
+        self.store.set_fact("codec_commands", commands)
+
+    def _send(
+        self,
+        video: Video,
+        scheme: Scheme,
+        point: Point,
+        gops: Sequence[EncodedGop],
+        policy: McsPolicy,
+    ) -> Mapping:
+        """One row: the point's real bits over its channel, and what the receiver showed."""
+        start = time.perf_counter()
+        mcs, bler = policy.choose(point)
+        receptions = scheme.transmit(
+            gops, point.channel_point, link_options(point), mcs, link_seeds(point, len(gops))
+        )
+        row = finished_row(
+            point, mcs, bler, receptions, video, self.frame_metrics, self.plan.scenario.metrics
+        )
+        return {**row, "seconds": round(time.perf_counter() - start, 3)}
+
+    def _finish(self, row: Mapping) -> None:
+        self.store.add(row)
+        self._done += 1
+        self._say("row stored")
+
+    def _say(self, stage: str) -> None:
+        self.progress(self._done, self._total, stage)

@@ -1,0 +1,113 @@
+"""Results on disk: SQLite while a sweep runs, CSV tables when it ends."""
+
+import json
+import os
+import sqlite3
+import tempfile
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from pvsc_link.types import InputError
+
+#: Columns of ``points.csv`` in order; a scheme's own columns follow.
+POINT_COLUMNS = (
+    "point_id scheme variant clip gop rate channel snr_db csi_nmse_db coherence_length equalizer "
+    "csi_aware mcs mcs_policy seed num_frames cbr cbr_source cbr_side psnr_db lpips dists bler "
+    "num_blocks num_block_errors frames_lost status seconds decoder num_iter note"
+).split()
+
+_SCHEMA = """
+CREATE TABLE IF NOT EXISTS points (point_id TEXT PRIMARY KEY, row TEXT NOT NULL);
+CREATE TABLE IF NOT EXISTS facts (key TEXT PRIMARY KEY, value TEXT NOT NULL);
+"""
+
+
+class SweepStore:
+    """Finished rows and the facts behind them; a row is there whole or not at all.
+
+    ``facts`` holds what later rows must find unchanged after a restart: the MCS chosen for a
+    channel condition, the package version.
+    """
+
+    def __init__(self, folder: Path, *, version: str, fresh: bool = False):
+        """Open or make the store; ``fresh`` forgets what it held.
+
+        Raises ``InputError`` if the rows in it were made by another ``version``: a table never
+        mixes two.
+        """
+        folder.mkdir(parents=True, exist_ok=True)
+        self.path = folder / "points.sqlite"
+        self._db = sqlite3.connect(self.path, timeout=30)
+        self._db.execute("PRAGMA journal_mode=WAL")
+        self._db.executescript(_SCHEMA)
+        if fresh:
+            with self._db:
+                self._db.executescript("DELETE FROM points; DELETE FROM facts;")
+        made_by = self.fact("version") or version
+        if made_by != version:
+            raise InputError(
+                f"{self.path} holds rows of another version",
+                found=made_by,
+                allowed=version,
+                remedy="Start again with --fresh, or give another --out.",
+            )
+        self.set_fact("version", version)
+
+    def add(self, row: Mapping[str, Any]) -> None:
+        """Insert or replace one finished row (needs ``point_id``)."""
+        with self._db:
+            self._db.execute(
+                "INSERT OR REPLACE INTO points VALUES (?, ?)", (row["point_id"], json.dumps(row))
+            )
+
+    def finished(self) -> dict[str, dict[str, Any]]:
+        """Every row so far, by ``point_id``."""
+        return {key: json.loads(row) for key, row in self._db.execute("SELECT * FROM points")}
+
+    def fact(self, key: str) -> Any:
+        """A stored fact, or ``None``."""
+        found = self._db.execute("SELECT value FROM facts WHERE key = ?", (key,)).fetchone()
+        return json.loads(found[0]) if found else None
+
+    def set_fact(self, key: str, value: Any) -> None:
+        with self._db:
+            self._db.execute("INSERT OR REPLACE INTO facts VALUES (?, ?)", (key, json.dumps(value)))
+
+    def facts(self) -> dict[str, Any]:
+        return {key: json.loads(value) for key, value in self._db.execute("SELECT * FROM facts")}
+
+    def close(self) -> None:
+        self._db.close()
+
+
+def points_table(rows: Iterable[Mapping[str, Any]]) -> pd.DataFrame:
+    """Rows as a table with ``POINT_COLUMNS`` first, in the order given."""
+    table = pd.DataFrame(list(rows))
+    extra = [name for name in table.columns if name not in POINT_COLUMNS]
+    return table.reindex(columns=[*POINT_COLUMNS, *extra])
+
+
+def write_csv(table: pd.DataFrame, path: Path) -> None:
+    """Write a table so that a reader sees the old file or the new one, never half of one."""
+    write_text(table.to_csv(index=False, lineterminator="\n"), path)
+
+
+def write_text(text: str, path: Path) -> None:
+    """Atomic text file (see ``write_csv``)."""
+    with tempfile.NamedTemporaryFile("w", dir=path.parent, delete=False, encoding="utf-8") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    os.chmod(file.name, 0o644)
+    os.replace(file.name, path)
+
+
+def read_points(folder: str | Path) -> pd.DataFrame:
+    """``points.csv`` of a results folder as pandas reads it (missing values are NaN)."""
+    table = pd.read_csv(Path(folder) / "points.csv", dtype={"point_id": str})
+    for column in ("variant", "note"):
+        table[column] = table[column].fillna("")
+    return table

@@ -1,0 +1,28 @@
+"""The files a finished sweep leaves: points.csv, bd_cbr.csv, manifest.json."""
+
+from pathlib import Path
+
+import pandas as pd
+
+from pvsc_link.sweep.bd_table import bd_table
+from pvsc_link.sweep.builder import Plan
+from pvsc_link.sweep.manifest import command_line, write_manifest
+from pvsc_link.sweep.store import SweepStore, write_csv
+
+
+def write_tables(
+    folder: Path, points: pd.DataFrame, plan: Plan, store: SweepStore, *, seconds: float
+) -> None:
+    """Write the two tables and the manifest into ``folder``, each whole or not at all."""
+    scenario = plan.scenario
+    write_csv(points, folder / "points.csv")
+    write_csv(bd_table(points, scenario.anchor, scenario.metrics), folder / "bd_cbr.csv")
+    write_manifest(
+        folder / "manifest.json",
+        scenario=scenario,
+        command=command_line(),
+        codec_commands=store.fact("codec_commands") or {},
+        facts=store.facts(),
+        seconds=seconds,
+        rows=len(points),
+    )
