@@ -18,16 +18,19 @@ _BLOCKS_PER_TASK = 16
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
-def _load_block(llr, received, known, z, a_posteriori):
+def _load_block(llr, received, known, z, stride, a_posteriori, steps):
     """Fixed-point LLRs log p(0)/p(1) into their slots, each column written twice (z apart)."""
+    for i in range(len(llr)):
+        value = np.rint(llr[i] * np.float32(-SCALE))
+        steps[i] = np.int16(min(max(value, np.float32(-CLIP_LLR)), np.float32(CLIP_LLR)))
     a_posteriori[:] = 0
     for i in range(len(received)):
-        value = min(max(np.rint(-llr[i] * np.float32(SCALE)), -CLIP_LLR), CLIP_LLR)
-        a_posteriori[received[i]] = np.int16(value)
-        a_posteriori[received[i] + z] = np.int16(value)
+        a_posteriori[received[i]] = steps[i]
     for i in range(len(known)):
         a_posteriori[known[i]] = CLIP_LLR
-        a_posteriori[known[i] + z] = CLIP_LLR
+    for first in range(0, len(a_posteriori), stride):
+        for i in range(first, first + z, _LANES):
+            lanes.store(a_posteriori, i + z, lanes.load(a_posteriori, i))
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
@@ -117,8 +120,9 @@ def _decode_blocks(
     smallest, second = np.zeros(padded, np.int16), np.zeros(padded, np.int16)
     signs, inside = np.zeros(padded, np.int16), np.zeros(padded, np.int16)
     inside[:z] = -1
+    steps = np.empty(llr.shape[1], np.int16)
     for block in range(len(llr)):
-        _load_block(llr[block], received, known, z, a_posteriori)
+        _load_block(llr[block], received, known, z, stride, a_posteriori, steps)
         messages[:] = 0
         iterations[block] = -num_iter
         for iteration in range(num_iter):
