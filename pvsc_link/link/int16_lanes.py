@@ -45,9 +45,7 @@ def _splat(builder: Any, scalar: Any) -> Any:
 
 def _call(builder: Any, name: str, *operands: Any) -> Any:
     kind = ir.FunctionType(_VECTOR, [operand.type for operand in operands])
-    function = cgutils.get_or_insert_function(
-        builder.module, kind, f"llvm.{name}.v{NUM_LANES}i16"
-    )
+    function = cgutils.get_or_insert_function(builder.module, kind, f"llvm.{name}.v{NUM_LANES}i16")
     return builder.call(function, operands)
 
 

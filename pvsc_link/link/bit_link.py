@@ -1,0 +1,208 @@
+"""Digital link: payload bits through CRC, 5G LDPC, QAM and a fading channel, block by block."""
+
+import functools
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from pvsc_link.link.block_chain import BATCH_SIZE, CERTAIN_LLR, BlockChain, LastRow, last_row
+from pvsc_link.link.channels import CHANNELS
+from pvsc_link.link.counter_random import seed_tensor
+from pvsc_link.link.equalizers import EQUALIZERS, Equalizer
+from pvsc_link.link.ldpc import DECODERS
+from pvsc_link.link.ldpc_code import get_ldpc_code
+from pvsc_link.link.mcs import Mcs, get_mcs
+from pvsc_link.link.point_tensors import point_tensors
+from pvsc_link.link.segmentation import NUM_CRC_BITS, BlockCrc, Segmentation
+from pvsc_link.types import ChannelPoint, InputError
+
+
+@dataclass(frozen=True)
+class BitReception:
+    """What came out of the link; ``block_ok`` is the CRC's verdict on each block."""
+
+    bits_hat: np.ndarray  # uint8 [num_bits]
+    block_ok: np.ndarray  # bool [num_blocks]
+    block_num_bits: np.ndarray  # int64 [num_blocks], payload bits of each block
+    num_channel_uses: int
+
+
+class BitLink:
+    """Sends bits as CRC24B + 5G LDPC + QAM blocks over a flat-fading channel.
+
+    Blocks follow each other in the fading process without a gap. The last block is shortened:
+    its known fillers are neither sent nor counted. Bits are interleaved within a block only, as
+    TS 38.212 does: a coherence interval longer than a block is not interleaved away.
+
+    Parameters
+    ----------
+    mcs : int (row of TS 38.214 Table 5.1.3.1-1) or ``Mcs`` (for another block length)
+    channel : str, key of ``CHANNELS``
+    equalizer : str, key of ``EQUALIZERS``, or a callable of that signature
+    csi_aware : bool, whether equalizer and LLRs know the variance of the CSI error
+    decoder : str, key of ``DECODERS``
+    num_iter : int, decoder iterations
+
+    Raises ``InputError`` for an unknown name or MCS.
+    """
+
+    def __init__(
+        self,
+        mcs: int | Mcs,
+        channel: str,
+        *,
+        equalizer: str | Equalizer = "lmmse",
+        csi_aware: bool = True,
+        decoder: str = "sionna",
+        num_iter: int = 20,
+    ):
+        self.mcs = mcs if isinstance(mcs, Mcs) else get_mcs(mcs)
+        _entry("channel", channel, CHANNELS)
+        self.channel = channel
+        if isinstance(equalizer, str):
+            equalizer = _entry("equalizer", equalizer, EQUALIZERS)
+        self.code = get_ldpc_code(self.mcs.k, self.mcs.n, self.mcs.num_bits_per_symbol)
+        self._chain = BlockChain(self.code, channel, equalizer, csi_aware)
+        self._decoder = _entry("decoder", decoder, DECODERS)(self.code, num_iter)
+        self._crc = BlockCrc()
+        self.block_payload = self.mcs.k - NUM_CRC_BITS
+
+    @property
+    def trace_count(self) -> int:
+        """How often the chain was traced: 1 however many points it has seen."""
+        return self._chain.trace_count
+
+    def num_blocks(self, num_bits: int) -> int:
+        """Blocks that carry ``num_bits`` payload bits."""
+        return Segmentation(num_bits, self.block_payload).num_blocks
+
+    def num_channel_uses(self, num_bits: int) -> int:
+        """Complex symbols that ``num_bits`` payload bits take, CRC and parity included (exact)."""
+        segments = Segmentation(num_bits, self.block_payload)
+        if not segments.num_blocks:
+            return 0
+        num_sent = len(self.code.transmit_order(segments.num_fillers))
+        coded_bits = (segments.num_blocks - 1) * self.mcs.n + num_sent
+        return coded_bits // self.mcs.num_bits_per_symbol
+
+    def send(self, bits: np.ndarray, point: ChannelPoint, seed: int) -> BitReception:
+        """Payload bits through the link.
+
+        Input
+        -----
+        bits : [num_bits], uint8, zeros and ones; may be empty
+        point : ChannelPoint, its channel that of this link
+        seed : int, 0 to 2**64 - 1; the realisation of fading, CSI error and noise
+
+        Raises ``InputError`` for bits that are not such, a bad point, and LLRs not finite.
+        """
+        segments = Segmentation(len(_require_bits(bits)), self.block_payload)
+        blocks, ok = self._send_blocks(segments.split(bits), segments.num_fillers, point, seed)
+        uses = self.num_channel_uses(segments.num_bits)
+        return BitReception(segments.join(blocks), ok, segments.block_num_bits, uses)
+
+    def measure_block_errors(self, point: ChannelPoint, num_blocks: int, seed: int) -> int:
+        """Blocks in error, of ``num_blocks`` full ones with random payload.
+
+        A block is in error if a payload bit differs, whatever its CRC says.
+        """
+        payload = np.random.default_rng([seed, self.mcs.index]).integers(
+            0, 2, (num_blocks, self.block_payload), dtype=np.uint8
+        )
+        blocks, _ = self._send_blocks(payload, 0, point, seed)
+        return int(np.any(blocks != payload, axis=1).sum())
+
+    def _send_blocks(
+        self, blocks: np.ndarray, num_fillers: int, point: ChannelPoint, seed: int
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Received payload blocks and CRC verdicts; fillers belong to the last block."""
+        self._require_channel(point)
+        tensors, key = point_tensors(point), seed_tensor(seed)
+        received, ok = np.zeros_like(blocks), np.zeros(len(blocks), bool)
+        for first, stop, row in self._batches(len(blocks), num_fillers):
+            llr = self._chain(*_padded(blocks, first, stop), row, tensors, key)
+            llr = self._usable(llr.numpy(), stop - first)
+            b_hat = np.asarray(self._decoder(tf.constant(llr)))
+            payload, verdict = self._crc.check(b_hat, int(row.num_fillers))
+            received[first:stop] = payload[first - stop :]
+            ok[first:stop] = verdict[first - stop :]
+        return received, ok
+
+    def _batches(self, num_blocks: int, num_fillers: int) -> Iterator[tuple[int, int, LastRow]]:
+        whole = last_row(self.code, 0)
+        for first in range(0, num_blocks, BATCH_SIZE):
+            stop = min(first + BATCH_SIZE, num_blocks)
+            is_short = stop == num_blocks and num_fillers
+            yield first, stop, last_row(self.code, num_fillers) if is_short else whole
+
+    def _usable(self, llr: np.ndarray, num_rows: int) -> np.ndarray:
+        """LLRs of the real rows; padding becomes a codeword that decodes at once."""
+        llr[: BATCH_SIZE - num_rows] = -CERTAIN_LLR
+        num_bad = llr.size - np.count_nonzero(np.isfinite(llr))
+        if num_bad:
+            raise InputError(
+                "LLRs before the decoder",
+                found=f"{num_bad} of {llr.size} not finite",
+                allowed="finite values",
+                remedy="A decoder takes NaN for a decided bit; look at the equalizer's output.",
+            )
+        return llr
+
+    def _require_channel(self, point: ChannelPoint) -> None:
+        if point.channel != self.channel:
+            raise InputError(
+                "channel of the point",
+                found=point.channel,
+                allowed=self.channel,
+                remedy="Build another BitLink for another channel.",
+            )
+
+
+def _padded(blocks: np.ndarray, first: int, stop: int) -> tuple[np.ndarray, np.ndarray]:
+    """Blocks ``first`` to ``stop`` in the last rows of a full batch, and their stream index."""
+    num_padding = BATCH_SIZE - (stop - first)
+    payload = np.pad(blocks[first:stop], [(num_padding, 0), (0, 0)])
+    return payload, np.maximum(np.arange(stop - BATCH_SIZE, stop), 0).astype(np.int32)
+
+
+def _entry(what: str, name: str, table: Mapping[str, Any]) -> Any:
+    if name not in table:
+        raise InputError(
+            what, found=name, allowed=", ".join(sorted(table)), remedy="Name one of these."
+        )
+    return table[name]
+
+
+def _require_bits(bits: np.ndarray) -> np.ndarray:
+    if getattr(bits, "dtype", None) != np.uint8 or bits.ndim != 1 or np.any(bits > 1):
+        raise InputError(
+            "bits",
+            found=f"{type(bits).__name__} {getattr(bits, 'dtype', '')}",
+            allowed="a uint8 vector of zeros and ones",
+            remedy="np.unpackbits(np.frombuffer(payload, np.uint8)) makes one from bytes.",
+        )
+    return bits
+
+
+@functools.lru_cache(maxsize=128)
+def get_bit_link(
+    mcs: int,
+    channel: str,
+    *,
+    equalizer: str = "lmmse",
+    csi_aware: bool = True,
+    decoder: str = "sionna",
+    num_iter: int = 20,
+) -> BitLink:
+    """The ``BitLink`` of these parameters, built, traced and compiled once per process."""
+    return BitLink(
+        mcs,
+        channel,
+        equalizer=equalizer,
+        csi_aware=csi_aware,
+        decoder=decoder,
+        num_iter=num_iter,
+    )

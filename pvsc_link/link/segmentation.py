@@ -1,0 +1,93 @@
+"""Code block segmentation: payload bits to blocks of k - 24 bits with a CRC24B each, and back.
+
+TS 38.212 5.2.2 attaches CRC24B (5.1) to every code block of a segmented transport block, and it
+is this checksum that tells which block failed. The CRC24A over the whole transport block would
+only repeat that for all of them together, so it is left out: what a frame lost is decided here
+block by block.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import tensorflow as tf
+from sionna.phy.fec.crc import CRCDecoder, CRCEncoder
+
+NUM_CRC_BITS = 24
+
+
+@dataclass(frozen=True)
+class Segmentation:
+    """How ``num_bits`` payload bits fall into blocks of ``block_payload`` bits; the last is short.
+
+    ``num_fillers`` : known zero bits that the last block lacks to be full.
+    """
+
+    num_bits: int
+    block_payload: int
+
+    @property
+    def num_blocks(self) -> int:
+        return -(-self.num_bits // self.block_payload)
+
+    @property
+    def num_fillers(self) -> int:
+        return self.num_blocks * self.block_payload - self.num_bits
+
+    @property
+    def block_num_bits(self) -> np.ndarray:
+        """Payload bits of each block. Output: [num_blocks], int64."""
+        sizes = np.full(self.num_blocks, self.block_payload)
+        sizes[-1:] -= self.num_fillers
+        return sizes
+
+    def split(self, bits: np.ndarray) -> np.ndarray:
+        """Payload blocks; the last has its fillers in FRONT, where they leave the CRC as it is.
+
+        A CRC register that starts at zero does not see leading zeros, so one generator matrix,
+        for the full length, serves the short block as well.
+
+        Input: ``bits`` : [num_bits], uint8. Output: [num_blocks, block_payload], uint8.
+        """
+        start_of_last = (self.num_blocks - 1) * self.block_payload
+        fillers = np.zeros(self.num_fillers, np.uint8)
+        padded = np.concatenate([bits[:start_of_last], fillers, bits[start_of_last:]])
+        return padded.reshape(self.num_blocks, self.block_payload)
+
+    def join(self, blocks: np.ndarray) -> np.ndarray:
+        """Payload bits from blocks, fillers dropped: the inverse of ``split``."""
+        if not self.num_blocks:
+            return np.zeros(0, np.uint8)
+        return np.concatenate([blocks[:-1].ravel(), blocks[-1, self.num_fillers :]])
+
+
+class BlockCrc:
+    """CRC24B (TS 38.212 5.1) of whole blocks, by Sionna's encoder and decoder."""
+
+    def __init__(self) -> None:
+        self._encoder = CRCEncoder("CRC24B")
+        self._decoder = CRCDecoder(self._encoder)
+
+    def attach(self, payload: tf.Tensor, num_fillers_of_last: tf.Tensor) -> tf.Tensor:
+        """Information bits: payload, CRC, and the fillers of the last row moved to its end.
+
+        Fillers at the end are systematic bits past the punctured columns, so that (nearly) all
+        of them are spared on the air.
+
+        Input: ``payload`` : [batch, k - 24], ``tf.float32``; ``num_fillers_of_last`` : [], int32.
+        Output: [batch, k], ``tf.float32``.
+        """
+        b = self._encoder(payload)
+        last = tf.roll(b[-1:], -num_fillers_of_last, axis=1)
+        return tf.concat([b[:-1], last], axis=0)
+
+    def check(self, b_hat: np.ndarray, num_fillers_of_last: int) -> tuple[np.ndarray, np.ndarray]:
+        """Payload and CRC result of decoded blocks.
+
+        Input: ``b_hat`` : [batch, k]; ``num_fillers_of_last`` : int.
+        Output: payload : [batch, k - 24], uint8, as ``Segmentation.split`` makes it;
+        ok : [batch], bool.
+        """
+        b_hat = np.array(b_hat, np.float32)
+        b_hat[-1] = np.roll(b_hat[-1], num_fillers_of_last)
+        payload, ok = self._decoder(tf.constant(b_hat))
+        return payload.numpy().astype(np.uint8), ok.numpy()[:, 0]
