@@ -1,0 +1,193 @@
+"""Feature encoder F_tx (eq. 15) and feature decoder F_rx (eq. 16, 22).
+
+    y_bar --> TokenEmbedding --> SpatioTemporalVit --> linear --> FC_k --> unit power --> symbols
+                  k (rate map) ----^        ^---- C_s,t-1
+
+    symbols_hat --> FC_k --> TokenEmbedding --> SpatioTemporalVit --+--> linear --> y_bar_rx
+                                    k ---^        ^---- C_s,t-1     +--> DecodedState --> C_s,t
+
+Both ends hold the same rate map k (it is side information) and their own decoded state C_s.
+An intra model uses the same classes with ``temporal_coding`` off: no state goes in or comes out.
+"""
+
+import math
+from typing import Any
+
+import keras
+from keras import ops
+
+from pvsc_link.semantic.configured_layer import ConfiguredLayer
+from pvsc_link.semantic.rate_fc import FeaturesToReals, RealsToFeatures
+from pvsc_link.semantic.spatio_temporal_vit import SpatioTemporalVit, TokenEmbedding
+from pvsc_link.semantic.symbol_mapping import normalise_power
+from pvsc_link.semantic.vit import VitBlock
+from pvsc_link.types import InputError
+
+
+class FeatureEncoder(ConfiguredLayer):
+    """F_tx: quantised features and rate map to channel symbols (eq. 15).
+
+    Parameters
+    ----------
+    config : PvscConfig
+
+    Input
+    -----
+    y_bar : [batch, Hy, Wy, C_y], float; Hy and Wy static, any size
+    rate_index : [batch, Hy, Wy], int32, index into ``config.rate_set``
+    state : [batch, Hy, Wy, embed_dim], float, C_s,t-1; None without temporal coding
+
+    Output
+    ------
+    symbols_padded : [batch, Hy, Wy, Kmax], float32; the first k reals of a unit, then exact
+        zeros; mean power 1 per complex symbol over the sent symbols of each frame
+
+    Raises ``InputError`` for a missing state.
+    """
+
+    def __init__(self, config: Any, **kwargs: Any):
+        super().__init__(config, **kwargs)
+        cfg, policy = self.config, self.dtype_policy
+        self.embedding = TokenEmbedding(cfg, dtype=policy, name="embedding")
+        self.transformer = SpatioTemporalVit(cfg, dtype=policy, name="transformer")
+        self.to_features = keras.layers.Dense(cfg.channels_y, dtype=policy, name="to_features")
+        self.to_reals = FeaturesToReals(cfg, dtype=policy, name="to_reals")
+
+    def build(self, input_shape: Any = None) -> None:
+        for layer in (self.embedding, self.transformer, self.to_reals):
+            layer.build(None)
+        self.to_features.build((None, self.config.embed_dim))
+
+    def call(self, y_bar: Any, rate_index: Any, state: Any = None) -> Any:
+        _require_state(state, self.config.temporal_coding)
+        tokens = self.transformer(self.embedding(y_bar, rate_index), state)
+        reals = self.to_reals(self.to_features(tokens), rate_index)
+        # Power is a property of the waveform: float32 whatever the networks compute in.
+        return normalise_power(ops.cast(reals, "float32"), rate_index, self.config.rate_set)
+
+    def macs(self, height: int, width: int) -> int:
+        """Multiply-accumulates for Hy x Wy units, each FC_k at the cost of the longest."""
+        layers = (self.embedding, self.transformer)
+        total = sum(layer.macs(height, width) for layer in layers)
+        total += height * width * math.prod(self.to_features.kernel.shape)
+        return total + self.to_reals.macs(height * width)
+
+
+class DecodedState(ConfiguredLayer):
+    """C_s,t from C_s,t-1 and the decoded tokens (second output of eq. 16 and 22).
+
+    A ViT block over both maps, interleaved column by column so that a window holds old and new
+    tokens of the same place. The update is the mean of the two refined maps: what older frames
+    left fades by half per frame instead of vanishing.
+
+    Parameters: ``config`` : PvscConfig.
+    Input: ``state``, ``tokens`` : [batch, Hy, Wy, embed_dim], float.
+    Output: [batch, Hy, Wy, embed_dim], float32.
+    """
+
+    def __init__(self, config: Any, **kwargs: Any):
+        super().__init__(config, **kwargs)
+        self.block = VitBlock(self.config, dtype=self.dtype_policy, name="block")
+
+    def build(self, input_shape: Any = None) -> None:
+        self.block.build(None)
+        self.initial = self.add_weight(
+            name="initial",
+            shape=(self.config.embed_dim,),
+            initializer=keras.initializers.TruncatedNormal(stddev=0.02),
+        )
+
+    def call(self, state: Any, tokens: Any) -> Any:
+        height, width, depth = tokens.shape[1:]
+        pairs = ops.stack([ops.cast(state, tokens.dtype), tokens], axis=3)
+        mixed = self.block(ops.reshape(pairs, (-1, height, 2 * width, depth)))
+        pairs = ops.reshape(mixed, (-1, height, width, 2, depth))
+        return ops.cast(ops.mean(pairs, axis=3), "float32")
+
+    def initial_state(self, batch: Any, height: int, width: int) -> Any:
+        """The learned constant C_s before the first P frame: [batch, Hy, Wy, embed_dim]."""
+        constant = ops.cast(ops.convert_to_tensor(self.initial), "float32")
+        return ops.broadcast_to(constant, (batch, height, width, self.config.embed_dim))
+
+    def macs(self, height: int, width: int) -> int:
+        """Multiply-accumulates for Hy x Wy units: one ViT block over twice the tokens."""
+        return self.block.macs(height, 2 * width)
+
+
+class FeatureDecoder(ConfiguredLayer):
+    """F_rx: equalised symbols and rate map to features, and the next decoded state (eq. 16, 22).
+
+    Parameters
+    ----------
+    config : PvscConfig
+
+    Input
+    -----
+    symbols_padded_hat : [batch, Hy, Wy, Kmax], float; beyond the first k reals it is ignored
+    rate_index : [batch, Hy, Wy], int32, index into ``config.rate_set``
+    state : [batch, Hy, Wy, embed_dim], float, C_s,t-1; None without temporal coding
+
+    Output
+    ------
+    y_bar_rx : [batch, Hy, Wy, C_y], float32
+    state_next : [batch, Hy, Wy, embed_dim], float32, C_s,t; None without temporal coding
+
+    Raises ``InputError`` for a missing state.
+    """
+
+    def __init__(self, config: Any, **kwargs: Any):
+        super().__init__(config, **kwargs)
+        cfg, policy = self.config, self.dtype_policy
+        self.from_reals = RealsToFeatures(cfg, dtype=policy, name="from_reals")
+        self.embedding = TokenEmbedding(cfg, dtype=policy, name="embedding")
+        self.transformer = SpatioTemporalVit(cfg, dtype=policy, name="transformer")
+        self.to_features = keras.layers.Dense(cfg.channels_y, dtype=policy, name="to_features")
+        self.decoded_state = None
+        if cfg.temporal_coding:
+            self.decoded_state = DecodedState(cfg, dtype=policy, name="decoded_state")
+
+    def build(self, input_shape: Any = None) -> None:
+        for layer in (self.from_reals, self.embedding, self.transformer):
+            layer.build(None)
+        self.to_features.build((None, self.config.embed_dim))
+        if self.decoded_state is not None:
+            self.decoded_state.build(None)
+
+    def initial_state(self, batch: Any, height: int, width: int) -> Any:
+        """C_s before the first P frame of a GOP, for both ends: a learned constant.
+
+        Parameters: ``batch`` : frames side by side; ``height``, ``width`` : Hy, Wy in units.
+        Output: [batch, Hy, Wy, embed_dim], float32; None without temporal coding.
+        """
+        if self.decoded_state is None:
+            return None
+        if not self.built:
+            self.build(None)
+        return self.decoded_state.initial_state(batch, height, width)
+
+    def call(self, symbols_padded_hat: Any, rate_index: Any, state: Any = None) -> Any:
+        _require_state(state, self.config.temporal_coding)
+        features = self.from_reals(symbols_padded_hat, rate_index)
+        tokens = self.transformer(self.embedding(features, rate_index), state)
+        y_bar_rx = ops.cast(self.to_features(tokens), "float32")
+        if self.decoded_state is None:
+            return y_bar_rx, None
+        return y_bar_rx, self.decoded_state(state, tokens)
+
+    def macs(self, height: int, width: int) -> int:
+        """Multiply-accumulates for Hy x Wy units, each FC_k at the cost of the longest."""
+        layers = [self.embedding, self.transformer]
+        layers += [self.decoded_state] if self.decoded_state is not None else []
+        total = sum(layer.macs(height, width) for layer in layers)
+        total += height * width * math.prod(self.to_features.kernel.shape)
+        return total + self.from_reals.macs(height * width)
+
+
+def _require_state(state: Any, temporal_coding: bool) -> None:
+    if temporal_coding and state is None:
+        raise InputError(
+            "temporal coding without a decoded state",
+            found=None,
+            allowed="C_s,t-1 of the previous frame",
+            remedy="Start a GOP with FeatureDecoder.initial_state.",
+        )
