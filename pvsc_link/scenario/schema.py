@@ -14,8 +14,16 @@ def _as_list(value: Any) -> Any:
     return value if isinstance(value, list) else [value]
 
 
+class _ScalarToo:
+    """Tells editors, through the JSON schema, that a scalar may stand for a list of one."""
+
+    def __get_pydantic_json_schema__(self, core_schema: Any, handler: Any) -> dict[str, Any]:
+        schema = handler(core_schema)
+        return {"anyOf": [schema["items"], schema]}
+
+
 #: A scalar or a list of scalars; always a list once read.
-Axis = Annotated[list[T], BeforeValidator(_as_list), Field(min_length=1)]
+Axis = Annotated[list[T], BeforeValidator(_as_list), Field(min_length=1), _ScalarToo()]
 SnrDb = Annotated[float, Field(ge=-30, le=60)]
 NmseDb = Annotated[float, Field(ge=-100, le=20)]
 McsIndex = Annotated[int, Field(ge=0, le=28)]

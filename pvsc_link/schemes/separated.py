@@ -1,11 +1,13 @@
 """A separated baseline: source codec -> 5G LDPC and QAM (``bit_link``) -> the same codec."""
 
 from collections.abc import Sequence
+from dataclasses import asdict
 
 import numpy as np
 
+from pvsc_link.codecs.cache import cached_encode
 from pvsc_link.codecs.codec import Codec
-from pvsc_link.codecs.concealment import freeze, lost_frames
+from pvsc_link.codecs.concealment import frames_lost, freeze
 from pvsc_link.link.bit_link import get_bit_link
 from pvsc_link.schemes.scheme import LinkOptions
 from pvsc_link.types import ChannelPoint, EncodedGop, Reception, Video
@@ -35,12 +37,9 @@ class SeparatedScheme:
 
     def encode_gop(self, video: Video, first: int, gop: int, rate: int) -> EncodedGop:
         """The GOP that begins at frame ``first`` of ``video``."""
-        return self.codec.encode(
-            video.frames[first : first + gop],
-            video.fps,
-            rate,
-            clip=video.name,
-            first_frame=first,
+        frames = video.frames[first : first + gop]
+        return cached_encode(
+            self.codec, frames, video.fps, rate, clip=video.name, first_frame=first
         )
 
     def transmit(
@@ -52,26 +51,19 @@ class SeparatedScheme:
         seeds: Sequence[int],
     ) -> list[Reception]:
         """Send the real bits of every GOP at one MCS; see ``Scheme.transmit``."""
-        bit_link = get_bit_link(
-            mcs,
-            point.channel,
-            equalizer=link.equalizer,
-            csi_aware=link.csi_aware,
-            decoder=link.decoder,
-            num_iter=link.num_iter,
-        )
+        bit_link = get_bit_link(mcs, point.channel, **asdict(link))
         receptions: list[Reception] = []
         shown: np.ndarray | None = None
         for gop, seed in zip(gops, seeds, strict=True):
             sent = bit_link.send(payload_bits(gop), point, seed)
-            lost = lost_frames(gop.frame_num_bytes, sent.block_ok, sent.block_num_bits)
-            frames_hat = freeze(gop.frames_hat, ~lost, shown)
-            shown = frames_hat[-1]
+            lost = frames_lost(gop.frame_num_bytes, sent.block_ok, sent.block_num_bits)
+            concealed = freeze(gop.frames_hat, ~lost, shown)
+            shown = concealed.frames[-1]
             receptions.append(
                 Reception(
-                    frames_hat=frames_hat,
+                    frames_hat=concealed.frames,
                     num_channel_uses={"source": sent.num_channel_uses},
-                    frames_lost=int(np.sum(np.logical_or.accumulate(lost))),
+                    frames_lost=concealed.frames_lost,
                     num_blocks=len(sent.block_ok),
                     num_block_errors=int(np.sum(~sent.block_ok)),
                 )

@@ -14,8 +14,8 @@ from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
-from pvsc_link.codecs.concealment import freeze, lost_frames
-from pvsc_link.link.bit_link import block_sizes, count_channel_uses
+from pvsc_link.codecs.concealment import frames_lost, freeze
+from pvsc_link.link.bit_link import BitLink
 from pvsc_link.link.mcs import MCS_TABLE
 from pvsc_link.types import EncodedGop
 
@@ -39,13 +39,14 @@ def candidates(bler_of: Callable[[int], float]) -> dict[int, float]:
 def useful_bits_per_use(
     curve: Mapping[int, Sequence[EncodedGop]],
     reference: np.ndarray,
-    blers: Mapping[int, float],
+    links: Mapping[int, tuple[BitLink, float]],
     quality: Quality,
 ) -> dict[int, dict[int, float]]:
     """Useful source bits per channel use, ``[mcs][rate]``.
 
     ``curve`` : the encoded GOPs of a clip by rate; ``reference`` : uint8
-    ``[num_frames, height, width, 3]``, the frames they encode.
+    ``[num_frames, height, width, 3]``, the frames they encode; ``links`` : by MCS, the link and
+    its measured BLER.
     """
     by_loss = {
         rate: _quality_by_first_loss(gops, reference, quality) for rate, gops in curve.items()
@@ -53,18 +54,13 @@ def useful_bits_per_use(
     bits = {rate: sum(gop.num_bits for gop in gops) for rate, gops in curve.items()}
     clean = {rate: float(np.mean([table[-1] for table in by_loss[rate]])) for rate in curve}
     worth: dict[int, dict[int, float]] = {}
-    for mcs, bler in blers.items():
+    for mcs, (link, bler) in links.items():
         worth[mcs] = {}
         for rate, gops in curve.items():
-            expected = np.mean(
-                [
-                    _expected(gop, table, mcs, bler)
-                    for gop, table in zip(gops, by_loss[rate], strict=True)
-                ]
-            )
-            useful = _bits_for_quality(float(expected), clean, bits) if bler else bits[rate]
-            uses = sum(count_channel_uses(mcs, gop.num_bits) for gop in gops)
-            worth[mcs][rate] = useful / uses
+            pairs = zip(gops, by_loss[rate], strict=True)
+            expected = float(np.mean([_expected(gop, table, link, bler) for gop, table in pairs]))
+            useful = _bits_for_quality(expected, clean, bits) if bler else bits[rate]
+            worth[mcs][rate] = useful / sum(link.num_channel_uses(gop.num_bits) for gop in gops)
     return worth
 
 
@@ -89,18 +85,19 @@ def _quality_by_first_loss(
         values = []
         for first_lost in range(num_frames + 1):
             ok = np.arange(num_frames) < first_lost
-            values.append(float(np.mean(quality(frames, freeze(gop.frames_hat, ok, shown)))))
+            concealed = freeze(gop.frames_hat, ok, shown)
+            values.append(float(np.mean(quality(frames, concealed.frames))))
         tables.append(np.array(values))
         shown, start = gop.frames_hat[-1], start + num_frames
     return tables
 
 
-def _expected(gop: EncodedGop, by_first_loss: np.ndarray, mcs: int, bler: float) -> float:
+def _expected(gop: EncodedGop, by_first_loss: np.ndarray, link: BitLink, bler: float) -> float:
     """Expected quality of a GOP whose blocks fail independently with probability ``bler``."""
-    sizes = block_sizes(mcs, gop.num_bits)
+    sizes = link.segmentation(gop.num_bits).block_num_bits
     num_frames = len(gop.frame_num_bytes)
     first_lost = [
-        int(np.argmax(lost_frames(gop.frame_num_bytes, np.arange(len(sizes)) != block, sizes)))
+        int(np.argmax(frames_lost(gop.frame_num_bytes, np.arange(len(sizes)) != block, sizes)))
         for block in range(len(sizes))
     ]
     survive, expected = 1.0, 0.0

@@ -1,13 +1,16 @@
 """The MCS of a point: as the scenario says, or chosen by ``mcs_choice`` and remembered."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 
 import numpy as np
 
+from pvsc_link.link.bit_link import BitLink, get_bit_link
 from pvsc_link.link.bler import measure_bler
 from pvsc_link.metrics.frame_cache import FrameMetrics
 from pvsc_link.metrics.registry import METRICS
 from pvsc_link.scenario.grid import Point
+from pvsc_link.sweep.builder import link_options
 from pvsc_link.sweep.mcs_choice import best_mcs, candidates, envelope_mcs, useful_bits_per_use
 from pvsc_link.sweep.store import SweepStore
 from pvsc_link.types import EncodedGop
@@ -47,7 +50,8 @@ class McsPolicy:
         stored = self._store.fact(key)
         if stored is None:
             blers = candidates(lambda mcs: self._bler(point, mcs))
-            worth = useful_bits_per_use(self._curve, self._frames, blers, self._quality(point))
+            links = {mcs: (self._link(point, mcs), bler) for mcs, bler in blers.items()}
+            worth = useful_bits_per_use(self._curve, self._frames, links, self._quality(point))
             stored = [[mcs, blers[mcs], list(of_rate.items())] for mcs, of_rate in worth.items()]
             self._store.set_fact(key, stored)
         return {m: dict(map(tuple, rates)) for m, _, rates in stored}, {m: b for m, b, _ in stored}
@@ -62,14 +66,14 @@ class McsPolicy:
 
         return quality
 
+    def _link(self, point: Point, mcs: int) -> BitLink:
+        return get_bit_link(mcs, point.channel, **asdict(link_options(point)))
+
     def _bler(self, point: Point, mcs: int) -> float:
         return measure_bler(
             mcs,
             point.channel_point,
-            equalizer=point.equalizer,
-            csi_aware=point.csi_aware,
-            decoder=point.decoder,
-            num_iter=point.num_iter,
+            **asdict(link_options(point)),
             target_errors=TARGET_ERRORS,
             max_blocks=MAX_BLOCKS,
         ).bler

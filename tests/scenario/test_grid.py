@@ -1,0 +1,67 @@
+"""The grid: every list is an axis, ids are stable, axes that do not apply collapse."""
+
+from dataclasses import replace
+
+from pvsc_link.scenario.grid import expand
+from pvsc_link.scenario.loader import parse_scenario
+
+
+def scenario(link, entry=None, **top):
+    resolved = {
+        "scheme": "x265",
+        "variant": "psy",
+        "rates": [27, 32],
+        "equalizer": "lmmse",
+        "csi_aware": True,
+    }
+    return parse_scenario(
+        {
+            "name": "demo",
+            "media": {"clips": ["bikes"], "gop": 4},
+            "link": link,
+            "schemes": [resolved | (entry or {})],
+            **top,
+        }
+    )
+
+
+RAYLEIGH = {"channel": "rayleigh", "snr_db": [0, 6], "csi_nmse_db": [None, -10]}
+
+
+def test_every_list_multiplies_the_grid():
+    points = expand(scenario(RAYLEIGH | {"coherence_length": [1, 16]}, {"mcs": [3, 9]}, seed=[1, 2]))
+    assert len(points) == 2 * 2 * 2 * 2 * 2 * 2  # snr, nmse, coherence, mcs, seed, rate
+    assert len({point.point_id for point in points}) == len(points)
+
+
+def test_nmse_and_coherence_collapse_under_awgn():
+    axes = {"csi_nmse_db": [None, -10], "coherence_length": [1, 16]}
+    points = expand(scenario({"channel": "awgn", "snr_db": [0, 6]} | axes))
+    assert len(points) == 2 * 2  # snr, rate
+    assert {(p.csi_nmse_db, p.coherence_length) for p in points} == {(None, None)}
+
+
+def test_awgn_beside_rayleigh_keeps_the_axes_of_rayleigh():
+    points = expand(scenario(RAYLEIGH | {"channel": ["awgn", "rayleigh"]}))
+    assert sum(point.channel == "awgn" for point in points) == 2 * 2
+    assert sum(point.channel == "rayleigh" for point in points) == 2 * 2 * 2
+
+
+def test_an_id_does_not_depend_on_its_neighbours():
+    alone = expand(scenario({"snr_db": 6}))
+    among = expand(scenario({"snr_db": [0, 6, 10]}, {"rates": [22, 27, 32]}))
+    assert {p.point_id for p in alone} <= {p.point_id for p in among}
+
+
+def test_an_id_changes_with_every_coordinate_but_the_place_in_the_file():
+    point = expand(scenario({"snr_db": 6}))[0]
+    assert replace(point, entry=7).point_id == point.point_id
+    changes = {"snr_db": 6.5, "rate": 28, "seed": 2, "mcs": 4, "decoder": "sionna", "gop": 8}
+    for name, value in changes.items():
+        assert replace(point, **{name: value}).point_id != point.point_id, name
+
+
+def test_ids_are_the_same_in_every_run_and_version():
+    point = expand(scenario({"snr_db": 6}))[0]
+    assert point.point_id == expand(scenario({"snr_db": 6}))[0].point_id
+    assert len(point.point_id) == 16
