@@ -32,6 +32,11 @@ class _LanesModel(models.PrimitiveModel):
         super().__init__(data_model_manager, fe_type, _VECTOR)
 
 
+def _lane_operation(typer: Any) -> Any:
+    """A numba intrinsic; what its typing context argument is to numba, its caller never sees."""
+    return intrinsic(typer)
+
+
 def _pointer(context: Any, builder: Any, signature: Any, array: Any, index: Any) -> Any:
     data = context.make_array(signature.args[0])(context, builder, array).data
     return builder.bitcast(cgutils.gep(builder, data, index), ir.PointerType(_VECTOR))
@@ -49,7 +54,7 @@ def _call(builder: Any, name: str, *operands: Any) -> Any:
     return builder.call(function, operands)
 
 
-@intrinsic
+@_lane_operation
 def load(typing, array, index):
     """Lanes of a contiguous int16 array from ``index`` on; the array must reach that far."""
 
@@ -59,7 +64,7 @@ def load(typing, array, index):
     return LANES(array, types.intp), codegen
 
 
-@intrinsic
+@_lane_operation
 def store(typing, array, index, value):
     """Write the lanes into a contiguous int16 array from ``index`` on."""
 
@@ -71,7 +76,7 @@ def store(typing, array, index, value):
     return types.void(array, types.intp, LANES), codegen
 
 
-@intrinsic
+@_lane_operation
 def splat(typing, scalar):
     """The same int16 in every lane."""
     return LANES(types.int16), lambda context, builder, signature, args: _splat(builder, args[0])
@@ -81,7 +86,7 @@ def _binary(emit: Any) -> Any:
     def typer(typing, a, b):
         return LANES(LANES, LANES), lambda context, builder, signature, args: emit(builder, *args)
 
-    return intrinsic(typer)
+    return _lane_operation(typer)
 
 
 add = _binary(lambda builder, a, b: builder.add(a, b))
@@ -92,7 +97,7 @@ minimum = _binary(lambda builder, a, b: _call(builder, "smin", a, b))
 maximum = _binary(lambda builder, a, b: _call(builder, "smax", a, b))
 
 
-@intrinsic
+@_lane_operation
 def magnitude(typing, a):
     """Absolute value of each lane."""
 
@@ -102,7 +107,7 @@ def magnitude(typing, a):
     return LANES(LANES), codegen
 
 
-@intrinsic
+@_lane_operation
 def shift_right(typing, a, b):
     """Arithmetic shift of each lane of ``a`` by the same lane of ``b``."""
 
@@ -112,7 +117,7 @@ def shift_right(typing, a, b):
     return LANES(LANES, LANES), codegen
 
 
-@intrinsic
+@_lane_operation
 def where_equal(typing, a, b, x, y):
     """Lane of ``x`` where ``a`` equals ``b``, else of ``y``."""
 
@@ -122,7 +127,7 @@ def where_equal(typing, a, b, x, y):
     return LANES(LANES, LANES, LANES, LANES), codegen
 
 
-@intrinsic
+@_lane_operation
 def any_negative(typing, a):
     """True when a lane is negative."""
 
