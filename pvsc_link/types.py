@@ -23,7 +23,7 @@ class CodecFailure(RuntimeError):
     ``status`` : one of ``STATUSES``.
     """
 
-    STATUSES = ("missing_binary", "codec_error", "codec_timeout")
+    STATUSES = ("missing_binary", "missing_stream", "codec_error", "codec_timeout")
 
     def __init__(self, status: str, detail: str):
         self.status, self.detail = status, detail
@@ -49,6 +49,7 @@ class EncodedGop:
     frames_hat: np.ndarray  # uint8 RGB [num_frames, height, width, 3]
     command: str  # literal codec options
     version: str  # codec and container library versions
+    note: str = ""  # what a reader of the row must know, e.g. other source bytes were coded
 
     @property
     def num_bits(self) -> int:

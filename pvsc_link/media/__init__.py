@@ -1,1 +1,1 @@
-"""Video in and out: readers, BT.709 colour, padding, named clips and datasets."""
+"""Video in and out: reading, BT.709 colour, padding, clips and test sets by name."""

@@ -1,0 +1,119 @@
+"""Content-addressed store of coded GOPs: encode once per clip, GOP and rate, on this machine.
+
+Size: an entry holds the bitstream and the deflated RGB reconstruction, that is some 60 % of
+``3 * num_frames * height * width`` bytes: 0.2 MB for four frames of 176x144, 1.2 MB at 640x272,
+15 MB at 1080p. Nothing is ever removed by itself; deleting the folder is always safe.
+"""
+
+import hashlib
+import json
+import os
+import tempfile
+import warnings
+import zipfile
+import zlib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pvsc_link.codecs.codec import Codec
+from pvsc_link.types import EncodedGop
+
+#: Folder of the package's caches; coded GOPs lie in ``encodes`` below it.
+CACHE_VARIABLE = "PVSC_LINK_CACHE"
+#: Raised when the meaning of an entry or of the conversion to RGB changes.
+_LAYOUT = 1
+_TEXTS = ("command", "version", "note")
+_DAMAGE = (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error)
+
+
+def cache_folder() -> Path:
+    """``$PVSC_LINK_CACHE/encodes``, by default ``~/.cache/pvsc_link/encodes``."""
+    root = os.environ.get(CACHE_VARIABLE) or Path.home() / ".cache" / "pvsc_link"
+    return Path(root).expanduser() / "encodes"
+
+
+def cached_encode(
+    codec: Codec,
+    frames: np.ndarray,
+    fps: float,
+    rate: int,
+    *,
+    clip: str = "",
+    first_frame: int = 0,
+    folder: Path | None = None,
+) -> EncodedGop:
+    """``codec.encode`` through the store; equal input, options and versions encode only once.
+
+    Parameters: as ``Codec.encode``; ``folder`` : store (default ``cache_folder()``).
+    Output: the ``EncodedGop`` that the codec gives. Failures are raised and never stored; a
+    damaged entry is encoded again with a warning.
+    """
+    key = _key(codec, frames, fps, rate, clip, first_frame)
+    path = (folder or cache_folder()) / key[:2] / f"{key}.npz"
+    gop = _load(path, frames.shape)
+    if gop is None:
+        gop = codec.encode(frames, fps, rate, clip=clip, first_frame=first_frame)
+        _store(path, gop)
+    return gop
+
+
+def _key(
+    codec: Codec, frames: np.ndarray, fps: float, rate: int, clip: str, first_frame: int
+) -> str:
+    stated = {
+        "layout": _LAYOUT,
+        "codec": codec.name,
+        "variant": codec.variant,
+        "version": codec.version,
+        "options": codec.describe(rate),
+        "rate": rate,
+        "fps": fps,
+        "clip": clip,
+        "first_frame": first_frame,
+        "shape": frames.shape,
+        "frames": hashlib.sha256(np.ascontiguousarray(frames).data).hexdigest(),
+    }
+    return hashlib.sha256(json.dumps(stated, sort_keys=True).encode()).hexdigest()
+
+
+def _load(path: Path, shape: tuple[int, ...]) -> EncodedGop | None:
+    """An entry, or None where there is none or it cannot be trusted."""
+    try:
+        with np.load(path, allow_pickle=False) as entry:
+            texts = {name: str(entry[name]) for name in _TEXTS}
+            gop = EncodedGop(
+                payload=entry["payload"].tobytes(),
+                frame_num_bytes=tuple(int(n) for n in entry["frame_num_bytes"]),
+                frames_hat=entry["frames_hat"],
+                **texts,
+            )
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except _DAMAGE as error:
+        warnings.warn(f"damaged cache entry {path} is encoded again: {error}", stacklevel=3)
+        return None
+    if sum(gop.frame_num_bytes) != len(gop.payload) or gop.frames_hat.shape != shape:
+        warnings.warn(f"inconsistent cache entry {path} is encoded again", stacklevel=3)
+        return None
+    return gop
+
+
+def _store(path: Path, gop: EncodedGop) -> None:
+    """Write beside the entry, then rename: a reader never sees half an entry."""
+    texts: dict[str, Any] = {name: np.asarray(getattr(gop, name)) for name in _TEXTS}
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, temporary = tempfile.mkstemp(dir=path.parent, suffix=".part")
+        with os.fdopen(handle, "wb") as file:
+            np.savez_compressed(
+                file,
+                payload=np.frombuffer(gop.payload, np.uint8),
+                frame_num_bytes=np.asarray(gop.frame_num_bytes),
+                frames_hat=gop.frames_hat,
+                **texts,
+            )
+        os.replace(temporary, path)
+    except OSError as error:  # a full or read-only disk costs time later, not this result
+        warnings.warn(f"coded GOP not cached in {path.parent}: {error}", stacklevel=3)

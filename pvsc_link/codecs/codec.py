@@ -1,0 +1,81 @@
+"""The contract of a separated source codec, and the checks that all of them share."""
+
+import difflib
+from collections.abc import Sequence
+from typing import Protocol
+
+import numpy as np
+
+from pvsc_link.types import CodecFailure, EncodedGop, InputError
+
+__all__ = ["Codec", "CodecFailure", "check_frames", "check_option", "check_rate"]
+
+
+class Codec(Protocol):
+    """Turns one GOP into a closed, self-contained bitstream and its error-free reconstruction."""
+
+    @property
+    def name(self) -> str:
+        """Scheme name in the results table, e.g. ``x265``."""
+
+    @property
+    def variant(self) -> str:
+        """Labelled setting, e.g. ``psy``; rows of different variants are different systems."""
+
+    @property
+    def version(self) -> str:
+        """Versions of encoder and libraries, for the manifest and the cache."""
+
+    @property
+    def allowed_rates(self) -> Sequence[int]:
+        """Rates (QP) that :meth:`encode` takes."""
+
+    def describe(self, rate: int) -> str:
+        """Literal codec options at ``rate``, as one would type them."""
+
+    def check(self) -> None:
+        """Raise ``CodecFailure`` (missing_binary) or ``InputError`` before any work is done."""
+
+    def encode(
+        self, frames: np.ndarray, fps: float, rate: int, *, clip: str = "", first_frame: int = 0
+    ) -> EncodedGop:
+        """Code ONE closed GOP.
+
+        Parameters: ``fps`` : frames per second; ``rate`` : QP, one of ``allowed_rates``;
+        ``clip``, ``first_frame`` : name of the clip and index of the GOP's first frame, which
+        only codecs that look streams up use.
+        Input: ``frames`` : [num_frames, height, width, 3], uint8 RGB.
+        Output: ``EncodedGop``, deterministic for equal input.
+        Raises ``CodecFailure``, or ``InputError`` for a rate that the codec does not have.
+        """
+
+
+def check_rate(codec: Codec, rate: int) -> None:
+    """Raise ``InputError`` for a rate outside the codec's ``allowed_rates``."""
+    if rate in codec.allowed_rates:
+        return
+    rates = codec.allowed_rates
+    span = f"{rates[0]} to {rates[-1]}" if isinstance(rates, range) else str(list(rates))
+    raise InputError(
+        f"rate of {codec.name}", found=rate, allowed=span, remedy="Choose QPs that it has."
+    )
+
+
+def check_frames(frames: np.ndarray) -> None:
+    """Raise ``InputError`` unless ``frames`` is [num_frames, height, width, 3], uint8."""
+    if frames.ndim != 4 or frames.shape[-1] != 3 or frames.dtype != np.uint8 or not frames.size:
+        raise InputError(
+            "frames of one GOP",
+            found=f"{frames.dtype} {frames.shape}",
+            allowed="uint8 [num_frames, height, width, 3], not empty",
+            remedy="Pass 8-bit RGB frames, for example Video.frames.",
+        )
+
+
+def check_option(what: str, value: str, allowed: Sequence[str]) -> None:
+    """Raise ``InputError`` with the nearest allowed word for an unknown option value."""
+    if value in allowed:
+        return
+    near = difflib.get_close_matches(str(value), allowed, n=1)
+    remedy = f"Did you mean {near[0]!r}?" if near else "Choose one of these."
+    raise InputError(what, found=value, allowed=", ".join(allowed), remedy=remedy)

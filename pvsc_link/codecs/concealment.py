@@ -1,0 +1,88 @@
+"""Freeze: from the first lost frame to the end of the GOP the last good frame is shown.
+
+Loss is decided by the CRC of the transport blocks, never by the source decoder: libav's decoders
+report damage unreliably, and what they make of damaged data depends on stale buffers. So damaged
+data are never decoded, and the error-free reconstruction is all that is needed.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+#: Level shown when the very first frame of a clip is lost.
+MID_GREY = 128
+#: Index in ``Concealed.shown`` for a frame of before this GOP (or mid-grey).
+BEFORE_GOP = -1
+
+
+@dataclass(frozen=True)
+class Concealed:
+    """One GOP as it is shown."""
+
+    frames: np.ndarray  # uint8 RGB [num_frames, height, width, 3]
+    shown: tuple[int, ...]  # index into frames_hat per frame; BEFORE_GOP: previous GOP or grey
+
+    @property
+    def frames_lost(self) -> int:
+        """Frames that are not shown as themselves."""
+        return sum(index != frame for frame, index in enumerate(self.shown))
+
+
+def frames_lost(
+    frame_num_bytes: Sequence[int],
+    block_ok: Sequence[bool] | np.ndarray,
+    block_num_bits: int | Sequence[int] | np.ndarray,
+) -> np.ndarray:
+    """Which frames lose at least one byte: the blocks carry the GOP's bytes back to back.
+
+    Input
+        frame_num_bytes : bytes per frame, in coding order
+        block_ok : [num_blocks], bool, CRC results
+        block_num_bits : information bits per block, one number or [num_blocks]; fillers of the
+            last block may be included
+
+    Output: [num_frames], bool, True where a failed block carries part of the frame.
+    Raises ``ValueError`` when the blocks hold fewer bits than the frames.
+    """
+    failed = ~np.asarray(block_ok, bool)
+    block_end = np.cumsum(np.broadcast_to(np.asarray(block_num_bits, np.int64), failed.shape))
+    frame_end = 8 * np.cumsum(np.asarray(frame_num_bytes, np.int64))
+    held = int(block_end[-1]) if block_end.size else 0
+    if frame_end.size and held < frame_end[-1]:
+        raise ValueError(f"{failed.size} blocks hold {held} bits of {frame_end[-1]}")
+    failed_before = np.concatenate([[0], np.cumsum(failed)])
+    first_block = np.searchsorted(block_end, np.concatenate([[0], frame_end[:-1]]), side="right")
+    end_block = np.searchsorted(block_end, frame_end, side="left") + 1
+    return failed_before[end_block] > failed_before[first_block]
+
+
+def freeze(
+    frames_hat: np.ndarray, frame_ok: Sequence[bool] | np.ndarray, previous_frame: np.ndarray | None
+) -> Concealed:
+    """Show good frames up to the first lost one, then repeat the last good one.
+
+    Input
+        frames_hat : [num_frames, height, width, 3], uint8, error-free reconstruction
+        frame_ok : [num_frames], bool
+        previous_frame : [height, width, 3], uint8, last frame shown of the previous GOP, or None;
+            it stands in for a lost first frame, mid-grey where there is none
+
+    Output: ``Concealed``, whose ``shown`` lets metrics of error-free frames be looked up.
+    """
+    lost = np.flatnonzero(~np.asarray(frame_ok, bool))
+    first_lost = int(lost[0]) if lost.size else len(frames_hat)
+    shown = tuple(min(index, first_lost - 1) for index in range(len(frames_hat)))
+    frames = frames_hat.copy()
+    frames[first_lost:] = _stand_in(frames_hat, first_lost, previous_frame)
+    return Concealed(frames, shown)
+
+
+def _stand_in(
+    frames_hat: np.ndarray, first_lost: int, previous_frame: np.ndarray | None
+) -> np.ndarray:
+    if first_lost > 0:
+        return frames_hat[first_lost - 1]
+    if previous_frame is not None:
+        return previous_frame
+    return np.full_like(frames_hat[0], MID_GREY)

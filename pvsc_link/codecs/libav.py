@@ -1,0 +1,112 @@
+"""Encoding and decoding of one GOP inside this process through PyAV (libav)."""
+
+import time
+from collections.abc import Callable, Iterable, Sequence
+from fractions import Fraction
+from itertools import accumulate, pairwise
+from typing import cast
+
+import av
+import numpy as np
+from av.error import FFmpegError
+
+from pvsc_link.media.colour import decoded_frame_to_rgb
+from pvsc_link.media.padding import crop
+from pvsc_link.types import CodecFailure
+
+#: Largest denominator of a frame rate: holds 30000/1001 and its like exactly.
+_MAX_DENOMINATOR = 1001
+
+
+def frame_rate(fps: float) -> Fraction:
+    """Exact frame rate behind a rounded number of frames per second."""
+    return Fraction(fps).limit_denominator(_MAX_DENOMINATOR)
+
+
+def libav_version() -> str:
+    """PyAV and libavcodec versions, as a manifest wants them."""
+    codec = ".".join(map(str, av.library_versions["libavcodec"]))
+    return f"PyAV {av.__version__}, libavcodec {codec}"
+
+
+def encode_access_units(
+    encoder: str,
+    frames: Iterable[av.VideoFrame],
+    fps: float,
+    options: dict[str, str],
+    timeout_s: float,
+) -> list[bytes]:
+    """One access unit (bytes) per frame from a zero-latency libav encoder.
+
+    Parameters: ``encoder`` : libav name; ``options`` : its private options; ``timeout_s`` : looked
+    at after every frame.
+    Raises ``CodecFailure``: ``codec_error`` with libav's message, ``codec_timeout``.
+    """
+    start = time.monotonic()
+    units: list[bytes] = []
+    try:
+        context = None
+        for index, frame in enumerate(frames):
+            context = context or _encoder_context(encoder, frame, frame_rate(fps), options)
+            frame.pts, frame.time_base = index, context.time_base
+            units += [bytes(packet) for packet in context.encode(frame)]
+            if time.monotonic() - start > timeout_s:
+                raise CodecFailure("codec_timeout", f"{encoder}: {timeout_s} s at frame {index}")
+        if context is not None:
+            units += [bytes(packet) for packet in context.encode(None)]
+    except (FFmpegError, ValueError) as error:
+        raise CodecFailure("codec_error", f"{encoder}: {error}") from error
+    return units
+
+
+def _encoder_context(
+    encoder: str, frame: av.VideoFrame, rate: Fraction, options: dict[str, str]
+) -> av.VideoCodecContext:
+    context = cast(av.VideoCodecContext, av.CodecContext.create(encoder, "w"))
+    context.width, context.height = frame.width, frame.height
+    context.pix_fmt = frame.format.name
+    context.framerate, context.time_base = rate, 1 / rate
+    context.thread_count = 1  # more threads make more slices, hence more bits
+    context.options = options
+    return context
+
+
+def decode_rgb(
+    payload: bytes,
+    frame_num_bytes: Sequence[int],
+    stream_format: str,
+    *,
+    size: tuple[int, int],
+    to_rgb: Callable[[av.VideoFrame], np.ndarray] = decoded_frame_to_rgb,
+) -> np.ndarray:
+    """Error-free reconstruction of a GOP, cropped to ``size`` = (width, height).
+
+    Parameters: ``stream_format`` : ``h264``, ``hevc`` or ``vvc``.
+    Input: ``payload`` whose t-th run of ``frame_num_bytes`` is the access unit of frame t.
+    Output: [num_frames, height, width, 3], uint8 RGB.
+    Raises ``CodecFailure`` (codec_error) when libav does not return every frame.
+    """
+    frames = decode_frames(payload, frame_num_bytes, stream_format)
+    width, height = size
+    return np.stack([crop(to_rgb(frame), height, width) for frame in frames])
+
+
+def decode_frames(
+    payload: bytes, frame_num_bytes: Sequence[int], stream_format: str
+) -> list[av.VideoFrame]:
+    """Decoded frames in display order; one thread, so that the result is always repeatable."""
+    context = cast(av.VideoCodecContext, av.CodecContext.create(stream_format, "r"))
+    context.thread_count = 1
+    frames: list[av.VideoFrame] = []
+    try:
+        for index, (start, end) in enumerate(pairwise(accumulate(frame_num_bytes, initial=0))):
+            packet = av.Packet(payload[start:end])
+            packet.pts = packet.dts = index
+            frames += context.decode(packet)
+        frames += context.decode(None)
+    except FFmpegError as error:
+        raise CodecFailure("codec_error", f"decoder {stream_format}: {error}") from error
+    if len(frames) != len(frame_num_bytes):
+        detail = f"decoder {stream_format}: {len(frames)} of {len(frame_num_bytes)} frames"
+        raise CodecFailure("codec_error", detail)
+    return sorted(frames, key=lambda frame: frame.pts or 0)

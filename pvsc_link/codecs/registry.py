@@ -1,0 +1,15 @@
+"""Every separated source codec by the name that a scenario writes.
+
+Options of the constructor (``variant``, ``preset``, ``timeout_s``, ...) are keywords that the
+scenario's entry may set. A new codec is one class and one line here.
+"""
+
+from collections.abc import Callable
+
+from pvsc_link.codecs.codec import Codec
+from pvsc_link.codecs.ffmpeg import X264, X265
+
+CODECS: dict[str, Callable[..., Codec]] = {
+    "x264": X264,
+    "x265": X265,
+}

@@ -1,0 +1,160 @@
+"""Video in: containers through PyAV, raw planar YUV, and folders of PNG images, as 8-bit RGB."""
+
+import re
+from collections.abc import Generator
+from contextlib import closing
+from itertools import islice
+from pathlib import Path
+
+import av
+import numpy as np
+from av.error import FFmpegError
+from PIL import Image, UnidentifiedImageError
+
+from pvsc_link.media.colour import decoded_source_to_rgb
+from pvsc_link.media.raw_yuv import RAW_SUFFIXES, iter_raw_yuv
+from pvsc_link.types import InputError, Video
+
+#: Frame rate of sources that carry none (raw files, image folders).
+DEFAULT_FPS = 30.0
+IMAGE_SUFFIX = ".png"
+
+
+def read_video(
+    source: str | Path,
+    *,
+    first_frame: int = 0,
+    num_frames: int | None = None,
+    size: tuple[int, int] | None = None,
+    pixel_format: str | None = None,
+    fps: float | None = None,
+) -> Video:
+    """Frames ``first_frame`` .. ``first_frame + num_frames - 1`` of a video, nothing else kept.
+
+    Parameters
+        source : path of an mp4, mkv, y4m (or anything that libav opens), a raw ``.yuv`` file,
+            or a folder of PNG images in the order of the numbers in their names
+        num_frames : frames asked; ``None`` reads to the end
+        size, pixel_format : (width, height) and ``RAW_FORMATS`` key of a raw file
+        fps : frames per second; needed where the source has none (default 30)
+
+    Output: ``Video`` with frames [num_frames, height, width, 3], uint8 RGB (BT.709).
+
+    Raises ``InputError`` for a missing, unreadable or truncated source, for fewer frames than
+    asked, and for a raw file without a size.
+    """
+    path = Path(source).expanduser()
+    _check_request(path, first_frame, num_frames)
+    if path.is_dir():
+        frames, source_fps = _iter_images(path, first_frame), None
+    elif path.suffix.lower() in RAW_SUFFIXES:
+        frames = iter_raw_yuv(path, size=size, pixel_format=pixel_format, first_frame=first_frame)
+        source_fps = None
+    else:
+        frames, source_fps = _iter_container(path, first_frame), _container_fps(path)
+    with closing(frames):
+        stack = list(islice(frames, num_frames))
+    _check_count(path, len(stack), first_frame, num_frames)
+    return Video(path.stem, np.stack(stack), float(fps or source_fps or DEFAULT_FPS), str(path))
+
+
+def _check_request(path: Path, first_frame: int, num_frames: int | None) -> None:
+    if not path.exists():
+        raise InputError(
+            "video", found=str(path), allowed="an existing file or folder", remedy="Check the path."
+        )
+    if first_frame < 0 or (num_frames is not None and num_frames < 1):
+        raise InputError(
+            f"frames asked of {path}",
+            found=f"first_frame={first_frame}, num_frames={num_frames}",
+            allowed="first_frame >= 0 and num_frames >= 1",
+            remedy="Correct the two numbers.",
+        )
+
+
+def _check_count(path: Path, got: int, first_frame: int, num_frames: int | None) -> None:
+    wanted = 1 if num_frames is None else num_frames
+    if got < wanted:
+        raise InputError(
+            f"frames asked of {path}",
+            found=f"{got} frames from frame {first_frame} on",
+            allowed=f"at least {wanted}",
+            remedy="Ask for fewer frames (GOPs), or give a longer video.",
+        )
+
+
+def _container_fps(path: Path) -> float | None:
+    with _open(path) as container:
+        rate = container.streams.video[0].average_rate
+    return float(rate) if rate else None
+
+
+def _open(path: Path) -> av.container.InputContainer:
+    try:
+        container = av.open(str(path))
+    except (FFmpegError, ValueError) as error:
+        raise _unreadable(path, error) from error
+    if not container.streams.video:
+        container.close()
+        raise _unreadable(path, "no video stream")
+    return container
+
+
+def _unreadable(path: Path, reason: object) -> InputError:
+    return InputError(
+        f"video {path}",
+        found=str(reason),
+        allowed="a complete file that libav decodes (mp4, mkv, y4m, ...)",
+        remedy="Play the file to check it; copy or convert it again.",
+    )
+
+
+def _iter_container(path: Path, first_frame: int) -> Generator[np.ndarray, None, None]:
+    """Decode from the start, convert only what is asked: exact for every container, unlike seek."""
+    with _open(path) as container:
+        stream = container.streams.video[0]
+        stream.thread_count = 1  # damaged files decode repeatably with one thread only
+        count = 0
+        try:
+            for frame in container.decode(stream):
+                if frame.is_corrupt:
+                    raise _unreadable(path, f"frame {count} is damaged")
+                if count >= first_frame:
+                    yield decoded_source_to_rgb(frame)
+                count += 1
+        except FFmpegError as error:
+            raise _unreadable(path, f"{error} after frame {count - 1}") from error
+        if count < stream.frames:
+            raise _unreadable(path, f"{count} of the {stream.frames} frames that its header names")
+
+
+def _iter_images(folder: Path, first_frame: int) -> Generator[np.ndarray, None, None]:
+    files = [p for p in folder.iterdir() if p.suffix.lower() == IMAGE_SUFFIX]
+    shape: tuple[int, ...] | None = None
+    for path in sorted(files, key=_natural_order)[first_frame:]:
+        image = _read_png(path)
+        shape = shape or image.shape
+        if image.shape != shape:
+            raise InputError(
+                f"image {path}",
+                found=f"{image.shape[1]}x{image.shape[0]}",
+                allowed=f"the size of the first image, {shape[1]}x{shape[0]}",
+                remedy="Keep one sequence per folder.",
+            )
+        yield image
+
+
+def _read_png(path: Path) -> np.ndarray:
+    try:
+        with Image.open(path) as image:
+            return np.asarray(image.convert("RGB"))
+    except (UnidentifiedImageError, OSError, SyntaxError) as error:
+        raise InputError(
+            f"image {path}", found=str(error), allowed="a readable PNG", remedy="Export it again."
+        ) from error
+
+
+def _natural_order(path: Path) -> list[tuple[int, str]]:
+    """Sort ``2.png`` before ``10.png``."""
+    parts = re.split(r"(\d+)", path.stem)
+    return [(int(part), "") if part.isdigit() else (-1, part) for part in parts]

@@ -1,0 +1,129 @@
+"""Equal work is done once; anything that could change the bits is part of the key."""
+
+import os
+import warnings
+from dataclasses import fields
+
+import numpy as np
+import pytest
+
+from pvsc_link.codecs.cache import CACHE_VARIABLE, cache_folder, cached_encode
+from pvsc_link.codecs.codec import CodecFailure
+from pvsc_link.types import EncodedGop
+
+FRAMES = np.random.default_rng(0).integers(0, 256, (2, 8, 8, 3), dtype=np.uint8)
+
+
+class CountingCodec:
+    """Counts how often it really encodes."""
+
+    name, variant, version = "counting", "plain", "1"
+    allowed_rates = range(52)
+
+    def __init__(self, **changed):
+        self.calls = 0
+        self.__dict__.update(changed)
+
+    def describe(self, rate):
+        return f"-qp {rate}"
+
+    def check(self):
+        pass
+
+    def encode(self, frames, fps, rate, *, clip="", first_frame=0):
+        self.calls += 1
+        payload = bytes([rate, self.calls, 7])
+        return EncodedGop(payload, (2, 1), frames // 2, self.describe(rate), "v1", note="said")
+
+
+def entries(folder):
+    return sorted(folder.rglob("*.npz"))
+
+
+def test_the_second_request_is_answered_from_the_store(tmp_path):
+    codec = CountingCodec()
+    first, second = (cached_encode(codec, FRAMES, 25.0, 32, folder=tmp_path) for _ in range(2))
+    assert codec.calls == 1
+    for field in fields(EncodedGop):
+        left, right = getattr(first, field.name), getattr(second, field.name)
+        assert np.array_equal(left, right), field.name
+    assert second.frames_hat.dtype == np.uint8
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"rate": 33}, {"fps": 30.0}, {"frames": FRAMES[:, ::-1]}, {"first_frame": 2},
+        {"clip": "bikes"}, {"frames": FRAMES.reshape(2, 4, 16, 3)},
+        {"codec": {"version": "2"}}, {"codec": {"variant": "other"}}, {"codec": {"name": "other"}},
+    ],
+)  # fmt: skip
+def test_whatever_could_change_the_bits_is_encoded_anew(change, tmp_path):
+    cached_encode(CountingCodec(), FRAMES, 25.0, 32, folder=tmp_path)
+    codec = CountingCodec(**change.pop("codec", {}))
+    request = {"frames": FRAMES, "fps": 25.0, "rate": 32} | change
+    cached_encode(codec, **request, folder=tmp_path)
+    assert codec.calls == 1
+    assert len(entries(tmp_path)) == 2
+
+
+@pytest.mark.parametrize("keep", [0, 10, 0.5, 0.95])
+def test_a_damaged_entry_is_encoded_again_with_a_warning(keep, tmp_path):
+    codec = CountingCodec()
+    cached_encode(codec, FRAMES, 25.0, 32, folder=tmp_path)
+    (path,) = entries(tmp_path)
+    data = path.read_bytes()
+    path.write_bytes(data[: int(keep * len(data)) if keep < 1 else keep])
+    with pytest.warns(UserWarning, match="encoded again"):
+        cached_encode(codec, FRAMES, 25.0, 32, folder=tmp_path)
+    assert codec.calls == 2
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        cached_encode(codec, FRAMES, 25.0, 32, folder=tmp_path)
+    assert codec.calls == 2
+
+
+@pytest.mark.parametrize("part", np.linspace(0.05, 0.6, 12))
+def test_a_flipped_byte_is_noticed_or_harmless(part, tmp_path):
+    codec = CountingCodec()
+    cached_encode(codec, FRAMES, 25.0, 32, folder=tmp_path)
+    (path,) = entries(tmp_path)
+    data = bytearray(path.read_bytes())
+    data[int(part * len(data))] ^= 255
+    path.write_bytes(data)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        gop = cached_encode(codec, FRAMES, 25.0, 32, folder=tmp_path)
+    assert gop.payload[0] == 32
+    assert np.array_equal(gop.frames_hat, FRAMES // 2)
+
+
+def test_no_partial_file_is_left_behind(tmp_path):
+    cached_encode(CountingCodec(), FRAMES, 25.0, 32, folder=tmp_path)
+    assert [path.suffix for path in tmp_path.rglob("*") if path.is_file()] == [".npz"]
+
+
+def test_a_failure_is_raised_and_not_stored(tmp_path):
+    class Failing(CountingCodec):
+        def encode(self, *args, **kwargs):
+            raise CodecFailure("codec_error", "on purpose")
+
+    with pytest.raises(CodecFailure):
+        cached_encode(Failing(), FRAMES, 25.0, 32, folder=tmp_path)
+    assert not entries(tmp_path)
+
+
+def test_a_folder_that_cannot_be_written_costs_a_warning_only(tmp_path):
+    blocked = tmp_path / "file"
+    blocked.write_text("not a folder")
+    with pytest.warns(UserWarning, match="not cached"):
+        gop = cached_encode(CountingCodec(), FRAMES, 25.0, 32, folder=blocked / "store")
+    assert len(gop.payload) == 3
+
+
+def test_the_environment_moves_the_store(monkeypatch, tmp_path):
+    monkeypatch.setenv(CACHE_VARIABLE, str(tmp_path))
+    assert cache_folder() == tmp_path / "encodes"
+    monkeypatch.delenv(CACHE_VARIABLE)
+    assert cache_folder().parts[-3:] == (".cache", "pvsc_link", "encodes")
+    assert os.fspath(cache_folder()).startswith(os.path.expanduser("~"))

@@ -1,0 +1,80 @@
+"""BT.709 is explicit, the 10-bit 4:4:4 round trip loses nothing, 4:2:0 keeps grey and means."""
+
+import av
+import numpy as np
+import pytest
+
+from pvsc_link.media.colour import (
+    decoded_frame_to_rgb,
+    decoded_source_to_rgb,
+    planes_of_frame,
+    rgb_to_yuv420_frame,
+    rgb_to_yuv444,
+    yuv444_frame,
+    yuv444_to_rgb,
+)
+
+
+def random_rgb(shape, seed=1):
+    return np.random.default_rng(seed).integers(0, 256, shape, dtype=np.uint8)
+
+
+@pytest.mark.parametrize("full_range", [False, True])
+def test_8_bit_rgb_survives_10_bit_yuv_444_without_loss(full_range):
+    corners = np.array(np.meshgrid(*[[0, 1, 127, 128, 254, 255]] * 3), np.uint8).reshape(3, 1, -1)
+    for rgb in (random_rgb((2, 96, 64, 3)), np.moveaxis(corners, 0, -1)[None]):
+        yuv = rgb_to_yuv444(rgb, full_range=full_range)
+        assert np.array_equal(yuv444_to_rgb(yuv, full_range=full_range), rgb)
+
+
+@pytest.mark.parametrize(
+    ("rgb", "codes"),
+    [
+        ((0, 0, 0), (64, 512, 512)),
+        ((255, 255, 255), (940, 512, 512)),
+        # Y' = 0.2126 gives 64 + 876 * 0.2126; Cr' = 0.5 is the top of the legal range.
+        ((255, 0, 0), (250, 409, 960)),
+        ((0, 255, 0), (691, 167, 105)),
+        ((0, 0, 255), (127, 960, 471)),
+    ],
+)
+def test_primaries_have_the_code_values_of_bt709(rgb, codes):
+    assert rgb_to_yuv444(np.array([[rgb]], np.uint8)).ravel().tolist() == list(codes)
+
+
+def test_8_bit_codes_are_a_quarter_of_10_bit_codes():
+    rgb = random_rgb((16, 16, 3))
+    quarter = rgb_to_yuv444(rgb, bits=10) / 4
+    assert np.abs(quarter - rgb_to_yuv444(rgb, bits=8)).max() <= 0.625
+
+
+@pytest.mark.parametrize("size", [(16, 16), (5, 7), (33, 1)])
+def test_planes_written_into_a_frame_come_back(size):
+    planes = np.random.default_rng(2).integers(0, 1024, (3, *size)).astype(np.uint16)
+    assert np.array_equal(planes_of_frame(yuv444_frame(planes)), planes)
+
+
+def test_swscale_with_bt709_agrees_with_the_formula_and_bt601_would_not():
+    colour = np.broadcast_to(np.array([203, 92, 44], np.uint8), (16, 16, 3))
+    frame = rgb_to_yuv420_frame(colour, "yuv420p")
+    codes = [int(np.frombuffer(plane, np.uint8)[0]) for plane in frame.planes]
+    expected = rgb_to_yuv444(colour, bits=8)[:, 0, 0]
+    assert np.abs(codes - expected.astype(int)).max() <= 1
+    bt601_luma = 16 + 219 * (0.299 * 203 + 0.587 * 92 + 0.114 * 44) / 255
+    assert abs(codes[0] - bt601_luma) > 5
+
+
+def test_420_round_trip_keeps_smooth_pictures_within_two_levels():
+    ramp = np.linspace(20, 230, 64)
+    rgb = np.stack(np.broadcast_arrays(ramp[:, None], ramp[None], 128), axis=-1).astype(np.uint8)
+    back = decoded_frame_to_rgb(rgb_to_yuv420_frame(rgb))
+    assert np.abs(back.astype(int) - rgb)[2:-2, 2:-2].max() <= 2
+
+
+def test_an_untagged_source_is_read_as_bt709():
+    frame = av.VideoFrame(16, 16, "yuv420p")
+    for plane, code in zip(frame.planes, (113, 93, 175), strict=True):
+        plane.update(bytes([code]) * plane.buffer_size)
+    yuv = np.broadcast_to(np.array([113, 93, 175], np.uint16)[:, None, None], (3, 1, 1))
+    expected = yuv444_to_rgb(yuv, bits=8)[0, 0].astype(int)
+    assert np.abs(decoded_source_to_rgb(frame)[8, 8] - expected).max() <= 2
