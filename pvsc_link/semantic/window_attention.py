@@ -30,7 +30,7 @@ def window_shift(size: int, window: int, shifted: bool) -> int:
 
 
 def _regions(size: int, window: int, shift: int) -> np.ndarray:
-    """Region of every place of a filled-up, shifted axis: places in different ones are strangers."""
+    """Region of every place of a filled-up, shifted axis; across regions tokens are strangers."""
     filled = -(-size // window) * window
     return (np.arange(filled) >= filled - shift).astype(np.int64)
 

@@ -1,0 +1,227 @@
+"""Side-information bitstreams b_z and b_k (eq. 8, 9; section II-B2), real bytes both ways.
+
+b_z: hyper-latents, range coded channel by channel under the factorised prior's integer tables.
+b_k: the rate map of a frame, in one of three formats, labelled in every result:
+
+``png``      the paper's PNG, container and all;
+``payload``  that PNG without the 57 bytes that both ends know;
+``range``    beyond the paper: range coded under per-unit tables that both ends compute.
+
+Neither stream carries sizes: frame size, C_z and format belong to the session. Streams that
+are damaged raise ``SideInformationError``; damage that leaves a legal stream cannot be seen
+here (a PNG has CRC-32 and Adler-32, a payload Adler-32, range coding its canonical form only),
+so the link protects them with a CRC.
+"""
+
+from collections.abc import Sequence
+from typing import TypeAlias
+
+import numpy as np
+
+from pvsc_link.semantic.range_coding import (
+    Part,
+    SideInformationError,
+    check_counts,
+    decode,
+    encode,
+    information,
+    quantise_pmf,
+)
+from pvsc_link.semantic.rate_map_png import deflate_map, inflate_map, unwrap_png, wrap_png
+from pvsc_link.types import InputError
+
+__all__ = [
+    "SIDE_FORMATS",
+    "PmfTables",
+    "SideInformationError",
+    "clamp_hyper_latent",
+    "decode_hyper_latent",
+    "decode_rate_map",
+    "encode_hyper_latent",
+    "encode_rate_map",
+    "hyper_latent_bits",
+    "rate_map_bits",
+]
+
+#: Per channel of z: the integer that entry 0 stands for, and counts as in ``range_coding``.
+PmfTables: TypeAlias = Sequence[tuple[int, np.ndarray]]
+
+SIDE_FORMATS = ("png", "payload", "range")
+
+
+def clamp_hyper_latent(z_hat: np.ndarray, pmf_tables: PmfTables) -> np.ndarray:
+    """z_hat brought into the range of its tables, so that it can be sent; int32, same shape.
+
+    Values beyond the tables are clamped and not escaped: the transmitter must go on with the
+    clamped z_hat, since that is what the receiver will have.
+
+    Input: ``z_hat`` : [..., C_z], int.
+    """
+    low = np.array([offset for offset, _ in pmf_tables])
+    high = low + np.array([len(counts) - 1 for _, counts in pmf_tables])
+    return np.clip(np.asarray(z_hat), low, high).astype(np.int32)
+
+
+def _hyper_parts(z_hat: np.ndarray, pmf_tables: PmfTables) -> list[Part]:
+    z = np.asarray(z_hat)
+    if z.ndim != 3 or z.shape[-1] != len(pmf_tables) or not np.issubdtype(z.dtype, np.integer):
+        raise InputError(
+            "hyper-latent does not fit its tables",
+            found=f"{z.dtype} {z.shape}",
+            allowed=f"integers [Hz, Wz, {len(pmf_tables)}]",
+            remedy="Round z, take one frame, and pass the tables of its preset.",
+        )
+    return [
+        (z[..., channel].ravel().astype(np.int64) - offset, counts)
+        for channel, (offset, counts) in enumerate(pmf_tables)
+    ]
+
+
+def hyper_latent_bits(z_hat: np.ndarray, pmf_tables: PmfTables) -> float:
+    """Information of z_hat under its tables, in bits. Input as for ``encode_hyper_latent``."""
+    return information(_hyper_parts(z_hat, pmf_tables))
+
+
+def encode_hyper_latent(z_hat: np.ndarray, pmf_tables: PmfTables) -> bytes:
+    """b_z of one frame (eq. 8).
+
+    Input: ``z_hat`` : [Hz, Wz, C_z], int, inside the tables (``clamp_hyper_latent``);
+    ``pmf_tables`` : one (offset, counts) per channel.
+    Output: bytes, at most 2 more than the information. Raises ``InputError`` for a value
+    outside its table, a wrong shape or a bad table.
+    """
+    return encode(_hyper_parts(z_hat, pmf_tables))
+
+
+def decode_hyper_latent(
+    message: bytes, shape: tuple[int, int, int], pmf_tables: PmfTables
+) -> np.ndarray:
+    """z_hat of a b_z (eq. 9): [Hz, Wz, C_z], int32.
+
+    Parameters: ``shape`` : (Hz, Wz, C_z), from the frame size and the preset.
+    Raises ``SideInformationError`` for a truncated or corrupted message, as far as visible.
+    """
+    height, width, channels = shape
+    if channels != len(pmf_tables):
+        raise InputError(
+            "channels of z and tables differ",
+            found=channels,
+            allowed=len(pmf_tables),
+            remedy="Pass the tables of the preset.",
+        )
+    parts = decode(message, [(height * width, counts) for _, counts in pmf_tables])
+    offsets = [offset for offset, _ in pmf_tables]
+    maps = [(part + offset) for part, offset in zip(parts, offsets, strict=True)]
+    return np.stack(maps, axis=-1).reshape(shape).astype(np.int32)
+
+
+def _bit_depth(num_rates: int) -> int:
+    if not 1 <= num_rates <= 256:
+        raise InputError(
+            "number of rates for a rate map",
+            found=num_rates,
+            allowed="1 to 256",
+            remedy="Use a smaller rate set: a PNG of indices holds 8 bits.",
+        )
+    return 4 if num_rates <= 16 else 8
+
+
+def _check_map(rate_index: np.ndarray, num_rates: int) -> np.ndarray:
+    index = np.asarray(rate_index)
+    legal = index.ndim == 2 and index.size and np.issubdtype(index.dtype, np.integer)
+    if not legal or index.min() < 0 or index.max() >= num_rates:
+        raise InputError(
+            "not a rate map",
+            found=f"{index.dtype} {index.shape}",
+            allowed=f"integers [Hy, Wy] from 0 to {num_rates - 1}",
+            remedy="Pass the index map of one frame and the size of its rate set.",
+        )
+    return index
+
+
+def _unit_tables(
+    probabilities: np.ndarray | None, shape: tuple[int, int], num_rates: int
+) -> np.ndarray:
+    """Tables [Hy * Wy, num_rates]: integers are taken as counts, floats are quantised."""
+    if probabilities is None or np.shape(probabilities) != (*shape, num_rates):
+        raise InputError(
+            "side_format 'range' needs the rates' probabilities of every unit",
+            found=None if probabilities is None else np.shape(probabilities),
+            allowed=(*shape, num_rates),
+            remedy="Compute them from z_hat, or choose side_format png or payload.",
+        )
+    table = np.asarray(probabilities)
+    whole = np.issubdtype(table.dtype, np.integer)
+    counts = check_counts(table) if whole else quantise_pmf(table)
+    return counts.reshape(-1, num_rates)
+
+
+def _check_format(side_format: str) -> None:
+    if side_format not in SIDE_FORMATS:
+        raise InputError(
+            "side_format",
+            found=side_format,
+            allowed=SIDE_FORMATS,
+            remedy="png is the paper's.",
+        )
+
+
+def rate_map_bits(rate_index: np.ndarray, probabilities: np.ndarray) -> float:
+    """Information of a rate map under per-unit tables, in bits.
+
+    Input: ``rate_index`` : [Hy, Wy], int; ``probabilities`` : [Hy, Wy, num_rates].
+    """
+    num_rates = np.shape(probabilities)[-1]
+    index = _check_map(rate_index, num_rates)
+    return information([(index.ravel(), _unit_tables(probabilities, index.shape, num_rates))])
+
+
+def encode_rate_map(
+    rate_index: np.ndarray,
+    num_rates: int,
+    side_format: str,
+    probabilities: np.ndarray | None = None,
+) -> bytes:
+    """b_k of one frame (section II-B2).
+
+    Parameters: ``num_rates`` : size of the rate set; ``side_format`` : one of SIDE_FORMATS.
+    Input: ``rate_index`` : [Hy, Wy], int; ``probabilities`` : [Hy, Wy, num_rates], for
+    ``range`` only: floats, or integer counts where both ends may compute on unlike devices.
+    Output: bytes. Raises ``InputError`` for an index outside the rate set, an unknown format,
+    or missing probabilities.
+    """
+    _check_format(side_format)
+    index = _check_map(rate_index, num_rates)
+    if side_format == "range":
+        return encode([(index.ravel(), _unit_tables(probabilities, index.shape, num_rates))])
+    depth, (height, width) = _bit_depth(num_rates), index.shape
+    payload = deflate_map(index, depth)
+    return payload if side_format == "payload" else wrap_png(payload, height, width, depth)
+
+
+def decode_rate_map(
+    message: bytes,
+    shape: tuple[int, int],
+    num_rates: int,
+    side_format: str,
+    probabilities: np.ndarray | None = None,
+) -> np.ndarray:
+    """Rate map of a b_k: [Hy, Wy], int32; parameters as for ``encode_rate_map``.
+
+    Parameters: ``shape`` : (Hy, Wy), from the frame size.
+    Raises ``SideInformationError`` for a truncated or corrupted message, or an index outside
+    the rate set.
+    """
+    _check_format(side_format)
+    height, width = shape
+    if side_format == "range":
+        tables = _unit_tables(probabilities, shape, num_rates)
+        return decode(message, [(height * width, tables)])[0].reshape(shape).astype(np.int32)
+    depth = _bit_depth(num_rates)
+    payload = message if side_format == "payload" else unwrap_png(message, height, width, depth)
+    index = inflate_map(payload, height, width, depth)
+    if index.max() >= num_rates:
+        raise SideInformationError(
+            f"rate index {index.max()} outside the rate set of {num_rates} levels"
+        )
+    return index.astype(np.int32)
