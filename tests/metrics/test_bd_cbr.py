@@ -1,0 +1,140 @@
+"""BD-CBR: right where it means something, NaN with a reason where it does not."""
+
+import math
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from pvsc_link.metrics.bd import BdResult, bd_cbr
+from pvsc_link.types import InputError
+
+CBR = np.array([0.002, 0.004, 0.009, 0.02, 0.05])
+PSNR = np.array([28.0, 30.5, 33.0, 35.5, 37.0])
+LPIPS = np.array([0.52, 0.44, 0.37, 0.30, 0.26])
+
+
+def run(anchor, test, higher_is_better=True, **options) -> BdResult:
+    return bd_cbr(*anchor, *test, higher_is_better=higher_is_better, **options)
+
+
+@pytest.mark.parametrize(("quality", "higher"), [(PSNR, True), (LPIPS, False)])
+def test_twenty_percent_fewer_channel_uses_is_minus_twenty(quality, higher):
+    result = run((CBR, quality), (0.8 * CBR, quality), higher)
+    assert result.bd_cbr_percent == pytest.approx(-20.0, abs=1e-9)
+    assert result.overlap == pytest.approx(1.0)
+    assert result.note == ""
+
+
+def test_a_system_costs_nothing_more_than_itself():
+    assert run((CBR, PSNR), (CBR, PSNR)).bd_cbr_percent == pytest.approx(0.0, abs=1e-9)
+
+
+def test_better_quality_at_equal_cbr_is_negative_for_both_kinds_of_metric():
+    assert run((CBR, PSNR), (CBR, PSNR + 1)).bd_cbr_percent < -5
+    assert run((CBR, LPIPS), (CBR, LPIPS - 0.02), False).bd_cbr_percent < -5
+
+
+@pytest.mark.parametrize(("scale", "shift"), [(2.5, 7.0), (0.01, -3.0)])
+def test_an_affine_map_of_quality_changes_nothing(scale, shift):
+    other = 0.7 * CBR**1.02, PSNR - 0.3
+    plain = run((CBR, PSNR), other)
+    mapped = run((CBR, scale * PSNR + shift), (other[0], scale * other[1] + shift))
+    assert mapped.bd_cbr_percent == pytest.approx(plain.bd_cbr_percent, rel=1e-6)
+    assert mapped.overlap == pytest.approx(plain.overlap, rel=1e-9)
+
+
+def test_swapping_anchor_and_test_changes_the_sign_in_the_log_domain():
+    other = 0.7 * CBR**1.02, PSNR - 0.3
+    there = run((CBR, PSNR), other).bd_cbr_percent
+    back = run(other, (CBR, PSNR)).bd_cbr_percent
+    product = (1 + there / 100) * (1 + back / 100)
+    assert product == pytest.approx(1.0, abs=1e-9)
+
+
+def test_a_common_factor_on_cbr_changes_nothing():
+    other = 0.7 * CBR**1.02, PSNR - 0.3
+    plain, scaled = run((CBR, PSNR), other), run((8 * CBR, PSNR), (8 * other[0], other[1]))
+    assert scaled.bd_cbr_percent == pytest.approx(plain.bd_cbr_percent, abs=1e-9)
+
+
+def test_the_order_of_points_does_not_matter():
+    order = [3, 0, 4, 1, 2]
+    plain = run((CBR, PSNR), (0.9 * CBR, PSNR))
+    assert run((CBR[order], PSNR[order]), (0.9 * CBR, PSNR)) == plain
+
+
+def test_overlap_is_the_common_part_of_the_joint_range():
+    result = run((CBR, [30, 31, 32, 33, 34]), (CBR, [33, 34, 35, 36, 37]))
+    assert result.overlap == pytest.approx(1 / 7)
+    assert math.isfinite(result.bd_cbr_percent)
+
+
+def test_without_common_quality_there_is_no_number():
+    result = run((CBR, LPIPS), (CBR, LPIPS + 0.5), False)
+    assert math.isnan(result.bd_cbr_percent)
+    assert result.overlap == 0.0
+    assert "share no quality: anchor 0.26 to 0.52, test 0.76 to 1.02" in result.note
+
+
+@pytest.mark.parametrize("side", ["anchor", "test"])
+def test_too_few_points_give_no_number(side):
+    curves = {"anchor": (CBR, PSNR), "test": (0.8 * CBR, PSNR)}
+    curves[side] = curves[side][0][:2], PSNR[:2]
+    result = run(curves["anchor"], curves["test"])
+    assert math.isnan(result.bd_cbr_percent)
+    assert result.note == f"{side}: 2 usable points, 3 needed"
+    assert math.isnan(run((CBR, PSNR), (CBR, PSNR), min_points=6).bd_cbr_percent)
+
+
+def test_no_points_at_all_give_no_number():
+    result = run((CBR, PSNR), ([], []))
+    assert math.isnan(result.bd_cbr_percent)
+    assert "0 usable points" in result.note
+
+
+def test_a_point_that_pays_more_for_less_is_dropped_and_noted():
+    cbr, psnr = np.append(0.8 * CBR, 0.03), np.append(PSNR, 25.0)
+    result = run((CBR, PSNR), (cbr, psnr))
+    assert result.bd_cbr_percent == pytest.approx(-20.0, abs=1e-9)
+    assert result.note.startswith("test: 1 dropped: not monotone")
+
+
+def test_a_curve_that_only_falls_gives_no_number():
+    result = run((CBR, PSNR), (CBR, PSNR[::-1]))
+    assert math.isnan(result.bd_cbr_percent)
+    assert "4 dropped: not monotone" in result.note
+
+
+def test_of_two_points_with_one_cbr_the_better_stays():
+    cbr, psnr = np.append(0.8 * CBR, 0.8 * CBR[2]), np.append(PSNR, PSNR[2] - 2)
+    assert run((CBR, PSNR), (cbr, psnr)).bd_cbr_percent == pytest.approx(-20.0, abs=1e-9)
+
+
+@pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
+def test_failed_points_are_dropped_and_noted(bad):
+    cbr, psnr = np.append(0.8 * CBR, 0.1), np.append(PSNR, bad)
+    result = run((CBR, PSNR), (cbr, psnr))
+    assert result.bd_cbr_percent == pytest.approx(-20.0, abs=1e-9)
+    assert result.note == "test: 1 dropped: without a finite value"
+    assert math.isnan(run((CBR, PSNR), (CBR, np.full(5, bad))).bd_cbr_percent)
+
+
+def test_a_point_that_sent_nothing_is_dropped():
+    result = run((CBR, PSNR), (np.append(0.8 * CBR, 0.0), np.append(PSNR, 20.0)))
+    assert result.bd_cbr_percent == pytest.approx(-20.0, abs=1e-9)
+
+
+def test_unequal_lengths_are_refused():
+    with pytest.raises(InputError, match="length"):
+        run((CBR, PSNR[:-1]), (CBR, PSNR))
+
+
+def test_reading_results_needs_neither_keras_nor_tensorflow():
+    code = (
+        "import sys, pvsc_link.metrics.bd as bd, pvsc_link.metrics.statistics\n"
+        "bd.bd_cbr([1, 2, 4], [1, 2, 3], [1, 2, 4], [1, 2, 3], higher_is_better=True)\n"
+        "assert not {'keras', 'tensorflow', 'jax', 'torch'} & set(sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", code]).returncode == 0

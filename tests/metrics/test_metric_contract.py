@@ -1,0 +1,130 @@
+"""What every metric promises: one value per frame, refusal of bad frames, no retracing."""
+
+import numpy as np
+import pytest
+
+from pvsc_link.metrics import METRICS
+from pvsc_link.metrics.metric import Metric
+from pvsc_link.metrics.psnr import PSNR_CAP_DB
+from pvsc_link.types import InputError
+
+IDENTICAL = {"psnr": PSNR_CAP_DB, "lpips": 0.0, "dists": 0.0}
+
+
+def clip(batch=1, num_frames=1, height=32, width=48, seed=0):
+    return np.random.default_rng(seed).random((batch, num_frames, height, width, 3), np.float32)
+
+
+@pytest.fixture(params=list(METRICS))
+def metric(request) -> Metric:
+    return METRICS[request.param]
+
+
+def test_every_metric_is_listed_under_its_own_name(metric):
+    assert METRICS[metric.name] is metric
+
+
+def test_one_value_per_frame_each_independent_of_its_neighbours(metric):
+    frames, frames_hat = clip(2, 3, seed=1), clip(2, 3, seed=2)
+    values = metric(frames, frames_hat)
+    assert values.shape == (2, 3)
+    assert values.dtype == np.float32
+    alone = metric(frames[1:, 2:], frames_hat[1:, 2:])
+    assert values[1, 2] == pytest.approx(alone[0, 0], rel=1e-6)
+    assert len(np.unique(values)) == 6
+
+
+def test_reference_features_serve_several_comparisons(metric):
+    frames = clip(1, 2, seed=3)
+    reference = metric.reference(frames[0])
+    for seed in (4, 5):
+        frames_hat = clip(1, 2, seed=seed)
+        both = metric.compare(reference, frames_hat[0]), metric(frames, frames_hat)[0]
+        np.testing.assert_array_equal(*both)
+
+
+def test_identical_frames_are_perfect_and_the_value_is_finite(metric):
+    frames = clip(seed=6)
+    assert metric(frames, frames)[0, 0] == pytest.approx(IDENTICAL[metric.name], abs=1e-6)
+
+
+def test_more_noise_is_worse(metric):
+    frames = clip(seed=7) * 0.2 + 0.4
+    noise = np.random.default_rng(8).normal(size=frames.shape).astype(np.float32)
+    values = [float(metric(frames, frames + s * noise)[0, 0]) for s in (0.005, 0.02, 0.06)]
+    assert values == sorted(values, reverse=metric.higher_is_better)
+
+
+def test_odd_sizes_and_the_smallest_size_are_measured(metric):
+    for height, width in ((17, 31), (16, 16)):
+        pair = clip(height=height, width=width), clip(height=height, width=width, seed=1)
+        assert np.isfinite(metric(*pair)).all()
+
+
+def with_nan(frames):
+    frames = frames.copy()
+    frames[0, 0, 3, 4, 1] = np.nan
+    return frames
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        with_nan,
+        lambda frames: frames * 255,
+        lambda frames: frames - 0.5,
+        lambda frames: (frames * 255).astype(np.uint8),
+        lambda frames: frames[0],
+        lambda frames: frames[..., :1],
+        lambda frames: frames[:, :, :15],
+        lambda frames: frames[:, :0],
+    ],
+    ids=["nan", "0..255", "negative", "uint8", "no batch", "grey", "too small", "no frame"],
+)
+def test_frames_that_are_no_rgb_in_unit_range_are_refused(metric, spoil):
+    frames = clip()
+    with pytest.raises(InputError):
+        metric(frames, spoil(frames))
+    with pytest.raises(InputError):
+        metric(spoil(frames), frames)
+
+
+def test_frames_of_different_size_or_number_are_refused(metric):
+    with pytest.raises(InputError, match="differ in shape"):
+        metric(clip(num_frames=2), clip(num_frames=1))
+    with pytest.raises(InputError, match="number of frames"):
+        metric.compare(metric.reference(clip(num_frames=2)[0]), clip()[0])
+
+
+@pytest.mark.parametrize("name", ["lpips", "dists"])
+def test_another_frame_of_the_same_size_does_not_retrace(name, monkeypatch):
+    metric = type(METRICS[name])()
+    layer = metric._models[0].layer
+    traced, original = [], layer.features
+    monkeypatch.setattr(layer, "features", lambda x: traced.append(x.shape) or original(x))
+    metric(clip(seed=1), clip(seed=2))
+    first = len(traced)
+    metric(clip(2, 3, seed=3), clip(2, 3, seed=4))
+    assert first > 0
+    assert len(traced) == first
+
+
+def test_psnr_is_that_of_the_mean_squared_error_over_all_colours():
+    frames = np.full((1, 1, 16, 16, 3), 0.5, np.float32)
+    frames_hat = frames.copy()
+    frames_hat[..., 0] += 0.1  # MSE = 0.01 / 3
+    assert METRICS["psnr"](frames, frames_hat)[0, 0] == pytest.approx(24.7712, abs=1e-3)
+
+
+def test_metrics_ignore_a_global_half_precision_policy():
+    import keras
+
+    frames, frames_hat = clip(seed=1), clip(seed=2)
+    expected = METRICS["lpips"](frames, frames_hat)
+    previous = keras.config.dtype_policy()
+    keras.config.set_dtype_policy("mixed_bfloat16")
+    try:
+        value = type(METRICS["lpips"])()(frames, frames_hat)
+    finally:
+        keras.config.set_dtype_policy(previous)
+    np.testing.assert_allclose(value, expected, atol=1e-6)
