@@ -13,7 +13,6 @@ here (a PNG has CRC-32 and Adler-32, a payload Adler-32, range coding its canoni
 so the link protects them with a CRC.
 """
 
-from collections.abc import Sequence
 from typing import TypeAlias
 
 import numpy as np
@@ -34,7 +33,6 @@ __all__ = [
     "SIDE_FORMATS",
     "PmfTables",
     "SideInformationError",
-    "clamp_hyper_latent",
     "decode_hyper_latent",
     "decode_rate_map",
     "encode_hyper_latent",
@@ -43,38 +41,24 @@ __all__ = [
     "rate_map_bits",
 ]
 
-#: Per channel of z: the integer that entry 0 stands for, and counts as in ``range_coding``.
-PmfTables: TypeAlias = Sequence[tuple[int, np.ndarray]]
+#: The integer that column 0 stands for, and counts [C_z, m] as in ``range_coding``: what
+#: ``FactorizedPrior.pmf_table`` returns for a quality preset.
+PmfTables: TypeAlias = tuple[int, np.ndarray]
 
 SIDE_FORMATS = ("png", "payload", "range")
 
 
-def clamp_hyper_latent(z_hat: np.ndarray, pmf_tables: PmfTables) -> np.ndarray:
-    """z_hat brought into the range of its tables, so that it can be sent; int32, same shape.
-
-    Values beyond the tables are clamped and not escaped: the transmitter must go on with the
-    clamped z_hat, since that is what the receiver will have.
-
-    Input: ``z_hat`` : [..., C_z], int.
-    """
-    low = np.array([offset for offset, _ in pmf_tables])
-    high = low + np.array([len(counts) - 1 for _, counts in pmf_tables])
-    return np.clip(np.asarray(z_hat), low, high).astype(np.int32)
-
-
 def _hyper_parts(z_hat: np.ndarray, pmf_tables: PmfTables) -> list[Part]:
-    z = np.asarray(z_hat)
-    if z.ndim != 3 or z.shape[-1] != len(pmf_tables) or not np.issubdtype(z.dtype, np.integer):
+    z, (offset, counts) = np.asarray(z_hat), pmf_tables
+    if z.ndim != 3 or z.shape[-1] != len(counts) or not np.issubdtype(z.dtype, np.integer):
         raise InputError(
             "hyper-latent does not fit its tables",
             found=f"{z.dtype} {z.shape}",
-            allowed=f"integers [Hz, Wz, {len(pmf_tables)}]",
+            allowed=f"integers [Hz, Wz, {len(counts)}]",
             remedy="Round z, take one frame, and pass the tables of its preset.",
         )
-    return [
-        (z[..., channel].ravel().astype(np.int64) - offset, counts)
-        for channel, (offset, counts) in enumerate(pmf_tables)
-    ]
+    symbols = z.reshape(-1, len(counts)).T.astype(np.int64) - offset
+    return list(zip(symbols, counts, strict=True))
 
 
 def hyper_latent_bits(z_hat: np.ndarray, pmf_tables: PmfTables) -> float:
@@ -85,8 +69,10 @@ def hyper_latent_bits(z_hat: np.ndarray, pmf_tables: PmfTables) -> float:
 def encode_hyper_latent(z_hat: np.ndarray, pmf_tables: PmfTables) -> bytes:
     """b_z of one frame (eq. 8).
 
-    Input: ``z_hat`` : [Hz, Wz, C_z], int, inside the tables (``clamp_hyper_latent``);
-    ``pmf_tables`` : one (offset, counts) per channel.
+    There is no escape for values beyond the tables: the model clips z to their support before
+    it uses z_hat itself, so both ends hold what is sent.
+
+    Input: ``z_hat`` : [Hz, Wz, C_z], int, inside the tables; ``pmf_tables`` : PmfTables.
     Output: bytes, at most 2 more than the information. Raises ``InputError`` for a value
     outside its table, a wrong shape or a bad table.
     """
@@ -99,20 +85,19 @@ def decode_hyper_latent(
     """z_hat of a b_z (eq. 9): [Hz, Wz, C_z], int32.
 
     Parameters: ``shape`` : (Hz, Wz, C_z), from the frame size and the preset.
-    Raises ``SideInformationError`` for a truncated or corrupted message, as far as visible.
+    Raises ``SideInformationError`` for a truncated or corrupted message, as far as visible;
+    ``InputError`` for tables of another channel count.
     """
-    height, width, channels = shape
-    if channels != len(pmf_tables):
+    (height, width, channels), (offset, counts) = shape, pmf_tables
+    if channels != len(counts):
         raise InputError(
             "channels of z and tables differ",
             found=channels,
-            allowed=len(pmf_tables),
+            allowed=len(counts),
             remedy="Pass the tables of the preset.",
         )
-    parts = decode(message, [(height * width, counts) for _, counts in pmf_tables])
-    offsets = [offset for offset, _ in pmf_tables]
-    maps = [(part + offset) for part, offset in zip(parts, offsets, strict=True)]
-    return np.stack(maps, axis=-1).reshape(shape).astype(np.int32)
+    parts = decode(message, [(height * width, row) for row in counts])
+    return (np.stack(parts, axis=-1).reshape(shape) + offset).astype(np.int32)
 
 
 def _bit_depth(num_rates: int) -> int:
