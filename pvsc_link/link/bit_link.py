@@ -1,12 +1,9 @@
 """Digital link: payload bits through CRC, 5G LDPC, QAM and a fading channel, block by block."""
 
 import functools
-from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
-import tensorflow as tf
 
 from pvsc_link.link.block_chain import BATCH_SIZE, CERTAIN_LLR, BlockChain, LastRow, last_row
 from pvsc_link.link.channels import CHANNELS
@@ -15,7 +12,7 @@ from pvsc_link.link.equalizers import EQUALIZERS, Equalizer
 from pvsc_link.link.ldpc import DECODERS
 from pvsc_link.link.ldpc_code import get_ldpc_code
 from pvsc_link.link.mcs import Mcs, get_mcs
-from pvsc_link.link.point_tensors import point_tensors
+from pvsc_link.link.point_tensors import point_tensors, require_name
 from pvsc_link.link.segmentation import NUM_CRC_BITS, BlockCrc, Segmentation
 from pvsc_link.types import ChannelPoint, InputError
 
@@ -60,14 +57,14 @@ class BitLink:
         num_iter: int = 20,
     ):
         self.mcs = mcs if isinstance(mcs, Mcs) else get_mcs(mcs)
-        _entry("channel", channel, CHANNELS)
-        self.channel = channel
+        self.channel = require_name("channel", channel, CHANNELS)
         if isinstance(equalizer, str):
-            equalizer = _entry("equalizer", equalizer, EQUALIZERS)
+            equalizer = EQUALIZERS[require_name("equalizer", equalizer, EQUALIZERS)]
         self.code = get_ldpc_code(self.mcs.k, self.mcs.n, self.mcs.num_bits_per_symbol)
         self._chain = BlockChain(self.code, channel, equalizer, csi_aware)
-        self._decoder = _entry("decoder", decoder, DECODERS)(self.code, num_iter)
+        self._decoder = DECODERS[require_name("decoder", decoder, DECODERS)](self.code, num_iter)
         self._crc = BlockCrc()
+        self._whole_row = last_row(self.code, 0)
         self.block_payload = self.mcs.k - NUM_CRC_BITS
 
     @property
@@ -104,52 +101,50 @@ class BitLink:
         uses = self.num_channel_uses(segments.num_bits)
         return BitReception(segments.join(blocks), ok, segments.block_num_bits, uses)
 
-    def measure_block_errors(self, point: ChannelPoint, num_blocks: int, seed: int) -> int:
-        """Blocks in error, of ``num_blocks`` full ones with random payload.
+    def measure_block_errors(
+        self, point: ChannelPoint, num_blocks: int, seed: int, first_block: int = 0
+    ) -> int:
+        """Blocks in error among full blocks with random payload.
 
-        A block is in error if a payload bit differs, whatever its CRC says.
+        A block is in error if a payload bit differs, whatever its CRC says. The count of blocks
+        0 to 63 is that of 0 to 31 plus that of 32 to 63 (``first_block`` = 32), so that a
+        measurement can be continued.
+
+        Input
+        -----
+        point, seed : as in ``send``
+        num_blocks : int
+        first_block : int, position of the first block in its stream
         """
-        payload = np.random.default_rng([seed, self.mcs.index]).integers(
-            0, 2, (num_blocks, self.block_payload), dtype=np.uint8
-        )
-        blocks, _ = self._send_blocks(payload, 0, point, seed)
-        return int(np.any(blocks != payload, axis=1).sum())
+        num_errors = 0
+        for start in range(first_block, first_block + num_blocks, BATCH_SIZE):
+            size = min(BATCH_SIZE, first_block + num_blocks - start)
+            generator = np.random.default_rng([seed, self.mcs.index, start])
+            payload = generator.integers(0, 2, (size, self.block_payload), dtype=np.uint8)
+            received, _ = self._send_blocks(payload, 0, point, seed, start)
+            num_errors += int(np.any(received != payload, axis=1).sum())
+        return num_errors
 
     def _send_blocks(
-        self, blocks: np.ndarray, num_fillers: int, point: ChannelPoint, seed: int
+        self, blocks: np.ndarray, num_fillers: int, point: ChannelPoint, seed: int, start: int = 0
     ) -> tuple[np.ndarray, np.ndarray]:
         """Received payload blocks and CRC verdicts; fillers belong to the last block."""
         self._require_channel(point)
         tensors, key = point_tensors(point), seed_tensor(seed)
         received, ok = np.zeros_like(blocks), np.zeros(len(blocks), bool)
-        for first, stop, row in self._batches(len(blocks), num_fillers):
-            llr = self._chain(*_padded(blocks, first, stop), row, tensors, key)
-            llr = self._usable(llr.numpy(), stop - first)
-            b_hat = np.asarray(self._decoder(tf.constant(llr)))
-            payload, verdict = self._crc.check(b_hat, int(row.num_fillers))
-            received[first:stop] = payload[first - stop :]
-            ok[first:stop] = verdict[first - stop :]
+        for first in range(0, len(blocks), BATCH_SIZE):
+            batch = blocks[first : first + BATCH_SIZE]
+            is_end = first + len(batch) == len(blocks)
+            row = self._last_row(num_fillers if is_end else 0)
+            llr = self._chain(*_padded(batch, start + first), row, tensors, key).numpy()
+            llr[: -len(batch)] = -CERTAIN_LLR  # padding becomes a codeword: it takes no iterations
+            payload, verdict = self._crc.check(np.asarray(self._decoder(llr)), int(row.num_fillers))
+            received[first : first + len(batch)] = payload[-len(batch) :]
+            ok[first : first + len(batch)] = verdict[-len(batch) :]
         return received, ok
 
-    def _batches(self, num_blocks: int, num_fillers: int) -> Iterator[tuple[int, int, LastRow]]:
-        whole = last_row(self.code, 0)
-        for first in range(0, num_blocks, BATCH_SIZE):
-            stop = min(first + BATCH_SIZE, num_blocks)
-            is_short = stop == num_blocks and num_fillers
-            yield first, stop, last_row(self.code, num_fillers) if is_short else whole
-
-    def _usable(self, llr: np.ndarray, num_rows: int) -> np.ndarray:
-        """LLRs of the real rows; padding becomes a codeword that decodes at once."""
-        llr[: BATCH_SIZE - num_rows] = -CERTAIN_LLR
-        num_bad = llr.size - np.count_nonzero(np.isfinite(llr))
-        if num_bad:
-            raise InputError(
-                "LLRs before the decoder",
-                found=f"{num_bad} of {llr.size} not finite",
-                allowed="finite values",
-                remedy="A decoder takes NaN for a decided bit; look at the equalizer's output.",
-            )
-        return llr
+    def _last_row(self, num_fillers: int) -> LastRow:
+        return last_row(self.code, num_fillers) if num_fillers else self._whole_row
 
     def _require_channel(self, point: ChannelPoint) -> None:
         if point.channel != self.channel:
@@ -161,19 +156,12 @@ class BitLink:
             )
 
 
-def _padded(blocks: np.ndarray, first: int, stop: int) -> tuple[np.ndarray, np.ndarray]:
-    """Blocks ``first`` to ``stop`` in the last rows of a full batch, and their stream index."""
-    num_padding = BATCH_SIZE - (stop - first)
-    payload = np.pad(blocks[first:stop], [(num_padding, 0), (0, 0)])
-    return payload, np.maximum(np.arange(stop - BATCH_SIZE, stop), 0).astype(np.int32)
-
-
-def _entry(what: str, name: str, table: Mapping[str, Any]) -> Any:
-    if name not in table:
-        raise InputError(
-            what, found=name, allowed=", ".join(sorted(table)), remedy="Name one of these."
-        )
-    return table[name]
+def _padded(batch: np.ndarray, start: int) -> tuple[np.ndarray, np.ndarray]:
+    """Blocks from ``start`` on in the last rows of a full batch, and the rows' stream index."""
+    num_padding = BATCH_SIZE - len(batch)
+    payload = np.pad(batch, [(num_padding, 0), (0, 0)])
+    index = start + np.maximum(np.arange(BATCH_SIZE) - num_padding, 0)
+    return payload, index.astype(np.int32)
 
 
 def _require_bits(bits: np.ndarray) -> np.ndarray:

@@ -5,10 +5,11 @@ from typing import NamedTuple
 import numpy as np
 import tensorflow as tf
 from sionna.phy.fec.scrambling import TB5GScrambler
-from sionna.phy.mapping import Demapper, Mapper
+from sionna.phy.mapping import Mapper
 
 from pvsc_link.link import channels
 from pvsc_link.link.csi import receiver_knowledge
+from pvsc_link.link.demapping import QamDemapper
 from pvsc_link.link.equalizers import Equalizer
 from pvsc_link.link.ldpc_code import LdpcCode
 from pvsc_link.link.point_tensors import PointTensors
@@ -35,7 +36,7 @@ def last_row(code: LdpcCode, num_fillers: int) -> LastRow:
     sent = code.transmit_order(num_fillers)
     order = np.full(code.n, code.mother_n, np.int32)
     order[: len(sent)] = sent
-    return LastRow(np.int32(num_fillers), order, code.filler_positions(num_fillers))
+    return LastRow(np.array(num_fillers, np.int32), order, code.filler_positions(num_fillers))
 
 
 class BlockChain:
@@ -70,7 +71,7 @@ class BlockChain:
         self._crc = BlockCrc()
         self._scrambler = TB5GScrambler(channel_type="PDSCH")
         self._mapper = Mapper("qam", code.num_bits_per_symbol)
-        self._demapper = Demapper("app", "qam", code.num_bits_per_symbol)
+        self._demapper = QamDemapper(code.num_bits_per_symbol)
         self.trace_count = 0
         self._traced = tf.function(
             self._run, jit_compile=True, input_signature=self._signature(code)
@@ -88,16 +89,15 @@ class BlockChain:
 
     @staticmethod
     def _signature(code: LdpcCode) -> list[tf.TensorSpec]:
-        scalar, batch = [], [BATCH_SIZE]
         return [
             tf.TensorSpec([BATCH_SIZE, code.k - NUM_CRC_BITS], tf.float32),
-            tf.TensorSpec(batch, tf.int32),
-            tf.TensorSpec(scalar, tf.int32),
+            tf.TensorSpec([BATCH_SIZE], tf.int32),
+            tf.TensorSpec([], tf.int32),
             tf.TensorSpec([code.n], tf.int32),
             tf.TensorSpec([code.mother_n], tf.bool),
-            tf.TensorSpec(scalar, tf.float32),
-            tf.TensorSpec(scalar, tf.float32),
-            tf.TensorSpec(scalar, tf.int32),
+            tf.TensorSpec([], tf.float32),
+            tf.TensorSpec([], tf.float32),
+            tf.TensorSpec([], tf.int32),
             tf.TensorSpec([2], tf.uint32),
         ]
 

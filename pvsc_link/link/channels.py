@@ -3,12 +3,15 @@
 from collections.abc import Callable
 
 import tensorflow as tf
+from sionna.phy.channel import ApplyFlatFadingChannel
 
 from pvsc_link.link.counter_random import complex_normal
 from pvsc_link.link.csi import estimate
 
 # Streams of the generator; a realisation (row of a batch) takes four consecutive numbers.
 _FADING, _CSI_ERROR, _NOISE, _STREAMS_PER_ROW = 0, 1, 2, 4
+
+_APPLY = ApplyFlatFadingChannel(precision="single")
 
 
 def awgn(seed: tf.Tensor, stream: tf.Tensor, block: tf.Tensor) -> tf.Tensor:
@@ -82,10 +85,11 @@ def draw(
 def apply(x: tf.Tensor, h: tf.Tensor, noise: tf.Tensor, no: tf.Tensor) -> tf.Tensor:
     """Channel output ``y = h x + sqrt(no) noise`` (eq. 1).
 
-    Sionna's ``ApplyFlatFadingChannel`` for one antenna, with explicit noise: its own draws come
-    from a global generator, which would give every scheme another realisation.
+    The noise comes in from outside: Sionna's own draws are from a global generator, which would
+    give every scheme another realisation.
 
     Input: ``x``, ``h``, ``noise`` : [...], ``tf.complex64``; ``no`` : [], ``tf.float32``.
     Output: ``y`` : [...], ``tf.complex64``.
     """
-    return h * x + tf.cast(tf.sqrt(no), x.dtype) * noise
+    faded = _APPLY(tf.reshape(x, [-1, 1]), tf.reshape(h, [-1, 1, 1]))
+    return tf.reshape(faded, tf.shape(x)) + tf.cast(tf.sqrt(no), x.dtype) * noise

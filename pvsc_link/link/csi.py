@@ -1,4 +1,4 @@
-"""Imperfect channel state information: ``h_hat = h + e`` (eq. 3) and what a receiver makes of it."""
+"""Imperfect channel state information: ``h_hat = h + e`` (eq. 3) and its use."""
 
 import tensorflow as tf
 

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from pvsc_link.types import InputError
 
-#: Coded bits of one transport block (the paper's Section IV); a whole number of 4, 16, 64-QAM symbols.
+#: Coded bits of one transport block (the paper's Section IV); whole symbols in 4, 16 and 64-QAM.
 BLOCK_LENGTH = 6144
 
 # Target code rate x 1024, in the order of the table, by bits per symbol. 38.214 writes rates so.

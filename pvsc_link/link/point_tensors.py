@@ -1,7 +1,9 @@
 """A channel point as tensors: the one place where a bad SNR, NMSE or coherence is refused."""
 
 import math
-from typing import NamedTuple
+from collections.abc import Mapping
+from numbers import Integral, Real
+from typing import Any, NamedTuple
 
 import tensorflow as tf
 
@@ -20,48 +22,62 @@ class PointTensors(NamedTuple):
 def point_tensors(point: ChannelPoint) -> PointTensors:
     """Tensors of a channel point.
 
-    Perfect CSI is -inf dB. AWGN has one coherence block as long as the stream, whatever the
-    point says, and no CSI error: there is nothing to estimate.
-
-    Raises ``InputError`` for an unknown channel, an SNR that is not finite, an NMSE that is NaN or
-    +inf or stands with AWGN, and a coherence length that is absent (fading) or below 1.
+    Raises ``InputError`` for an unknown channel and for the values that ``as_snr_db``,
+    ``as_csi_nmse_db`` and ``as_coherence_length`` refuse.
     """
-    _check_channel(point.channel)
-    if not math.isfinite(point.snr_db):
-        _refuse("snr_db", point.snr_db, "finite numbers (dB)", "Give Es/N0 in dB.")
+    require_name("channel", point.channel, CHANNELS)
     return PointTensors(
-        tf.constant(point.snr_db, tf.float32),
-        tf.constant(_csi_nmse_db(point), tf.float32),
-        tf.constant(_coherence_length(point), tf.int32),
+        as_snr_db(point.snr_db),
+        as_csi_nmse_db(point.csi_nmse_db, point.channel),
+        as_coherence_length(point.coherence_length, point.channel),
     )
+
+
+def as_snr_db(snr_db: Any) -> tf.Tensor:
+    """Es/N0 in dB, [], ``tf.float32``; a tensor passes through. Refuses what is not finite."""
+    if tf.is_tensor(snr_db):
+        return snr_db
+    if not isinstance(snr_db, Real) or not math.isfinite(snr_db):
+        _refuse("snr_db", snr_db, "finite numbers (dB)", "Give Es/N0 per complex symbol in dB.")
+    return tf.constant(snr_db, tf.float32)
+
+
+def as_csi_nmse_db(csi_nmse_db: Any, channel: str) -> tf.Tensor:
+    """NMSE of the channel estimate in dB, [], ``tf.float32``; perfect CSI (None) is -inf.
+
+    A tensor passes through. Refuses NaN and +inf, and any error under AWGN: a channel that never
+    changes is known.
+    """
+    if tf.is_tensor(csi_nmse_db):
+        return csi_nmse_db
+    value = -math.inf if csi_nmse_db is None else csi_nmse_db
+    if not isinstance(value, Real) or not value < math.inf:
+        _refuse("csi_nmse_db", value, "numbers (dB), or null", "null stands for perfect CSI.")
+    if channel == "awgn" and value != -math.inf:
+        _refuse("csi_nmse_db under AWGN", value, "null", "Only a fading channel is estimated.")
+    return tf.constant(value, tf.float32)
+
+
+def as_coherence_length(coherence_length: Any, channel: str) -> tf.Tensor:
+    """Channel uses per coherence block, [], ``tf.int32``; a tensor passes through.
+
+    Refuses a length that is absent or below 1; under AWGN it may be absent and has no effect.
+    """
+    if tf.is_tensor(coherence_length):
+        return coherence_length
+    value = 1 if coherence_length is None and channel == "awgn" else coherence_length
+    if isinstance(value, bool) or not isinstance(value, Integral) or not 1 <= int(value) < 2**31:
+        remedy = "1 means an independent fade for every symbol."
+        _refuse("coherence_length", value, "integers from 1 (channel uses)", remedy)
+    return tf.constant(int(value), tf.int32)
+
+
+def require_name(what: str, name: str, table: Mapping[str, Any]) -> str:
+    """``name``, if it is a key of ``table``; raises ``InputError`` if it is not."""
+    if name not in table:
+        _refuse(what, name, ", ".join(sorted(table)), "Name one of these.")
+    return name
 
 
 def _refuse(what: str, found: object, allowed: str, remedy: str) -> None:
     raise InputError(what, found=found, allowed=allowed, remedy=remedy)
-
-
-def _check_channel(channel: str) -> None:
-    if channel not in CHANNELS:
-        _refuse("channel", channel, ", ".join(sorted(CHANNELS)), "Name one of them.")
-
-
-def _csi_nmse_db(point: ChannelPoint) -> float:
-    nmse_db = point.csi_nmse_db
-    if nmse_db is None:
-        return -math.inf
-    if math.isnan(nmse_db) or nmse_db == math.inf:
-        _refuse("csi_nmse_db", nmse_db, "numbers below +inf (dB), or null", "null: perfect CSI.")
-    if point.channel == "awgn" and nmse_db != -math.inf:
-        _refuse("csi_nmse_db under AWGN", nmse_db, "null", "Only a fading channel is estimated.")
-    return nmse_db
-
-
-def _coherence_length(point: ChannelPoint) -> int:
-    length = point.coherence_length
-    if point.channel == "awgn" and length is None:
-        return 1
-    if isinstance(length, bool) or not isinstance(length, int) or not 1 <= length < 2**31:
-        _refuse("coherence_length", length, "integers from 1 (channel uses)",
-                "1 means an independent fade for every symbol.")  # fmt: skip
-    assert isinstance(length, int)
-    return length

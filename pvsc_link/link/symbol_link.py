@@ -1,0 +1,104 @@
+"""Analog link: complex symbols over a flat-fading channel to equalised symbols (eq. 1 to 4)."""
+
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from pvsc_link.link import channels
+from pvsc_link.link.counter_random import seed_tensor
+from pvsc_link.link.csi import receiver_knowledge
+from pvsc_link.link.equalizers import EQUALIZERS
+from pvsc_link.link.point_tensors import (
+    as_coherence_length,
+    as_csi_nmse_db,
+    as_snr_db,
+    require_name,
+)
+from pvsc_link.units import db_to_linear, noise_variance
+
+
+def normalize_power(symbols: tf.Tensor) -> tf.Tensor:
+    """Scales each row to unit mean power (the constraint under eq. 1); a row of zeros stays.
+
+    Input and output: [batch, num_symbols], ``tf.complex64``.
+    """
+    power = tf.square(tf.math.real(symbols)) + tf.square(tf.math.imag(symbols))
+    mean_power = tf.reduce_mean(power, axis=-1, keepdims=True)
+    return symbols * tf.cast(tf.math.rsqrt(tf.maximum(mean_power, 1e-12)), symbols.dtype)
+
+
+class SymbolLink(keras.layers.Layer):
+    """Fading, noise, CSI error and equalizer for symbols of unit mean power (eq. 1 to 4).
+
+    Row 0 of a batch meets the realisation that ``BitLink`` meets at the same seed; the other
+    rows meet independent ones. Differentiable; nothing in it is trained. No argument's value
+    retraces a ``tf.function`` around it, and neither does the number of symbols if its dimension
+    is left open.
+
+    Parameters
+    ----------
+    channel : str, key of ``CHANNELS``
+    equalizer : str, key of ``EQUALIZERS``
+    csi_aware : bool, whether the equalizer knows the variance of the CSI error
+
+    Input
+    -----
+    symbols : [batch, num_symbols], tf.complex64, unit mean power
+    snr_db : float or [], tf.float32, Es/N0 per symbol (keyword, as all that follow)
+    csi_nmse_db : None (perfect CSI), float or [], tf.float32; -inf: perfect CSI
+    coherence_length : None (AWGN), int or [], tf.int32, channel uses
+    seed : int or [2], tf.uint32
+    first_symbol : int or [], tf.int32, position of the first symbol in its stream
+
+    Output
+    ------
+    symbols_hat : [batch, num_symbols], tf.complex64
+    no_eff : [batch, num_symbols], tf.float32, noise variance after equalisation
+
+    Raises ``InputError`` for an unknown name, and for values that are seen to be bad (Python
+    numbers; tensors are not looked into).
+    """
+
+    def __init__(self, channel: str, equalizer: str = "zf", csi_aware: bool = False, **kwargs: Any):
+        super().__init__(trainable=False, dtype="float32", **kwargs)
+        self._fading_channel = require_name("channel", channel, channels.CHANNELS)
+        self._equalizer = require_name("equalizer", equalizer, EQUALIZERS)
+        self._csi_aware = csi_aware
+
+    def call(
+        self,
+        symbols: tf.Tensor,
+        *,
+        snr_db: Any,
+        csi_nmse_db: Any = None,
+        coherence_length: Any = None,
+        seed: Any,
+        first_symbol: Any = 0,
+    ) -> tuple[tf.Tensor, tf.Tensor]:
+        csi_nmse = db_to_linear(as_csi_nmse_db(csi_nmse_db, self._fading_channel))
+        no = noise_variance(as_snr_db(snr_db))
+        batch, num_symbols = tf.unstack(tf.shape(symbols))
+        index = tf.convert_to_tensor(first_symbol, tf.int32) + tf.range(num_symbols)
+        h, h_hat, noise = channels.draw_at(
+            self._fading_channel,
+            seed_tensor(seed),
+            tf.tile(index[None], [batch, 1]),
+            as_coherence_length(coherence_length, self._fading_channel),
+            csi_nmse,
+            row=tf.range(batch)[:, None],
+        )
+        y = channels.apply(symbols, h, noise, no)
+        estimate, err_var = receiver_knowledge(h_hat, csi_nmse, csi_aware=self._csi_aware)
+        return EQUALIZERS[self._equalizer](y, estimate, no, err_var)
+
+    def compute_output_shape(self, symbols_shape: tuple) -> tuple[tuple, tuple]:
+        return symbols_shape, symbols_shape
+
+    def get_config(self) -> dict[str, Any]:
+        own = {
+            "channel": self._fading_channel,
+            "equalizer": self._equalizer,
+            "csi_aware": self._csi_aware,
+        }
+        return {**super().get_config(), **own}
