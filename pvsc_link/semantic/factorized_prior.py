@@ -1,0 +1,111 @@
+"""The learned factorised prior of the hyper-latent, per channel and quality preset (eq. 8)."""
+
+from typing import Any
+
+import numpy as np
+from keras import ops
+
+from pvsc_link.semantic.configured_layer import ConfiguredLayer
+from pvsc_link.semantic.presets import PvscConfig
+from pvsc_link.types import InputError
+
+#: z_hat is clipped to [-Z_MAX, Z_MAX], as the pmf tables have that support.
+Z_MAX = 127
+#: Counts of a pmf table sum to this.
+PMF_TOTAL = 1 << 16
+_STAGES = 4
+
+
+class FactorizedPrior(ConfiguredLayer):
+    """Bits of z under a logistic distribution of a learned, monotone warp of each channel.
+
+    The warp has four stages x <- a x + b, the first three followed by x <- x + c tanh(x) with
+    a > 0 and |c| < 1, so that the distribution function can take any smooth shape.
+
+    Parameters
+    ----------
+    config : PvscConfig
+
+    Input
+    -----
+    z : [batch, height/64, width/64, channels_z], float, rounded or with noise added
+    omega_index : [batch], int32, quality preset
+
+    Output
+    ------
+    num_bits : like ``z``, float32, -log2 P(z - 1/2 < Z < z + 1/2)
+    """
+
+    def __init__(self, config: PvscConfig, **kwargs: Any):
+        super().__init__(config, **kwargs)
+
+    def build(self, z_shape: Any = None, omega_index_shape: Any = None) -> None:
+        shape = (self.config.num_omega, self.config.channels_z)
+
+        def weight(name: str) -> Any:
+            return self.add_weight(shape=shape, initializer="zeros", dtype="float32", name=name)
+
+        self.scales = [weight(f"scale_{i}") for i in range(_STAGES)]
+        self.shifts = [weight(f"shift_{i}") for i in range(_STAGES)]
+        self.bends = [weight(f"bend_{i}") for i in range(_STAGES - 1)]
+
+    def call(self, z: Any, omega_index: Any) -> Any:
+        z = ops.cast(z, "float32")
+        upper, lower = self._logits(z + 0.5, omega_index), self._logits(z - 0.5, omega_index)
+        # The lower tail is where sigmoids differ without cancellation: mirror the upper one.
+        mirror = upper + lower > 0
+        high = ops.log_sigmoid(ops.where(mirror, -lower, upper))
+        low = ops.log_sigmoid(ops.where(mirror, -upper, lower))
+        gap = ops.minimum(low - high, -1e-6)
+        return -(high + ops.log(-ops.expm1(gap))) / np.log(2.0)
+
+    def _logits(self, values: Any, omega_index: Any) -> Any:
+        def row(weight: Any) -> Any:
+            return ops.take(ops.cast(weight, "float32"), omega_index, axis=0)[:, None, None, :]
+
+        for i in range(_STAGES):
+            values = values * ops.softplus(row(self.scales[i])) + row(self.shifts[i])
+            if i < _STAGES - 1:
+                values = values + ops.tanh(values) * ops.tanh(row(self.bends[i]))
+        return values
+
+    def pmf_table(self, preset_index: int) -> tuple[int, np.ndarray]:
+        """Integer probabilities for the range coder, the same on every device.
+
+        Computed in float64 numpy from the weights alone, so that no accelerator's float32 has a
+        say. Every value keeps at least one count: any z_hat can be coded.
+
+        Output: offset, the value of the first column (-Z_MAX); counts : [channels_z,
+        2 Z_MAX + 1], int64, each row summing to 2**16.
+        Raises ``InputError`` for a preset that does not exist.
+        """
+        if not 0 <= preset_index < self.config.num_omega:
+            raise InputError(
+                "quality preset does not exist",
+                found=preset_index,
+                allowed=f"0 to {self.config.num_omega - 1}",
+                remedy="Choose one of the presets the model was built with.",
+            )
+        edges = np.arange(-Z_MAX, Z_MAX + 2) - 0.5
+        cdf = self._cdf(edges[None, :], preset_index)
+        cdf[:, 0], cdf[:, -1] = 0.0, 1.0
+        return -Z_MAX, _to_counts(np.diff(cdf, axis=1))
+
+    def _cdf(self, values: np.ndarray, preset_index: int) -> np.ndarray:
+        def row(weight: Any) -> np.ndarray:
+            return ops.convert_to_numpy(weight).astype(np.float64)[preset_index][:, None]
+
+        for i in range(_STAGES):
+            values = values * np.logaddexp(0.0, row(self.scales[i])) + row(self.shifts[i])
+            if i < _STAGES - 1:
+                values = values + np.tanh(values) * np.tanh(row(self.bends[i]))
+        return 0.5 * (1.0 + np.tanh(0.5 * values))
+
+
+def _to_counts(pmf: np.ndarray) -> np.ndarray:
+    """Rows of probabilities to rows of counts >= 1 with the fixed total; the mode takes the rest."""
+    spare = PMF_TOTAL - pmf.shape[1]
+    counts = 1 + np.floor(np.maximum(pmf, 0.0) * spare).astype(np.int64)
+    rest = PMF_TOTAL - counts.sum(axis=1)
+    counts[np.arange(len(counts)), counts.argmax(axis=1)] += rest
+    return counts

@@ -1,0 +1,119 @@
+"""What I and P frames share: everything between the latent y and its reconstruction y_tilde.
+
+    y --> H_enc --> Q --> z_hat (b_z) --> H_dec --> w, mu_0, sigma_0
+    y --> Q with w, mu_0, and E_s for the later blocks --> y_bar --> rate rule --> k (b_k)
+    y_bar, k --> F_tx --> s  ~~ channel ~~>  s_hat, k --> F_rx --> y_bar_rx --> w (y_bar_rx + mu)
+"""
+
+from typing import Any
+
+import keras
+from keras import ops
+
+from pvsc_link.semantic import quantisation, rate_control
+from pvsc_link.semantic.factorized_prior import Z_MAX, FactorizedPrior
+from pvsc_link.semantic.feature_codec import FeatureDecoder, FeatureEncoder
+from pvsc_link.semantic.hyperprior import HyperDecoder, HyperEncoder
+from pvsc_link.semantic.presets import PvscConfig
+from pvsc_link.semantic.spatial_prior import QuadtreePrior, SpatialPrior
+from pvsc_link.types import InputError
+
+#: Which layers learn in each stage of section III-D; I and P models alike.
+STAGES = {1: "ideal branch", 2: "feature coding", 3: "everything"}
+
+
+class LatentCodingModel(keras.Model):
+    """Base of ``PvscModel`` and ``IntraModel``: entropy model, rate rule, feature coding.
+
+    Parameters
+    ----------
+    config : PvscConfig, or the dict that ``PvscConfig.to_dict`` gives
+
+    Raises ``InputError`` where the config belongs to the other kind of frame.
+    """
+
+    intra: bool
+
+    def __init__(self, config: PvscConfig | dict[str, Any], **kwargs: Any):
+        super().__init__(**kwargs)
+        self.config = config if isinstance(config, PvscConfig) else PvscConfig.from_dict(config)
+        if self.config.intra != self.intra:
+            raise InputError(
+                "config of the wrong kind of frame",
+                found=f"{self.config.name}, intra={self.config.intra}",
+                allowed=f"intra={self.intra} for {type(self).__name__}",
+                remedy="IntraModel takes the *_intra presets, PvscModel the others.",
+            )
+        own = {"dtype": self.dtype_policy}
+        self.hyper_encoder = HyperEncoder(self.config, name="hyper_encoder", **own)
+        self.hyper_decoder = HyperDecoder(self.config, name="hyper_decoder", **own)
+        self.z_prior = FactorizedPrior(self.config, name="z_prior", dtype="float32")
+        prior = QuadtreePrior if self.intra else SpatialPrior
+        self.spatial_prior = prior(self.config, name="spatial_prior", **own)
+        self.feature_encoder = FeatureEncoder(self.config, name="feature_encoder", **own)
+        self.feature_decoder = FeatureDecoder(self.config, name="feature_decoder", **own)
+
+    def get_config(self) -> dict[str, Any]:
+        return {**super().get_config(), "config": self.config.to_dict()}
+
+    def hyper_latent(
+        self, y: Any, omega_index: Any, quantiser: str = "round", noise: Any = None
+    ) -> tuple[Any, Any]:
+        """z_hat = Q(H_enc(y)) within the range of the pmf tables (eq. 8), and its bits.
+
+        Input: ``y`` : [batch, Hy, Wy, channels_y]; ``noise`` : like z_hat, for ``noise`` only.
+        Output: ``z_hat`` : [batch, Hy/4, Wy/4, channels_z]; ``num_bits_z`` : [batch], float32.
+        """
+        z = ops.clip(self.hyper_encoder(y), -Z_MAX, Z_MAX)
+        z_hat = quantisation.quantise(z, quantiser, noise)
+        return z_hat, ops.sum(self.z_prior(z_hat, omega_index), axis=(1, 2, 3))
+
+    def parameters_of(self, z_hat: Any, context_e: Any = None) -> tuple[Any, Any, Any]:
+        """(w, mu_0, sigma_0) of eq. 10 and 18, each [batch, Hy, Wy, channels_y]."""
+        return self.hyper_decoder(z_hat, context_e)
+
+    def quantise(
+        self, y: Any, parameters: tuple[Any, Any, Any], quantiser: str = "round", noise: Any = None
+    ) -> dict[str, Any]:
+        """y_bar (eq. 12), its entropy per unit (eq. 13) and the rate map (eq. 14).
+
+        Output: ``y_bar`` : like ``y``; ``num_bits_y``, ``rate_reals`` : [batch, Hy, Wy], float32;
+        ``rate_index`` : [batch, Hy, Wy], int32.
+        """
+        masks = self._masks(y)
+        y_bar, _, sigma = quantisation.quantise_blocks(
+            y, parameters, self.spatial_prior, masks, quantiser, noise
+        )
+        num_bits = rate_control.unit_bits(y_bar, sigma)
+        rate_index, rate_reals = rate_control.allocate(
+            num_bits, self.config.rate_set, self.config.eta
+        )
+        return {
+            "y_bar": y_bar,
+            "num_bits_y": num_bits,
+            "rate_index": rate_index,
+            "rate_reals": rate_reals,
+        }
+
+    def dequantise(self, y_bar: Any, parameters: tuple[Any, Any, Any]) -> Any:
+        """y_tilde of eq. 20, with E_s fed from ``y_bar`` itself (eq. 19, 23)."""
+        return quantisation.dequantise_blocks(
+            y_bar, parameters, self.spatial_prior, self._masks(y_bar)
+        )
+
+    def _masks(self, latent: Any) -> Any:
+        return self.spatial_prior.masks(*latent.shape[1:3])
+
+    def select_stage(self, stage: int) -> None:
+        """Make exactly the weights of one training stage trainable (section III-D).
+
+        Parameters: ``stage`` : 1, the ideal branch without F_tx and F_rx; 2, these two alone;
+        3, everything. Raises ``InputError`` for another stage.
+        """
+        if stage not in STAGES:
+            raise InputError(
+                "unknown training stage", found=stage, allowed=STAGES, remedy="See section III-D."
+            )
+        coding = (self.feature_encoder, self.feature_decoder)
+        for layer in self.layers:
+            layer.trainable = stage == 3 or (layer in coding) == (stage == 2)

@@ -1,0 +1,198 @@
+"""PVSC, the P-frame model: sections II-B and III of the paper, block by block.
+
+Fig. 2 and Fig. 3(b), transmitter:
+
+     F^tx_t-1 --> C_ext --> C_e ------------------+
+                      |                           v
+                      +---> C_f   H_enc --> z_hat --> H_dec --> w, mu_0, sigma_0
+                             |      ^        |                     |
+     x_t ----------------> F_ext -> y        | b_z       +---------+
+                                    |        v           v
+                                    +-----> side   Q(y_0/w - mu_0) --> E_s --> Q(y_1/w - mu_1)
+                                            link         |                           |
+                                             ^           +----------> y_bar <--------+
+                                         b_k |                          |
+                          C^tx_s,t-1         +---- k = RM(entropy) <----+
+                              |                          |              |
+                              +----------------------> F_tx <-----------+
+                                                         |
+                                                         v
+                                                     s (channel)
+
+Fig. 3(a) and Fig. 5, the same decoding at both ends ("tx": s as sent; "rx": s_hat equalised):
+
+     s or s_hat, k --> F_rx --> y_bar_0 + mu_0 --> E_s --> y_bar_1 + mu_1 --> * w --> y_tilde
+           C_s,t-1 -----^ |                                                              |
+                          +--> C_s,t              C_f --------------------------------> G --> x_hat_t
+                                                                                         +--> F_t
+
+The transmitter keeps its own buffers F^tx and C^tx_s, fed as if the channel were ideal (eq. 22
+to 24); the receiver keeps F^rx and C^rx_s. Only the channel noise tells them apart.
+"""
+
+from typing import Any
+
+from keras import ops
+
+from pvsc_link.semantic.context_extractor import ContextExtractor, IntraFeatureAdaptor
+from pvsc_link.semantic.feature_extractor import FeatureExtractor
+from pvsc_link.semantic.generator import FeatureGenerator, FrameGenerator
+from pvsc_link.semantic.latent_coding import LatentCodingModel
+from pvsc_link.semantic.presets import PvscConfig
+
+
+class PvscModel(LatentCodingModel):
+    """P frames over the ideal, tx and rx branches of section II-C.
+
+    Parameters: ``config`` : PvscConfig. All weights exist after construction.
+    """
+
+    intra = False
+
+    def __init__(self, config: PvscConfig | dict[str, Any], **kwargs: Any):
+        super().__init__(config, **kwargs)
+        cfg, own = self.config, {"dtype": self.dtype_policy}
+        self.intra_adaptor = IntraFeatureAdaptor(cfg, name="intra_adaptor", **own)
+        self.context_extractor = ContextExtractor(cfg, name="context_extractor", **own)
+        self.feature_extractor = FeatureExtractor(cfg, name="feature_extractor", **own)
+        self.feature_generator = FeatureGenerator(cfg, name="feature_generator", **own)
+        self.frame_generator = FrameGenerator(cfg, name="frame_generator", **own)
+        frame = ops.zeros((1, cfg.padding_multiple, cfg.padding_multiple, 3))
+        omega_index = ops.zeros((1,), "int32")
+        self(frame, self.start_buffers(frame, frame), omega_index, channel=_no_channel)
+
+    def start_buffers(self, frame_tx: Any, frame_rx: Any = None) -> dict[str, Any]:
+        """Buffers of a new GOP, from the I frame as each end decoded it.
+
+        Input: ``frame_tx``, ``frame_rx`` : [batch, height, width, 3], float32; without a channel
+        there is no ``frame_rx``.
+        Output: ``feature_tx`` and, given ``frame_rx``, ``feature_rx`` : F, [batch, height/8,
+        width/8, channels_feature]; with temporal coding also ``state_tx`` and ``state_rx`` : C_s,
+        [batch, Hy, Wy, embed_dim], the learned constant.
+        """
+        frames = {"tx": frame_tx} if frame_rx is None else {"tx": frame_tx, "rx": frame_rx}
+        buffers = {}
+        for end, frame in frames.items():
+            buffers[f"feature_{end}"] = self.intra_adaptor(frame)
+            batch, height, width = ops.shape(frame)[:3]
+            state = self.feature_decoder.initial_state(batch, height // 16, width // 16)
+            if state is not None:
+                buffers[f"state_{end}"] = state
+        return buffers
+
+    def call(
+        self,
+        frame: Any,
+        buffers: dict[str, Any],
+        omega_index: Any,
+        noise: dict[str, Any] | None = None,
+        quantiser: str = "round",
+        channel: Any = None,
+    ) -> dict[str, Any]:
+        """``forward``, reachable through ``stateless_call`` as well."""
+        return self.forward(frame, buffers, omega_index, noise, quantiser, channel)
+
+    def forward(
+        self,
+        frame: Any,
+        buffers: dict[str, Any],
+        omega_index: Any,
+        noise: dict[str, Any] | None = None,
+        quantiser: str = "round",
+        channel: Any = None,
+    ) -> dict[str, Any]:
+        """One P frame through the branches of section II-C, for training.
+
+        Parameters
+        ----------
+        quantiser : ``round``, ``noise`` or ``ste`` (``quantisation.quantise``)
+        channel : ``(symbols_padded, rate_index) -> symbols_padded_hat``, channel and equaliser on
+            padded reals; None runs the ideal branch alone (stage 1)
+
+        Input
+        -----
+        frame : [batch, height, width, 3], float32 in [0, 1]
+        buffers : of the previous frame, or ``start_buffers``; ``*_rx`` only with a channel
+        omega_index : [batch], int32, quality preset of each clip
+        noise : with ``noise``, {"y", "z"} uniform in [-0.5, 0.5), shaped like y and z
+
+        Output
+        ------
+        frame_ideal, and with a channel frame_tx, frame_rx : like ``frame``, not clipped
+        y_bar, and with a channel y_bar_tx, y_bar_rx : [batch, Hy, Wy, channels_y]
+        symbols : [batch, Hy, Wy, Kmax], with a channel
+        rate_index : [batch, Hy, Wy], int32; rate_reals, num_bits_y : same shape, float32
+        num_bits_z : [batch], float32; z_hat : [batch, Hy/4, Wy/4, channels_z]
+        buffers : for the next frame; without a channel F^tx is the ideal branch's
+        """
+        noise = noise or {}
+        context_e, context_f = self.context_extractor(buffers["feature_tx"], omega_index)  # (6)
+        y = self.feature_extractor(frame, omega_index, context_f)  # (7)
+        z_hat, num_bits_z = self.hyper_latent(y, omega_index, quantiser, noise.get("z"))  # (8)
+        parameters = self.parameters_of(z_hat, context_e)  # (10)
+        coded = self.quantise(y, parameters, quantiser, noise.get("y"))  # (11) to (14)
+        y_tilde = self.dequantise(coded["y_bar"], parameters)
+        feature = self.feature_generator(y_tilde, omega_index, context_f)
+        output = {
+            **coded,
+            "z_hat": z_hat,
+            "num_bits_z": num_bits_z,
+            "frame_ideal": self.frame_generator(feature, omega_index),  # (26)
+        }
+        if channel is None:
+            return {**output, "buffers": {**buffers, "feature_tx": feature}}
+        rate_index = coded["rate_index"]
+        symbols = self.feature_encoder(coded["y_bar"], rate_index, buffers.get("state_tx"))  # (15)
+        received = {"tx": symbols, "rx": channel(symbols, rate_index)}  # (1) to (4)
+        output |= {"symbols": symbols, "buffers": {}}
+        for end, symbols_hat in received.items():
+            decoded = self.receive(symbols_hat, rate_index, z_hat, buffers, omega_index, end)
+            output["buffers"] |= decoded.pop("buffers")
+            output |= decoded
+        return output
+
+    def receive(
+        self,
+        symbols_hat: Any,
+        rate_index: Any,
+        z_hat: Any,
+        buffers: dict[str, Any],
+        omega_index: Any,
+        end: str,
+    ) -> dict[str, Any]:
+        """One end's decoding out of its own buffers: eq. 16 to 21, or eq. 22 to 24.
+
+        Parameters: ``end`` : ``tx`` (symbols as sent) or ``rx`` (equalised).
+        Output: ``y_bar_<end>``, ``frame_<end>``, and ``buffers`` of this end.
+        """
+        context_e, context_f = self.context_extractor(buffers[f"feature_{end}"], omega_index)
+        parameters = self.parameters_of(z_hat, context_e)
+        y_bar, feature, state = self.update(
+            symbols_hat, rate_index, parameters, context_f, buffers.get(f"state_{end}"), omega_index
+        )
+        following = {f"feature_{end}": feature}
+        if state is not None:
+            following[f"state_{end}"] = state
+        return {
+            f"y_bar_{end}": y_bar,
+            f"frame_{end}": self.frame_generator(feature, omega_index),
+            "buffers": following,
+        }
+
+    def update(
+        self,
+        symbols_hat: Any,
+        rate_index: Any,
+        parameters: tuple[Any, Any, Any],
+        context_f: Any,
+        state: Any,
+        omega_index: Any,
+    ) -> tuple[Any, Any, Any]:
+        """(y_bar, F_t, C_s,t) from symbols: F_rx, E_s and the buffer's half of G (eq. 22 to 24)."""
+        y_bar, state = self.feature_decoder(symbols_hat, rate_index, state)
+        y_tilde = self.dequantise(y_bar, parameters)
+        return y_bar, self.feature_generator(y_tilde, omega_index, context_f), state
+
+
+def _no_channel(symbols: Any, rate_index: Any) -> Any:
+    return symbols
