@@ -1,13 +1,15 @@
 """YAML file -> Scenario, with every error said in the user's words."""
 
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import yaml
 from pydantic import ValidationError
 
-from pvsc_link.scenario.schema import Scenario
+from pvsc_link.scenario.schema import Scenario, StrictModel
 from pvsc_link.types import InputError
+
+Strict = TypeVar("Strict", bound=StrictModel)
 
 
 def load_scenario(path: str | Path) -> Scenario:
@@ -16,6 +18,11 @@ def load_scenario(path: str | Path) -> Scenario:
     Raises ``InputError`` for a missing file, broken YAML, an unknown key (with the nearest
     name), a wrong type or a value out of range.
     """
+    return parse_scenario(read_yaml(path), where=Path(path).name)
+
+
+def read_yaml(path: str | Path) -> Any:
+    """What a YAML file holds. Raises ``InputError`` for a missing file and for broken YAML."""
     path = Path(path)
     if not path.is_file():
         near = sorted(p.name for p in path.parent.glob("*.yaml")) if path.parent.is_dir() else []
@@ -26,7 +33,7 @@ def load_scenario(path: str | Path) -> Scenario:
             remedy="Check the path.",
         )
     try:
-        data = yaml.safe_load(path.read_text(encoding="utf-8"))
+        return yaml.safe_load(path.read_text(encoding="utf-8"))
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise InputError(
             f"{path.name} is not YAML",
@@ -34,20 +41,27 @@ def load_scenario(path: str | Path) -> Scenario:
             allowed="a YAML mapping",
             remedy="Mend the line named.",
         ) from error
-    return parse_scenario(data, where=path.name)
 
 
 def parse_scenario(data: Any, *, where: str = "scenario") -> Scenario:
     """Validate a mapping as ``load_scenario`` does; for notebooks and tests."""
+    return validated(data, Scenario, where, "scenarios/quickstart.yaml")
+
+
+def validated(data: Any, model: type[Strict], where: str, example: str) -> Strict:
+    """``data`` as a ``model``, every error as ``InputError`` in the user's words.
+
+    Parameters: ``where`` : the file, for messages; ``example`` : a file to start from.
+    """
     if not isinstance(data, dict):
         raise InputError(
             f"{where} is not a mapping",
             found=type(data).__name__,
-            allowed="keys name, media, link, schemes",
-            remedy="Start from scenarios/quickstart.yaml.",
+            allowed="keys " + ", ".join(model.model_fields),
+            remedy=f"Start from {example}.",
         )
     try:
-        return Scenario.model_validate(data)
+        return model.model_validate(data)
     except ValidationError as error:
         raise _said_plainly(error, where) from error
 

@@ -29,8 +29,8 @@ NmseDb = Annotated[float, Field(ge=-100, le=20)]
 McsIndex = Annotated[int, Field(ge=0, le=28)]
 
 
-class _Strict(BaseModel):
-    """Forbids unknown keys and names the nearest known one."""
+class StrictModel(BaseModel):
+    """Base of every section of a user's file: forbids unknown keys, names the nearest known one."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -50,7 +50,7 @@ def _unknown_key(key: str, known: list[str], where: str) -> InputError:
     return InputError(f"unknown key in {where}", found=key, allowed=known, remedy=hint)
 
 
-class RawClip(_Strict):
+class RawClip(StrictModel):
     """A raw planar YUV file, which states nothing about itself."""
 
     path: str
@@ -61,7 +61,7 @@ class RawClip(_Strict):
     name: str | None = None
 
 
-class Media(_Strict):
+class Media(StrictModel):
     """Which video: clips, GOP lengths in frames, how many consecutive GOPs."""
 
     clips: Axis[str | RawClip]
@@ -71,7 +71,7 @@ class Media(_Strict):
     dataset_root: str | None = None
 
 
-class Link(_Strict):
+class Link(StrictModel):
     """The channel axes (section II-A) and how LDPC is decoded."""
 
     channel: Axis[str] = ["awgn"]
@@ -83,7 +83,7 @@ class Link(_Strict):
     mcs_metric: Literal["psnr", "lpips", "dists"] = "psnr"
 
 
-class SchemeEntry(_Strict):
+class SchemeEntry(StrictModel):
     """One transmission scheme and its own axes; what is left out takes the scheme's default."""
 
     scheme: str
@@ -98,7 +98,7 @@ class SchemeEntry(_Strict):
     timeout_s: float | None = Field(default=None, gt=0)
 
 
-class Scenario(_Strict):
+class Scenario(StrictModel):
     """One sweep: ``name`` is its results folder, ``anchor`` the reference of every BD-CBR."""
 
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")

@@ -98,7 +98,9 @@ def test_a_list_at_the_top_is_refused(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "path", sorted(p for p in SCENARIOS.glob("*.yaml")), ids=lambda path: path.stem
+    "path",
+    sorted(p for p in SCENARIOS.glob("*.yaml") if not p.name.startswith("train_")),
+    ids=lambda path: path.stem,
 )
 def test_every_shipped_scenario_opens_with_its_command_and_is_valid(path):
     assert f"python -m pvsc_link.sweep scenarios/{path.name}" in path.read_text().split("name:")[0]
