@@ -38,6 +38,7 @@ class Video:
     frames: np.ndarray  # uint8 RGB [num_frames, height, width, 3]
     fps: float
     source: str  # file or embedded name, for the manifest
+    first_frame: int = 0  # index of frames[0] in the clip
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,7 @@ import numpy as np
 from pvsc_link.codecs.annex_b import without_h264_sei
 from pvsc_link.codecs.codec import check_frames, check_option, check_rate
 from pvsc_link.codecs.libav import decode_rgb, encode_access_units, libav_version
-from pvsc_link.media.colour import rgb_to_yuv444, yuv444_frame
+from pvsc_link.media.colour import frame_of_planes, rgb_to_yuv444
 from pvsc_link.media.padding import pad_to_multiple
 from pvsc_link.types import CodecFailure, EncodedGop
 
@@ -94,7 +94,7 @@ class _LibavCodec:
 
 def _pictures(frames: np.ndarray, min_size: int) -> Iterator[av.VideoFrame]:
     for frame in frames:
-        yield yuv444_frame(rgb_to_yuv444(_at_least(frame, min_size)))
+        yield frame_of_planes(list(rgb_to_yuv444(_at_least(frame, min_size))), "yuv444p10le")
 
 
 def _at_least(frame: np.ndarray, min_size: int) -> np.ndarray:

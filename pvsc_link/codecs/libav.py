@@ -71,6 +71,21 @@ def _encoder_context(
     return context
 
 
+def access_units(stream: bytes, stream_format: str) -> tuple[int, ...]:
+    """Bytes of every access unit of a byte stream, in coding order; they sum to its length.
+
+    Parameters: ``stream_format`` : ``h264``, ``hevc`` or ``vvc``.
+    Raises ``CodecFailure`` (codec_error) where bytes belong to no access unit.
+    """
+    context = av.CodecContext.create(stream_format, "r")
+    packets = context.parse(stream) + context.parse(None)
+    sizes = tuple(packet.size for packet in packets)
+    if sum(sizes) != len(stream):
+        detail = f"{stream_format}: access units of {sum(sizes)} bytes in {len(stream)} bytes"
+        raise CodecFailure("codec_error", detail)
+    return sizes
+
+
 def decode_rgb(
     payload: bytes,
     frame_num_bytes: Sequence[int],

@@ -8,8 +8,10 @@ from collections.abc import Callable
 
 from pvsc_link.codecs.codec import Codec
 from pvsc_link.codecs.ffmpeg import X264, X265
+from pvsc_link.codecs.vvenc import VVenC
 
 CODECS: dict[str, Callable[..., Codec]] = {
     "x264": X264,
     "x265": X265,
+    "vvenc": VVenC,
 }

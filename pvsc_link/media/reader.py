@@ -55,7 +55,8 @@ def read_video(
     with closing(frames):
         stack = list(islice(frames, num_frames))
     _check_count(path, len(stack), first_frame, num_frames)
-    return Video(path.stem, np.stack(stack), float(fps or source_fps or DEFAULT_FPS), str(path))
+    rate = float(fps or source_fps or DEFAULT_FPS)
+    return Video(path.stem, np.stack(stack), rate, str(path), first_frame)
 
 
 def _check_request(path: Path, first_frame: int, num_frames: int | None) -> None:

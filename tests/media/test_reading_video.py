@@ -63,7 +63,9 @@ def test_embedded_clips_are_the_pictures_that_the_precoded_streams_hold(name):
 
 
 def test_a_later_start_gives_the_same_frames(bikes):
-    assert np.array_equal(load_clip("bikes", 1, 2).frames, bikes.frames[1:])
+    later = load_clip("bikes", 1, 2)
+    assert np.array_equal(later.frames, bikes.frames[1:])
+    assert later.first_frame == 1
 
 
 def test_the_whole_clip_is_read_when_no_number_is_given():
