@@ -28,6 +28,8 @@ class Scheme(Protocol):
     variant: str
     default_equalizer: str
     default_csi_aware: bool
+    default_rates: Sequence[int]  # what ``rates: all`` means
+    allowed_rates: Sequence[int]
 
     def encode(self, video: Video, gop: int, rate: int) -> Sequence[Any]:
         """Source-coded GOPs of a clip; raises ``CodecFailure`` when the codec cannot."""

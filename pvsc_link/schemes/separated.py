@@ -23,11 +23,13 @@ class SeparatedScheme:
 
     default_equalizer = "lmmse"
     default_csi_aware = True
+    default_rates = (22, 27, 32, 37, 42)
 
     def __init__(self, codec: Codec):
         self.codec = codec
         self.name = codec.name
         self.variant = codec.variant
+        self.allowed_rates = codec.allowed_rates
 
     def encode(self, video: Video, gop: int, rate: int) -> list[EncodedGop]:
         """One closed, self-contained ``EncodedGop`` per ``gop`` frames of the clip."""
@@ -39,7 +41,12 @@ class SeparatedScheme:
         """The GOP that begins at frame ``first`` of ``video``."""
         frames = video.frames[first : first + gop]
         return cached_encode(
-            self.codec, frames, video.fps, rate, clip=video.name, first_frame=first
+            self.codec,
+            frames,
+            video.fps,
+            rate,
+            clip=video.name,
+            first_frame=video.first_frame + first,
         )
 
     def transmit(

@@ -3,6 +3,7 @@
 import argparse
 import fcntl
 import json
+import os
 import sys
 import time
 from collections import Counter
@@ -17,6 +18,7 @@ from pvsc_link.scenario.schema import Scenario
 from pvsc_link.types import InputError
 
 BAD_INPUT = 2
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # TensorFlow's start-up talk hides the progress
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -3,18 +3,20 @@
 import difflib
 import json
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+from pvsc_link.codecs.codec import Codec
 from pvsc_link.codecs.registry import CODECS
 from pvsc_link.link.channels import CHANNELS
 from pvsc_link.link.equalizers import EQUALIZERS
 from pvsc_link.link.ldpc import DECODERS
 from pvsc_link.media.clips import load_clip
+from pvsc_link.media.reader import read_video
 from pvsc_link.scenario.grid import Point, clip_name, expand
 from pvsc_link.scenario.schema import Media, RawClip, Scenario, SchemeEntry
 from pvsc_link.schemes.scheme import LinkOptions, Scheme
 from pvsc_link.schemes.separated import SeparatedScheme
-from pvsc_link.types import InputError, Video
+from pvsc_link.types import CodecFailure, InputError, Video
 
 
 @dataclass(frozen=True)
@@ -64,22 +66,15 @@ def scheme_label(scheme: str, variant: str) -> str:
 
 
 def _read(clip: str | RawClip, media: Media, num_frames: int) -> Video:
+    span = {"first_frame": media.first_frame, "num_frames": num_frames}
     if isinstance(clip, RawClip):
-        return load_clip(
-            clip.path,
-            first_frame=media.first_frame,
-            num_frames=num_frames,
-            size=(clip.width, clip.height),
-            pixel_format=clip.pixel_format,
-            fps=clip.fps,
-            name=clip_name(clip),
+        size = (clip.width, clip.height)
+        video = read_video(
+            clip.path, size=size, pixel_format=clip.pixel_format, fps=clip.fps, **span
         )
-    return load_clip(
-        clip,
-        first_frame=media.first_frame,
-        num_frames=num_frames,
-        dataset_root=media.dataset_root,
-    )
+    else:
+        video = load_clip(clip, dataset_root=media.dataset_root, **span)
+    return replace(video, name=clip_name(clip), first_frame=media.first_frame)
 
 
 def _scheme(entry: SchemeEntry, variant: str | None) -> Scheme:
@@ -93,7 +88,7 @@ def _scheme(entry: SchemeEntry, variant: str | None) -> Scheme:
     }
     given = {key: value for key, value in options.items() if value is not None}
     try:
-        return SeparatedScheme(CODECS[entry.scheme](**given))
+        codec = CODECS[entry.scheme](**given)
     except TypeError as error:
         raise InputError(
             f"scheme {entry.scheme} takes no such option",
@@ -101,6 +96,22 @@ def _scheme(entry: SchemeEntry, variant: str | None) -> Scheme:
             allowed=str(error),
             remedy="Remove the option.",
         ) from error
+    _check_codec(codec, entry)
+    return SeparatedScheme(codec)
+
+
+def _check_codec(codec: Codec, entry: SchemeEntry) -> None:
+    """A binary that the scenario names must be there; another one is a status in its rows."""
+    try:
+        codec.check()
+    except CodecFailure as failure:
+        if entry.binary is not None:
+            raise InputError(
+                f"binary of {entry.scheme}",
+                found=entry.binary,
+                allowed="a working binary",
+                remedy=failure.detail,
+            ) from failure
 
 
 def _resolved(entry: SchemeEntry, made: list[Scheme]) -> SchemeEntry:

@@ -10,6 +10,7 @@ all its rates and all GOPs of the scenario; ``envelope`` takes the highest per r
 of the curves of all MCS). Goodput decides, not the index: MCS 10/9 and 17/16 nearly coincide.
 """
 
+from bisect import bisect_left
 from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
@@ -17,23 +18,38 @@ import numpy as np
 from pvsc_link.codecs.concealment import frames_lost, freeze
 from pvsc_link.link.bit_link import BitLink
 from pvsc_link.link.mcs import MCS_TABLE
+from pvsc_link.link.segmentation import Segmentation
 from pvsc_link.types import EncodedGop
 
+#: BLER from which on an MCS delivers nothing worth weighing.
+LOST = 0.99
 #: Quality per frame of (reference, shown) uint8 frames, higher is better.
 Quality = Callable[[np.ndarray, np.ndarray], np.ndarray]
 
 
 def candidates(bler_of: Callable[[int], float]) -> dict[int, float]:
-    """BLER by MCS, from the highest spectral efficiency down to the first without an error.
+    """BLER by MCS of those that can be best: from the fastest without errors up to the first lost.
 
-    What lies below that one delivers fewer bits at the same (perfect) quality: dominated.
+    What is slower than an error-free MCS delivers fewer bits at the same (perfect) quality; what
+    is faster than one that loses every block loses them too. So, with BLER growing in spectral
+    efficiency, bisection finds the fastest error-free MCS and a walk upwards the others.
     """
+    order = [mcs.index for mcs in sorted(MCS_TABLE, key=lambda mcs: -mcs.spectral_efficiency)]
     blers: dict[int, float] = {}
-    for mcs in sorted(MCS_TABLE, key=lambda m: m.spectral_efficiency, reverse=True):
-        blers[mcs.index] = bler_of(mcs.index)
-        if blers[mcs.index] == 0.0:
+
+    def has_no_errors(mcs: int) -> bool:
+        blers[mcs] = bler_of(mcs)
+        return blers[mcs] == 0.0
+
+    first_clean = bisect_left(order, True, key=has_no_errors)
+    fastest = min(first_clean, len(order) - 1)
+    chosen = {order[fastest]: blers[order[fastest]]}
+    for mcs in reversed(order[:fastest]):
+        bler = blers[mcs] if mcs in blers else bler_of(mcs)
+        if bler >= LOST:
             break
-    return blers
+        chosen[mcs] = bler
+    return chosen
 
 
 def useful_bits_per_use(
@@ -94,7 +110,7 @@ def _quality_by_first_loss(
 
 def _expected(gop: EncodedGop, by_first_loss: np.ndarray, link: BitLink, bler: float) -> float:
     """Expected quality of a GOP whose blocks fail independently with probability ``bler``."""
-    sizes = link.segmentation(gop.num_bits).block_num_bits
+    sizes = Segmentation(gop.num_bits, link.block_payload).block_num_bits
     num_frames = len(gop.frame_num_bytes)
     first_lost = [
         int(np.argmax(frames_lost(gop.frame_num_bytes, np.arange(len(sizes)) != block, sizes)))

@@ -1,0 +1,94 @@
+"""bd_cbr.csv: every curve against the anchor at its own channel condition."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from pvsc_link.sweep.bd_table import BD_COLUMNS, MEAN_CLIP, bd_table
+
+METRICS = ["psnr", "lpips"]
+
+
+def curve(scheme, factor=1.0, *, clip="bikes", snr_db=6.0, seed=1, shift=0.0):
+    """Four points of one scheme; ``factor`` scales its CBR."""
+    quality = np.array([30.0, 33.0, 36.0, 39.0])
+    return pd.DataFrame(
+        {
+            "scheme": scheme,
+            "variant": "",
+            "equalizer": "lmmse",
+            "csi_aware": True,
+            "mcs_policy": "best",
+            "decoder": "layered",
+            "channel": "awgn",
+            "snr_db": snr_db,
+            "csi_nmse_db": np.nan,
+            "coherence_length": np.nan,
+            "gop": 4,
+            "clip": clip,
+            "seed": seed,
+            "rate": [42, 37, 32, 27],
+            "cbr": factor * 0.001 * 2.0 ** np.arange(4),
+            "psnr_db": quality + shift,
+            "lpips": 0.5 - 0.01 * quality,
+        }
+    )
+
+
+def value(table, scheme, metric="psnr", **place):
+    rows = table[(table.scheme == scheme) & (table.metric == metric)]
+    for key, wanted in place.items():
+        rows = rows[rows[key] == wanted]
+    assert len(rows) == 1
+    return rows.iloc[0]
+
+
+def test_a_fifth_fewer_channel_uses_are_minus_twenty_percent():
+    table = bd_table(pd.concat([curve("vtm"), curve("new", 0.8)]), "vtm", METRICS)
+    assert value(table, "new").bd_cbr_percent == pytest.approx(-20, abs=1e-6)
+    assert value(table, "new", "lpips").bd_cbr_percent == pytest.approx(-20, abs=1e-6)
+    assert value(table, "vtm").bd_cbr_percent == pytest.approx(0, abs=1e-9)
+    assert list(table.columns) == BD_COLUMNS
+
+
+def test_each_condition_has_its_own_anchor():
+    points = pd.concat(
+        [curve("vtm"), curve("new", 0.8), curve("vtm", 3.0, snr_db=0), curve("new", 1.5, snr_db=0)]
+    )
+    table = bd_table(points, "vtm", METRICS)
+    assert value(table, "new", snr_db=0.0).bd_cbr_percent == pytest.approx(-50, abs=1e-6)
+    assert value(table, "new", snr_db=6.0).bd_cbr_percent == pytest.approx(-20, abs=1e-6)
+
+
+def test_curves_are_means_over_seeds():
+    points = pd.concat([curve("vtm"), curve("new", 0.8, seed=1), curve("new", 1.2, seed=2)])
+    table = bd_table(points, "vtm", METRICS)
+    assert value(table, "new").bd_cbr_percent == pytest.approx(0, abs=1e-6)
+
+
+def test_several_clips_get_a_plain_mean():
+    points = pd.concat(
+        [curve("vtm"), curve("new", 0.8), curve("vtm", clip="car"), curve("new", 0.6, clip="car")]
+    )
+    table = bd_table(points, "vtm", METRICS)
+    mean = value(table, "new", clip=MEAN_CLIP)
+    assert mean.bd_cbr_percent == pytest.approx(-30, abs=1e-6)
+
+
+def test_a_mean_over_a_missing_clip_is_nan_and_says_so():
+    points = pd.concat([curve("vtm"), curve("new", 0.8), curve("vtm", clip="car")])
+    points = pd.concat([points, curve("new", 0.8, clip="car", shift=60.0)])
+    mean = value(bd_table(points, "vtm", ["psnr"]), "new", clip=MEAN_CLIP)
+    assert np.isnan(mean.bd_cbr_percent)
+    assert "1 of 2" in mean.note
+
+
+def test_a_condition_without_the_anchor_is_nan_with_the_reason():
+    points = pd.concat([curve("vtm"), curve("new", snr_db=0)])
+    row = value(bd_table(points, "vtm", ["psnr"]), "new")
+    assert np.isnan(row.bd_cbr_percent)
+    assert "anchor" in row.note
+
+
+def test_without_an_anchor_the_table_is_empty():
+    assert bd_table(curve("x265"), None, METRICS).empty

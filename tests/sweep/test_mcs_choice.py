@@ -1,0 +1,117 @@
+"""The MCS rule: most useful source bits per channel use, over a whole curve."""
+
+import numpy as np
+import pytest
+
+from pvsc_link.link.mcs import MCS_TABLE
+from pvsc_link.sweep.mcs_choice import best_mcs, candidates, envelope_mcs, useful_bits_per_use
+from pvsc_link.types import EncodedGop
+
+NUM_FRAMES = 3
+
+
+class FakeLink:
+    """Counts blocks and channel uses as a link of one MCS does, without sending anything."""
+
+    def __init__(self, spectral_efficiency, block_payload=1000):
+        self.efficiency, self.block_payload = spectral_efficiency, block_payload
+
+    def num_channel_uses(self, num_bits):
+        return num_bits / self.efficiency
+
+
+def gop(num_bytes, level):
+    """A GOP whose frames all have grey value ``level``; quality is closeness to 200."""
+    return EncodedGop(
+        payload=bytes(num_bytes * NUM_FRAMES),
+        frame_num_bytes=(num_bytes,) * NUM_FRAMES,
+        frames_hat=np.full((NUM_FRAMES, 2, 2, 3), level, np.uint8),
+        command="",
+        version="",
+    )
+
+
+CURVE = {40: [gop(100, 180)], 30: [gop(200, 188)], 20: [gop(400, 196)]}
+REFERENCE = np.full((NUM_FRAMES, 2, 2, 3), 200, np.uint8)
+
+
+def closeness(frames, shown):
+    return -np.abs(frames.astype(float) - shown).mean(axis=(1, 2, 3))
+
+
+def worth(links):
+    return useful_bits_per_use(CURVE, REFERENCE, links, closeness)
+
+
+def test_without_errors_an_mcs_is_worth_its_spectral_efficiency():
+    values = worth({5: (FakeLink(0.74), 0.0), 11: (FakeLink(1.4766), 0.0)})
+    assert values[5] == pytest.approx(dict.fromkeys(CURVE, 0.74))
+    assert best_mcs(values) == 11
+
+
+def test_an_mcs_that_loses_nearly_every_block_is_not_chosen():
+    values = worth({5: (FakeLink(0.74), 0.0), 20: (FakeLink(3.32), 0.9)})
+    assert best_mcs(values) == 5
+
+
+def test_a_rare_loss_is_worth_a_much_higher_efficiency():
+    values = worth({5: (FakeLink(0.74), 0.0), 20: (FakeLink(3.32), 1e-4)})
+    assert best_mcs(values) == 20
+
+
+def test_useful_bits_fall_as_the_block_error_rate_grows():
+    values = [worth({9: (FakeLink(1.0), bler)})[9][30] for bler in (0.0, 0.01, 0.1, 0.5)]
+    assert values == sorted(values, reverse=True)
+    assert values[0] > 1.05 * values[-1]
+
+
+def test_the_envelope_may_give_rates_different_mcs():
+    """One long stream is hurt by block errors where a stream of one block is not."""
+    links = {5: (FakeLink(1.0), 0.0), 9: (FakeLink(1.25, block_payload=2500), 0.03)}
+    values = worth(links)
+    chosen = {rate: envelope_mcs(values, rate) for rate in CURVE}
+    assert all(values[chosen[rate]][rate] >= values[5][rate] for rate in CURVE)
+    assert all(values[chosen[rate]][rate] >= values[9][rate] for rate in CURVE)
+
+
+def waterfall(clean_below, lost_above):
+    """BLER as a function of spectral efficiency: 0, then growing, then 1."""
+
+    def bler_of(mcs):
+        efficiency = MCS_TABLE[mcs].spectral_efficiency
+        return float(np.clip((efficiency - clean_below) / (lost_above - clean_below), 0, 1))
+
+    return bler_of
+
+
+@pytest.mark.parametrize("threshold", [0.1, 0.3, 1.0, 2.5, 5.0, 9.0])
+def test_candidates_are_the_fastest_clean_mcs_and_the_waterfall_above_it(threshold):
+    asked = []
+    bler_of = waterfall(threshold, 1.6 * threshold)
+    blers = candidates(lambda mcs: asked.append(mcs) or bler_of(mcs))
+    everything = {mcs: bler_of(mcs) for mcs in range(len(MCS_TABLE))}
+    clean = [mcs for mcs, bler in everything.items() if bler == 0.0]
+    wanted = {mcs for mcs, bler in everything.items() if 0.0 < bler < 0.99}
+    if clean:
+        wanted.add(max(clean, key=lambda mcs: MCS_TABLE[mcs].spectral_efficiency))
+    assert set(blers) == (wanted or {0})
+    assert all(blers[mcs] == everything[mcs] for mcs in blers)
+    assert len(asked) <= 5 + len(wanted) + 1, "bisection, then the waterfall"
+
+
+def test_when_nothing_gets_through_the_most_robust_mcs_is_the_candidate():
+    assert candidates(lambda mcs: 1.0) == {0: 1.0}
+
+
+def test_one_rate_alone_still_chooses():
+    values = useful_bits_per_use(
+        {30: CURVE[30]},
+        REFERENCE,
+        {5: (FakeLink(0.74), 0.0), 20: (FakeLink(3.32), 1.0)},
+        closeness,
+    )
+    assert best_mcs(values) == 5
+
+
+def test_the_bler_of_an_mcs_is_named_by_a_plain_index():
+    assert [mcs.index for mcs in MCS_TABLE] == list(range(29))

@@ -1,0 +1,74 @@
+"""Killed at any moment and started again, a sweep ends with the table of an uninterrupted one."""
+
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+
+import pandas as pd
+import pytest
+
+from pvsc_link.sweep.store import read_points
+
+
+def start(scenario, out):
+    return subprocess.Popen(
+        [sys.executable, "-m", "pvsc_link.sweep", str(scenario), "--out", str(out)],
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+
+
+def rows_so_far(database):
+    if not database.exists():
+        return 0
+    try:
+        with sqlite3.connect(f"file:{database}?mode=ro", uri=True) as connection:
+            return connection.execute("SELECT COUNT(*) FROM points").fetchone()[0]
+    except sqlite3.OperationalError:
+        return 0
+
+
+def kill_after(process, database, num_rows, patience_s=300):
+    deadline = time.monotonic() + patience_s
+    while rows_so_far(database) < num_rows and process.poll() is None:
+        assert time.monotonic() < deadline, "the sweep stored no row"
+        time.sleep(0.02)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+
+
+@pytest.mark.parametrize("num_rows", [1, pytest.param(6, marks=pytest.mark.slow)])
+def test_kill_minus_nine_and_restart_give_the_uninterrupted_table(
+    num_rows, own_caches, write_scenario, tmp_path
+):
+    scenario = write_scenario()
+    interrupted = start(scenario, tmp_path / "killed")
+    kill_after(interrupted, tmp_path / "killed/small/points.sqlite", num_rows)
+    stored = rows_so_far(tmp_path / "killed/small/points.sqlite")
+    assert not (tmp_path / "killed/small/points.csv").exists()
+    assert start(scenario, tmp_path / "killed").wait() == 0
+    assert start(scenario, tmp_path / "whole").wait() == 0
+    killed = read_points(tmp_path / "killed/small").drop(columns="seconds")
+    whole = read_points(tmp_path / "whole/small").drop(columns="seconds")
+    assert num_rows <= stored < len(whole)
+    pd.testing.assert_frame_equal(killed, whole)
+    for name in ("bd_cbr.csv",):
+        assert (tmp_path / "killed/small" / name).read_text() == (
+            tmp_path / "whole/small" / name
+        ).read_text()
+
+
+def test_two_sweeps_do_not_write_into_one_folder(write_scenario, tmp_path, capsys):
+    import fcntl
+
+    from pvsc_link.sweep.__main__ import main
+
+    folder = tmp_path / "out" / "small"
+    folder.mkdir(parents=True)
+    with open(folder / ".lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        assert main([str(write_scenario()), "--out", str(tmp_path / "out")]) == 2
+    assert "in use" in capsys.readouterr().err
