@@ -1,17 +1,33 @@
-"""Exact LLRs of Gray-labelled QAM, one real dimension at a time."""
+"""Exact bit LLRs of square Gray QAM, one real axis at a time (TS 38.211, 5.1.3 to 5.1.5)."""
 
-import math
+import functools
 
+import numpy as np
 import tensorflow as tf
-from sionna.phy.mapping import Demapper
+from sionna.phy.mapping import Constellation
+
+
+def axis_levels(num_bits_per_symbol: int) -> np.ndarray:
+    """Amplitudes of the real axis in the order of its bits, most significant first.
+
+    Bits 0, 2, 4 of a symbol choose the real part, bits 1, 3, 5 by the same rule the imaginary.
+    Output: [2 ** (num_bits_per_symbol / 2)], float32.
+    """
+    points = Constellation("qam", num_bits_per_symbol).points.numpy()
+    # Real-axis bits apart from imaginary-axis bits; the latter do not matter here: take zeros.
+    bits_apart = points.reshape([2] * num_bits_per_symbol)[(slice(None), 0) * _half(points)]
+    return bits_apart.real.ravel().astype(np.float32)
+
+
+def _half(points: np.ndarray) -> int:
+    return (len(points).bit_length() - 1) // 2
 
 
 class QamDemapper:
-    """Sionna's a-posteriori demapper on the two PAM constellations that a QAM is made of.
+    """What Sionna's ``Demapper("app", "qam", m)`` computes, with a fraction of its exponentials.
 
-    In the QAM of TS 38.211 5.1 bits 0, 2, 4 choose the real part and bits 1, 3, 5 the imaginary
-    part, and complex Gaussian noise is independent in both: the LLRs are the same as those over
-    all QAM points, for 2 x 8 distances instead of 64 (14 times faster under XLA).
+    Circular noise is independent on both axes and the constellation is a product of two, so the
+    likelihood factors: at 64-QAM 2 x 8 exponents take the place of 64, and no gather is needed.
 
     Parameters
     ----------
@@ -20,7 +36,7 @@ class QamDemapper:
     Input
     -----
     x_hat : [batch, num_symbols], tf.complex64
-    no_eff : [batch, num_symbols], tf.float32, noise variance of each complex symbol
+    no_eff : [batch, num_symbols], tf.float32, noise variance of each symbol, above 0
 
     Output
     ------
@@ -28,16 +44,27 @@ class QamDemapper:
     """
 
     def __init__(self, num_bits_per_symbol: int):
+        self._levels = axis_levels(num_bits_per_symbol)
         self._num_bits_per_symbol = num_bits_per_symbol
-        self._demap_axis = Demapper("app", "pam", num_bits_per_symbol // 2)
 
     def __call__(self, x_hat: tf.Tensor, no_eff: tf.Tensor) -> tf.Tensor:
-        # Sionna's PAM has unit power, an axis of its QAM half of that. Its exponent is -d^2 / no,
-        # in which a factor 2 in d^2 is one in no.
-        axes = math.sqrt(2.0) * tf.stack([tf.math.real(x_hat), tf.math.imag(x_hat)], axis=1)
-        llr = self._demap_axis(tf.complex(axes, tf.zeros_like(axes)), 2.0 * no_eff[:, None])
-        bits_per_axis = self._num_bits_per_symbol // 2
-        num_symbols = x_hat.shape[1]
-        llr = tf.reshape(llr, [-1, 2, num_symbols, bits_per_axis])
-        llr = tf.transpose(llr, [0, 2, 3, 1])
-        return tf.reshape(llr, [-1, num_symbols * self._num_bits_per_symbol])
+        axes = tf.stack([tf.math.real(x_hat), tf.math.imag(x_hat)], axis=-1)
+        exponents = [-tf.square(axes - level) / no_eff[..., None] for level in self._levels]
+        # Stacked as [batch, num_symbols, bit, axis]: real and imaginary bits alternate on the air.
+        num_axis_bits = self._num_bits_per_symbol // 2
+        bits = [_llr(exponents, 2**bit) for bit in reversed(range(num_axis_bits))]
+        llr = tf.stack(bits, axis=-2)
+        return tf.reshape(llr, [-1, x_hat.shape[-1] * self._num_bits_per_symbol])
+
+
+def _llr(exponents: list[tf.Tensor], bit_mask: int) -> tf.Tensor:
+    ones = [exponent for label, exponent in enumerate(exponents) if label & bit_mask]
+    zeros = [exponent for label, exponent in enumerate(exponents) if not label & bit_mask]
+    return _log_sum_exp(ones) - _log_sum_exp(zeros)
+
+
+def _log_sum_exp(exponents: list[tf.Tensor]) -> tf.Tensor:
+    if len(exponents) == 1:
+        return exponents[0]
+    largest = functools.reduce(tf.maximum, exponents)
+    return largest + tf.math.log(tf.add_n([tf.exp(value - largest) for value in exponents]))
