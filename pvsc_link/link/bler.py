@@ -6,8 +6,11 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
-from pvsc_link.link.bit_link import get_bit_link
 from pvsc_link.link.bler_cache import BlerCache, Run
+from pvsc_link.link.block_sampler import get_block_sampler
+from pvsc_link.link.channels import CHANNELS
+from pvsc_link.link.equalizers import EQUALIZERS
+from pvsc_link.link.ldpc import DECODERS, get_decoder
 from pvsc_link.link.mcs import get_mcs
 from pvsc_link.types import ChannelPoint, InputError
 
@@ -40,6 +43,18 @@ def wilson_interval(errors: float, blocks: float) -> tuple[float, float]:
     return max(centre - half, 0.0), min(centre + half, 1.0)
 
 
+def _require_names(channel: str, equalizer: str, decoder: str) -> None:
+    tables: tuple[tuple[str, str, Any], ...] = (
+        ("channel", channel, CHANNELS),
+        ("equalizer", equalizer, EQUALIZERS),
+        ("decoder", decoder, DECODERS),
+    )
+    for what, name, table in tables:
+        if name not in table:
+            remedy = "Name one of these."
+            raise InputError(what, found=name, allowed=", ".join(sorted(table)), remedy=remedy)
+
+
 def condition_of(
     mcs_index: int,
     point: ChannelPoint,
@@ -52,8 +67,9 @@ def condition_of(
     """All that a block error rate depends on, as flat JSON: the key of the cache.
 
     What makes no difference is levelled out: AWGN has no coherence and no CSI error, and an
-    error of -inf dB is perfect CSI. Raises ``InputError`` for an unknown MCS.
+    error of -inf dB is perfect CSI. Raises ``InputError`` for an unknown name or MCS.
     """
+    _require_names(point.channel, equalizer, decoder)
     mcs, nmse_db, fades = get_mcs(mcs_index), point.csi_nmse_db, point.channel != "awgn"
     perfect = nmse_db is None or nmse_db == -math.inf
     return {
@@ -95,6 +111,23 @@ def _run_size(total: BlerEstimate, target_errors: int, max_blocks: int) -> int:
         size = math.ceil(1.1 * missing * total.blocks / total.errors)
     size = min(max(size, _SMALLEST_RUN), _LARGEST_RUN)
     return min(size, max_blocks - total.blocks)
+
+
+def _count_errors(
+    mcs_index: int,
+    point: ChannelPoint,
+    num_blocks: int,
+    seed: int,
+    *,
+    equalizer: str,
+    csi_aware: bool,
+    decoder: str,
+    num_iter: int,
+) -> int:
+    mcs = get_mcs(mcs_index)
+    sampler = get_block_sampler(mcs, point.channel, equalizer=equalizer, csi_aware=csi_aware)
+    decode = get_decoder(decoder, mcs, num_iter)
+    return sampler.count_block_errors(point, num_blocks, seed, decode)
 
 
 def measure_bler(
@@ -139,6 +172,6 @@ def measure_bler(
         index += 1
         if run_seed not in runs:
             size = _run_size(total, target_errors, max_blocks)
-            link = get_bit_link(mcs_index, point.channel, **options)
-            runs[run_seed] = Run(run_seed, link.measure_block_errors(point, size, run_seed), size)
+            errors = _count_errors(mcs_index, point, size, run_seed, **options)
+            runs[run_seed] = Run(run_seed, errors, size)
             cache.add(condition, runs[run_seed])

@@ -1,5 +1,6 @@
 """LDPC decoders by name: from LLRs of the emitted bits to information bits."""
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -7,11 +8,12 @@ import numpy as np
 import tensorflow as tf
 from sionna.phy.fec.ldpc import LDPC5GDecoder
 
-from pvsc_link.link.ldpc_code import LdpcCode
+from pvsc_link.link.ldpc_code import LdpcCode, get_ldpc_code
 from pvsc_link.link.ldpc_fixed_point import offset_of_rate
 from pvsc_link.link.ldpc_layered import LayeredKernel
 from pvsc_link.link.ldpc_schedule import build_schedule
 from pvsc_link.link.ldpc_xla import LayeredXla
+from pvsc_link.link.mcs import Mcs
 from pvsc_link.types import InputError
 
 #: LLRs log p(1)/p(0) [batch, mother_n], float32 -> information bits [batch, k], float32.
@@ -117,3 +119,9 @@ DECODERS: dict[str, Callable[[LdpcCode, int], Decoder]] = {
     "layered-xla": layered_xla,
     "sionna": sionna,
 }
+
+
+@functools.lru_cache(maxsize=128)
+def get_decoder(name: str, mcs: Mcs, num_iter: int) -> Decoder:
+    """The decoder of these parameters, built (and compiled) once per process."""
+    return DECODERS[name](get_ldpc_code(mcs.k, mcs.n, mcs.num_bits_per_symbol), num_iter)

@@ -50,7 +50,7 @@ class LayeredSchedule:
         return len(self.column)
 
 
-def _received_bits(encoder: Any) -> np.ndarray:
+def received_bits(encoder: Any) -> np.ndarray:
     """Index in the mother codeword of each bit that the channel delivers, ``[n]``."""
     after_fillers = np.r_[0 : encoder.k, encoder.k_ldpc : encoder.n_ldpc]
     first = NUM_PUNCTURED_COLUMNS * encoder.z
@@ -76,15 +76,13 @@ def _order_rows(rows: list[np.ndarray], erased: set[int]) -> list[int]:
     return order
 
 
-def _keep_rows_and_columns(encoder: Any, received: np.ndarray) -> tuple[np.ndarray, set[int]]:
-    """Base matrix without rows that punctured bits make useless, and the columns all filler."""
+def kept_base_matrix(encoder: Any, received: np.ndarray) -> np.ndarray:
+    """Shifts of the base matrix (-1: no edge), without the rows that only serve punctured bits."""
     base = np.asarray(encoder._bm).astype(np.int64)
     num_punctured = encoder.n_ldpc - int(received.max()) - 1
     num_rows = max(base.shape[0] - num_punctured // encoder.z, NUM_CORE_ROWS)
-    num_columns = encoder.k_ldpc // encoder.z + num_rows
-    first_filler_column = -(-encoder.k // encoder.z)
-    fillers = set(range(first_filler_column, encoder.k_ldpc // encoder.z))
-    return base[:num_rows, :num_columns], fillers
+    base = base[:num_rows, : encoder.k_ldpc // encoder.z + num_rows]
+    return np.where(base >= 0, base % encoder.z, -1)
 
 
 def build_schedule(encoder: Any) -> LayeredSchedule:
@@ -93,10 +91,11 @@ def build_schedule(encoder: Any) -> LayeredSchedule:
     Parameters: ``encoder`` : ``sionna.phy.fec.ldpc.LDPC5GEncoder`` (before any repetition).
     Output: ``LayeredSchedule``. A column of filler bits only is left out: it never constrains.
     """
-    z, received = encoder.z, _received_bits(encoder)
-    base, fillers = _keep_rows_and_columns(encoder, received)
+    z, received = encoder.z, received_bits(encoder)
+    base = kept_base_matrix(encoder, received)
+    fillers = range(-(-encoder.k // z), encoder.k_ldpc // z)
     kept = [c for c in range(base.shape[1]) if c not in fillers]
-    base = np.where(base[:, kept] >= 0, base[:, kept] % z, -1)
+    base = base[:, kept]
     place = np.full(encoder.n_ldpc // z, -1)
     place[kept] = np.arange(len(kept))
 

@@ -1,0 +1,120 @@
+"""Many full blocks through the link, fast: what a block error rate is measured with.
+
+The same blocks, fading, noise and LLRs as ``BitLink`` draws for a seed, without what sending a
+payload needs (the shortened last block, CRC verdicts). Encoding leaves the compiled graph, so
+that one compilation serves all MCS of a modulation; batches run on as many threads as numba has.
+"""
+
+import functools
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import numba
+import numpy as np
+import tensorflow as tf
+from sionna.phy.mapping import Mapper
+
+from pvsc_link.link import channels
+from pvsc_link.link.counter_random import seed_tensor
+from pvsc_link.link.csi import receiver_knowledge
+from pvsc_link.link.demapping import QamDemapper
+from pvsc_link.link.equalizers import EQUALIZERS
+from pvsc_link.link.ldpc import Decoder
+from pvsc_link.link.ldpc_code import get_ldpc_code
+from pvsc_link.link.ldpc_encoder import QuasiCyclicEncoder
+from pvsc_link.link.mcs import Mcs
+from pvsc_link.link.point_tensors import point_tensors
+from pvsc_link.link.scrambling import descramble, scramble
+from pvsc_link.link.segmentation import NUM_CRC_BITS, BlockCrc
+from pvsc_link.types import ChannelPoint
+from pvsc_link.units import db_to_linear, noise_variance
+
+#: Blocks per call of the compiled function; the last call is padded.
+BATCH_SIZE = 64
+
+
+@functools.cache
+def _compiled_air(
+    n: int, num_bits_per_symbol: int, channel: str, equalizer: str, csi_aware: bool
+) -> Any:
+    """Coded bits [BATCH_SIZE, n] to their LLRs: map, fade, equalize, demap; one XLA program."""
+    mapper, demapper = Mapper("qam", num_bits_per_symbol), QamDemapper(num_bits_per_symbol)
+    num_symbols = n // num_bits_per_symbol
+
+    @tf.function(jit_compile=True)
+    def air(c, block_index, snr_db, csi_nmse_db, coherence_length, seed):
+        csi_nmse, no = db_to_linear(csi_nmse_db), noise_variance(snr_db)
+        index = block_index[:, None] * num_symbols + tf.range(num_symbols)
+        h, h_hat, noise = channels.draw_at(channel, seed, index, coherence_length, csi_nmse)
+        y = channels.apply(mapper(scramble(tf.cast(c, tf.float32))), h, noise, no)
+        estimate, err_var = receiver_knowledge(h_hat, csi_nmse, csi_aware=csi_aware)
+        return descramble(demapper(*EQUALIZERS[equalizer](y, estimate, no, err_var)))
+
+    return air
+
+
+class BlockSampler:
+    """Full blocks of one MCS over a flat-fading channel.
+
+    Parameters: ``mcs`` : Mcs; ``channel``, ``equalizer``, ``csi_aware`` : as in ``BitLink``.
+    """
+
+    def __init__(self, mcs: Mcs, channel: str, *, equalizer: str, csi_aware: bool):
+        self.mcs = mcs
+        self.code = get_ldpc_code(mcs.k, mcs.n, mcs.num_bits_per_symbol)
+        self._air = _compiled_air(mcs.n, mcs.num_bits_per_symbol, channel, equalizer, csi_aware)
+        self._encode = QuasiCyclicEncoder(self.code.encoder)
+        self._order = self.code.transmit_order(0)
+        self._crc = BlockCrc()
+
+    def blocks(
+        self, point: ChannelPoint, num_blocks: int, seed: int
+    ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """Batches of the blocks that ``BitLink.measure_block_errors`` sends with this seed.
+
+        Output: pairs ``b`` : [batch, k], uint8 and ``llr`` : [batch, mother_n], float32.
+        Raises ``InputError`` for a bad point.
+        """
+        return (send() for send in self._batches(point, num_blocks, seed))
+
+    def count_block_errors(
+        self, point: ChannelPoint, num_blocks: int, seed: int, decoder: Decoder
+    ) -> int:
+        """Blocks in error, of ``num_blocks``: those that differ in a payload bit."""
+
+        def count(send: Callable[[], tuple[np.ndarray, np.ndarray]]) -> int:
+            b, llr = send()
+            wrong = np.asarray(decoder(llr)) != b
+            return int(np.any(wrong[:, : self.mcs.k - NUM_CRC_BITS], axis=1).sum())
+
+        with ThreadPoolExecutor(numba.get_num_threads()) as pool:
+            return sum(pool.map(count, self._batches(point, num_blocks, seed)))
+
+    def _batches(self, point: ChannelPoint, num_blocks: int, seed: int) -> Iterator[Any]:
+        rng = np.random.default_rng([seed, self.mcs.index])
+        shape = (num_blocks, self.mcs.k - NUM_CRC_BITS)
+        payload = rng.integers(0, 2, shape, dtype=np.uint8)
+        arguments = (*point_tensors(point), seed_tensor(seed))
+        for first in range(0, num_blocks, BATCH_SIZE):
+            batch = payload[first : first + BATCH_SIZE]
+            yield functools.partial(self._send, batch, first, arguments)
+
+    def _send(
+        self, payload: np.ndarray, first: int, arguments: tuple[tf.Tensor, ...]
+    ) -> tuple[np.ndarray, np.ndarray]:
+        padding = BATCH_SIZE - len(payload)
+        b = np.pad(payload, [(0, padding), (0, 0)]).astype(np.float32)
+        b = self._crc.attach(tf.constant(b), tf.constant(0)).numpy().astype(np.uint8)
+        c = self._encode(b)
+        c = c[:, self._order] if self.code.is_repeated else c
+        index = np.arange(first, first + BATCH_SIZE, dtype=np.int32)
+        llr = self._air(tf.constant(c), tf.constant(index), *arguments)
+        llr = self.code.combine(llr).numpy()
+        return b[: len(payload)], llr[: len(payload)]
+
+
+@functools.lru_cache(maxsize=64)
+def get_block_sampler(mcs: Mcs, channel: str, *, equalizer: str, csi_aware: bool) -> BlockSampler:
+    """The sampler of these parameters, built once per process."""
+    return BlockSampler(mcs, channel, equalizer=equalizer, csi_aware=csi_aware)
