@@ -14,8 +14,9 @@ from pvsc_link.metrics.cache_directory import cache_directory
 from pvsc_link.metrics.metric import Metric
 from pvsc_link.types import InputError
 
-#: Features of reference frames held in memory: about 20 frames of 416x240 for LPIPS.
-REFERENCE_BYTES = 1_000_000_000
+#: Features of reference frames held in memory: LPIPS and DISTS of 20 frames of 416x240 (49 and
+#: 50 MB each), or of 11 of 640x272.
+REFERENCE_BYTES = 2_000_000_000
 
 _BUSY_SECONDS = 60
 _TABLE = """CREATE TABLE IF NOT EXISTS frame_metric (
@@ -30,7 +31,8 @@ class FrameMetrics:
     """Measures 8-bit frames through a cache keyed by content, metric and metric version.
 
     Each value is its own SQLite transaction (WAL): a kill loses at most the value in progress,
-    and several processes may share the file.
+    and several processes may share the file. Features of reference frames are kept least recently
+    used: measure all versions of one GOP before the next GOP, and each is computed once.
 
     Parameters
         path : the SQLite file; None = ``frame_metrics.sqlite`` in the cache folder.

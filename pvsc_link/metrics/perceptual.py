@@ -45,7 +45,9 @@ def _compile(model: keras.Model) -> None:
 class PerceptualMetric(Metric):
     """A distance of VGG16 features, one frame at a time.
 
-    Memory at 416x240: 49 MB (LPIPS) of features per reference frame, proportional to the area.
+    Memory grows with the area, not with the number of frames: a reference holds 49 MB (LPIPS) or
+    50 MB (DISTS) at 416x240 and 1.0 GB at 1920x1080, where the process peaks at 5.3 GB (LPIPS)
+    or 6.9 GB (DISTS). Time on one core at 416x240: 0.6 s for a reference, 0.65 s to compare.
     """
 
     higher_is_better = False
