@@ -8,6 +8,7 @@
 
 Both ends hold the same rate map k (it is side information) and their own decoded state C_s.
 An intra model uses the same classes with ``temporal_coding`` off: no state goes in or comes out.
+An ``InputError`` from inside a Keras call reaches the caller as Keras' own error with its text.
 """
 
 import math
