@@ -153,7 +153,9 @@ class ResidualDown(keras.layers.Layer):
         self.channels, self.zero_init = channels, zero_init
         own = {"dtype": self.dtype_policy}
         self.down = convolution(channels, 2, 2, name="down", **own)
-        self.block = DepthConvBlock(channels, shortcut=True, zero_init=zero_init, **own)
+        self.block = DepthConvBlock(
+            channels, shortcut=True, zero_init=zero_init, name="block", **own
+        )
 
     def build(self, input_shape: tuple[int | None, ...]) -> None:
         self.down.build(input_shape)
@@ -182,7 +184,9 @@ class ResidualUp(keras.layers.Layer):
         self.channels, self.zero_init = channels, zero_init
         own = {"dtype": self.dtype_policy}
         self.up = SubPixelUp(channels, name="up", **own)
-        self.block = DepthConvBlock(channels, shortcut=True, zero_init=zero_init, **own)
+        self.block = DepthConvBlock(
+            channels, shortcut=True, zero_init=zero_init, name="block", **own
+        )
 
     def build(self, input_shape: tuple[int | None, ...]) -> None:
         self.up.build(input_shape)
