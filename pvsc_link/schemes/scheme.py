@@ -28,8 +28,14 @@ class Scheme(Protocol):
     variant: str
     default_equalizer: str
     default_csi_aware: bool
-    default_rates: Sequence[int]  # what ``rates: all`` means
-    allowed_rates: Sequence[int]
+
+    @property
+    def default_rates(self) -> Sequence[int]:
+        """What ``rates: all`` means."""
+        ...
+
+    @property
+    def allowed_rates(self) -> Sequence[int]: ...
 
     def encode(self, video: Video, gop: int, rate: int) -> Sequence[Any]:
         """Source-coded GOPs of a clip; raises ``CodecFailure`` when the codec cannot."""

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator, Sequence
 
-import numpy as np
 import pandas as pd
 
 from pvsc_link.metrics.bd import BdResult, bd_cbr
@@ -60,10 +59,10 @@ def _against(anchor: pd.DataFrame | None, curve: pd.DataFrame, metric: str) -> B
     )
 
 
-def _curve_of(rows: pd.DataFrame, column: str) -> tuple[np.ndarray, np.ndarray]:
+def _curve_of(rows: pd.DataFrame, column: str) -> tuple[list[float], list[float]]:
     """(CBR, quality) of one curve, mean over seeds, one entry per rate."""
     mean = rows.groupby("rate")[["cbr", column]].mean()
-    return mean["cbr"].to_numpy(), mean[column].to_numpy()
+    return mean["cbr"].tolist(), mean[column].tolist()
 
 
 def _means(table: pd.DataFrame) -> pd.DataFrame:

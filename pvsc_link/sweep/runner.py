@@ -7,6 +7,8 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import groupby
 
+import numpy as np
+
 from pvsc_link.metrics.frame_cache import FrameMetrics
 from pvsc_link.scenario.grid import Point
 from pvsc_link.schemes.scheme import Scheme
@@ -44,13 +46,10 @@ class SweepRunner:
         self._done, self._total = 0, len(self.plan.points)
         for (clip, gop), of_clip in groupby(self.plan.points, key=lambda p: (p.clip, p.gop)):
             points = list(of_clip)
-            self._done += sum(point.point_id in finished for point in points)
-            if all(point.point_id in finished for point in points):
-                continue
-            video = load(clip, self.plan.scenario.media, gop)
-            for key in dict.fromkeys((p.entry, p.variant) for p in points):
-                of_scheme = [p for p in points if (p.entry, p.variant) == key]
-                self._run_scheme(video, self.plan.schemes[key], of_scheme, finished)
+            todo = [point for point in points if point.point_id not in finished]
+            self._done += len(points) - len(todo)
+            if todo:
+                self._run_clip(load(clip, self.plan.scenario.media, gop), points, todo)
 
     def _finished(self) -> set[str]:
         rows = self.store.finished().items()
@@ -60,23 +59,41 @@ class SweepRunner:
             if not (self.retry_failed and row["status"] in CodecFailure.STATUSES)
         }
 
-    def _run_scheme(
-        self, video: Video, scheme: Scheme, points: list[Point], finished: set[str]
-    ) -> None:
-        """All rates and channel points of one scheme on one clip at one GOP length."""
-        todo = [point for point in points if point.point_id not in finished]
-        if not todo:
-            return
-        self._say(f"{scheme.name}: encode {video.name}, GOP {todo[0].gop}")
-        rates = sorted({point.rate for point in points})  # all of them: they form the curve
-        curve, failures = self._encode(scheme, video, todo[0].gop, rates)
-        policy = McsPolicy(curve, video.frames, self.frame_metrics, self.store)
-        for point in todo:
-            self._say(f"{scheme.name}: {video.name} over {point.channel} {point.snr_db:g} dB")
-            if point.rate in failures:
-                self._finish(failed_row(point, failures[point.rate]))
-            else:
-                self._finish(self._send(video, scheme, point, curve[point.rate], policy))
+    def _run_clip(self, video: Video, points: list[Point], todo: list[Point]) -> None:
+        """One clip at one GOP length: encode with every scheme, measure, then send.
+
+        All error-free reconstructions are measured together, frame by frame, because the
+        reference features of a frame cost as much as a comparison.
+        """
+        encoded = {}
+        for key in dict.fromkeys((point.entry, point.variant) for point in todo):
+            scheme = self.plan.schemes[key]
+            self._say(f"{scheme.name}: encode {video.name}, GOP {todo[0].gop}")
+            # All rates, finished or not: together they form the curve that MCS choice needs.
+            rates = sorted({p.rate for p in points if (p.entry, p.variant) == key})
+            encoded[key] = self._encode(scheme, video, todo[0].gop, rates)
+        self._measure_clean(video, [curve for curve, _ in encoded.values()])
+        for key, (curve, failures) in encoded.items():
+            policy = McsPolicy(curve, video.frames, self.frame_metrics, self.store)
+            for point in (p for p in todo if (p.entry, p.variant) == key):
+                if point.rate in failures:
+                    self._finish(failed_row(point, failures[point.rate]))
+                else:
+                    self._finish(self._send(video, point, curve[point.rate], policy))
+
+    def _measure_clean(self, video: Video, curves: Sequence[Mapping]) -> None:
+        """Bring the metrics of every error-free reconstruction into the frame cache."""
+        shown = [
+            np.concatenate([gop.frames_hat for gop in gops])
+            for curve in curves
+            for gops in curve.values()
+        ]
+        for index, frame in enumerate(video.frames):
+            self._say(f"measure {video.name}, frame {index + 1} of {len(video.frames)}")
+            for frames_hat in shown:
+                self.frame_metrics.evaluate(
+                    self.plan.scenario.metrics, frame[None], frames_hat[index, None]
+                )
 
     def _encode(
         self, scheme: Scheme, video: Video, gop: int, rates: Sequence[int]
@@ -105,13 +122,14 @@ class SweepRunner:
     def _send(
         self,
         video: Video,
-        scheme: Scheme,
         point: Point,
         gops: Sequence[EncodedGop],
         policy: McsPolicy,
     ) -> Mapping:
         """One row: the point's real bits over its channel, and what the receiver showed."""
         start = time.perf_counter()
+        scheme = self.plan.schemes[point.entry, point.variant]
+        self._say(f"{scheme.name}: {video.name} over {point.channel} {point.snr_db:g} dB")
         mcs, bler = policy.choose(point)
         receptions = scheme.transmit(
             gops, point.channel_point, link_options(point), mcs, link_seeds(point, len(gops))
