@@ -1,7 +1,7 @@
 """Encoding and decoding of one GOP inside this process through PyAV (libav)."""
 
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from fractions import Fraction
 from itertools import accumulate, pairwise
 from typing import cast
@@ -92,7 +92,6 @@ def decode_rgb(
     stream_format: str,
     *,
     size: tuple[int, int],
-    to_rgb: Callable[[av.VideoFrame], np.ndarray] = decoded_frame_to_rgb,
 ) -> np.ndarray:
     """Error-free reconstruction of a GOP, cropped to ``size`` = (width, height).
 
@@ -103,7 +102,10 @@ def decode_rgb(
     """
     frames = decode_frames(payload, frame_num_bytes, stream_format)
     width, height = size
-    return np.stack([crop(to_rgb(frame), height, width) for frame in frames])
+    try:
+        return np.stack([crop(decoded_frame_to_rgb(frame), height, width) for frame in frames])
+    except ValueError as error:
+        raise CodecFailure("codec_error", f"decoder {stream_format}: {error}") from error
 
 
 def decode_frames(

@@ -8,10 +8,15 @@ from collections.abc import Callable
 
 from pvsc_link.codecs.codec import Codec
 from pvsc_link.codecs.ffmpeg import X264, X265
+from pvsc_link.codecs.precoded import Precoded
+from pvsc_link.codecs.reference_software import hm, vtm
 from pvsc_link.codecs.vvenc import VVenC
 
 CODECS: dict[str, Callable[..., Codec]] = {
     "x264": X264,
     "x265": X265,
     "vvenc": VVenC,
+    "vtm": vtm,
+    "hm": hm,
+    "precoded": Precoded,
 }

@@ -90,7 +90,9 @@ def yuv444_to_yuv420(yuv: np.ndarray) -> list[np.ndarray]:
 def yuv420_to_yuv444(planes: Sequence[np.ndarray]) -> np.ndarray:
     """Repeat every chroma sample 2x2: [3, height, width], dtype of the planes."""
     luma, *chroma = planes
-    return np.stack([luma, *(c.repeat(2, axis=0).repeat(2, axis=1) for c in chroma)])
+    height, width = luma.shape
+    large = (c.repeat(2, axis=0).repeat(2, axis=1)[:height, :width] for c in chroma)
+    return np.stack([luma, *large])
 
 
 def frame_of_planes(planes: Sequence[np.ndarray], pixel_format: str) -> av.VideoFrame:
@@ -109,21 +111,28 @@ def frame_of_planes(planes: Sequence[np.ndarray], pixel_format: str) -> av.Video
 
 
 def planes_of_frame(frame: av.VideoFrame) -> list[np.ndarray]:
-    """Planes Y, Cb, Cr of a frame of 10 bits, each [plane height, plane width], uint16."""
-    return [_samples(plane) for plane in frame.planes]
+    """Planes Y, Cb, Cr of a planar frame, each [plane height, plane width], uint8 or uint16."""
+    dtype = np.dtype("u1" if _depth(frame) == 8 else "<u2")
+    return [_samples(plane, dtype) for plane in frame.planes]
 
 
-def _samples(plane: VideoPlane) -> np.ndarray:
-    lines = np.frombuffer(memoryview(plane), "<u2").reshape(-1, plane.line_size // 2)
+def _depth(frame: av.VideoFrame) -> int:
+    return frame.format.components[0].bits
+
+
+def _samples(plane: VideoPlane, dtype: np.dtype) -> np.ndarray:
+    lines = np.frombuffer(memoryview(plane), dtype).reshape(-1, plane.line_size // dtype.itemsize)
     return lines[: plane.height, : plane.width]
 
 
 def decoded_frame_to_rgb(frame: av.VideoFrame) -> np.ndarray:
-    """RGB of a decoded codec frame, 10 bits, 4:4:4 or 4:2:0, BT.709 limited range.
+    """RGB of a decoded codec frame: planar 4:4:4 or 4:2:0 of any depth, BT.709 limited range.
 
-    Output: [height, width, 3], uint8.
+    Output: [height, width, 3], uint8. Raises ``ValueError`` for another pixel format.
     """
     planes = planes_of_frame(frame)
-    if frame.format.name == "yuv444p10le":
-        return yuv444_to_rgb(np.stack(planes))
-    return yuv444_to_rgb(yuv420_to_yuv444(planes))
+    if frame.format.name.startswith("yuv444p"):
+        return yuv444_to_rgb(np.stack(planes), bits=_depth(frame))
+    if frame.format.name.startswith("yuv420p"):
+        return yuv444_to_rgb(yuv420_to_yuv444(planes), bits=_depth(frame))
+    raise ValueError(f"decoded pixel format {frame.format.name}, wanted yuv444p* or yuv420p*")

@@ -1,0 +1,238 @@
+"""HM (H.265) and VTM (H.266) test models: streams of the package first, else the user's binary.
+
+The binary codes one GOP as one run of the stock low-delay P configuration: closed, any length,
+its own random access point, parameter sets counted. Bits per frame are those of the log, checked
+against the file; libav decodes, and must give the encoder's own reconstruction.
+"""
+
+import os
+import re
+import shlex
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from pvsc_link.codecs.codec import check_frames, check_option, check_rate
+from pvsc_link.codecs.libav import decode_frames, libav_version
+from pvsc_link.codecs.precoded import PACKAGED_STREAMS, Precoded
+from pvsc_link.codecs.process import run_program
+from pvsc_link.media.colour import decoded_frame_to_rgb, planes_of_frame, rgb_to_yuv444
+from pvsc_link.media.padding import crop, pad_to_multiple
+from pvsc_link.media.raw_yuv import write_raw_yuv444
+from pvsc_link.types import CodecFailure, EncodedGop
+
+
+@dataclass(frozen=True)
+class TestModel:
+    """What distinguishes the two programs."""
+
+    __test__ = False  # no test class, whatever its name begins with
+
+    variable: str  # environment variable: folder with bin/ and cfg/
+    programs: tuple[str, ...]
+    configuration: str
+    stream_format: str
+    extra: str  # options that only this one needs
+    variant: str  # label, and version of the packaged streams
+    max_qp: int
+
+
+_MODELS = {
+    "vtm": TestModel(
+        variable="PVSC_LINK_VTM",
+        programs=("EncoderAppStatic", "EncoderApp"),
+        configuration="encoder_lowdelay_P_vtm.cfg",
+        stream_format="vvc",
+        extra="",
+        variant="VTM-17.0, 4:4:4",
+        max_qp=63,
+    ),
+    "hm": TestModel(
+        variable="PVSC_LINK_HM",
+        programs=("TAppEncoderStatic", "TAppEncoder"),
+        configuration="encoder_lowdelay_P_main10.cfg",
+        stream_format="hevc",
+        extra=" --Profile=main-RExt",  # HM refuses 4:4:4 in its main profiles
+        variant="HM-16.25, 4:4:4",
+        max_qp=51,
+    ),
+}
+
+#: Both programs want multiples of the smallest coding unit.
+_MIN_UNIT = 8
+_POC_LINE = re.compile(
+    r"^POC\s+(?P<poc>\d+) .*?\(\s*(?:\w+, )?(?P<slice>[IPB])-SLICE, .*?\)\s+(?P<bits>\d+) bits",
+    re.MULTILINE,
+)
+_VERSION_LINE = re.compile(r"(?:VTM|HM) (?:software: )?Encoder Version \[?([\w.\-]+)")
+
+
+class ReferenceSoftware:
+    """VTM or HM, low-delay P, 10-bit 4:4:4.
+
+    Parameters
+        model : ``vtm`` or ``hm``
+        binary : folder with bin/ and cfg/; stated here, it is run even where the package has a
+            stream. Without it the environment's folder serves GOPs that the package lacks.
+        timeout_s : limit of one GOP, seconds; VTM needs seconds to minutes per frame
+    """
+
+    def __init__(self, model: str, *, binary: str | None = None, timeout_s: float = 86400.0):
+        check_option("reference software", model, tuple(_MODELS))
+        self.name, self._model, self._timeout_s = model, _MODELS[model], timeout_s
+        self.variant = self._model.variant
+        self.allowed_rates = range(self._model.max_qp + 1)
+        stated = binary or os.environ.get(self._model.variable)
+        self._folder = Path(stated).expanduser() if stated else None
+        self._packaged = None if binary else Precoded(index=PACKAGED_STREAMS / model)
+
+    @property
+    def version(self) -> str:
+        packaged = f"package: {self._packaged.version}" if self._packaged else "package not used"
+        return f"{packaged}; binary: {self._binary_stamp()}, decoded by {libav_version()}"
+
+    def _binary_stamp(self) -> str:
+        """Path, size and date of the binary, which stand for its version before it runs."""
+        try:
+            program, _ = self._program()
+        except CodecFailure:
+            return "none"
+        status = program.stat()
+        return f"{program} ({status.st_size} bytes, {int(status.st_mtime)})"
+
+    def check(self) -> None:
+        """Raise ``CodecFailure`` or ``InputError`` when neither streams nor a binary can serve."""
+        if self._packaged:
+            self._packaged.check()
+        if self._folder:
+            self._program()
+
+    def describe(self, rate: int) -> str:
+        return shlex.join(self._arguments(rate, "W", "H", "FPS", "GOP"))
+
+    def encode(
+        self, frames: np.ndarray, fps: float, rate: int, *, clip: str = "", first_frame: int = 0
+    ) -> EncodedGop:
+        """One GOP of the package, or of the binary; see ``Codec.encode``.
+
+        Raises ``CodecFailure`` ``missing_binary`` where the package has no such GOP and no binary
+        is stated.
+        """
+        check_frames(frames)
+        check_rate(self, rate)
+        if self._packaged and self._packaged.find(clip, first_frame, len(frames), rate):
+            return self._packaged.encode(frames, fps, rate, clip=clip, first_frame=first_frame)
+        program, configuration = self._program()
+        with tempfile.TemporaryDirectory(prefix="pvsc_link_") as folder:
+            return self._run(program, configuration, Path(folder), frames, fps, rate)
+
+    def _program(self) -> tuple[Path, Path]:
+        """Encoder and configuration file under the stated folder."""
+        model = self._model
+        if self._folder is None:
+            detail = (
+                f"the package holds {self.name} streams of its embedded clips only (GOP lengths "
+                f"and QPs: see codecs/streams); set {model.variable} to a folder with "
+                f"bin/{model.programs[0]} and cfg/{model.configuration}, or use scheme precoded"
+            )
+            raise CodecFailure("missing_binary", detail)
+        programs = [p for name in model.programs for p in self._search(name)]
+        configurations = self._search(model.configuration)
+        if not programs or not configurations:
+            absent = model.configuration if programs else " or ".join(model.programs)
+            detail = f"{absent} is not under {self._folder} ({model.variable})"
+            raise CodecFailure("missing_binary", detail)
+        return programs[0].resolve(), configurations[0].resolve()
+
+    def _search(self, name: str) -> list[Path]:
+        folder = self._folder or Path()
+        places = (folder, folder / "bin", folder / "cfg")
+        return [place / name for place in places if (place / name).is_file()]
+
+    def _arguments(self, rate: int, *size: int | str, cfg: Path | None = None) -> list[str]:
+        width, height, fps, gop = size
+        model = self._model
+        text = (
+            f"{model.programs[0]} -c {shlex.quote(str(cfg or model.configuration))} -i in.yuv "
+            f"-b out.bin -o rec.yuv -wdt {width} -hgt {height} -fr {fps} -f {gop} --FrameSkip=0 "
+            f"-q {rate} --InputBitDepth=10 --OutputBitDepth=10 --InputChromaFormat=444 "
+            f"--ChromaFormatIDC=444 --IntraPeriod=-1 --DecodingRefreshType=0 --Level=6.2"
+        )
+        return shlex.split(text + model.extra)
+
+    def _run(
+        self, program: Path, cfg: Path, folder: Path, frames: np.ndarray, fps: float, rate: int
+    ) -> EncodedGop:
+        padded = pad_to_multiple(frames, _MIN_UNIT)
+        write_raw_yuv444(folder / "in.yuv", rgb_to_yuv444(padded))
+        size = (padded.shape[2], padded.shape[1], round(fps), len(frames))
+        argv = [str(program), *self._arguments(rate, *size, cfg=cfg)[1:]]
+        stdout, _ = run_program(argv, timeout_s=self._timeout_s, cwd=folder)
+        log = stdout.decode(errors="replace")
+        payload = _read(folder / "out.bin")
+        sizes = poc_line_bytes(log, len(frames), len(payload))
+        decoded = decode_frames(payload, sizes, self._model.stream_format)
+        _check_reconstruction(decoded, folder / "rec.yuv")
+        rgb = np.stack([decoded_frame_to_rgb(frame) for frame in decoded])
+        found = _VERSION_LINE.search(log)
+        version = f"{self.name} {found.group(1) if found else 'of unknown version'}"
+        return EncodedGop(
+            payload=payload,
+            frame_num_bytes=sizes,
+            frames_hat=np.ascontiguousarray(crop(rgb, *frames.shape[1:3])),
+            command=shlex.join(self._arguments(rate, *size)),
+            version=f"{version}, decoded by {libav_version()}",
+            note=_version_note(found.group(1) if found else "unknown", self.variant),
+        )
+
+
+def _version_note(found: str, variant: str) -> str:
+    wanted = variant.split(",")[0].split("-")[1]
+    return "" if found == wanted else f"encoder version {found}, not {wanted}"
+
+
+def _read(path: Path) -> bytes:
+    if not path.exists():
+        raise CodecFailure("codec_error", f"the encoder ended well but wrote no {path.name}")
+    return path.read_bytes()
+
+
+def poc_line_bytes(log: str, num_frames: int, num_bytes: int) -> tuple[int, ...]:
+    """Bytes per frame from the encoder's POC lines (display order = coding order).
+
+    Raises ``CodecFailure`` (codec_error) unless they are one I and then P frames in order, whole
+    bytes each, that sum to the file.
+    """
+    lines = list(_POC_LINE.finditer(log))
+    order = [int(line["poc"]) for line in lines]
+    slices = "".join(line["slice"] for line in lines)
+    bits = [int(line["bits"]) for line in lines]
+    if order != list(range(num_frames)) or slices != "I" + "P" * (num_frames - 1):
+        detail = f"log has POC {order} ({slices}), wanted {num_frames} frames of IPPP"
+        raise CodecFailure("codec_error", detail)
+    if sum(bits) != 8 * num_bytes or any(n % 8 for n in bits):
+        detail = f"log has {sum(bits)} bits, the file {8 * num_bytes}"
+        raise CodecFailure("codec_error", detail)
+    return tuple(n // 8 for n in bits)
+
+
+def _check_reconstruction(decoded: Sequence, reconstruction: Path) -> None:
+    """The decoder must give the encoder's reconstruction bit for bit."""
+    planes = b"".join(
+        p.astype("<u2").tobytes() for frame in decoded for p in planes_of_frame(frame)
+    )
+    if planes != _read(reconstruction):
+        raise CodecFailure("codec_error", "libav decodes other pictures than the encoder made")
+
+
+def vtm(**options) -> ReferenceSoftware:
+    """VTM-17.0, low-delay P (the paper's anchor)."""
+    return ReferenceSoftware("vtm", **options)
+
+
+def hm(**options) -> ReferenceSoftware:
+    """HM-16.25, low-delay P."""
+    return ReferenceSoftware("hm", **options)
