@@ -29,7 +29,9 @@ RAYLEIGH = {"channel": "rayleigh", "snr_db": [0, 6], "csi_nmse_db": [None, -10]}
 
 
 def test_every_list_multiplies_the_grid():
-    points = expand(scenario(RAYLEIGH | {"coherence_length": [1, 16]}, {"mcs": [3, 9]}, seed=[1, 2]))
+    points = expand(
+        scenario(RAYLEIGH | {"coherence_length": [1, 16]}, {"mcs": [3, 9]}, seed=[1, 2])
+    )
     assert len(points) == 2 * 2 * 2 * 2 * 2 * 2  # snr, nmse, coherence, mcs, seed, rate
     assert len({point.point_id for point in points}) == len(points)
 
