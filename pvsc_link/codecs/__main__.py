@@ -1,0 +1,107 @@
+"""``python -m pvsc_link.codecs export``: code clips once, keep them as precoded streams."""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from rich.progress import Progress
+
+from pvsc_link.codecs.codec import Codec, check_option
+from pvsc_link.codecs.export import export_streams
+from pvsc_link.codecs.registry import CODECS
+from pvsc_link.media.clips import load_clip
+from pvsc_link.types import CodecFailure, InputError, Video
+
+_EXAMPLE = """example, on the machine that has VTM:
+  python -m pvsc_link.codecs export --codec vtm --option binary=~/VTM-17.0 \\
+      --clip bikes --gop 4 --num-gops 3 --rates 22 27 32 37 --workers 8 --folder streams/vtm
+then, in a scenario:  {scheme: precoded, index: streams/vtm}"""
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m pvsc_link.codecs",
+        epilog=_EXAMPLE,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    commands = parser.add_subparsers(dest="command", required=True)
+    export = commands.add_parser("export", help="write precoded streams of clips")
+    export.add_argument("--codec", required=True, help=", ".join(CODECS))
+    export.add_argument("--clip", action="append", required=True, help="name or path; repeatable")
+    export.add_argument("--gop", type=int, default=4, help="frames per GOP (default 4)")
+    export.add_argument("--num-gops", type=int, default=1, help="GOPs per clip (default 1)")
+    export.add_argument("--first-frame", type=int, default=0)
+    export.add_argument("--rates", type=int, nargs="+", required=True, help="QPs")
+    export.add_argument("--folder", type=Path, required=True, help="where the streams go")
+    export.add_argument("--workers", type=int, default=1, help="encoders at a time (default 1)")
+    export.add_argument("--dataset-root", help="folder of the standard sets")
+    export.add_argument(
+        "--option",
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help="option of the codec, such as variant=psy-off or preset=slower; repeatable",
+    )
+    return parser
+
+
+def _codec(name: str, options: Sequence[str]) -> Codec:
+    check_option("codec", name, list(CODECS))
+    given = dict(option.partition("=")[::2] for option in options)
+    try:
+        values = {k: float(v) if k == "timeout_s" else v for k, v in given.items()}
+        return CODECS[name](**values)
+    except (TypeError, ValueError) as error:
+        if isinstance(error, InputError):
+            raise
+        raise InputError(
+            f"options of codec {name}",
+            found=" ".join(options),
+            allowed=str(error),
+            remedy="Remove or correct the option.",
+        ) from error
+
+
+def _videos(arguments: argparse.Namespace) -> list[Video]:
+    num_frames = arguments.gop * arguments.num_gops
+    root = arguments.dataset_root
+    return [load_clip(c, arguments.first_frame, num_frames, root) for c in arguments.clip]
+
+
+def _export(codec: Codec, video: Video, arguments: argparse.Namespace, progress: Progress) -> None:
+    total = arguments.num_gops * len(arguments.rates)
+    task = progress.add_task(f"{codec.name} {video.name}", total=total)
+    export_streams(
+        codec,
+        video,
+        gop=arguments.gop,
+        rates=arguments.rates,
+        folder=arguments.folder,
+        workers=arguments.workers,
+        on_done=lambda _: progress.advance(task),
+    )
+    progress.update(task, completed=total)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command; 0 when done, 2 for a bad input, 1 when the codec failed."""
+    arguments = _parser().parse_args(argv)
+    try:
+        codec = _codec(arguments.codec, arguments.option)
+        videos = _videos(arguments)
+        with Progress() as progress:
+            for video in videos:
+                _export(codec, video, arguments, progress)
+    except InputError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except CodecFailure as failure:
+        print(f"error: {failure}", file=sys.stderr)
+        return 1
+    print(f"{arguments.folder}: use it as {{scheme: precoded, index: {arguments.folder}}}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
