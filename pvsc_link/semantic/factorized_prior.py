@@ -7,12 +7,11 @@ from keras import ops
 
 from pvsc_link.semantic.configured_layer import ConfiguredLayer
 from pvsc_link.semantic.presets import PvscConfig
+from pvsc_link.semantic.range_coding import quantise_pmf
 from pvsc_link.types import InputError
 
 #: z_hat is clipped to [-Z_MAX, Z_MAX], as the pmf tables have that support.
 Z_MAX = 127
-#: Counts of a pmf table sum to this.
-PMF_TOTAL = 1 << 16
 _STAGES = 4
 
 
@@ -89,7 +88,7 @@ class FactorizedPrior(ConfiguredLayer):
         edges = np.arange(-Z_MAX, Z_MAX + 2) - 0.5
         cdf = self._cdf(edges[None, :], preset_index)
         cdf[:, 0], cdf[:, -1] = 0.0, 1.0
-        return -Z_MAX, _to_counts(np.diff(cdf, axis=1))
+        return -Z_MAX, quantise_pmf(np.diff(cdf, axis=1))
 
     def _cdf(self, values: np.ndarray, preset_index: int) -> np.ndarray:
         def row(weight: Any) -> np.ndarray:
@@ -100,12 +99,3 @@ class FactorizedPrior(ConfiguredLayer):
             if i < _STAGES - 1:
                 values = values + np.tanh(values) * np.tanh(row(self.bends[i]))
         return 0.5 * (1.0 + np.tanh(0.5 * values))
-
-
-def _to_counts(pmf: np.ndarray) -> np.ndarray:
-    """Rows of probabilities to rows of counts >= 1 with the fixed total; the mode takes the rest."""
-    spare = PMF_TOTAL - pmf.shape[1]
-    counts = 1 + np.floor(np.maximum(pmf, 0.0) * spare).astype(np.int64)
-    rest = PMF_TOTAL - counts.sum(axis=1)
-    counts[np.arange(len(counts)), counts.argmax(axis=1)] += rest
-    return counts

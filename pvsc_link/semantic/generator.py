@@ -37,7 +37,7 @@ class FeatureGenerator(ConfiguredLayer):
         super().__init__(config, **kwargs)
         cfg, own = self.config, {"dtype": self.dtype_policy}
         width = cfg.channels_feature
-        self.up = SubPixelUp(width, kernel_size=3, name="up", **own)
+        self.up = SubPixelUp(width, kernel_size=cfg.kernel_up, name="up", **own)
         self.stack = DepthConvStack(
             width, cfg.depth_feature, zero_init=cfg.zero_init_residual, name="stack", **own
         )

@@ -1,4 +1,4 @@
-"""H_enc and H_dec: the hyper-latent, and the first estimate of step, mean and spread (eq. 8, 10)."""
+"""H_enc and H_dec: the hyper-latent, and first estimates of step, mean and spread (eq. 8, 10)."""
 
 import math
 from typing import Any

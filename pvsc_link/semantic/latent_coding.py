@@ -1,8 +1,8 @@
 """What I and P frames share: everything between the latent y and its reconstruction y_tilde.
 
-    y --> H_enc --> Q --> z_hat (b_z) --> H_dec --> w, mu_0, sigma_0
-    y --> Q with w, mu_0, and E_s for the later blocks --> y_bar --> rate rule --> k (b_k)
-    y_bar, k --> F_tx --> s  ~~ channel ~~>  s_hat, k --> F_rx --> y_bar_rx --> w (y_bar_rx + mu)
+y --> H_enc --> Q --> z_hat (b_z) --> H_dec --> w, mu_0, sigma_0
+y --> Q with w, mu_0, and E_s for the later blocks --> y_bar --> rate rule --> k (b_k)
+y_bar, k --> F_tx --> s  ~~ channel ~~>  s_hat, k --> F_rx --> y_bar_rx --> w (y_bar_rx + mu)
 """
 
 from typing import Any
@@ -15,6 +15,7 @@ from pvsc_link.semantic.factorized_prior import Z_MAX, FactorizedPrior
 from pvsc_link.semantic.feature_codec import FeatureDecoder, FeatureEncoder
 from pvsc_link.semantic.hyperprior import HyperDecoder, HyperEncoder
 from pvsc_link.semantic.presets import PvscConfig
+from pvsc_link.semantic.rate_map_prior import RateMapPrior
 from pvsc_link.semantic.spatial_prior import QuadtreePrior, SpatialPrior
 from pvsc_link.types import InputError
 
@@ -48,6 +49,8 @@ class LatentCodingModel(keras.Model):
         self.hyper_encoder = HyperEncoder(self.config, name="hyper_encoder", **own)
         self.hyper_decoder = HyperDecoder(self.config, name="hyper_decoder", **own)
         self.z_prior = FactorizedPrior(self.config, name="z_prior", dtype="float32")
+        self.rate_map_prior = RateMapPrior(self.config, name="rate_map_prior")
+        self.rate_map_prior.build()
         prior = QuadtreePrior if self.intra else SpatialPrior
         self.spatial_prior = prior(self.config, name="spatial_prior", **own)
         self.feature_encoder = FeatureEncoder(self.config, name="feature_encoder", **own)
@@ -116,4 +119,6 @@ class LatentCodingModel(keras.Model):
             )
         coding = (self.feature_encoder, self.feature_decoder)
         for layer in self.layers:
+            if layer is self.rate_map_prior:
+                continue  # statistics, never trained
             layer.trainable = stage == 3 or (layer in coding) == (stage == 2)

@@ -23,8 +23,8 @@ Fig. 3(a) and Fig. 5, the same decoding at both ends ("tx": s as sent; "rx": s_h
 
      s or s_hat, k --> F_rx --> y_bar_0 + mu_0 --> E_s --> y_bar_1 + mu_1 --> * w --> y_tilde
            C_s,t-1 -----^ |                                                              |
-                          +--> C_s,t              C_f --------------------------------> G --> x_hat_t
-                                                                                         +--> F_t
+                          +--> C_s,t            C_f ----------------------------------> G --> x_hat
+                                                                                        +--> F_t
 
 The transmitter keeps its own buffers F^tx and C^tx_s, fed as if the channel were ideal (eq. 22
 to 24); the receiver keeps F^rx and C^rx_s. Only the channel noise tells them apart.

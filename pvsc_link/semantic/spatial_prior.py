@@ -105,7 +105,7 @@ class QuadtreePrior(ConfiguredLayer):
         )
         self.heads = convolution(2 * cfg.channels_y, name="heads", **own)
 
-    def build(self, w_shape: tuple[int | None, ...]) -> None:
+    def build(self, w_shape: Any) -> None:
         stacked = (*w_shape[:-1], 4 * w_shape[-1])
         for entry in self.entries:
             entry.build(stacked)

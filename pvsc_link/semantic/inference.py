@@ -1,0 +1,111 @@
+"""What runs per frame at inference, cut where the two ends of the link share their work.
+
+Transmitter and receiver stay in step only if they compute the shared parts with the same
+functions on the same shapes: then equal inputs give equal bits. So the order of Fig. 5 is cut
+into steps, and both ends call the same step objects:
+
+    P frame   contexts, parameters, update, show: both ends;  analyse, map_to_symbols: transmitter
+    I frame   parameters, decode, start: both ends;           analyse, map_to_symbols: transmitter
+
+``compiled`` wraps every step once, e.g. ``tf.function`` under TensorFlow; without it the steps
+run eagerly.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+from pvsc_link.semantic.intra import IntraModel
+from pvsc_link.semantic.model import PvscModel
+
+Compiler = Callable[[Callable[..., Any]], Callable[..., Any]]
+
+
+def as_is(step: Callable[..., Any]) -> Callable[..., Any]:
+    """The compiler that leaves a step eager."""
+    return step
+
+
+class PredictedSteps:
+    """Steps of a P frame; shapes, as everywhere in the room, [batch, height, width, channels].
+
+    Parameters: ``model`` : PvscModel; ``compiled`` : wraps each step.
+    """
+
+    def __init__(self, model: PvscModel, compiled: Compiler = as_is):
+        self.model = model
+        for step in ("contexts", "parameters", "analyse", "map_to_symbols", "update", "show"):
+            setattr(self, step, compiled(getattr(self, step)))
+
+    def contexts(self, feature: Any, omega_index: Any) -> tuple[Any, Any]:
+        """(C_e, C_f) from F of the previous frame (eq. 6, 17)."""
+        return self.model.context_extractor(feature, omega_index)
+
+    def analyse(self, frame: Any, context_f: Any, omega_index: Any) -> tuple[Any, Any]:
+        """y (eq. 7) and z_hat (eq. 8)."""
+        y = self.model.feature_extractor(frame, omega_index, context_f)
+        return y, self.model.hyper_latent(y, omega_index)[0]
+
+    def parameters(self, z_hat: Any, context_e: Any) -> tuple[Any, Any, Any]:
+        """(w, mu_0, sigma_0) (eq. 10, 18)."""
+        return self.model.parameters_of(z_hat, context_e)
+
+    def map_to_symbols(self, y: Any, parameters: Any, state: Any) -> tuple[Any, Any]:
+        """(rate_index, symbols_padded): eq. 11 to 15."""
+        coded = self.model.quantise(y, parameters)
+        rate_index = coded["rate_index"]
+        return rate_index, self.model.feature_encoder(coded["y_bar"], rate_index, state)
+
+    def update(
+        self,
+        symbols_hat: Any,
+        rate_index: Any,
+        parameters: Any,
+        context_f: Any,
+        state: Any,
+        omega_index: Any,
+    ) -> tuple[Any, Any]:
+        """(F_t, C_s,t), the next buffers (eq. 16, 19, 20, 21; eq. 22 to 24)."""
+        return self.model.update(
+            symbols_hat, rate_index, parameters, context_f, state, omega_index
+        )[1:]
+
+    def show(self, feature: Any, omega_index: Any) -> Any:
+        """x_hat from F_t (eq. 21)."""
+        return self.model.frame_generator(feature, omega_index)
+
+
+class IntraSteps:
+    """Steps of an I frame, and the buffers it starts.
+
+    Parameters: ``intra`` : IntraModel; ``model`` : PvscModel of the P frames that follow;
+    ``compiled`` : wraps each step.
+    """
+
+    def __init__(self, intra: IntraModel, model: PvscModel, compiled: Compiler = as_is):
+        self.intra, self.model = intra, model
+        for step in ("analyse", "parameters", "map_to_symbols", "decode", "start"):
+            setattr(self, step, compiled(getattr(self, step)))
+
+    def analyse(self, frame: Any, omega_index: Any) -> tuple[Any, Any]:
+        """y and z_hat of the I frame."""
+        y = self.intra.feature_extractor(frame, omega_index)
+        return y, self.intra.hyper_latent(y, omega_index)[0]
+
+    def parameters(self, z_hat: Any) -> tuple[Any, Any, Any]:
+        """(w, mu_0, sigma_0) from z_hat alone."""
+        return self.intra.parameters_of(z_hat)
+
+    def map_to_symbols(self, y: Any, parameters: Any) -> tuple[Any, Any]:
+        """(rate_index, symbols_padded)."""
+        coded = self.intra.quantise(y, parameters)
+        rate_index = coded["rate_index"]
+        return rate_index, self.intra.feature_encoder(coded["y_bar"], rate_index)
+
+    def decode(self, symbols_hat: Any, rate_index: Any, parameters: Any, omega_index: Any) -> Any:
+        """x_hat of the I frame."""
+        return self.intra.receive(symbols_hat, rate_index, parameters, omega_index)[1]
+
+    def start(self, frame_hat: Any) -> tuple[Any, Any]:
+        """(F, C_s) for the first P frame, from the decoded I frame."""
+        buffers = self.model.start_buffers(frame_hat)
+        return buffers["feature_tx"], buffers.get("state_tx")
