@@ -61,12 +61,12 @@ class SymbolLink(keras.layers.Layer):
     """
 
     def __init__(self, channel: str, equalizer: str = "zf", csi_aware: bool = False, **kwargs: Any):
-        super().__init__(trainable=False, dtype="float32", **kwargs)
-        self._fading_channel = require_name("channel", channel, channels.CHANNELS)
+        super().__init__(**{"dtype": "float32", **kwargs})
+        self._fading = require_name("channel", channel, channels.CHANNELS)
         self._equalizer = require_name("equalizer", equalizer, EQUALIZERS)
         self._csi_aware = csi_aware
 
-    def call(
+    def __call__(
         self,
         symbols: tf.Tensor,
         *,
@@ -76,17 +76,31 @@ class SymbolLink(keras.layers.Layer):
         seed: Any,
         first_symbol: Any = 0,
     ) -> tuple[tf.Tensor, tf.Tensor]:
-        csi_nmse = db_to_linear(as_csi_nmse_db(csi_nmse_db, self._fading_channel))
-        no = noise_variance(as_snr_db(snr_db))
+        # Checked here, because Keras turns what `call` raises into a RuntimeError.
+        return super().__call__(
+            symbols,
+            snr_db=as_snr_db(snr_db),
+            csi_nmse_db=as_csi_nmse_db(csi_nmse_db, self._fading),
+            coherence_length=as_coherence_length(coherence_length, self._fading),
+            seed=seed_tensor(seed),
+            first_symbol=tf.convert_to_tensor(first_symbol, tf.int32),
+        )
+
+    def call(
+        self,
+        symbols: tf.Tensor,
+        snr_db: tf.Tensor,
+        csi_nmse_db: tf.Tensor,
+        coherence_length: tf.Tensor,
+        seed: tf.Tensor,
+        first_symbol: tf.Tensor,
+    ) -> tuple[tf.Tensor, tf.Tensor]:
+        csi_nmse, no = db_to_linear(csi_nmse_db), noise_variance(snr_db)
         batch, num_symbols = tf.unstack(tf.shape(symbols))
-        index = tf.convert_to_tensor(first_symbol, tf.int32) + tf.range(num_symbols)
+        index = tf.tile((first_symbol + tf.range(num_symbols))[None], [batch, 1])
+        row = tf.range(batch)[:, None]
         h, h_hat, noise = channels.draw_at(
-            self._fading_channel,
-            seed_tensor(seed),
-            tf.tile(index[None], [batch, 1]),
-            as_coherence_length(coherence_length, self._fading_channel),
-            csi_nmse,
-            row=tf.range(batch)[:, None],
+            self._fading, seed, index, coherence_length, csi_nmse, row=row
         )
         y = channels.apply(symbols, h, noise, no)
         estimate, err_var = receiver_knowledge(h_hat, csi_nmse, csi_aware=self._csi_aware)
@@ -97,7 +111,7 @@ class SymbolLink(keras.layers.Layer):
 
     def get_config(self) -> dict[str, Any]:
         own = {
-            "channel": self._fading_channel,
+            "channel": self._fading,
             "equalizer": self._equalizer,
             "csi_aware": self._csi_aware,
         }
