@@ -51,23 +51,32 @@ def _frame_rows() -> str:
 
 
 class VVenC:
-    """libvvenc, Main 10, one closed GOP of IPPP per call."""
+    """libvvenc, Main 10, one closed GOP of IPPP per call.
+
+    Parameters: ``preset`` : one of ``PRESETS``; ``binary`` : a ffmpeg with libvvenc (default: that
+    of imageio-ffmpeg, or ``IMAGEIO_FFMPEG_EXE``); ``timeout_s`` : limit of one GOP, seconds.
+    """
 
     name = "vvenc"
     allowed_rates = range(0, 64)
 
-    def __init__(self, *, preset: str = "medium", timeout_s: float = 1800.0):
+    def __init__(
+        self, *, preset: str = "medium", binary: str | None = None, timeout_s: float = 1800.0
+    ):
         check_option("preset of vvenc", preset, PRESETS)
-        self._preset, self._timeout_s = preset, timeout_s
+        self._preset, self._binary, self._timeout_s = preset, binary, timeout_s
         self.variant = "VVenC, 4:2:0" if preset == "medium" else f"VVenC, 4:2:0, {preset}"
 
     @property
     def version(self) -> str:
-        return f"{ffmpeg_version(ffmpeg_binary())}, decoded by {libav_version()}"
+        return f"{ffmpeg_version(self._ffmpeg())}, decoded by {libav_version()}"
+
+    def _ffmpeg(self) -> str:
+        return str(Path(self._binary).expanduser()) if self._binary else ffmpeg_binary()
 
     def check(self) -> None:
         """Raise ``CodecFailure`` (missing_binary) without a ffmpeg that has libvvenc."""
-        binary = ffmpeg_binary()
+        binary = self._ffmpeg()
         if not _has_libvvenc(binary):
             detail = f"{binary} has no libvvenc; point IMAGEIO_FFMPEG_EXE at a ffmpeg that has it"
             raise CodecFailure("missing_binary", detail)
@@ -93,7 +102,7 @@ class VVenC:
         arguments = self._arguments(
             rate, f"{padded.shape[2]}x{padded.shape[1]}", str(frame_rate(fps))
         )
-        argv = [ffmpeg_binary(), "-hide_banner", "-nostats", *arguments]
+        argv = [self._ffmpeg(), "-hide_banner", "-nostats", *arguments]
         payload, log = _run(argv, self._timeout_s, _planar_420(padded))
         sizes = access_units(payload, "vvc")
         if len(sizes) != len(frames):

@@ -3,6 +3,7 @@
 import inspect
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -77,6 +78,13 @@ def test_encoding_twice_gives_the_same_bytes(coded, gop_of_bikes):
     again = encode(codec, gop_of_bikes)
     assert again.payload == gop.payload
     assert np.array_equal(again.frames_hat, gop.frames_hat)
+
+
+def test_threads_that_encode_at_a_time_do_not_disturb_each_other(coded, gop_of_bikes):
+    codec, gop = coded
+    with ThreadPoolExecutor(3) as pool:
+        jobs = [pool.submit(encode, codec, gop_of_bikes) for _ in range(3)]
+    assert {job.result().payload for job in jobs} == {gop.payload}
 
 
 def test_command_and_versions_are_stated(coded):

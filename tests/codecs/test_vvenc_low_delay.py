@@ -141,9 +141,10 @@ def test_a_crash_or_time_out_is_a_status(body, status, detail, tmp_path, monkeyp
 
 def test_a_missing_ffmpeg_is_a_missing_binary(tmp_path, monkeypatch):
     monkeypatch.setenv("IMAGEIO_FFMPEG_EXE", str(tmp_path / "absent"))
-    with pytest.raises(CodecFailure) as failure:
-        VVenC().check()
-    assert failure.value.status == "missing_binary"
+    for codec in (VVenC(), VVenC(binary=str(tmp_path / "elsewhere"))):
+        with pytest.raises(CodecFailure) as failure:
+            codec.check()
+        assert failure.value.status == "missing_binary"
 
 
 def test_a_ffmpeg_without_libvvenc_is_a_missing_binary(tmp_path, monkeypatch):
