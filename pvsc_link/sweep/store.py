@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import sqlite3
 import tempfile
 from collections.abc import Iterable, Mapping
@@ -15,8 +16,8 @@ from pvsc_link.types import InputError
 #: Columns of ``points.csv`` in order; a scheme's own columns follow.
 POINT_COLUMNS = (
     "point_id scheme variant clip gop rate channel snr_db csi_nmse_db coherence_length equalizer "
-    "csi_aware mcs mcs_policy seed num_frames cbr cbr_source cbr_side psnr_db lpips dists bler "
-    "num_blocks num_block_errors frames_lost status seconds decoder num_iter note"
+    "csi_aware mcs mcs_policy mcs_role seed num_frames cbr cbr_source cbr_side psnr_db lpips dists "
+    "bler num_blocks num_block_errors frames_lost status seconds decoder num_iter note"
 ).split()
 
 _SCHEMA = """
@@ -56,11 +57,12 @@ class SweepStore:
             )
         self.set_fact("version", version)
 
-    def add(self, row: Mapping[str, Any]) -> None:
-        """Insert or replace one finished row (needs ``point_id``)."""
+    def add(self, rows: Iterable[Mapping[str, Any]]) -> None:
+        """Insert or replace finished rows (each has ``point_id``), all of them or none."""
         with self._db:
-            self._db.execute(
-                "INSERT OR REPLACE INTO points VALUES (?, ?)", (row["point_id"], json.dumps(row))
+            self._db.executemany(
+                "INSERT OR REPLACE INTO points VALUES (?, ?)",
+                [(row["point_id"], json.dumps(row)) for row in rows],
             )
 
     def finished(self) -> dict[str, dict[str, Any]]:
@@ -111,3 +113,32 @@ def read_points(folder: str | Path) -> pd.DataFrame:
     for column in ("variant", "note"):
         table[column] = table[column].fillna("")
     return table
+
+
+def read_unfinished(folder: str | Path) -> pd.DataFrame:
+    """Rows that a sweep has stored so far, while ``points.csv`` is not written yet.
+
+    Reads ``points.sqlite`` without changing it; in the order stored. Raises ``sqlite3.Error`` if
+    the file is no database of rows.
+    """
+    path = Path(folder) / "points.sqlite"
+    database = sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True, timeout=30)
+    try:
+        rows = database.execute("SELECT row FROM points ORDER BY rowid").fetchall()
+    finally:
+        database.close()
+    return points_table(json.loads(row) for (row,) in rows)
+
+
+def frame_file(folder: str | Path, point_id: str, frame: int) -> Path:
+    """Where a shown frame of a point lies, if it was kept: ``frames/<point_id>_<frame>.png``."""
+    return Path(folder) / "frames" / f"{point_id}_{frame:04d}.png"
+
+
+def reference_file(folder: str | Path, clip: str, frame: int) -> Path:
+    """Where the source frame of a clip lies: ``frames/reference_<clip>_<frame>.png``.
+
+    Characters of the clip's name other than letters, digits, ``.`` and ``-`` become ``-``.
+    """
+    name = re.sub(r"[^A-Za-z0-9.-]+", "-", clip)
+    return Path(folder) / "frames" / f"reference_{name}_{frame:04d}.png"
