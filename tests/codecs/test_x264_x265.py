@@ -13,8 +13,10 @@ from pvsc_link.codecs.annex_b import nal_types, nal_units
 from pvsc_link.codecs.codec import CodecFailure
 from pvsc_link.codecs.ffmpeg import X264, X265
 from pvsc_link.codecs.libav import decode_frames, decode_rgb
+from pvsc_link.codecs.process import run_program
 from pvsc_link.media.clips import load_clip
-from pvsc_link.media.colour import planes_of_frame
+from pvsc_link.media.colour import planes_of_frame, rgb_to_yuv444
+from pvsc_link.media.raw_yuv import write_raw_yuv444
 from pvsc_link.types import InputError
 
 FORMAT = {"x264": "h264", "x265": "hevc"}
@@ -123,6 +125,20 @@ def test_damage_does_not_change_the_result_of_decoding_twice(coded, clip):
     for _ in range(2):
         frames = decode_rgb(gop.payload, gop.frame_num_bytes, FORMAT[codec.name], size=size)
         assert np.array_equal(frames, gop.frames_hat)
+
+
+@pytest.mark.parametrize("variant", ["psy", "psy-off"])
+@pytest.mark.parametrize("codec", [X264, X265])
+def test_the_stated_command_does_the_same_in_a_ffmpeg_program(codec, variant, clip, tmp_path):
+    """Byte for byte where the program has the same library versions; its builds may differ."""
+    program = pytest.importorskip("imageio_ffmpeg").get_ffmpeg_exe()
+    gop = codec(variant=variant).encode(clip.frames, clip.fps, 32)
+    write_raw_yuv444(tmp_path / "in.yuv", rgb_to_yuv444(clip.frames))
+    source = "-f rawvideo -pix_fmt yuv444p10le -s 176x144 -r 30000/1001 -i in.yuv"
+    command = f"{source} {gop.command} -f {FORMAT[codec.name]} out.bin"
+    run_program([program, *command.split()], timeout_s=120, cwd=tmp_path)
+    stream = (tmp_path / "out.bin").read_bytes()
+    assert abs(len(stream) - len(gop.payload)) < 0.03 * len(stream)
 
 
 @pytest.mark.parametrize("codec", [X264, X265])

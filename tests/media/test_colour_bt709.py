@@ -88,3 +88,27 @@ def test_an_untagged_source_is_read_as_bt709():
     yuv = np.broadcast_to(np.array([113, 93, 175], np.uint16)[:, None, None], (3, 1, 1))
     expected = yuv444_to_rgb(yuv, bits=8)[0, 0].astype(int)
     assert np.abs(decoded_source_to_rgb(frame)[8, 8] - expected).max() <= 2
+
+
+def test_a_source_tagged_full_range_is_read_as_such():
+    frame = av.VideoFrame(16, 16, "yuv420p")
+    for plane, code in zip(frame.planes, (16, 128, 128), strict=True):
+        plane.update(bytes([code]) * plane.buffer_size)
+    assert set(decoded_source_to_rgb(frame).ravel().tolist()) == {0}
+    frame.color_range = 2  # full range: code 16 is a dark grey, not black
+    assert set(decoded_source_to_rgb(frame).ravel().tolist()) == {16}
+
+
+def test_a_tag_of_another_matrix_does_not_change_the_picture():
+    """The usual test conditions convert by BT.709 whatever a file says."""
+    frame = av.VideoFrame(16, 16, "yuv420p")
+    for plane, code in zip(frame.planes, (113, 93, 175), strict=True):
+        plane.update(bytes([code]) * plane.buffer_size)
+    untagged = decoded_source_to_rgb(frame)
+    frame.colorspace = 5
+    assert np.array_equal(decoded_source_to_rgb(frame), untagged)
+
+
+def test_decoded_frames_of_another_kind_are_refused():
+    with pytest.raises(ValueError, match="yuv422p"):
+        decoded_frame_to_rgb(av.VideoFrame(16, 16, "yuv422p"))

@@ -147,6 +147,18 @@ def test_an_unreadable_file_is_an_input_error(content, tmp_path):
         read_video(path)
 
 
+def test_a_file_without_pictures_is_an_input_error(tmp_path):
+    path = tmp_path / "sound.mkv"
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("pcm_s16le", rate=8000)
+        silence = av.AudioFrame.from_ndarray(np.zeros((1, 800), np.int16), "s16", "mono")
+        silence.sample_rate = 8000
+        container.mux(stream.encode(silence))
+        container.mux(stream.encode(None))
+    with pytest.raises(InputError, match="no video stream"):
+        read_video(path)
+
+
 def test_a_truncated_mp4_is_an_input_error(tmp_path):
     whole = embedded_path("carphone").read_bytes()
     cut = tmp_path / "cut.mp4"
