@@ -20,5 +20,9 @@ class ConfiguredLayer(keras.layers.Layer):
         super().__init__(**kwargs)
         self.config = config if isinstance(config, PvscConfig) else PvscConfig.from_dict(config)
 
+    def _shape(self, channels: int) -> tuple[int | None, ...]:
+        """Shape of a feature map of ``channels``; convolutions need no more to build."""
+        return (None, None, None, channels)
+
     def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "config": self.config.to_dict()}

@@ -37,6 +37,11 @@ class ContextExtractor(ConfiguredLayer):
         self.vector_c = LearnableVector(self.config, name="q_ext_c", **own)
         self.stack_f = DepthConvStack(width, depth_f, name="stack_f", **blocks)
 
+    def build(self, input_shape: Any = None) -> None:
+        shape = self._shape(self.config.channels_feature)
+        for layer in (self.entry, self.stack_e, self.vector_c, self.stack_f):
+            layer.build(shape)
+
     def call(self, feature: Any, omega_index: Any) -> tuple[Any, Any]:
         shared = self.stack_e(self.entry(feature))
         return self.vector_c(shared, omega_index), self.stack_f(shared)
@@ -60,6 +65,9 @@ class IntraFeatureAdaptor(ConfiguredLayer):
             dtype=self.dtype_policy,
             name="block",
         )
+
+    def build(self, input_shape: Any = None) -> None:
+        self.block.build(self._shape(3 * 8 * 8))
 
     def call(self, frame: Any) -> Any:
         return self.block(pixel_unshuffle(frame, 8))

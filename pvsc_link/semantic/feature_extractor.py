@@ -45,6 +45,13 @@ class FeatureExtractor(ConfiguredLayer):
         self.vector_f = LearnableVector(cfg, name="q_ext_f", **own)
         self.down = convolution(cfg.channels_y, 3, 2, name="down", **own)
 
+    def build(self, input_shape: Any = None) -> None:
+        width = self.config.channels_feature
+        self.entry.build(self._shape(3 * 8 * 8))
+        self.stack.build(self._shape(width if self.config.intra else 2 * width))
+        for layer in (self.vector_f, self.down):
+            layer.build(self._shape(width))
+
     def call(self, frame: Any, omega_index: Any, context_f: Any = None) -> Any:
         features = self.entry(pixel_unshuffle(frame, 8))
         if context_f is not None:

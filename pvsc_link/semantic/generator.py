@@ -44,6 +44,13 @@ class FeatureGenerator(ConfiguredLayer):
         self.exit = convolution(width, name="exit", **own)
         self.vector_0 = LearnableVector(cfg, name="q_g_0", **own)
 
+    def build(self, input_shape: Any = None) -> None:
+        width = self.config.channels_feature
+        self.up.build(self._shape(self.config.channels_y))
+        self.stack.build(self._shape(width if self.config.intra else 2 * width))
+        for layer in (self.exit, self.vector_0):
+            layer.build(self._shape(width))
+
     def call(self, y_tilde: Any, omega_index: Any, context_f: Any = None) -> Any:
         features = self.up(y_tilde)
         if context_f is not None:
@@ -88,6 +95,14 @@ class FrameGenerator(ConfiguredLayer):
             self.paint = convolution(
                 QUARTER_CHANNELS, bias_initializer=_mid_grey, name="paint", **own
             )
+
+    def build(self, input_shape: Any = None) -> None:
+        self.stack.build(self._shape(self.config.channels_feature))
+        for layer in (self.vector_1, self.exit):
+            layer.build(self._shape(self.config.channels_pixel))
+        if self.deblock is not None:
+            for layer in (self.deblock, self.paint):
+                layer.build(self._shape(QUARTER_CHANNELS))
 
     def call(self, feature: Any, omega_index: Any) -> Any:
         patches = self.exit(self.vector_1(self.stack(feature), omega_index))

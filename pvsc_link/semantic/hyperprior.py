@@ -37,6 +37,13 @@ class HyperEncoder(ConfiguredLayer):
         self.down_64 = ResidualDown(cfg.channels_z, name="down_64", **blocks)
         self.stack = DepthConvStack(cfg.channels_z, cfg.depth_hyper, name="stack", **blocks)
 
+    def build(self, input_shape: Any = None) -> None:
+        cfg = self.config
+        for layer in (self.entry, self.down_32):
+            layer.build(self._shape(cfg.channels_y))
+        for layer in (self.down_64, self.stack):
+            layer.build(self._shape(cfg.channels_z))
+
     def call(self, y: Any) -> Any:
         return self.stack(self.down_64(self.down_32(self.entry(y))))
 
@@ -75,6 +82,20 @@ class HyperDecoder(ConfiguredLayer):
             self.temporal = DepthConvBlock(cfg.channels_feature, name="temporal", **blocks)
         self.fusion = DepthConvStack(cfg.channels_prior, cfg.depth_fusion, name="fusion", **blocks)
         self.heads = convolution(3 * cfg.channels_y, name="heads", **own)
+
+    def build(self, input_shape: Any = None) -> None:
+        cfg = self.config
+        for layer in (self.stack, self.up_32):
+            layer.build(self._shape(cfg.channels_z))
+        for layer in (self.up_16, self.exit):
+            layer.build(self._shape(cfg.channels_y))
+        temporal_width = 0
+        if self.temporal is not None:
+            temporal_width = cfg.channels_feature
+            for layer in (self.temporal_down, self.temporal):
+                layer.build(self._shape(temporal_width))
+        self.fusion.build(self._shape(cfg.channels_y + temporal_width))
+        self.heads.build(self._shape(cfg.channels_prior))
 
     def call(self, z_hat: Any, context_e: Any = None) -> tuple[Any, Any, Any]:
         prior = self.exit(self.up_16(self.up_32(self.stack(z_hat))))

@@ -11,8 +11,6 @@ F_rx without their temporal path, the same multi-rate vectors.
 
 from typing import Any
 
-from keras import ops
-
 from pvsc_link.semantic.feature_extractor import FeatureExtractor
 from pvsc_link.semantic.generator import FeatureGenerator, FrameGenerator
 from pvsc_link.semantic.latent_coding import LatentCodingModel
@@ -36,8 +34,7 @@ class IntraModel(LatentCodingModel):
         self.feature_extractor = FeatureExtractor(cfg, name="feature_extractor", **own)
         self.feature_generator = FeatureGenerator(cfg, name="feature_generator", **own)
         self.frame_generator = FrameGenerator(cfg, name="frame_generator", **own)
-        size = cfg.padding_multiple
-        self(ops.zeros((1, size, size, 3)), ops.zeros((1,), "int32"), channel=_no_channel)
+        self._build_all()
 
     def call(
         self,
@@ -88,7 +85,3 @@ class IntraModel(LatentCodingModel):
     def generate(self, y_tilde: Any, omega_index: Any) -> Any:
         """The frame from its latent (eq. 21 without context): [batch, height, width, 3]."""
         return self.frame_generator(self.feature_generator(y_tilde, omega_index), omega_index)
-
-
-def _no_channel(symbols: Any, rate_index: Any) -> Any:
-    return symbols

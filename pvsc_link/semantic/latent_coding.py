@@ -50,11 +50,17 @@ class LatentCodingModel(keras.Model):
         self.hyper_decoder = HyperDecoder(self.config, name="hyper_decoder", **own)
         self.z_prior = FactorizedPrior(self.config, name="z_prior", dtype="float32")
         self.rate_map_prior = RateMapPrior(self.config, name="rate_map_prior")
-        self.rate_map_prior.build()
         prior = QuadtreePrior if self.intra else SpatialPrior
         self.spatial_prior = prior(self.config, name="spatial_prior", **own)
         self.feature_encoder = FeatureEncoder(self.config, name="feature_encoder", **own)
         self.feature_decoder = FeatureDecoder(self.config, name="feature_decoder", **own)
+
+    def _build_all(self) -> None:
+        """Create every weight: the config holds all widths, no frame is needed."""
+        for layer in self.layers:
+            if not layer.built:
+                layer.build(None)
+        self.built = True
 
     def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "config": self.config.to_dict()}

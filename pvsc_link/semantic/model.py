@@ -57,9 +57,7 @@ class PvscModel(LatentCodingModel):
         self.feature_extractor = FeatureExtractor(cfg, name="feature_extractor", **own)
         self.feature_generator = FeatureGenerator(cfg, name="feature_generator", **own)
         self.frame_generator = FrameGenerator(cfg, name="frame_generator", **own)
-        frame = ops.zeros((1, cfg.padding_multiple, cfg.padding_multiple, 3))
-        omega_index = ops.zeros((1,), "int32")
-        self(frame, self.start_buffers(frame, frame), omega_index, channel=_no_channel)
+        self._build_all()
 
     def start_buffers(self, frame_tx: Any, frame_rx: Any = None) -> dict[str, Any]:
         """Buffers of a new GOP, from the I frame as each end decoded it.
@@ -192,7 +190,3 @@ class PvscModel(LatentCodingModel):
         y_bar, state = self.feature_decoder(symbols_hat, rate_index, state)
         y_tilde = self.dequantise(y_bar, parameters)
         return y_bar, self.feature_generator(y_tilde, omega_index, context_f), state
-
-
-def _no_channel(symbols: Any, rate_index: Any) -> Any:
-    return symbols

@@ -69,6 +69,11 @@ class SpatialPrior(ConfiguredLayer):
         self.refine = DepthConvBlock(cfg.channels_prior, name="refine", **blocks)
         self.heads = convolution(2 * cfg.channels_y, name="heads", dtype=self.dtype_policy)
 
+    def build(self, input_shape: Any = None) -> None:
+        self.gather.build(self._shape(4 * self.config.channels_y))
+        for layer in (self.refine, self.heads):
+            layer.build(self._shape(self.config.channels_prior))
+
     def call(
         self, w: Any, mu_0: Any, sigma_0: Any, y_before: Any, block: int = 1
     ) -> tuple[Any, Any]:
@@ -105,13 +110,11 @@ class QuadtreePrior(ConfiguredLayer):
         )
         self.heads = convolution(2 * cfg.channels_y, name="heads", **own)
 
-    def build(self, w_shape: Any) -> None:
-        stacked = (*w_shape[:-1], 4 * w_shape[-1])
+    def build(self, input_shape: Any = None) -> None:
         for entry in self.entries:
-            entry.build(stacked)
-        inner = (*w_shape[:-1], self.config.channels_prior)
-        self.trunk.build(inner)
-        self.heads.build(inner)
+            entry.build(self._shape(4 * self.config.channels_y))
+        for layer in (self.trunk, self.heads):
+            layer.build(self._shape(self.config.channels_prior))
 
     def call(
         self, w: Any, mu_0: Any, sigma_0: Any, y_before: Any, block: int = 1

@@ -1,5 +1,7 @@
 """Both ends of a stream: exact agreement, causality, damage on the side link, bad input."""
 
+import copy
+
 import numpy as np
 import pytest
 from keras import ops
@@ -19,7 +21,7 @@ def stirred(model, seed=0):
     rng = np.random.default_rng(seed)
     for weight in model.trainable_weights:
         value = ops.convert_to_numpy(weight)
-        scale = 0.3 / np.sqrt(max(np.prod(value.shape[:-1]), 1)) if value.ndim > 1 else 0.05
+        scale = 0.1 / np.sqrt(max(np.prod(value.shape[:-1]), 1)) if value.ndim > 1 else 0.02
         weight.assign(value + scale * rng.standard_normal(value.shape).astype(np.float32))
     return model
 
@@ -75,7 +77,7 @@ def test_a_payload_does_not_depend_on_later_frames(models, frames):
     for first, second in zip(sent[0][:2], sent[1][:2], strict=True):
         np.testing.assert_array_equal(first.symbols, second.symbols)
         assert first.side_bits == second.side_bits
-    assert sent[0][2].side_bits != sent[1][2].side_bits
+    assert not np.array_equal(sent[0][2].symbols, sent[1][2].symbols)
 
 
 def test_an_intra_frame_forgets_everything_before_it(models, frames):
@@ -100,6 +102,15 @@ def test_noise_moves_the_receivers_buffers_but_not_the_transmitters(models, fram
         noisy.decode(payload.symbols + noise[0] + 1j * noise[1], payload.side_bits, intra=t == 0)
     np.testing.assert_array_equal(*map(ops.convert_to_numpy, (ideal.feature, transmitter.feature)))
     assert not np.array_equal(*map(ops.convert_to_numpy, (noisy.feature, transmitter.feature)))
+
+
+@pytest.fixture(scope="module")
+def midway(models, frames):
+    """A receiver after two frames, its last picture, and the third frame's payload."""
+    transmitter, receiver = Transmitter(*models, **SESSION), Receiver(*models, **SESSION)
+    (_, first), (_, second) = send(transmitter, receiver, frames[:2])
+    assert not np.array_equal(first.frame, second.frame)
+    return receiver, second.frame, transmitter.encode(frames[2], intra=False)
 
 
 def damaged(payload, how):
@@ -139,17 +150,15 @@ def damaged(payload, how):
     ],
 )
 def test_damage_is_a_status_and_repeats_the_last_frame_with_buffers_kept(
-    models, frames, how, statuses
+    midway, how, statuses
 ):
-    transmitter, receiver = Transmitter(*models, **SESSION), Receiver(*models, **SESSION)
-    (_, first), (_, second) = send(transmitter, receiver, frames[:2])
-    assert not np.array_equal(first.frame, second.frame)
+    receiver, last, payload = midway
+    receiver = copy.copy(receiver)  # buffers are replaced, never written into
     feature = ops.convert_to_numpy(receiver.feature)
-    payload = transmitter.encode(frames[2], intra=False)
     decoded = receiver.decode(*damaged(payload, how), intra=False)
     assert decoded.status in statuses
     if decoded.status != "ok":
-        np.testing.assert_array_equal(decoded.frame, second.frame)
+        np.testing.assert_array_equal(decoded.frame, last)
         np.testing.assert_array_equal(ops.convert_to_numpy(receiver.feature), feature)
 
 
