@@ -1,0 +1,44 @@
+"""``python -m pvsc_link.train scenarios/train_tiny.yaml``: train, or go on where a run stopped."""
+
+import argparse
+import logging
+import os
+import sys
+from pathlib import Path
+
+from pvsc_link.types import InputError
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Entry point; returns the exit status: 0 at the end, 2 for bad input, 3 if stopped."""
+    parser = argparse.ArgumentParser(prog="python -m pvsc_link.train", description=__doc__)
+    parser.add_argument("config", help="training file, for instance scenarios/train_tiny.yaml")
+    parser.add_argument("--folder", help="run folder (default: runs/<name>)")
+    parser.add_argument("--threads", type=int, help="cores to use (default: all)")
+    given = parser.parse_args(arguments)
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    logging.basicConfig(format="%(asctime)s %(message)s", datefmt="%d.%m. %H:%M:%S")
+    logging.getLogger("pvsc_link").setLevel(logging.INFO)
+    try:
+        return _train(given)
+    except InputError as error:
+        print(error, file=sys.stderr)
+        return 2
+
+
+def _train(given: argparse.Namespace) -> int:
+    # Imported late: a wrong word in the file is answered at once, not after TensorFlow's start.
+    from pvsc_link.train.config import load_train_config
+
+    config = load_train_config(given.config)
+    from pvsc_link.train.backend import make_repeatable
+
+    make_repeatable(given.threads)
+    from pvsc_link.train.trainer import Trainer
+
+    folder = Path(given.folder) if given.folder else Path("runs") / config.name
+    return 0 if Trainer(config, folder).run() else 3
+
+
+if __name__ == "__main__":
+    sys.exit(main())

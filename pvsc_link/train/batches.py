@@ -1,0 +1,97 @@
+"""The batch of a step: pictures, quality presets, noise and channel draws, from the step alone."""
+
+from typing import Any
+
+import numpy as np
+
+from pvsc_link.semantic.presets import PvscConfig
+from pvsc_link.train import channel
+from pvsc_link.train.clip_cache import ClipCache
+from pvsc_link.train.config import PhaseConfig, TrainConfig
+from pvsc_link.train.curriculum import gop_at, learning_rate_at, ramp
+from pvsc_link.train.sampling import BatchShape, draw_frames, step_generator
+
+
+class BatchMaker:
+    """Batches of one phase, as numpy arrays.
+
+    Parameters
+    ----------
+    config, phase : the run and the phase
+    model : PvscConfig of the model that learns; ``intra`` : of the fixed intra model, or None
+    cache : ClipCache
+    first_step : int, number of the phase's first step in the run (part of the seed)
+    """
+
+    def __init__(
+        self,
+        config: TrainConfig,
+        phase: PhaseConfig,
+        model: PvscConfig,
+        intra: PvscConfig | None,
+        cache: ClipCache,
+        first_step: int,
+    ):
+        self.config, self.phase, self.cache = config, phase, cache
+        self.model, self.intra, self.first_step = model, intra, first_step
+
+    def make(self, step: int, salt: int = 0) -> dict[str, Any]:
+        """Batch of step ``step`` of the phase.
+
+        Output: ``frames`` : [batch, T, crop, crop, 3], uint8; ``omega_index`` : [batch], int32;
+        ``noise_y``, ``noise_z`` : [batch, T, ...], float32, uniform in [-0.5, 0.5); ``rows``,
+        ``place`` : [T, ...], int32, the part that LPIPS sees; ``draws`` (``channel.draw``) with a
+        channel; ``per_weight``, ``adv_weight``, ``learning_rate`` : scalars, float32.
+        """
+        phase = self.phase
+        rng = step_generator(self.config.seed, salt, self.first_step + step)
+        shape = BatchShape(phase.batch, gop_at(phase, step), phase.crop)
+        loss = phase.loss
+        batch = {
+            "frames": draw_frames(self.cache, self.config.data, shape, rng),
+            "omega_index": rng.integers(0, len(self.config.omega), phase.batch, np.int32),
+            **self._noise(shape, rng),
+            **self._perceptual_place(shape, rng),
+            "per_weight": np.float32(ramp(loss.per, loss.per_ramp, step)),
+            "adv_weight": np.float32(ramp(loss.adv, loss.adv_ramp, step)),
+            "learning_rate": np.float32(learning_rate_at(phase, step)),
+        }
+        if phase.channel is not None:
+            batch |= self._draws(shape, rng)
+        return batch
+
+    def _noise(self, shape: BatchShape, rng: np.random.Generator) -> dict[str, np.ndarray]:
+        def uniform(step: int, channels: int) -> np.ndarray:
+            size = shape.crop // step
+            drawn = rng.random((shape.batch, shape.num_frames, size, size, channels), np.float32)
+            return drawn - np.float32(0.5)
+
+        return {
+            "noise_y": uniform(16, self.model.channels_y),
+            "noise_z": uniform(64, self.model.channels_z),
+        }
+
+    def _perceptual_place(
+        self, shape: BatchShape, rng: np.random.Generator
+    ) -> dict[str, np.ndarray]:
+        loss = self.phase.loss
+        count = max(1, round(loss.per_share * shape.batch))
+        rows = [rng.permutation(shape.batch)[:count] for _ in range(shape.num_frames)]
+        room = shape.crop - (loss.per_crop or shape.crop)
+        place = rng.integers(0, room + 1, (shape.num_frames, 2))
+        return {"rows": np.array(rows, np.int32), "place": place.astype(np.int32)}
+
+    def _draws(self, shape: BatchShape, rng: np.random.Generator) -> dict[str, Any]:
+        assert self.phase.channel is not None
+        units = shape.crop // 16
+        grid = (shape.batch, shape.num_frames, units, units)
+        longest = (max(self.model.rate_set) + 1) // 2
+        draws = channel.draw(self.phase.channel, (*grid, longest), rng)
+        if self.intra is None:
+            return {"draws": draws}
+        # The I frame may have other rates; its condition is the clip's.
+        first = (shape.batch, 1, units, units, (max(self.intra.rate_set) + 1) // 2)
+        own = channel.draw(self.phase.channel, first, rng)
+        conditions = ("noise_power", "csi_nmse")
+        intra = {k: v[:, 0] for k, v in own.items() if k not in conditions}
+        return {"draws": draws, "intra_draws": intra}

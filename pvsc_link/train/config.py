@@ -1,0 +1,145 @@
+"""The training file as pydantic models: data, loss terms, and the phases of section III-D."""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from pvsc_link.scenario.loader import read_yaml, validated
+from pvsc_link.scenario.schema import NmseDb, SnrDb, StrictModel
+from pvsc_link.types import InputError
+
+Positive = Annotated[int, Field(ge=1)]
+Share = Annotated[float, Field(ge=0, le=1)]
+#: Section IV-A: one weight per quality preset, i.e. per row of the learnable vectors.
+PAPER_OMEGA = (0.001, 0.10, 0.21, 0.42, 0.88)
+
+
+class DataConfig(StrictModel):
+    """Sources, and how clips are cut from them."""
+
+    clips: list[str] = []  # folders
+    stills: list[str] = []  # folders or tar files of photographs
+    exclude: list[str] = []  # words in the names of clips that are never used
+    max_clips: Positive | None = None
+    max_frames: Positive = 32  # kept of each clip
+    max_size: Positive = 512  # the middle of larger frames is kept
+    still_fraction: Share = 0.2  # of the clips of a batch that are animated stills
+    shrink_fraction: Share = 0.25  # of the clips large enough that are halved in size
+    max_skip: Positive = 3  # speed: every n-th frame, n up to this
+
+
+class LossConfig(StrictModel):
+    """Eq. 25 and 27. A weight of 0 switches a term off (Table VI); it is then not computed."""
+
+    rec: float = Field(default=1.0, ge=0)  # lambda_rec, l1
+    per: float = Field(default=0.8, ge=0)  # lambda_per, LPIPS
+    adv: float = Field(default=0.0, ge=0)  # lambda_adv; the paper's 0.1 from its GAN phase on
+    latent: float = Field(default=0.0, ge=0)  # y_bar behind the channel; not in the paper
+    rate: bool = True
+    side: bool = True  # whether z counts in the rate loss
+    per_crop: Annotated[int, Field(ge=16, multiple_of=16)] | None = None  # LPIPS on sub-crops
+    per_share: Share = 1.0  # of the frames of a step on which LPIPS is computed
+    per_dtype: Literal["float32", "mixed_bfloat16"] = "float32"
+    per_ramp: int = Field(default=0, ge=0)  # steps from 0 to full weight
+    adv_ramp: int = Field(default=0, ge=0)
+
+
+class ChannelConfig(StrictModel):
+    """The channel of stages 2 and 3; with several values, each clip of a batch draws one."""
+
+    channel: Literal["awgn", "rayleigh"] = "awgn"
+    snr_db: list[SnrDb] = Field(default=[10.0], min_length=1)
+    csi_nmse_db: list[NmseDb | None] = Field(default=[None], min_length=1)
+
+
+class PhaseConfig(StrictModel):
+    """One phase: which weights learn, on what, for how long.
+
+    ``stage`` is the paper's: 1 trains the ideal branch alone, 2 F_tx and F_rx alone, 3 all.
+    A curriculum in ``gop`` divides the steps into equal parts; an intra phase has GOP 1.
+    """
+
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")
+    model: Literal["intra", "inter"]
+    stage: Literal[1, 2, 3]
+    steps: Positive
+    quantiser: Literal["noise", "ste"]
+    gop: list[Annotated[int, Field(ge=1, le=32)]] = Field(default=[1], min_length=1)
+    crop: Annotated[int, Field(ge=64, multiple_of=64)] = 256
+    batch: Positive = 8
+    learning_rate: float = Field(default=1e-4, gt=0)
+    final_learning_rate: float | None = Field(default=None, gt=0)  # cosine down to this
+    warm_up: int = Field(default=0, ge=0)  # steps from 0 to ``learning_rate``
+    loss: LossConfig = LossConfig()
+    channel: ChannelConfig | None = None
+    rate_set: Literal["overcomplete", "distilled"] = "distilled"
+    informed_start: bool = False  # weights from a PCA of the data before the first step
+
+    @model_validator(mode="after")
+    def _consistent(self) -> "PhaseConfig":
+        if (self.channel is None) != (self.stage == 1):
+            raise self._refused("channel", self.channel, "one in stages 2 and 3, none in stage 1")
+        if (self.model == "intra") != (max(self.gop) == 1):
+            raise self._refused("gop", self.gop, "1 for intra, 2 or more for inter")
+        if self.model == "inter" and min(self.gop) < 2:
+            raise self._refused("gop", self.gop, "2 or more for inter")
+        if self.loss.per_crop and self.loss.per_crop > self.crop:
+            raise self._refused("loss.per_crop", self.loss.per_crop, f"at most {self.crop}")
+        return self
+
+    def _refused(self, what: str, found: object, allowed: str) -> InputError:
+        return InputError(
+            f"{what} of phase {self.name}",
+            found=found,
+            allowed=allowed,
+            remedy="See scenarios/train_paper.yaml.",
+        )
+
+
+class EvaluationConfig(StrictModel):
+    """What is measured on the way: a few frames of clips that are not trained on."""
+
+    clips: list[str] = []
+    num_frames: Positive = 4  # the first is an I frame
+    crop: Annotated[int, Field(ge=64, multiple_of=64)] | None = 256  # middle; null: all
+    every: Positive = 2000  # steps
+    pictures: bool = True
+
+
+class TrainConfig(StrictModel):
+    """One training run; ``name`` is its folder, ``preset`` the model it trains."""
+
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")
+    preset: str
+    seed: int = Field(default=1, ge=0, lt=2**31)
+    omega: list[Annotated[float, Field(ge=0)]] = Field(default=list(PAPER_OMEGA), min_length=1)
+    beta_1: float = Field(default=0.9, ge=0, lt=1)
+    beta_2: float = Field(default=0.999, ge=0, lt=1)
+    clip_norm: float = Field(default=1.0, gt=0)
+    ema_decay: float = Field(default=0.999, ge=0, lt=1)
+    checkpoint_minutes: float = Field(default=5.0, gt=0)
+    initial_weights: str | None = None  # folder ``weights/`` of another run: fine-tuning
+    distilled_rates: Literal["preset", "used"] = "preset"
+    discriminator_filters: Annotated[int, Field(ge=4, multiple_of=4)] = 64
+    data: DataConfig
+    phases: list[PhaseConfig] = Field(min_length=1)
+    evaluation: EvaluationConfig = EvaluationConfig()
+
+    @model_validator(mode="after")
+    def _unique_phases(self) -> "TrainConfig":
+        names = [phase.name for phase in self.phases]
+        if len(set(names)) < len(names):
+            raise InputError(
+                "phases with one name", found=names, allowed="unique names", remedy="Rename."
+            )
+        return self
+
+
+def load_train_config(path: str | Path) -> TrainConfig:
+    """Read and validate a training file.
+
+    Raises ``InputError`` for a missing file, broken YAML, an unknown key (with the nearest
+    name), a wrong type or a value out of range.
+    """
+    return validated(read_yaml(path), TrainConfig, Path(path).name, "scenarios/train_tiny.yaml")

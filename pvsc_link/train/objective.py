@@ -1,0 +1,210 @@
+"""What a step minimises: eq. 27 over the frames of a GOP, as a pure function of weights and batch.
+
+    batch (frames, presets, noise, channel draws) --> models --> branches --> terms --> loss
+
+Each frame is one compiled function, called once per frame: unrolled, a GOP of 7 would take
+minutes to trace.
+"""
+
+from typing import Any
+
+import keras
+from keras import ops
+
+from pvsc_link.semantic.discriminator import discriminator_loss, generator_loss
+from pvsc_link.train import channel, losses
+from pvsc_link.train.backend import compiled
+from pvsc_link.train.config import PhaseConfig
+
+#: Weight of each reconstruction of R_t by stage. In stage 1 the ideal branch stands in for all
+#: three, which it equals before there is feature coding: so the balance of distortion and rate
+#: that a preset learns is the one that stage 3 goes on with.
+BRANCHES = {
+    1: {"ideal": 3.0},
+    2: {"tx": 1.0, "rx": 1.0},
+    3: {"ideal": 1.0, "tx": 1.0, "rx": 1.0},
+}
+#: Entries of a batch with one slice per frame, on axis 1 or (without a clip axis) 0.
+_PER_CLIP_AND_FRAME = ("noise_y", "noise_z", "draws")
+_PER_FRAME = ("rows", "place")
+
+
+class Objective:
+    """Loss and its terms for one phase.
+
+    Parameters
+    ----------
+    phase : PhaseConfig
+    omega : weights of the quality presets (eq. 27)
+    model : the model that learns, IntraModel or PvscModel
+    intra : IntraModel that makes the reference frame of a GOP, fixed; None in an intra phase
+    perceptual, discriminator : where their loss weights are not 0, else None
+
+    Input (``__call__``)
+    --------------------
+    batch : as ``batches.make_batch`` gives it
+
+    Output
+    ------
+    loss : scalar; terms : dict of scalars, means over clips and coded frames
+    """
+
+    def __init__(
+        self,
+        phase: PhaseConfig,
+        omega: list[float],
+        model: Any,
+        intra: Any = None,
+        perceptual: losses.PerceptualLoss | None = None,
+        discriminator: Any = None,
+    ):
+        self.phase, self.omega = phase, omega
+        self.model, self.intra = model, intra
+        self.perceptual, self.discriminator = perceptual, discriminator
+        self._frame = compiled(self._intra_frame if intra is None else self._inter_frame)
+
+    def __call__(self, batch: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
+        frames = ops.cast(batch["frames"], "float32") / 255.0
+        if self.intra is None:
+            terms = self._frame(frames[:, 0], batch["omega_index"], _at(batch, 0))
+        else:
+            terms = self._group_of_pictures(frames, batch)
+        return terms["loss"], terms
+
+    def _group_of_pictures(self, frames: Any, batch: dict[str, Any]) -> dict[str, Any]:
+        buffers = self._start(frames[:, 0], batch)
+        every = []
+        for t in range(1, frames.shape[1]):
+            terms, buffers = self._frame(frames[:, t], buffers, batch["omega_index"], _at(batch, t))
+            every.append(terms)
+        return {key: sum(terms[key] for terms in every) / len(every) for key in every[0]}
+
+    def _start(self, frame: Any, batch: dict[str, Any]) -> dict[str, Any]:
+        """Buffers after an I frame that the fixed intra model sent over the same channel."""
+        through = None
+        if self.phase.channel is not None:
+            draws = _at(batch, 0)["draws"]
+            through = _channel({**draws, **batch["intra_draws"]})
+        sent = self.intra.forward(frame, batch["omega_index"], channel=through)
+        names = ("frame_ideal",) if through is None else ("frame_tx", "frame_rx")
+        shown = [ops.stop_gradient(ops.clip(sent[name], 0.0, 1.0)) for name in names]
+        return self.model.start_buffers(*shown)
+
+    def _intra_frame(self, frame: Any, omega_index: Any, given: dict[str, Any]) -> dict[str, Any]:
+        output = self.model.forward(
+            frame,
+            omega_index,
+            noise={"y": given["noise_y"], "z": given["noise_z"]},
+            quantiser=self.phase.quantiser,
+            channel=_channel(given.get("draws")),
+        )
+        return self._terms(frame, omega_index, output, given)
+
+    def _inter_frame(
+        self, frame: Any, buffers: dict[str, Any], omega_index: Any, given: dict[str, Any]
+    ) -> tuple[dict[str, Any], dict[str, Any]]:
+        output = self.model.forward(
+            frame,
+            buffers,
+            omega_index,
+            noise={"y": given["noise_y"], "z": given["noise_z"]},
+            quantiser=self.phase.quantiser,
+            channel=_channel(given.get("draws")),
+        )
+        return self._terms(frame, omega_index, output, given), output["buffers"]
+
+    def _terms(
+        self, frame: Any, omega_index: Any, output: dict[str, Any], given: dict[str, Any]
+    ) -> dict[str, Any]:
+        loss, num_pixels = self.phase.loss, frame.shape[1] * frame.shape[2]
+        omega = ops.take(ops.convert_to_tensor(self.omega, "float32"), omega_index, axis=0)
+        rate = losses.rate_loss(
+            output["rate_reals"],
+            output["num_bits_z"],
+            self.model.config.eta,
+            num_pixels,
+            loss.side,
+        )
+        terms = {
+            "rate": ops.mean(rate),
+            "bpp_y": ops.mean(ops.sum(output["num_bits_y"], axis=(1, 2))) / num_pixels,
+            "bpp_z": ops.mean(output["num_bits_z"]) / num_pixels,
+        }
+        total = terms["rate"] if loss.rate and self.phase.stage != 2 else 0.0
+        total = total + self._distortion(frame, omega, output, given, terms)
+        if self.discriminator is not None:
+            terms["discriminator"] = self._discriminator_loss(frame, output)
+            total = total + terms["discriminator"]
+        if self.phase.rate_set == "overcomplete":
+            terms["usage"] = _usage(output["rate_index"], len(self.model.config.rate_set))
+        return {**terms, "loss": total}
+
+    def _distortion(
+        self,
+        frame: Any,
+        omega: Any,
+        output: dict[str, Any],
+        given: dict[str, Any],
+        terms: dict[str, Any],
+    ) -> Any:
+        """omega_t times the bracket of eq. 27, summed over the branches; fills ``terms``."""
+        loss, total = self.phase.loss, 0.0
+        if self.perceptual is not None:
+            place = given["rows"], given["place"]
+            features = self.perceptual.features(self.perceptual.cut(frame, *place))
+            chosen = omega if self.perceptual.count == frame.shape[0] else ops.take(omega, place[0])
+        for branch, weight in BRANCHES[self.phase.stage].items():
+            frame_hat = output[f"frame_{branch}"]
+            rec = losses.reconstruction_loss(frame, frame_hat)
+            terms[f"rec_{branch}"] = ops.mean(rec)
+            total = total + weight * loss.rec * ops.mean(omega * rec)
+            if self.perceptual is not None:
+                per = self.perceptual.distance(features, self.perceptual.cut(frame_hat, *place))
+                terms[f"per_{branch}"] = ops.mean(per)
+                total = total + weight * given["per_weight"] * ops.mean(chosen * per)
+            if self.discriminator is not None:
+                adv = self._adversarial(frame_hat, omega)
+                terms[f"adv_{branch}"] = adv
+                total = total + weight * given["adv_weight"] * adv
+            if branch != "ideal":
+                latent = losses.latent_loss(output["y_bar"], output[f"y_bar_{branch}"])
+                terms[f"latent_{branch}"] = ops.mean(latent)
+                total = total + loss.latent * terms[f"latent_{branch}"]
+        return total
+
+    def _adversarial(self, frame_hat: Any, omega: Any) -> Any:
+        """Mean of omega L_adv with the discriminator held fixed."""
+        fixed = [(v, ops.stop_gradient(v.value)) for v in self.discriminator.variables]
+        with keras.StatelessScope(state_mapping=fixed):
+            score = self.discriminator(frame_hat)
+        return generator_loss(score * omega[:, None, None, None])
+
+    def _discriminator_loss(self, frame: Any, output: dict[str, Any]) -> Any:
+        branches = BRANCHES[self.phase.stage]
+        real = self.discriminator(frame)
+        fakes = [self.discriminator(ops.stop_gradient(output[f"frame_{b}"])) for b in branches]
+        return sum(discriminator_loss(real, fake) for fake in fakes) / len(fakes)
+
+
+def _usage(rate_index: Any, num_rates: int) -> Any:
+    """How many units chose each rate: [num_rates], float32."""
+    chosen = ops.reshape(rate_index, (-1, 1)) == ops.arange(num_rates, dtype="int32")
+    return ops.sum(ops.cast(chosen, "float32"), axis=0)
+
+
+def _channel(draws: dict[str, Any] | None) -> Any:
+    if draws is None:
+        return None
+    return lambda symbols, rate_index: channel.transmit(symbols, draws)
+
+
+def _at(batch: dict[str, Any], t: int) -> dict[str, Any]:
+    """What frame ``t`` of a batch is given."""
+    given = {key: batch[key] for key in ("per_weight", "adv_weight")}
+    given |= {key: batch[key][t] for key in _PER_FRAME}
+    for key in _PER_CLIP_AND_FRAME:
+        if key in batch:
+            value = batch[key]
+            nested = isinstance(value, dict)
+            given[key] = {k: v[:, t] for k, v in value.items()} if nested else value[:, t]
+    return given
