@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from pvsc_link.semantic.presets import PAPER_RATE_SET
 from pvsc_link.semantic.symbol_mapping import (
@@ -72,6 +73,16 @@ def test_static_complex_form_is_lossless_and_agrees_with_pack(rate_set):
     sent = np.asarray(sent_mask(index, rate_set)) > 0
     np.testing.assert_array_equal(np.asarray(grid)[sent], pack(padded, index, rate_set))
     assert not np.asarray(grid)[~sent].any()
+
+
+def test_gradients_pass_through_the_complex_form_unchanged():
+    padded, _ = random_units(ODD)
+    reals, weights = tf.constant(padded), np.random.default_rng(2).normal(size=padded.shape)
+    with tf.GradientTape() as tape:
+        tape.watch(reals)
+        rotated = to_complex(reals) * tf.constant(1j, tf.complex64)
+        loss = tf.reduce_sum(to_reals(rotated * tf.constant(-1j, tf.complex64), 3) * weights)
+    np.testing.assert_allclose(tape.gradient(loss, reals), weights, rtol=1e-6)
 
 
 @pytest.mark.parametrize("rate_set", [PAPER_RATE_SET, OVERCOMPLETE])
