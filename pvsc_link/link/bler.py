@@ -105,10 +105,11 @@ def _run_seed(condition: dict[str, Any], seed: int, index: int) -> int:
 
 def _run_size(total: BlerEstimate, target_errors: int, max_blocks: int) -> int:
     """Blocks of the next run: what the errors still missing should take, judged by those seen."""
-    size = max(total.blocks, _SMALLEST_RUN)
+    size = 3 * total.blocks
     if total.errors:
         missing = target_errors - total.errors
-        size = math.ceil(1.1 * missing * total.blocks / total.errors)
+        expected = math.ceil(1.1 * missing * total.blocks / total.errors)
+        size = min(expected, 3 * total.blocks)  # few errors say little about how rare they are
     size = min(max(size, _SMALLEST_RUN), _LARGEST_RUN)
     return min(size, max_blocks - total.blocks)
 

@@ -16,6 +16,7 @@ import tensorflow as tf
 from sionna.phy.mapping import Mapper
 
 from pvsc_link.link import channels
+from pvsc_link.link.block_chain import BATCH_SIZE
 from pvsc_link.link.counter_random import seed_tensor
 from pvsc_link.link.csi import receiver_knowledge
 from pvsc_link.link.demapping import QamDemapper
@@ -29,9 +30,6 @@ from pvsc_link.link.scrambling import descramble, scramble
 from pvsc_link.link.segmentation import NUM_CRC_BITS, BlockCrc
 from pvsc_link.types import ChannelPoint
 from pvsc_link.units import db_to_linear, noise_variance
-
-#: Blocks per call of the compiled function; the last call is padded.
-BATCH_SIZE = 64
 
 
 @functools.cache
@@ -92,26 +90,23 @@ class BlockSampler:
             return sum(pool.map(count, self._batches(point, num_blocks, seed)))
 
     def _batches(self, point: ChannelPoint, num_blocks: int, seed: int) -> Iterator[Any]:
-        rng = np.random.default_rng([seed, self.mcs.index])
-        shape = (num_blocks, self.mcs.k - NUM_CRC_BITS)
-        payload = rng.integers(0, 2, shape, dtype=np.uint8)
         arguments = (*point_tensors(point), seed_tensor(seed))
         for first in range(0, num_blocks, BATCH_SIZE):
-            batch = payload[first : first + BATCH_SIZE]
-            yield functools.partial(self._send, batch, first, arguments)
+            size = min(BATCH_SIZE, num_blocks - first)
+            yield functools.partial(self._send, first, size, seed, arguments)
 
     def _send(
-        self, payload: np.ndarray, first: int, arguments: tuple[tf.Tensor, ...]
+        self, first: int, size: int, seed: int, arguments: tuple[tf.Tensor, ...]
     ) -> tuple[np.ndarray, np.ndarray]:
-        padding = BATCH_SIZE - len(payload)
-        b = np.pad(payload, [(0, padding), (0, 0)]).astype(np.float32)
-        b = self._crc.attach(tf.constant(b), tf.constant(0)).numpy().astype(np.uint8)
+        payload = np.zeros((BATCH_SIZE, self.mcs.k - NUM_CRC_BITS), np.float32)
+        generator = np.random.default_rng([seed, self.mcs.index, first])
+        payload[:size] = generator.integers(0, 2, (size, payload.shape[1]), dtype=np.uint8)
+        b = self._crc.attach(tf.constant(payload), tf.constant(0)).numpy().astype(np.uint8)
         c = self._encode(b)
         c = c[:, self._order] if self.code.is_repeated else c
         index = np.arange(first, first + BATCH_SIZE, dtype=np.int32)
         llr = self._air(tf.constant(c), tf.constant(index), *arguments)
-        llr = self.code.combine(llr).numpy()
-        return b[: len(payload)], llr[: len(payload)]
+        return b[:size], self.code.combine(llr).numpy()[:size]
 
 
 @functools.lru_cache(maxsize=64)
