@@ -1,105 +1,132 @@
-"""Rate-perception figures from a results folder (the paper's Fig. 6)."""
+"""All figures of a results folder: which ones there are, and their files."""
 
+import multiprocessing
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from itertools import islice
 from pathlib import Path
 
-import pandas as pd
+import matplotlib
 
-from pvsc_link.report.style import METRIC_LABELS, scheme_style
-from pvsc_link.sweep.store import read_points
+from pvsc_link.report.axis_figure import axis_figures
+from pvsc_link.report.bler_figure import bler_figures
+from pvsc_link.report.cbr_figure import cbr_figures
+from pvsc_link.report.curves import averaged, curve_styles, with_curve_keys
+from pvsc_link.report.panels import NamedFigure
+from pvsc_link.report.rate_figure import grid_figures, rate_figures
+from pvsc_link.report.results import Results, read_results
+from pvsc_link.report.style import MATPLOTLIB
 
-_CONDITION = ["clip", "gop", "channel", "snr_db", "csi_nmse_db", "coherence_length"]
-_CURVE = ["scheme", "variant", "equalizer", "csi_aware", "mcs_policy"]
+#: Files per figure unless the caller says otherwise, and most figures of a kind: a large sweep
+#: has hundreds of conditions, which the page shows and nobody prints.
+ENDINGS, MOST_OF_A_KIND = ("png", "pdf"), 4
 
 
-def write_figures(folder: str | Path) -> list[Path]:
-    """One figure per clip, GOP length and channel condition: quality against CBR, PNG and PDF.
+@dataclass
+class FigureSet:
+    """What was written, and sentences about what was not."""
 
-    Reads ``points.csv`` in ``folder``, writes into ``folder/figures/`` and returns the paths.
-    Rows without a number are left out; a condition without any gives no figure.
+    files: list[Path]
+    remarks: list[str]
+
+
+def write_figures(folder: str | Path, endings: Sequence[str] = ENDINGS) -> list[Path]:
+    """The figures of a results folder into ``folder/figures/``; returns the files.
+
+    Rows without a number are left out; where nothing is left there is no figure.
     """
-    points = read_points(folder)
-    target = Path(folder) / "figures"
-    written: list[Path] = []
-    if "cbr" not in points or points["cbr"].isna().all():
-        return written
-    target.mkdir(exist_ok=True)
-    for place, rows in points.dropna(subset=["cbr"]).groupby(_CONDITION, dropna=False, sort=False):
-        condition = dict(zip(_CONDITION, place, strict=True))
-        figure = rate_perception_figure(rows, condition_title(condition))
-        for ending in ("png", "pdf"):
-            path = target / f"rate_{_file_name(condition)}.{ending}"
-            figure.savefig(path, dpi=150, metadata=_no_date(ending))
-            written.append(path)
-    return written
+    return draw_figures(read_results(folder), Path(folder) / "figures", endings).files
 
 
-def rate_perception_figure(rows: pd.DataFrame, title: str):
-    """A row of panels, one per metric column in ``rows``; returns the matplotlib figure."""
-    from matplotlib.figure import Figure
+def draw_figures(
+    results: Results,
+    target: Path,
+    endings: Sequence[str],
+    *,
+    most: int = MOST_OF_A_KIND,
+    workers: int = 1,
+) -> FigureSet:
+    """Draw at most ``most`` figures of each kind into ``target``, in order of the grid.
 
-    columns = [name for name in METRIC_LABELS if name in rows and rows[name].notna().any()]
-    figure = Figure(figsize=(4.2 * max(len(columns), 1), 3.9), layout="constrained")
-    panels = figure.subplots(1, max(len(columns), 1), squeeze=False)[0]
-    for panel, column in zip(panels, columns, strict=False):
-        _draw_curves(panel, rows, column)
-        panel.set_ylabel(METRIC_LABELS[column])
-        if column != "psnr_db":
-            panel.invert_yaxis()  # better is up in every panel
-    handles, labels = panels[0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=3, fontsize=8, frameon=False)
-    figure.suptitle(title, fontsize=10)
-    return figure
-
-
-def _draw_curves(panel, rows: pd.DataFrame, column: str) -> None:
-    curves = list(rows.groupby(_CURVE, dropna=False, sort=False))
-    main = {}
-    for (scheme, variant, *_), _rows in curves:
-        main.setdefault(scheme, variant)
-    for (scheme, variant, *_), curve in curves:
-        style = scheme_style(scheme, variant, main_variant=main[scheme] == variant)
-        mean = curve.groupby("rate")[["cbr", column]].mean().sort_values("cbr")
-        panel.plot(
-            mean["cbr"],
-            mean[column],
-            color=style.colour,
-            marker=style.marker,
-            linestyle=style.linestyle,
-            markersize=5,
-            linewidth=1.4,
-            label=style.label,
-        )
-    panel.set_xscale("log")
-    panel.set_xlabel("CBR (channel uses per source sample)")
-    panel.grid(True, which="both", linewidth=0.3, alpha=0.6)
+    Parameters: ``workers`` : processes to draw with; above 1 they are forked, so only for callers
+    that have no threads running.
+    """
+    chosen, remarks = [], []
+    for kind, figures in _kinds(results):
+        first = list(islice(figures, most + 1))
+        chosen += first[:most]
+        if len(first) > most:
+            remarks.append(
+                f"There are more than {most} figures of the kind {kind!r}: the first {most} are "
+                "drawn (--most-figures N draws more; report.html shows every condition)."
+            )
+        elif not first:
+            remarks.append(f"No figure of the kind {kind!r}: {_WHY_NONE[kind]}")
+    target.mkdir(parents=True, exist_ok=True)
+    _in_processes(partial(_draw, target=target, endings=endings), chosen, workers)
+    files = [target / f"{name}.{ending}" for name, _ in chosen for ending in endings]
+    return FigureSet(files, remarks)
 
 
-def condition_title(condition: dict) -> str:
-    """A channel condition in words, for titles."""
-    words = [f"{condition['clip']}, GOP {condition['gop']}", _channel_words(condition)]
-    return ", ".join(words)
+def _kinds(results: Results) -> Iterator[tuple[str, Iterator[NamedFigure]]]:
+    sent = results.points[results.points["cbr"].notna()]
+    if sent.empty:
+        return
+    keyed = with_curve_keys(sent)
+    styles, means = curve_styles(keyed), averaged(keyed)
+    yield "rate-perception grid", grid_figures(means, styles)
+    yield "quality against CBR", rate_figures(means, styles)
+    for axis in ("snr_db", "csi_nmse_db", "coherence_length"):
+        yield f"quality against {axis}", axis_figures(keyed, styles, axis)
+    yield "CBR by part", cbr_figures(means, styles)
+    yield "BLER", bler_figures(results.bler)
 
 
-def _channel_words(condition: dict) -> str:
-    words = f"{str(condition['channel']).upper() if condition['channel'] == 'awgn' else 'Rayleigh'}"
-    words += f", SNR {condition['snr_db']:g} dB"
-    if condition["channel"] == "awgn":
-        return words
-    nmse = condition["csi_nmse_db"]
-    words += ", perfect CSI" if pd.isna(nmse) else f", NMSE {nmse:g} dB"
-    return words + f", coherence {condition['coherence_length']:g}"
+_ONE = "the results hold one value of it."
+_WHY_NONE = {
+    "rate-perception grid": "no metric has a number.",
+    "quality against CBR": "no metric has a number.",
+    "quality against snr_db": _ONE,
+    "quality against csi_nmse_db": _ONE,
+    "quality against coherence_length": _ONE,
+    "CBR by part": "all channel uses belong to one part.",
+    "BLER": "no MCS was measured at two SNRs.",
+}
 
 
-def _file_name(condition: dict) -> str:
-    parts = [Path(str(condition["clip"])).stem, f"gop{condition['gop']}", condition["channel"]]
-    parts.append(f"snr{condition['snr_db']:g}")
-    if not pd.isna(condition["csi_nmse_db"]):
-        parts.append(f"nmse{condition['csi_nmse_db']:g}")
-    if not pd.isna(condition["coherence_length"]):
-        parts.append(f"coh{condition['coherence_length']:g}")
-    return "_".join(map(str, parts))
+def _in_processes(
+    draw: Callable[[Sequence[NamedFigure]], None], figures: Sequence[NamedFigure], workers: int
+) -> None:
+    """Share the figures out; raises ``RuntimeError`` if a process did not end well."""
+    workers = min(workers, len(figures))
+    if workers <= 1:
+        return draw(figures)
+    fork = multiprocessing.get_context("fork")  # what draws a figure cannot be pickled
+    processes = [fork.Process(target=draw, args=(figures[i::workers],)) for i in range(workers)]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join()
+    if any(process.exitcode for process in processes):
+        raise RuntimeError("a process that drew figures failed; its error is above")
 
 
-def _no_date(ending: str) -> dict:
+def _draw(figures: Sequence[NamedFigure], target: Path, endings: Sequence[str]) -> None:
+    with matplotlib.rc_context(MATPLOTLIB):
+        for name, make in figures:
+            figure = make()
+            figure.draw_without_rendering()
+            figure.set_layout_engine("none")  # laid out once, not once per file
+            for ending in endings:
+                path = target / f"{name}.{ending}"
+                figure.savefig(path, metadata=_no_date(path.suffix))
+
+
+def _no_date(suffix: str) -> dict:
     """Metadata without a date, so that equal tables give equal files."""
-    return {"Software": None} if ending == "png" else {"CreationDate": None}
+    return {
+        ".png": {"Software": None},
+        ".svg": {"Date": None, "Creator": None},
+        ".pdf": {"CreationDate": None, "Creator": None},
+    }.get(suffix, {})

@@ -1,0 +1,75 @@
+"""What every column of the result tables means, and its unit: the one place that says so."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Column:
+    """One column of ``points.csv`` or ``bd_cbr.csv``."""
+
+    name: str
+    unit: str  # "" for names, flags and counts without a unit
+    meaning: str
+
+
+POINTS = (
+    Column("point_id", "", "16 hex digits of the point's coordinates; equal points, equal id"),
+    Column("scheme", "", "transmission scheme as in the scenario: x265, vvenc, pvsc, ..."),
+    Column("variant", "", "the scheme's variant, empty if it has none"),
+    Column("clip", "", "name or path of the clip"),
+    Column("gop", "frames", "frames per group of pictures"),
+    Column("rate", "", "the scheme's own rate index: QP of a codec, quality preset of a model"),
+    Column("channel", "", "awgn, rayleigh, ..."),
+    Column("snr_db", "dB", "Es/N0 per complex symbol after the power constraint, E|h|^2 = 1"),
+    Column("csi_nmse_db", "dB", "normalised error of the channel estimate; empty: perfect CSI"),
+    Column("coherence_length", "channel uses", "block length of the fading; empty: no fading"),
+    Column("equalizer", "", "how the receiver undoes the fading: zf, lmmse, ..."),
+    Column("csi_aware", "", "whether equaliser and demapper know the variance of the CSI error"),
+    Column("mcs", "", "index in TS 38.214 Table 5.1.3.1-1 of a digital scheme"),
+    Column("mcs_policy", "", "what the scenario asked for: an index, best or envelope"),
+    Column("mcs_role", "", "given by the scenario, or chosen by the policy"),
+    Column("seed", "", "seed of fading, CSI error and noise; shared by all schemes of a point"),
+    Column("num_frames", "frames", "frames sent and judged"),
+    Column("cbr", "uses/sample", "complex channel uses over frames x height x width x 3, unpadded"),
+    Column("cbr_source", "uses/sample", "part of cbr: the source's bitstream or symbols"),
+    Column("cbr_side", "uses/sample", "part of cbr: side information; 0 for separated schemes"),
+    Column("psnr_db", "dB", "mean over frames of PSNR in 8-bit RGB; higher is better"),
+    Column("lpips", "", "mean LPIPS v0.1 with VGG16; lower is better"),
+    Column("dists", "", "mean DISTS; lower is better"),
+    Column("bler", "", "block error rate of the MCS at this channel, measured apart; 0 to 1"),
+    Column("num_blocks", "blocks", "transport blocks of this point"),
+    Column("num_block_errors", "blocks", "of these, blocks whose CRC failed"),
+    Column("frames_lost", "frames", "frames that were concealed"),
+    Column("status", "", "ok, outage (no frame arrived), or why the codec gave nothing"),
+    Column("seconds", "s", "wall time of this row, without what was cached"),
+    Column("decoder", "", "LDPC decoder"),
+    Column("num_iter", "", "most iterations of the LDPC decoder"),
+    Column("note", "", "what a reader of the row must know"),
+)
+
+BD_CBR = (
+    Column("anchor", "", "scheme that BD-CBR is measured against"),
+    Column("metric", "", "psnr, lpips or dists: the quality at which CBR is compared"),
+    Column("bd_cbr_percent", "%", "mean CBR difference at equal quality; negative: fewer uses"),
+    Column("overlap", "", "common over joint quality range of the two curves; 0 to 1"),
+)
+
+_BY_NAME = {column.name: column for column in (*POINTS, *BD_CBR)}
+
+
+def column(name: str) -> Column:
+    """The description of a column; ``cbr_<part>`` that is not listed is a part of ``cbr``."""
+    if name in _BY_NAME:
+        return _BY_NAME[name]
+    if name.startswith("cbr_"):
+        return Column(name, "uses/sample", f"part of cbr: {name.removeprefix('cbr_')}")
+    return Column(name, "", "a column of the scheme's own")
+
+
+def columns_text() -> str:
+    """All columns with unit and meaning, as aligned text."""
+    lines = []
+    for file, columns in (("points.csv", POINTS), ("bd_cbr.csv, beside those of points", BD_CBR)):
+        lines.append(file)
+        lines += [f"  {c.name:<17} {c.unit:<13} {c.meaning}" for c in columns]
+    return "\n".join(lines)

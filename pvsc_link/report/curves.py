@@ -1,0 +1,160 @@
+"""Points -> curves: which rows belong to one curve, its name, its mean over seeds, its band."""
+
+from collections.abc import Iterator, Mapping
+
+import numpy as np
+import pandas as pd
+
+from pvsc_link.metrics.statistics import mean_interval
+from pvsc_link.report.style import CHANNEL_TITLES, METRICS, MetricStyle, SchemeStyle, scheme_style
+
+#: What a curve shows its quality under.
+PLACE = ["clip", "gop"]
+CONDITION = ["channel", "snr_db", "csi_nmse_db", "coherence_length"]
+#: What tells curves apart at one place and condition.
+CURVE = ["scheme", "variant", "equalizer", "csi_aware", "mcs_policy", "decoder"]
+
+
+def metrics_in(rows: pd.DataFrame) -> list[MetricStyle]:
+    """The metrics that ``rows`` hold a number of."""
+    return [m for m in METRICS if m.column in rows and rows[m.column].notna().any()]
+
+
+def with_curve_keys(points: pd.DataFrame) -> pd.DataFrame:
+    """``points`` with a column ``curve``: a text that is equal for rows of one curve."""
+    columns = points[CURVE].astype(object).where(points[CURVE].notna(), "")
+    return points.assign(curve=columns.astype(str).agg("|".join, axis=1))
+
+
+def curve_styles(keyed: pd.DataFrame) -> dict[str, SchemeStyle]:
+    """Style by ``curve``, in order of appearance; labels name only what differs in the scheme.
+
+    Made once from all rows, so that a curve looks the same in every figure.
+    """
+    styles: dict[str, SchemeStyle] = {}
+    first = keyed.drop_duplicates("curve")
+    for scheme, curves in first.groupby("scheme", sort=False):
+        varying = [name for name in CURVE[1:] if curves[name].nunique(dropna=False) > 1]
+        for order, (_, row) in enumerate(curves.iterrows()):
+            words = [_in_words(name, row[name]) for name in varying]
+            details = ", ".join(word for word in words if word)
+            styles[row["curve"]] = scheme_style(str(scheme), details, order)
+    return {key: styles[key] for key in first["curve"]}
+
+
+def averaged(keyed: pd.DataFrame, confidence: float = 0.95) -> pd.DataFrame:
+    """Mean over seeds at every place, condition, curve and rate.
+
+    Output: per row the keys, ``num_seeds``, mean ``cbr`` and ``cbr_*``, and for each metric its
+    mean in the metric's column with ``<column>_low`` and ``<column>_high``: Student's t interval
+    over seeds, NaN where there is one seed.
+    """
+    keys = [*PLACE, *CONDITION, "curve", "scheme", "rate"]
+    sent = keyed[keyed["cbr"].notna()]
+    parts = [name for name in sent if name == "cbr" or str(name).startswith("cbr_")]
+    means = [*parts, *(m.column for m in METRICS if m.column in sent)]
+    groups = sent.groupby(keys, dropna=False, sort=False)
+    table = groups[means].mean().assign(num_seeds=groups.size()).reset_index()
+    for metric in metrics_in(sent):
+        table = table.join(_bands(groups[metric.column], metric.column, confidence))
+    return table
+
+
+def _bands(groups, column: str, confidence: float) -> pd.DataFrame:
+    """Ends of the interval of every group, in the groups' order."""
+    ends = []
+    for _, values in groups:
+        known = values.dropna().to_numpy()
+        interval = mean_interval(known, confidence) if len(known) > 1 else None
+        ends.append((interval.low, interval.high) if interval else (np.nan, np.nan))
+    return pd.DataFrame(ends, columns=[f"{column}_low", f"{column}_high"])
+
+
+def by_condition(rows: pd.DataFrame) -> Iterator[tuple[dict, pd.DataFrame]]:
+    """(condition, rows) in order of appearance."""
+    for key, here in rows.groupby(CONDITION, dropna=False, sort=False):
+        yield dict(zip(CONDITION, key, strict=True)), here
+
+
+def common_budget(rows: pd.DataFrame) -> float:
+    """The least CBR that every curve under every condition can be sent at."""
+    least = rows.groupby([*CONDITION, "curve"], dropna=False)["cbr"].min()
+    return float(least.max())
+
+
+def quality_at_budget(
+    keyed: pd.DataFrame, metric: MetricStyle, budget: float, confidence: float = 0.95
+) -> pd.DataFrame:
+    """Quality that each curve reaches with at most ``budget`` CBR, under every condition.
+
+    Linear in log CBR between the curve's rates; above the highest rate its quality stays, below
+    the lowest there is none. Output: keys, ``value``, ``low``, ``high`` over seeds.
+    """
+    rows = []
+    sent = keyed[keyed["cbr"].notna() & keyed[metric.column].notna()]
+    for key, curve in sent.groupby([*PLACE, *CONDITION, "curve"], dropna=False, sort=False):
+        values = [
+            _at_budget(of_seed, metric.column, budget)
+            for _, of_seed in curve.groupby("seed", dropna=False)
+        ]
+        known = [value for value in values if np.isfinite(value)]
+        if known:
+            low, high = mean_interval(known, confidence)[1:] if len(known) > 1 else (np.nan,) * 2
+            rows.append((*key, float(np.mean(known)), low, high))
+    return pd.DataFrame(rows, columns=[*PLACE, *CONDITION, "curve", "value", "low", "high"])
+
+
+def _at_budget(curve: pd.DataFrame, column: str, budget: float) -> float:
+    order = np.argsort(curve["cbr"].to_numpy())
+    cbr, quality = curve["cbr"].to_numpy()[order], curve[column].to_numpy()[order]
+    if budget < cbr[0] * (1 - 1e-9):
+        return float("nan")
+    return float(np.interp(np.log(budget), np.log(cbr), quality))
+
+
+def condition_words(condition: Mapping) -> str:
+    """A channel condition for titles; what the mapping lacks is left out."""
+    channel = str(condition.get("channel", ""))
+    words = [CHANNEL_TITLES.get(channel, channel)] if channel else []
+    if "snr_db" in condition:
+        words.append(f"SNR {condition['snr_db']:g} dB")
+    if channel == "awgn":
+        return ", ".join(words)
+    if "csi_nmse_db" in condition:
+        nmse = condition["csi_nmse_db"]
+        words.append("perfect CSI" if pd.isna(nmse) else f"NMSE {nmse:g} dB")
+    length = condition.get("coherence_length")
+    if length is not None and not pd.isna(length):
+        words.append(f"coherence {length:g}")
+    return ", ".join(words)
+
+
+def place_words(clip: str, gop: float) -> str:
+    """A clip and GOP length for titles."""
+    return f"{clip_stem(clip)}, GOP {gop:g}"
+
+
+def clip_stem(clip: str) -> str:
+    """A clip's name without folders; the ending goes too if it is a path."""
+    last = str(clip).replace("\\", "/").rsplit("/", 1)[-1]
+    return last.rsplit(".", 1)[0] if "." in last[1:] else last
+
+
+def condition_slug(condition: Mapping) -> str:
+    """A condition as part of a file name."""
+    parts = [str(condition["channel"])]
+    for name, short in (("snr_db", "snr"), ("csi_nmse_db", "nmse"), ("coherence_length", "coh")):
+        value = condition.get(name)
+        if value is not None and not pd.isna(value):
+            parts.append(f"{short}{value:g}")
+    return "_".join(parts)
+
+
+def _in_words(name: str, value: object) -> str:
+    if pd.isna(value) or value == "":
+        return ""
+    if name == "csi_aware":
+        return "CSI error known" if str(value) in ("True", "1", "1.0") else "CSI error unknown"
+    if name == "mcs_policy":
+        return f"MCS {value}"
+    return {"zf": "ZF", "lmmse": "LMMSE"}.get(str(value), str(value))
