@@ -10,11 +10,17 @@ Frames: TypeAlias = np.ndarray
 
 
 class InputError(ValueError):
-    """A bad input, said in four parts: what is wrong, what was found, what is allowed, remedy."""
+    """A bad input, said in four parts: what is wrong, what was found, what is allowed, remedy.
 
-    def __init__(self, what: str, *, found: object, allowed: object, remedy: str):
+    With ``what`` alone it is the whole text: so that frameworks (and pickle) can raise it again.
+    """
+
+    def __init__(
+        self, what: str, *, found: object = None, allowed: object = None, remedy: str = ""
+    ):
         self.what, self.found, self.allowed, self.remedy = what, found, allowed, remedy
-        super().__init__(f"{what}: found {found!r}; allowed: {allowed}. {remedy}")
+        parts = f"{what}: found {found!r}; allowed: {allowed}. {remedy}" if remedy else what
+        super().__init__(parts)
 
 
 class CodecFailure(RuntimeError):

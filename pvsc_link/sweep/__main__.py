@@ -83,6 +83,7 @@ def _run(words: argparse.Namespace, console: Console) -> int:
 def _sweep(words: argparse.Namespace, plan, folder: Path, console: Console) -> None:
     from pvsc_link.metrics.frame_cache import FrameMetrics
     from pvsc_link.report.figures import write_figures
+    from pvsc_link.sweep.rows import rows_of
     from pvsc_link.sweep.runner import SweepRunner
     from pvsc_link.sweep.store import SweepStore, points_table
     from pvsc_link.sweep.tables import write_tables
@@ -100,8 +101,11 @@ def _sweep(words: argparse.Namespace, plan, folder: Path, console: Console) -> N
         )
         runner.run()
     finished = store.finished()
-    table = points_table([finished[point.point_id] for point in plan.points])
-    write_tables(folder, table, plan, store, seconds=time.perf_counter() - start)
+    rows, beside = rows_of(plan.points, finished)
+    table = points_table(rows)
+    write_tables(
+        folder, table, points_table(beside), plan, store, seconds=time.perf_counter() - start
+    )
     figures = write_figures(folder)
     store.close()
     _print_end(console, folder, table, figures)

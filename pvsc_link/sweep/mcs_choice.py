@@ -27,6 +27,18 @@ LOST = 0.99
 Quality = Callable[[np.ndarray, np.ndarray], np.ndarray]
 
 
+def by_efficiency() -> list[int]:
+    """MCS indices in order of spectral efficiency (17 comes before 16, 10 before 9)."""
+    return [mcs.index for mcs in sorted(MCS_TABLE, key=lambda mcs: mcs.spectral_efficiency)]
+
+
+def neighbours(mcs: int) -> list[int]:
+    """The next slower and the next faster MCS, by spectral efficiency."""
+    order = by_efficiency()
+    place = order.index(mcs)
+    return [order[i] for i in (place - 1, place + 1) if 0 <= i < len(order)]
+
+
 def candidates(bler_of: Callable[[int], float]) -> dict[int, float]:
     """BLER by MCS of those that can be best: from the fastest without errors up to the first lost.
 
@@ -34,7 +46,7 @@ def candidates(bler_of: Callable[[int], float]) -> dict[int, float]:
     is faster than one that loses every block loses them too. So, with BLER growing in spectral
     efficiency, bisection finds the fastest error-free MCS and a walk upwards the others.
     """
-    order = [mcs.index for mcs in sorted(MCS_TABLE, key=lambda mcs: -mcs.spectral_efficiency)]
+    order = by_efficiency()[::-1]
     blers: dict[int, float] = {}
 
     def has_no_errors(mcs: int) -> bool:

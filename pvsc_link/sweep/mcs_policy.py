@@ -1,7 +1,7 @@
 """The MCS of a point: as the scenario says, or chosen by ``mcs_choice`` and remembered."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 
 import numpy as np
 
@@ -11,12 +11,31 @@ from pvsc_link.metrics.frame_cache import FrameMetrics
 from pvsc_link.metrics.registry import METRICS
 from pvsc_link.scenario.grid import Point
 from pvsc_link.sweep.builder import link_options
-from pvsc_link.sweep.mcs_choice import best_mcs, candidates, envelope_mcs, useful_bits_per_use
+from pvsc_link.sweep.mcs_choice import (
+    best_mcs,
+    candidates,
+    envelope_mcs,
+    neighbours,
+    useful_bits_per_use,
+)
 from pvsc_link.sweep.store import SweepStore
 from pvsc_link.types import EncodedGop
 
 #: A BLER is measured until this many block errors, or this many blocks without them.
 TARGET_ERRORS, MAX_BLOCKS = 100, 2000
+
+
+#: Why a row has its MCS: the scenario said so, the rule chose it, it stands beside the chosen one.
+GIVEN, CHOSEN, NEIGHBOUR = "given", "chosen", "neighbour"
+
+
+@dataclass(frozen=True)
+class McsChoice:
+    """An MCS to send at, its measured BLER and its role."""
+
+    mcs: int
+    bler: float
+    role: str
 
 
 class McsPolicy:
@@ -36,13 +55,17 @@ class McsPolicy:
         self._curve, self._frames = curve, frames
         self._frame_metrics, self._store = frame_metrics, store
 
-    def choose(self, point: Point) -> tuple[int, float]:
-        """MCS index and its measured BLER at the point's channel condition."""
+    def choices(self, point: Point) -> list[McsChoice]:
+        """The point's MCS first; where it was chosen, its neighbours in spectral efficiency too.
+
+        The neighbours' real bits are sent as well, so that the table shows what was passed over.
+        """
         if isinstance(point.mcs, int):
-            return point.mcs, self._bler(point, point.mcs)
+            return [McsChoice(point.mcs, self._bler(point, point.mcs), GIVEN)]
         worth, blers = self._worth(point)
         mcs = best_mcs(worth) if point.mcs == "best" else envelope_mcs(worth, point.rate)
-        return mcs, blers[mcs]
+        beside = [McsChoice(m, self._bler(point, m), NEIGHBOUR) for m in neighbours(mcs)]
+        return [McsChoice(mcs, blers[mcs], CHOSEN), *beside]
 
     def _worth(self, point: Point) -> tuple[dict[int, dict[int, float]], dict[int, float]]:
         """Useful bits per channel use by MCS and rate, and BLER by MCS; computed once."""

@@ -1,7 +1,7 @@
 """From a point and what was received to one row of ``points.csv``."""
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -9,6 +9,7 @@ import numpy as np
 from pvsc_link.metrics.cbr import cbr
 from pvsc_link.metrics.frame_cache import FrameMetrics
 from pvsc_link.scenario.grid import Point
+from pvsc_link.sweep.mcs_policy import NEIGHBOUR, McsChoice
 from pvsc_link.types import CodecFailure, Reception, Video
 
 
@@ -25,8 +26,7 @@ def link_seeds(point: Point, num_gops: int) -> list[int]:
 
 def finished_row(
     point: Point,
-    mcs: int,
-    bler: float | None,
+    choice: McsChoice,
     receptions: Sequence[Reception],
     video: Video,
     frame_metrics: FrameMetrics,
@@ -39,17 +39,42 @@ def finished_row(
     lost = sum(reception.frames_lost for reception in receptions)
     return {
         **_coordinates(point),
-        "mcs": mcs,
+        "point_id": row_id(point, choice),
+        "mcs": choice.mcs,
+        "mcs_role": choice.role,
         "num_frames": len(frames),
         **_cbr_columns(receptions, frames.shape),
         **{column: float(np.mean(values)) for column, values in quality.items()},
-        "bler": bler,
+        "bler": choice.bler,
         "num_blocks": sum(reception.num_blocks for reception in receptions),
         "num_block_errors": sum(reception.num_block_errors for reception in receptions),
         "frames_lost": lost,
         "status": _status(receptions, lost, len(frames)),
         "note": "",
     }
+
+
+def row_id(point: Point, choice: McsChoice) -> str:
+    """The point's id, with the MCS behind it for a neighbour."""
+    beside = choice.role == NEIGHBOUR
+    return f"{point.point_id}-mcs{choice.mcs}" if beside else point.point_id
+
+
+def rows_of(
+    points: Sequence[Point], finished: Mapping[str, Mapping]
+) -> tuple[list[Mapping], list[Mapping]]:
+    """Finished rows in the order of ``points``; and the rows of the neighbours in MCS."""
+    place = {point.point_id: index for index, point in enumerate(points)}
+    beside = [
+        (place[point_id], row["point_id"], row)
+        for row in finished.values()
+        if row.get("mcs_role") == NEIGHBOUR and (point_id := row["point_id"].split("-")[0]) in place
+    ]
+    return [finished[key] for key in place], [row for *_, row in sorted(beside, key=_first_two)]
+
+
+def _first_two(entry: tuple) -> tuple:
+    return entry[:2]
 
 
 def failed_row(point: Point, failure: CodecFailure) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from pvsc_link.metrics.frame_cache import FrameMetrics
 from pvsc_link.scenario.grid import Point
 from pvsc_link.schemes.scheme import Scheme
 from pvsc_link.sweep.builder import Plan, link_options, load, scheme_label
-from pvsc_link.sweep.mcs_policy import McsPolicy
+from pvsc_link.sweep.mcs_policy import NEIGHBOUR, McsChoice, McsPolicy
 from pvsc_link.sweep.rows import failed_row, finished_row, link_seeds
 from pvsc_link.sweep.store import SweepStore
 from pvsc_link.types import CodecFailure, EncodedGop, Video
@@ -77,7 +77,7 @@ class SweepRunner:
             policy = McsPolicy(curve, video.frames, self.frame_metrics, self.store)
             for point in (p for p in todo if (p.entry, p.variant) == key):
                 if point.rate in failures:
-                    self._finish(failed_row(point, failures[point.rate]))
+                    self._finish([failed_row(point, failures[point.rate])])
                 else:
                     self._finish(self._send(video, point, curve[point.rate], policy))
 
@@ -120,27 +120,29 @@ class SweepRunner:
         self.store.set_fact("codec_commands", commands)
 
     def _send(
-        self,
-        video: Video,
-        point: Point,
-        gops: Sequence[EncodedGop],
-        policy: McsPolicy,
-    ) -> Mapping:
-        """One row: the point's real bits over its channel, and what the receiver showed."""
-        start = time.perf_counter()
+        self, video: Video, point: Point, gops: Sequence[EncodedGop], policy: McsPolicy
+    ) -> list[Mapping]:
+        """The point's row, and behind it those of the MCS that stood beside the chosen one."""
         scheme = self.plan.schemes[point.entry, point.variant]
         self._say(f"{scheme.name}: {video.name} over {point.channel} {point.snr_db:g} dB")
-        mcs, bler = policy.choose(point)
-        receptions = scheme.transmit(
-            gops, point.channel_point, link_options(point), mcs, link_seeds(point, len(gops))
+        return [self._send_at(video, point, gops, choice) for choice in policy.choices(point)]
+
+    def _send_at(
+        self, video: Video, point: Point, gops: Sequence[EncodedGop], choice: McsChoice
+    ) -> Mapping:
+        """One row: the point's real bits over its channel at one MCS, and what was shown."""
+        start = time.perf_counter()
+        receptions = self.plan.schemes[point.entry, point.variant].transmit(
+            gops, point.channel_point, link_options(point), choice.mcs, link_seeds(point, len(gops))
         )
-        row = finished_row(
-            point, mcs, bler, receptions, video, self.frame_metrics, self.plan.scenario.metrics
-        )
+        # A neighbour is measured by the metric that chose: frozen frames would cost the others.
+        beside = choice.role == NEIGHBOUR
+        metrics = [point.mcs_metric] if beside else self.plan.scenario.metrics
+        row = finished_row(point, choice, receptions, video, self.frame_metrics, metrics)
         return {**row, "seconds": round(time.perf_counter() - start, 3)}
 
-    def _finish(self, row: Mapping) -> None:
-        self.store.add(row)
+    def _finish(self, rows: Sequence[Mapping]) -> None:
+        self.store.add(rows)
         self._done += 1
         self._say("row stored")
 

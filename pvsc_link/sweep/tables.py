@@ -1,4 +1,4 @@
-"""The files a finished sweep leaves: points.csv, bd_cbr.csv, manifest.json."""
+"""The files a finished sweep leaves: points.csv, mcs_neighbours.csv, bd_cbr.csv, manifest.json."""
 
 from pathlib import Path
 
@@ -11,11 +11,22 @@ from pvsc_link.sweep.store import SweepStore, write_csv
 
 
 def write_tables(
-    folder: Path, points: pd.DataFrame, plan: Plan, store: SweepStore, *, seconds: float
+    folder: Path,
+    points: pd.DataFrame,
+    beside: pd.DataFrame,
+    plan: Plan,
+    store: SweepStore,
+    *,
+    seconds: float,
 ) -> None:
-    """Write the two tables and the manifest into ``folder``, each whole or not at all."""
+    """Write tables and manifest into ``folder``, each whole or not at all.
+
+    ``beside`` : rows of the MCS next to a chosen one, for ``mcs_neighbours.csv``.
+    """
     scenario = plan.scenario
     write_csv(points, folder / "points.csv")
+    if not beside.empty:
+        write_csv(beside, folder / "mcs_neighbours.csv")
     write_csv(bd_table(points, scenario.anchor, scenario.metrics), folder / "bd_cbr.csv")
     write_manifest(
         folder / "manifest.json",

@@ -1,34 +1,60 @@
 """Small sweeps over the embedded clip carphone, with caches of their own."""
 
+import shutil
+
 import pytest
 import yaml
 
+from pvsc_link.sweep.__main__ import main
+
+SMALL = {
+    "name": "small",
+    "media": {"clips": ["carphone"], "gop": 2, "num_gops": 2},
+    "link": {"channel": ["awgn", "rayleigh"], "snr_db": 10, "csi_nmse_db": -20},
+    "schemes": [
+        {"scheme": "x264", "rates": [27, 37]},
+        {"scheme": "x265", "rates": [27, 32, 37]},
+    ],
+    "anchor": "x265",
+    "metrics": ["psnr"],
+}
+
+
+def write(folder, **changes):
+    """A scenario file in ``folder``: SMALL with top-level keys replaced."""
+    data = SMALL | changes
+    path = folder / f"{data['name']}.yaml"
+    path.write_text(yaml.safe_dump(data))
+    return path
+
+
+@pytest.fixture(scope="session")
+def shared_cache(tmp_path_factory):
+    """Encode, metric and BLER caches of this test run: empty at its start."""
+    return tmp_path_factory.mktemp("cache")
+
 
 @pytest.fixture
-def own_caches(tmp_path, monkeypatch):
-    """Encode, metric and BLER caches that start empty; VGG16's weights stay where they are."""
-    monkeypatch.setenv("PVSC_LINK_CACHE", str(tmp_path / "cache"))
-    return tmp_path / "cache"
+def own_caches(shared_cache, monkeypatch):
+    monkeypatch.setenv("PVSC_LINK_CACHE", str(shared_cache))
 
 
 @pytest.fixture
 def write_scenario(tmp_path):
-    """Writes a scenario file from a mapping and returns its path."""
+    return lambda **changes: write(tmp_path, **changes)
 
-    def write(**changes):
-        data = {
-            "name": "small",
-            "media": {"clips": ["carphone"], "gop": 2, "num_gops": 2},
-            "link": {"channel": ["awgn", "rayleigh"], "snr_db": 10, "csi_nmse_db": -20},
-            "schemes": [
-                {"scheme": "x264", "rates": [27, 37]},
-                {"scheme": "x265", "rates": [27, 32, 37]},
-            ],
-            "anchor": "x265",
-            "metrics": ["psnr"],
-        } | changes
-        path = tmp_path / f"{data['name']}.yaml"
-        path.write_text(yaml.safe_dump(data))
-        return path
 
-    return write
+@pytest.fixture(scope="session")
+def swept(shared_cache, tmp_path_factory):
+    """Results folder of SMALL, run once."""
+    folder = tmp_path_factory.mktemp("swept")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PVSC_LINK_CACHE", str(shared_cache))
+        assert main([str(write(folder)), "--out", str(folder)]) == 0
+    return folder / "small"
+
+
+@pytest.fixture
+def finished(swept, own_caches, tmp_path):
+    """A copy of the results of SMALL that a test may change."""
+    return shutil.copytree(swept, tmp_path / "out" / "small")

@@ -4,7 +4,13 @@ import numpy as np
 import pytest
 
 from pvsc_link.link.mcs import MCS_TABLE
-from pvsc_link.sweep.mcs_choice import best_mcs, candidates, envelope_mcs, useful_bits_per_use
+from pvsc_link.sweep.mcs_choice import (
+    best_mcs,
+    candidates,
+    envelope_mcs,
+    neighbours,
+    useful_bits_per_use,
+)
 from pvsc_link.types import EncodedGop
 
 NUM_FRAMES = 3
@@ -97,6 +103,13 @@ def test_candidates_are_the_fastest_clean_mcs_and_the_waterfall_above_it(thresho
     assert set(blers) == (wanted or {0})
     assert all(blers[mcs] == everything[mcs] for mcs in blers)
     assert len(asked) <= 5 + len(wanted) + 1, "bisection, then the waterfall"
+
+
+def test_neighbours_go_by_spectral_efficiency_not_by_index():
+    assert neighbours(16) == [17, 18]
+    assert neighbours(15) == [14, 17]
+    assert neighbours(0) == [1]
+    assert neighbours(28) == [27]
 
 
 def test_when_nothing_gets_through_the_most_robust_mcs_is_the_candidate():

@@ -44,7 +44,9 @@ def kill_after(process, database, num_rows, patience_s=300):
 def test_kill_minus_nine_and_restart_give_the_uninterrupted_table(
     num_rows, own_caches, write_scenario, tmp_path
 ):
-    scenario = write_scenario()
+    # One MCS, so that the row and not the search for an MCS is what gets interrupted.
+    schemes = [{"scheme": name, "rates": [27, 32, 37], "mcs": 9} for name in ("x264", "x265")]
+    scenario = write_scenario(schemes=schemes)
     interrupted = start(scenario, tmp_path / "killed")
     kill_after(interrupted, tmp_path / "killed/small/points.sqlite", num_rows)
     stored = rows_so_far(tmp_path / "killed/small/points.sqlite")
