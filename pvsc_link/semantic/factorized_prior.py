@@ -8,6 +8,7 @@ from keras import ops
 from pvsc_link.semantic.configured_layer import ConfiguredLayer
 from pvsc_link.semantic.presets import PvscConfig
 from pvsc_link.semantic.range_coding import quantise_pmf
+from pvsc_link.semantic.rate_fc import dense_gradient
 from pvsc_link.types import InputError
 
 #: z_hat is clipped to [-Z_MAX, Z_MAX], as the pmf tables have that support.
@@ -60,7 +61,8 @@ class FactorizedPrior(ConfiguredLayer):
 
     def _logits(self, values: Any, omega_index: Any) -> Any:
         def row(weight: Any) -> Any:
-            return ops.take(ops.cast(weight, "float32"), omega_index, axis=0)[:, None, None, :]
+            rows = ops.cast(dense_gradient(weight), "float32")
+            return ops.take(rows, omega_index, axis=0)[:, None, None, :]
 
         for i in range(_STAGES):
             values = values * ops.softplus(row(self.scales[i])) + row(self.shifts[i])

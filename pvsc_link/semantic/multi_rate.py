@@ -6,6 +6,7 @@ from keras import ops
 
 from pvsc_link.semantic.configured_layer import ConfiguredLayer
 from pvsc_link.semantic.presets import PvscConfig
+from pvsc_link.semantic.rate_fc import dense_gradient
 
 
 class LearnableVector(ConfiguredLayer):
@@ -36,5 +37,5 @@ class LearnableVector(ConfiguredLayer):
         self.rows = self.add_weight(shape=shape, initializer="ones", name="rows")
 
     def call(self, features: Any, omega_index: Any) -> Any:
-        row = ops.take(self.rows, omega_index, axis=0)
+        row = ops.take(dense_gradient(self.rows), omega_index, axis=0)
         return features * ops.cast(row, features.dtype)[:, None, None, :]

@@ -44,11 +44,6 @@ class RateMapPrior(ConfiguredLayer):
         self.counts = self._integers("counts", (cfg.num_omega, NUM_CLASSES, len(geometric)), 0)
         self.counts.assign(np.broadcast_to(geometric, self.counts.shape).astype(np.int32))
 
-    def call(self, z_hat: Any) -> Any:
-        """Tables of one batch as a tensor, for inspection; the coder takes ``tables``."""
-        each = [self.tables(z, 0) for z in ops.convert_to_numpy(z_hat)]
-        return ops.convert_to_tensor(np.stack(each))
-
     def _integers(self, name: str, shape: tuple[int, ...], value: int) -> Any:
         start = {"dtype": "int32", "initializer": lambda s, dtype=None: ops.full(s, value, dtype)}
         return self.add_weight(name=name, shape=shape, trainable=False, **start)

@@ -1,0 +1,220 @@
+"""``python -m pvsc_link.bench complexity``: parameters, MACs and times as in Tables IV and V.
+
+MACs are those of one transmitter pass plus one receiver pass per P frame (Fig. 5), the reading
+under which the paper's Tables IV and V agree with its architecture: what runs at both ends counts
+twice, E_s even three times (once to quantise, once in either end's decoding).
+"""
+
+import argparse
+import csv
+import math
+import sys
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import tensorflow as tf
+
+from pvsc_link.bench.mac_count import count_macs
+from pvsc_link.bench.provenance import write_manifest
+from pvsc_link.bench.step_timing import time_function
+from pvsc_link.semantic.inference import IntraSteps, PredictedSteps
+from pvsc_link.semantic.intra import IntraModel
+from pvsc_link.semantic.model import PvscModel
+from pvsc_link.semantic.presets import PRESETS, PvscConfig
+
+#: (width, height) as shown; coded on the next multiple of ``padding_multiple``
+SIZES = {
+    "480p": (854, 480),
+    "720p": (1280, 720),
+    "1080p": (1920, 1080),
+    "2K": (2560, 1440),
+}
+#: Table V's frame is not padded to 128; 1920x1088 is what fits its numbers.
+TABLE_V = "table_v"
+COLUMNS = (
+    "preset",
+    "label",
+    "width",
+    "height",
+    "padded_width",
+    "padded_height",
+    "params_m",
+    "macs_g",
+    "macs_tx_g",
+    "macs_rx_g",
+    "macs_m_per_pixel",
+    "tx_ms",
+    "rx_ms",
+)
+
+
+def padded(size: int, multiple: int) -> int:
+    """``size`` in pixels, up to the next multiple."""
+    return -(-size // multiple) * multiple
+
+
+def build(config: PvscConfig) -> PvscModel | IntraModel:
+    """The model of a config, with all its weights."""
+    return IntraModel(config) if config.intra else PvscModel(config)
+
+
+def trainable_parameters(layer: Any) -> int:
+    """Numbers that training sets; the integer statistics of side format ``range`` are not."""
+    return sum(math.prod(weight.shape) for weight in layer.trainable_weights)
+
+
+def ends_of(model: Any, width: int, height: int) -> dict[str, tuple[Any, list[Any]]]:
+    """Both ends for one frame, each as a function and its ``tf.TensorSpec`` arguments.
+
+    Input: ``width``, ``height`` : coded size in pixels, multiples of 64.
+    """
+    transmit, receive = (_intra_ends if model.config.intra else _predicted_ends)(model)
+    cfg, y_grid, z_grid = model.config, (height // 16, width // 16), (height // 64, width // 64)
+    buffers = []
+    if not cfg.intra:
+        buffers.append(tf.TensorSpec((1, height // 8, width // 8, cfg.channels_feature)))
+        if cfg.temporal_coding:
+            buffers.append(tf.TensorSpec((1, *y_grid, cfg.embed_dim)))
+    received = [
+        tf.TensorSpec((1, *y_grid, max(cfg.rate_set))),
+        tf.TensorSpec((1, *y_grid), tf.int32),
+        tf.TensorSpec((1, *z_grid, cfg.channels_z)),
+    ]
+    return {
+        "tx": (transmit, [tf.TensorSpec((1, height, width, 3)), *buffers]),
+        "rx": (receive, [*received, *buffers]),
+    }
+
+
+def macs_by_module(model: Any, width: int, height: int) -> tuple[Counter[str], Counter[str]]:
+    """MACs of one frame at the transmitter and at the receiver, by layer of the model."""
+    ends = ends_of(model, width, height)
+    return count_macs(*ends["tx"]), count_macs(*ends["rx"])
+
+
+def _predicted_ends(model: PvscModel) -> tuple[Any, Any]:
+    """Fig. 5 at either end, for one P frame."""
+    steps, omega = PredictedSteps(model), tf.zeros((1,), tf.int32)
+
+    def transmit(frame: Any, feature: Any, state: Any = None) -> Any:
+        context_e, context_f = steps.contexts(feature, omega)
+        y, z_hat = steps.analyse(frame, context_f, omega)
+        parameters = steps.parameters(z_hat, context_e)
+        rate_index, symbols = steps.map_to_symbols(y, parameters, state)
+        return steps.update(symbols, rate_index, parameters, context_f, state, omega)
+
+    def receive(symbols: Any, rate_index: Any, z_hat: Any, feature: Any, state: Any = None) -> Any:
+        context_e, context_f = steps.contexts(feature, omega)
+        parameters = steps.parameters(z_hat, context_e)
+        feature, state = steps.update(symbols, rate_index, parameters, context_f, state, omega)
+        return steps.show(feature, omega), state
+
+    return transmit, receive
+
+
+def _intra_ends(model: IntraModel) -> tuple[Any, Any]:
+    """Either end for one I frame; the transmitter decodes too, for the P frames that follow."""
+    omega = tf.zeros((1,), tf.int32)
+    steps = IntraSteps(model, None)  # type: ignore[arg-type]  # no P frame follows here
+
+    def transmit(frame: Any) -> Any:
+        y, z_hat = steps.analyse(frame, omega)
+        parameters = steps.parameters(z_hat)
+        rate_index, symbols = steps.map_to_symbols(y, parameters)
+        return steps.decode(symbols, rate_index, parameters, omega)
+
+    def receive(symbols: Any, rate_index: Any, z_hat: Any) -> Any:
+        return steps.decode(symbols, rate_index, steps.parameters(z_hat), omega)
+
+    return transmit, receive
+
+
+def measure(model: Any, label: str, *, repeats: int) -> dict[str, Any]:
+    """One row of the table: a frame size of one preset; ``repeats`` 0 leaves the times empty."""
+    width, height = SIZES.get(label, (1920, 1088))
+    multiple = 64 if label == TABLE_V else model.config.padding_multiple
+    wide, high = padded(width, multiple), padded(height, multiple)
+    tx, rx = (sum(end.values()) for end in macs_by_module(model, wide, high))
+    row = {
+        "preset": model.config.name,
+        "label": label,
+        "width": width,
+        "height": height,
+        "padded_width": wide,
+        "padded_height": high,
+        "params_m": trainable_parameters(model) / 1e6,
+        "macs_g": (tx + rx) / 1e9,
+        "macs_tx_g": tx / 1e9,
+        "macs_rx_g": rx / 1e9,
+        "macs_m_per_pixel": (tx + rx) / 1e6 / (width * height),
+        "tx_ms": "",
+        "rx_ms": "",
+    }
+    if repeats and label != TABLE_V:
+        for end, (function, inputs) in ends_of(model, wide, high).items():
+            row[f"{end}_ms"] = time_function(function, inputs, repeats)
+    return row
+
+
+def module_rows(model: Any) -> list[dict[str, Any]]:
+    """Parameters and MACs of each layer at Table V's frame."""
+    tx, rx = macs_by_module(model, 1920, 1088)
+    return [
+        {
+            "preset": model.config.name,
+            "module": layer.name,
+            "params_m": trainable_parameters(layer) / 1e6,
+            "macs_tx_g": tx[layer.name] / 1e9,
+            "macs_rx_g": rx[layer.name] / 1e9,
+        }
+        for layer in model.layers
+    ]
+
+
+def as_text(rows: Sequence[dict[str, Any]]) -> str:
+    """Rows as an aligned table, numbers with the digits that differ."""
+    lines = [list(rows[0])] + [[_shown(value) for value in row.values()] for row in rows]
+    widths = [max(len(line[i]) for line in lines) for i in range(len(lines[0]))]
+    return "\n".join(
+        "  ".join(cell.rjust(width) for cell, width in zip(line, widths, strict=True))
+        for line in lines
+    )
+
+
+def _shown(value: Any) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def write_csv(path: Path, rows: Sequence[dict[str, Any]]) -> None:
+    """Rows to ``path``; numbers with six significant digits."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("w", newline="") as file:
+        writer = csv.DictWriter(file, list(rows[0]))
+        writer.writeheader()
+        for row in rows:
+            writer.writerow({k: f"{v:.6g}" if isinstance(v, float) else v for k, v in row.items()})
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Print the tables of one or more presets; with ``--csv`` also write them, with a manifest."""
+    parser = argparse.ArgumentParser(prog="python -m pvsc_link.bench complexity")
+    parser.add_argument("--preset", nargs="+", required=True, choices=sorted(PRESETS))
+    parser.add_argument("--sizes", nargs="+", default=[*SIZES, TABLE_V], help="labels of frames")
+    parser.add_argument("--counts-only", action="store_true", help="no timing")
+    parser.add_argument("--repeats", type=int, default=3, help="timed frames after a warm-up")
+    parser.add_argument("--csv", type=Path, help="rows; *_modules.csv and a manifest beside it")
+    options = parser.parse_args(argv)
+    rows, modules = [], []
+    for name in options.preset:
+        model = build(PRESETS[name])
+        repeats = 0 if options.counts_only else options.repeats
+        rows += [measure(model, label, repeats=repeats) for label in options.sizes]
+        modules += module_rows(model)
+    print(as_text(rows), as_text(modules), sep="\n\n")
+    if options.csv:
+        write_csv(options.csv, rows)
+        write_csv(options.csv.with_name(f"{options.csv.stem}_modules.csv"), modules)
+        write_manifest(options.csv, ["complexity", *(sys.argv[2:] if argv is None else argv)])
+    return 0
