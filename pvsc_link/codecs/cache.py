@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from pvsc_link.codecs.codec import Codec
+from pvsc_link.codecs.codec import Codec, history_argument
 from pvsc_link.types import EncodedGop
 
 #: Folder of the package's caches; coded GOPs lie in ``encodes`` below it.
@@ -42,25 +42,34 @@ def cached_encode(
     *,
     clip: str = "",
     first_frame: int = 0,
+    history: np.ndarray | None = None,
     folder: Path | None = None,
 ) -> EncodedGop:
     """``codec.encode`` through the store; equal input, options and versions encode only once.
 
-    Parameters: as ``Codec.encode``; ``folder`` : store (default ``cache_folder()``).
+    Parameters: as ``Codec.encode``; ``history`` : frames before the GOP, for codecs that look at
+    them (``history_argument``); ``folder`` : store (default ``cache_folder()``).
     Output: the ``EncodedGop`` that the codec gives. Failures are raised and never stored; a
     damaged entry is encoded again with a warning.
     """
-    key = _key(codec, frames, fps, rate, clip, first_frame)
+    seen = history_argument(codec, history)
+    where = {"clip": clip, "first_frame": first_frame}
+    key = _key(codec, frames, fps, rate, where, seen)
     path = (folder or cache_folder()) / key[:2] / f"{key}.npz"
     gop = _load(path, frames.shape)
     if gop is None:
-        gop = codec.encode(frames, fps, rate, clip=clip, first_frame=first_frame)
+        gop = codec.encode(frames, fps, rate, clip=clip, first_frame=first_frame, **seen)
         _store(path, gop)
     return gop
 
 
 def _key(
-    codec: Codec, frames: np.ndarray, fps: float, rate: int, clip: str, first_frame: int
+    codec: Codec,
+    frames: np.ndarray,
+    fps: float,
+    rate: int,
+    where: dict[str, object],
+    seen: dict[str, np.ndarray],
 ) -> str:
     stated = {
         "layout": _LAYOUT,
@@ -70,12 +79,16 @@ def _key(
         "options": codec.describe(rate),
         "rate": rate,
         "fps": fps,
-        "clip": clip,
-        "first_frame": first_frame,
         "shape": frames.shape,
-        "frames": hashlib.sha256(np.ascontiguousarray(frames).data).hexdigest(),
+        "frames": _digest(frames),
+        **where,
+        **{name: _digest(earlier) for name, earlier in seen.items()},
     }
     return hashlib.sha256(json.dumps(stated, sort_keys=True).encode()).hexdigest()
+
+
+def _digest(frames: np.ndarray) -> str:
+    return hashlib.sha256(np.ascontiguousarray(frames).data).hexdigest()
 
 
 def _load(path: Path, shape: tuple[int, ...]) -> EncodedGop | None:

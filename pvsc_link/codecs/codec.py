@@ -8,7 +8,14 @@ import numpy as np
 
 from pvsc_link.types import CodecFailure, EncodedGop, InputError
 
-__all__ = ["Codec", "CodecFailure", "check_frames", "check_option", "check_rate"]
+__all__ = [
+    "Codec",
+    "CodecFailure",
+    "check_frames",
+    "check_option",
+    "check_rate",
+    "history_argument",
+]
 
 
 class Codec(Protocol):
@@ -48,6 +55,19 @@ class Codec(Protocol):
         Output: ``EncodedGop``, deterministic for equal input.
         Raises ``CodecFailure``, or ``InputError`` for a rate that the codec does not have.
         """
+
+
+def history_argument(codec: Codec, history: np.ndarray | None) -> dict[str, np.ndarray]:
+    """Keyword ``history`` of ``encode`` for a codec that asks for it, else nothing.
+
+    A codec whose prefilter looks at source frames before the GOP (VTM, HM) has an attribute
+    ``history_frames``, their number, and takes them as ``history``; the GOP stays closed.
+    Input: ``history`` : [any, height, width, 3], uint8, all frames known before the GOP, or None.
+    """
+    wanted = getattr(codec, "history_frames", 0)
+    if not wanted or history is None or not len(history):
+        return {}
+    return {"history": history[-wanted:]}
 
 
 def check_rate(codec: Codec, rate: int) -> None:

@@ -47,6 +47,7 @@ class SeparatedScheme:
             rate,
             clip=video.name,
             first_frame=video.first_frame + first,
+            history=video.frames[:first],
         )
 
     def transmit(

@@ -9,6 +9,7 @@ import textwrap
 import numpy as np
 import pytest
 
+from pvsc_link.codecs.cache import cached_encode
 from pvsc_link.codecs.precoded import PACKAGED_STREAMS
 from pvsc_link.codecs.reference_software import _MODELS, ReferenceSoftware, poc_line_bytes
 from pvsc_link.codecs.registry import CODECS
@@ -110,6 +111,24 @@ def test_the_command_is_that_of_the_packaged_streams(name, tmp_path, carphone):
     assert [word for word in given.split() if word not in added] == stated
     assert int(num_bytes) == 4 * 176 * 144 * 3 * 2
     assert ("--Profile=main-RExt" in given) == (name == "hm")
+
+
+def test_earlier_frames_reach_the_prefilter_of_the_program(tmp_path):
+    """The packaged streams of later GOPs were coded with --FrameSkip in the whole clip."""
+    install(tmp_path, "vtm")
+    video = load_clip("carphone", 0, 12)
+    codec = CODECS["vtm"](binary=str(tmp_path))
+    frames, history = video.frames[8:], video.frames[:8]
+    gop = cached_encode(codec, frames, 30, 32, history=history, folder=tmp_path / "store")
+    given, num_bytes = (tmp_path / "record").read_text().splitlines()
+    assert "--FrameSkip=4" in given
+    assert "--FrameSkip=4" in gop.command
+    assert int(num_bytes) == 8 * 176 * 144 * 3 * 2
+    (tmp_path / "record").unlink()
+    cached_encode(codec, frames, 30, 32, history=history, folder=tmp_path / "store")
+    assert not (tmp_path / "record").exists()
+    cached_encode(codec, frames, 30, 32, history=history[:4], folder=tmp_path / "store")
+    assert (tmp_path / "record").exists()
 
 
 @pytest.mark.parametrize("name", ["vtm", "hm"])
