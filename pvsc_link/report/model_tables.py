@@ -69,7 +69,7 @@ def _ablation_rows(results: Results) -> list[Row]:
     complexity, bd = results.complexity, results.bd
     rows = []
     for model in published.ablation()["model"]:
-        line = {}
+        line: dict[str, object] = {}
         if len(complexity):
             own = complexity["preset"].astype(str).str.endswith(f"_{model}")
             large = complexity["label"].isin(("table_v", "1080p"))

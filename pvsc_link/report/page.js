@@ -1,0 +1,377 @@
+"use strict";
+const data = JSON.parse(document.getElementById("data").textContent);
+const $ = (id) => document.getElementById(id);
+const BOX_COLOURS = ["#D55E00", "#0072B2"];
+
+function element(tag, properties = {}, children = []) {
+  const made = Object.assign(document.createElement(tag), properties);
+  made.append(...children);
+  return made;
+}
+
+function fill(select, options) {
+  const before = select.value;
+  select.replaceChildren(...options.map(([value, text]) => element("option", { value, textContent: text })));
+  if (options.some(([value]) => String(value) === before)) select.value = before;
+}
+
+/* ---- curves ---------------------------------------------------------------------------- */
+
+const CONDITION = ["channel", "snr_db", "csi_nmse_db", "coherence_length"];
+const sameOn = (names, a, b) => names.every((name) => a[name] === b[name]);
+const metricChosen = () => data.metrics[Number($("metric").value)];
+
+function fillPlaces() {
+  const places = data.conditions.flatMap((condition) => condition.places);
+  const clips = [...new Set(places.map(([clip]) => clip))];
+  fill($("clip"), clips.map((clip) => [clip, data.clip_names[clip] ?? clip]));
+  const gops = [...new Set(places.filter(([clip]) => clip === $("clip").value).map(([, gop]) => gop))];
+  fill($("gop"), gops.map((gop) => [gop, gop]));
+}
+
+/* Conditions at the chosen place; over a channel axis, those that differ on it are one entry. */
+function fillConditions() {
+  const axis = $("axis").value;
+  const entries = [];
+  data.conditions.forEach((condition, index) => {
+    if (!condition.places.some(([clip, gop]) => clip === $("clip").value && String(gop) === $("gop").value)) return;
+    const others = CONDITION.filter((name) => name !== axis);
+    if (axis === "cbr") entries.push([index, condition.words]);
+    else if (!entries.some(([other]) => sameOn(others, data.conditions[other], condition)))
+      entries.push([index, wordsWithout(condition, axis)]);
+  });
+  fill($("condition"), entries);
+}
+
+function wordsWithout(condition, axis) {
+  const hidden = { snr_db: /^SNR/, csi_nmse_db: /^(NMSE|perfect)/, coherence_length: /^coherence/ }[axis];
+  return condition.words.split(", ").filter((part) => !hidden.test(part)).join(", ");
+}
+
+function curvesHere() {
+  const axis = $("axis").value;
+  const condition = data.conditions[Number($("condition").value)];
+  const names = axis === "cbr" ? CONDITION : CONDITION.filter((name) => name !== axis);
+  return data.curves.filter((curve) => condition && curve.clip === $("clip").value
+    && String(curve.gop) === $("gop").value && sameOn(names, curve, condition));
+}
+
+/* Quality with at most `budget` CBR, linear in log CBR: the rule of the printed figures. */
+function atBudget(curve, column, budget) {
+  const points = curve.cbr.map((cbr, i) => [cbr, curve[column][i]]).filter(([, value]) => value !== null);
+  if (!points.length || budget < points[0][0] * (1 - 1e-9)) return null;
+  const above = points.findIndex(([cbr]) => cbr >= budget);
+  if (above < 0) return points[points.length - 1][1];
+  if (above === 0) return points[0][1];
+  const [[x0, y0], [x1, y1]] = [points[above - 1], points[above]];
+  return y0 + (y1 - y0) * Math.log(budget / x0) / Math.log(x1 / x0);
+}
+
+function budgetRange(curves) {
+  const all = curves.flatMap((curve) => curve.cbr);
+  return [Math.min(...all), Math.max(...all)];
+}
+
+function budgetChosen(curves) {
+  const [low, high] = budgetRange(curves);
+  return low * (high / low) ** (Number($("budget").value) / 100);
+}
+
+/* Puts the slider on the least CBR at which every curve has a value. */
+function resetBudget() {
+  const curves = curvesHere();
+  if (!curves.length) return;
+  const [low, high] = budgetRange(curves);
+  const least = Math.max(...curves.map((curve) => curve.cbr[0]));
+  $("budget").step = "any";
+  $("budget").value = high > low ? 100 * Math.log(least / low) / Math.log(high / low) : 100;
+}
+
+function lines(curves, metric) {
+  const axis = $("axis").value;
+  if (axis === "cbr") {
+    return curves.map((curve) => ({
+      key: curve.curve, x: curve.cbr, y: curve[metric.column],
+      low: curve[metric.column + "_low"], high: curve[metric.column + "_high"],
+      text: curve.rate.map((rate, i) => `rate ${rate}, ${curve.num_seeds[i]} seed(s)`),
+    }));
+  }
+  const budget = budgetChosen(curves);
+  const perfect = Math.min(...curves.map((curve) => curve.csi_nmse_db).filter((value) => value !== null)) - 10;
+  return [...new Set(curves.map((curve) => curve.curve))].map((key) => {
+    const own = curves.filter((curve) => curve.curve === key)
+      .map((curve) => ({ curve, x: curve[axis] ?? perfect }))
+      .sort((a, b) => a.x - b.x);
+    const values = (suffix) => own.map(({ curve }) => atBudget(curve, metric.column + suffix, budget));
+    return { key, x: own.map(({ x }) => x), y: values(""), low: values("_low"), high: values("_high"),
+      text: own.map(({ curve }) => (curve[axis] === null ? "perfect CSI" : "")) };
+  });
+}
+
+function band(line, style) {
+  const kept = line.x.map((_, i) => i).filter((i) => line.low[i] !== null && line.high[i] !== null);
+  if (kept.length < 2) return [];
+  return [{
+    x: [...kept.map((i) => line.x[i]), ...kept.slice().reverse().map((i) => line.x[i])],
+    y: [...kept.map((i) => line.high[i]), ...kept.slice().reverse().map((i) => line.low[i])],
+    fill: "toself", fillcolor: style.colour + "2e", line: { width: 0 }, mode: "lines",
+    type: "scatter", hoverinfo: "skip", showlegend: false, legendgroup: line.key,
+  }];
+}
+
+function columnOf(name) {
+  const found = data.points.columns.find((column) => column.name === name);
+  if (!found) return () => (name in data.points.constant ? data.points.constant[name] : null);
+  return (row) => (found.values ? found.values[row] : found.texts[found.codes[row]]);
+}
+
+/* Every row at the chosen place; with a channel axis, at all its values. */
+function singlePoints(metric) {
+  const axis = $("axis").value;
+  const condition = data.conditions[Number($("condition").value)];
+  const names = CONDITION.filter((name) => name !== axis);
+  const [x, y, clip, gop, scheme] = [axis, metric.column, "clip", "gop", "scheme"].map(columnOf);
+  const own = names.map((name) => [columnOf(name), condition[name]]);
+  const rows = [];
+  for (let row = 0; row < data.points.length; row++) {
+    if (clip(row) === $("clip").value && String(gop(row)) === $("gop").value && y(row) !== null
+      && own.every(([value, wanted]) => (value(row) ?? null) === wanted)) rows.push(row);
+  }
+  return [{
+    x: rows.map(x), y: rows.map(y), text: rows.map(scheme), name: "every point", mode: "markers",
+    type: rows.length > 2000 ? "scattergl" : "scatter", marker: { color: "#555", size: 4, opacity: 0.5 },
+  }];
+}
+
+function draw() {
+  const metric = metricChosen();
+  const axis = $("axis").value;
+  $("budget-label").hidden = axis === "cbr";
+  if (!metric) return note("No metric has a number, so there is no curve.");
+  const curves = curvesHere();
+  if (!curves.length) return note("No curve at this place.");
+  const traces = $("singles").checked ? singlePoints(metric) : [];
+  for (const line of lines(curves, metric)) {
+    const style = data.styles[line.key];
+    if ($("bands").checked) traces.push(...band(line, style));
+    traces.push({
+      x: line.x, y: line.y, text: line.text, name: style.label, legendgroup: line.key,
+      type: "scatter", mode: "lines+markers", line: { color: style.colour, dash: style.dash, width: 2 },
+      marker: { symbol: style.symbol, size: 8, line: { color: "#fff", width: 1 } },
+    });
+  }
+  if (axis !== "cbr") $("budget-value").textContent = budgetChosen(curves).toPrecision(3);
+  const better = metric.higher_is_better ? "higher is better" : "lower is better, axis reversed";
+  note(axis === "cbr" ? `${metric.label}: ${better}. Means over seeds.`
+    : `${metric.label}: ${better}. Each curve within the CBR chosen; a gap means it cannot be sent for that.`);
+  Plotly.react("plot", traces, {
+    margin: { t: 20, r: 20, b: 60, l: 70 }, hovermode: "closest", showlegend: true,
+    legend: { orientation: "h", y: -0.18 },
+    xaxis: { title: { text: axis === "cbr" ? "CBR (channel uses per source sample)" : data.axes[axis] },
+      type: axis === "cbr" || axis === "coherence_length" ? "log" : "linear", gridcolor: "#e3e6ea" },
+    yaxis: { title: { text: metric.label }, autorange: metric.higher_is_better ? true : "reversed", gridcolor: "#e3e6ea" },
+  }, { responsive: true, displaylogo: false, toImageButtonOptions: { format: "svg" } });
+}
+
+function note(text) { $("plot-note").textContent = text; }
+
+function startCurves() {
+  fill($("axis"), [["cbr", "CBR"], ...Object.entries(data.axes)]);
+  fill($("metric"), data.metrics.map((metric, index) => [index, metric.title]));
+  const refill = () => { fillPlaces(); fillConditions(); resetBudget(); draw(); };
+  for (const id of ["axis", "clip", "gop"]) $(id).addEventListener("change", refill);
+  $("condition").addEventListener("change", () => { resetBudget(); draw(); });
+  for (const id of ["metric", "bands", "singles"]) $(id).addEventListener("change", draw);
+  $("budget").addEventListener("input", draw);
+  refill();
+}
+
+/* ---- frames ---------------------------------------------------------------------------- */
+
+/* One object URL per picture: zooms and frames share it instead of repeating the bytes. */
+const pictureUrls = new Map();
+function pictureUrl(uri) {
+  if (!pictureUrls.has(uri)) {
+    const [head, body] = uri.split(",");
+    const bytes = Uint8Array.from(atob(body), (letter) => letter.charCodeAt(0));
+    pictureUrls.set(uri, URL.createObjectURL(new Blob([bytes], { type: head.slice(5).split(";")[0] })));
+  }
+  return pictureUrls.get(uri);
+}
+
+const comparisonChosen = () => data.comparisons[Number($("comparison").value)];
+
+function showComparison() {
+  const { pictures } = comparisonChosen();
+  const names = pictures.map((picture, index) => [index, picture.label]);
+  fill($("wipe-left"), names);
+  fill($("wipe-right"), names);
+  const first = pictures[0].label === "Reference" && pictures.length > 2 ? 1 : 0;
+  $("wipe-left").value = first;
+  $("wipe-right").value = Math.min(first + 1, pictures.length - 1);
+  showWipe();
+  showGallery();
+}
+
+function showWipe() {
+  const { pictures } = comparisonChosen();
+  const [left, right] = ["wipe-left", "wipe-right"].map((id) => pictures[Number($(id).value)]);
+  $("wipe-over").src = pictureUrl(left.uri);
+  $("wipe-under").src = pictureUrl(right.uri);
+  $("wipe-over").alt = left.label;
+  $("wipe-under").alt = right.label;
+  $("wipe-left-name").textContent = left.label;
+  $("wipe-right-name").textContent = right.label;
+  moveWipe();
+}
+
+function moveWipe() {
+  const part = Number($("wipe-position").value);
+  $("wipe-over").style.clipPath = `inset(0 ${100 - part}% 0 0)`;
+  $("wipe-line").style.left = part + "%";
+}
+
+function dragWipe(event) {
+  if (event.type === "pointerdown") $("wipe").setPointerCapture(event.pointerId);
+  else if (!$("wipe").hasPointerCapture(event.pointerId)) return;
+  const box = $("wipe").getBoundingClientRect();
+  $("wipe-position").value = 100 * (event.clientX - box.left) / box.width;
+  moveWipe();
+}
+
+function showGallery() {
+  const comparison = comparisonChosen();
+  $("gallery").replaceChildren(...comparison.pictures.map((picture) => {
+    const url = pictureUrl(picture.uri);
+    const frame = element("div", { className: "frame" }, [element("img", { src: url, alt: picture.label })]);
+    const zooms = element("div", { className: "zooms" });
+    comparison.boxes.forEach((box, index) => {
+      frame.append(boxElement(box, index));
+      zooms.append(zoomElement(url, box, index, comparison));
+    });
+    frame.addEventListener("click", (event) => moveBox(event, frame));
+    return element("figure", {}, [frame, zooms, element("figcaption", {}, [
+      element("b", { textContent: picture.label }), picture.caption])]);
+  }));
+}
+
+function boxElement([left, top, width, height], index) {
+  const made = element("div", { className: "box" });
+  Object.assign(made.style, { left: 100 * left + "%", top: 100 * top + "%", width: 100 * width + "%",
+    height: 100 * height + "%", borderColor: BOX_COLOURS[index] });
+  return made;
+}
+
+function zoomElement(url, [left, top, width, height], index, comparison) {
+  const made = element("div", { className: "zoom" });
+  const place = (start, size) => (size < 1 ? 100 * start / (1 - size) : 0) + "%";
+  Object.assign(made.style, { borderColor: BOX_COLOURS[index], backgroundImage: `url(${url})`,
+    backgroundSize: `${100 / width}% ${100 / height}%`, backgroundPosition: `${place(left, width)} ${place(top, height)}`,
+    aspectRatio: `${width * comparison.width} / ${height * comparison.height}` });
+  return made;
+}
+
+function moveBox(event, frame) {
+  const comparison = comparisonChosen();
+  const area = frame.getBoundingClientRect();
+  const [, , width, height] = comparison.boxes[0];
+  const clamp = (value, most) => Math.min(Math.max(value, 0), most);
+  comparison.boxes[0] = [
+    clamp((event.clientX - area.left) / area.width - width / 2, 1 - width),
+    clamp((event.clientY - area.top) / area.height - height / 2, 1 - height), width, height];
+  showGallery();
+}
+
+function startFrames() {
+  $("frame-remarks").replaceChildren(...data.frame_remarks.map((text) => element("p", { className: "note", textContent: text })));
+  if (!data.comparisons.length) return;
+  $("frame-view").hidden = false;
+  fill($("comparison"), data.comparisons.map((comparison, index) => [index, comparison.title]));
+  $("comparison").addEventListener("change", showComparison);
+  for (const id of ["wipe-left", "wipe-right"]) $(id).addEventListener("change", showWipe);
+  $("wipe-position").addEventListener("input", moveWipe);
+  for (const type of ["pointerdown", "pointermove"]) $("wipe").addEventListener(type, dragWipe);
+  showComparison();
+}
+
+/* ---- tables ---------------------------------------------------------------------------- */
+
+/* Numbers before text, empty cells last whichever the direction. */
+function compare(a, b, ascending) {
+  const empty = (value) => value === "" || value === null || value === undefined;
+  if (empty(a) || empty(b)) return empty(a) - empty(b);
+  const numbers = Number.isFinite(Number(a)) && Number.isFinite(Number(b));
+  const order = numbers ? Number(a) - Number(b) : String(a).localeCompare(String(b));
+  return ascending ? order : -order;
+}
+
+function markSorted(heads, chosen) {
+  const ascending = chosen.getAttribute("aria-sort") !== "ascending";
+  for (const head of heads) head.removeAttribute("aria-sort");
+  chosen.setAttribute("aria-sort", ascending ? "ascending" : "descending");
+  return ascending;
+}
+
+function startSorting() {
+  for (const table of document.querySelectorAll("table.sortable")) {
+    const heads = [...table.tHead.rows[0].cells];
+    heads.forEach((head, column) => head.addEventListener("click", () => {
+      const ascending = markSorted(heads, head);
+      const key = (row) => row.cells[column].dataset.sort ?? row.cells[column].textContent;
+      const rows = [...table.tBodies[0].rows];
+      table.tBodies[0].append(...rows.sort((a, b) => compare(key(a), key(b), ascending)));
+    }));
+  }
+}
+
+const ROWS = 50;
+let order = [], first = 0;
+
+function showRows() {
+  const shown = order.slice(first, first + ROWS);
+  const columns = data.points.columns.map((column) => [column, columnOf(column.name)]);
+  $("points-table").tBodies[0].replaceChildren(...shown.map((row) => element("tr", {}, columns.map(([column, value]) =>
+    element("td", { className: column.values ? "number" : "", textContent: value(row) ?? "" })))));
+  const last = Math.min(first + ROWS, order.length);
+  $("page-number").textContent = order.length ? `${first + 1} to ${last} of ${order.length}` : "no rows";
+}
+
+function filterRows() {
+  const words = $("filter").value.toLowerCase().split(/\s+/).filter(Boolean);
+  const values = data.points.columns.map((column) => columnOf(column.name));
+  order = [];
+  for (let row = 0; row < data.points.length; row++) {
+    if (!words.length) { order.push(row); continue; }
+    const text = values.map((value) => value(row) ?? "").join(" ").toLowerCase();
+    if (words.every((word) => text.includes(word))) order.push(row);
+  }
+  first = 0;
+  showRows();
+}
+
+function startPoints() {
+  const head = $("points-table").tHead.rows[0];
+  for (const column of data.points.columns) {
+    const unit = column.unit ? ` (${column.unit})` : "";
+    const cell = element("th", { textContent: column.name + unit, title: column.meaning });
+    cell.addEventListener("click", () => {
+      const ascending = markSorted([...head.cells], cell);
+      const value = columnOf(column.name);
+      order.sort((a, b) => compare(value(a), value(b), ascending));
+      first = 0;
+      showRows();
+    });
+    head.append(cell);
+  }
+  const constant = Object.entries(data.points.constant).filter(([, value]) => value !== null && value !== "");
+  $("constant").textContent = constant.length ? "The same in every row: " + constant.map(([name, value]) => `${name} = ${value}`).join(", ") : "";
+  $("filter").addEventListener("input", filterRows);
+  $("previous").addEventListener("click", () => { first = Math.max(first - ROWS, 0); showRows(); });
+  $("next").addEventListener("click", () => { if (first + ROWS < order.length) first += ROWS; showRows(); });
+  filterRows();
+}
+
+startPoints();
+startSorting();
+startFrames();
+startCurves();
