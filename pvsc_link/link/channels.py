@@ -28,6 +28,25 @@ def rayleigh(g: tf.Tensor) -> tf.Tensor:
 CHANNELS: dict[str, Callable[[tf.Tensor], tf.Tensor]] = {"awgn": awgn, "rayleigh": rayleigh}
 
 
+def samples_at(
+    seed: tf.Tensor,
+    index: tf.Tensor,
+    coherence_length: tf.Tensor,
+    row: tf.Tensor | int = 0,
+) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+    """The CN(0, 1) samples behind ``draw_at``, before any law: fading g, CSI error e, noise.
+
+    Input as in ``draw_at``. Output: g, e, noise : [...], ``tf.complex64``; g and e are equal
+    inside a coherence block.
+    """
+    block = tf.math.floordiv(index, coherence_length)
+    first_stream = tf.convert_to_tensor(row, tf.int32) * _STREAMS_PER_ROW + tf.zeros_like(index)
+    # One call for all three: XLA then compiles the generator once instead of three times.
+    streams = tf.stack([first_stream + offset for offset in (_FADING, _CSI_ERROR, _NOISE)])
+    samples = complex_normal(seed, streams, tf.stack([block, block, index]))
+    return tuple(tf.unstack(samples))
+
+
 def draw_at(
     channel: str,
     seed: tf.Tensor,
@@ -57,12 +76,7 @@ def draw_at(
     ------
     h, h_hat, noise : [...], tf.complex64, E|h|^2 = E|noise|^2 = 1
     """
-    block = tf.math.floordiv(index, coherence_length)
-    first_stream = tf.convert_to_tensor(row, tf.int32) * _STREAMS_PER_ROW + tf.zeros_like(index)
-    # One call for all three: XLA then compiles the generator once instead of three times.
-    streams = tf.stack([first_stream + offset for offset in (_FADING, _CSI_ERROR, _NOISE)])
-    samples = complex_normal(seed, streams, tf.stack([block, block, index]))
-    g, e, noise = tf.unstack(samples)
+    g, e, noise = samples_at(seed, index, coherence_length, row)
     h = CHANNELS[channel](g)
     return h, estimate(h, e, csi_nmse), noise
 
