@@ -16,7 +16,8 @@ from typing import Any
 import numba
 import numpy as np
 
-from pvsc_link.bench.link_decoders import CONTENDERS, Contender
+from pvsc_link.bench.link_decoders import CONTENDERS, NOT_QUICK
+from pvsc_link.bench.link_figure import draw_stages
 from pvsc_link.link.block_sampler import BlockSampler, get_block_sampler
 from pvsc_link.link.ldpc import get_decoder
 from pvsc_link.link.mcs import MCS_TABLE, Mcs, get_mcs
@@ -27,8 +28,11 @@ REFERENCE = "sionna-xla"
 #: One row of the table near each of the rates 0.30, 0.50, 0.75 and 0.93.
 QUICK_MCS = (4, 19, 24, 28)
 TARGET_BLER = 1e-2
+#: CPU-seconds of timed calls after which no more are needed.
+LONG_ENOUGH_S = 1.0
 _COLUMNS = (
-    "mcs k decoder num_iter snr_db mbit_per_cpu_s ratio bler errors blocks first_call_s memory_mib"
+    "mcs k decoder num_iter snr_db mbit_per_cpu_s ratio bler errors blocks "
+    "first_call_s memory_mib chain_ms"
 ).split()
 
 
@@ -60,27 +64,31 @@ def _resident_mib() -> float:
     return pages * 4096 / 2**20
 
 
-def cpu_seconds(work: Callable[[], Any], repeats: int) -> float:
-    """Median CPU time of the process for one call."""
-    times = []
-    for _ in range(repeats):
+def timed(work: Callable[[], np.ndarray], repeats: int) -> tuple[np.ndarray, float]:
+    """Result of a call and the median CPU time of the process for one; one long call is enough."""
+    times: list[float] = []
+    while not times or (len(times) < repeats and sum(times) < LONG_ENOUGH_S):
         start = time.process_time()
-        work()
+        result = work()
         times.append(time.process_time() - start)
-    return float(np.median(times))
+    return result, float(np.median(times))
 
 
-def bench(mcs: Mcs, name: str, contender: Contender, noise: tuple, options: Any) -> Row:
+def bench(mcs: Mcs, name: str, noise: tuple, options: argparse.Namespace) -> Row:
     """One row: a decoder on the blocks (b, llr) of one MCS."""
+    contender = CONTENDERS[name]
     b, llr = (part[: contender.max_blocks] for part in noise)
     memory, start = _resident_mib(), time.perf_counter()
     decode = contender.build(_sampler(mcs).code, options.num_iter)
     groups = [llr[i : i + contender.batch_size] for i in range(0, len(llr), contender.batch_size)]
     decode(groups[0])
     first_call, memory = time.perf_counter() - start, _resident_mib() - memory
-    bits = np.concatenate([np.asarray(decode(group)) for group in groups])
+
+    def decode_all() -> np.ndarray:
+        return np.concatenate([np.asarray(decode(group)) for group in groups])
+
+    bits, seconds = timed(decode_all, options.repeats)
     errors = int(np.any(bits != b, axis=1).sum())
-    seconds = cpu_seconds(lambda: [np.asarray(decode(group)) for group in groups], options.repeats)
     return {
         "mcs": mcs.index,
         "k": mcs.k,
@@ -99,12 +107,14 @@ def bench_mcs(index: int, options: argparse.Namespace) -> list[Row]:
     """All decoders of one MCS; ``ratio`` is throughput over that of ``REFERENCE``."""
     mcs = get_mcs(index)
     point = operating_point(mcs, options.num_iter)
+    start = time.process_time()
     blocks = list(_sampler(mcs).blocks(point, options.blocks, seed=2))
+    chain_ms = (time.process_time() - start) / options.blocks * 1e3
     noise = tuple(np.concatenate(parts) for parts in zip(*blocks, strict=True))
     rows = []
     for name in options.decoders:
-        row = bench(mcs, name, CONTENDERS[name], noise, options)
-        rows.append({**row, "snr_db": point.snr_db})
+        row = bench(mcs, name, noise, options)
+        rows.append({**row, "snr_db": point.snr_db, "chain_ms": chain_ms})
     speed = {row["decoder"]: row["mbit_per_cpu_s"] for row in rows}
     for row in rows:
         row["ratio"] = row["mbit_per_cpu_s"] / speed.get(REFERENCE, float("nan"))
@@ -148,15 +158,18 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     add = parser.add_argument
     add("--quick", action="store_true", help="four MCS, fewer blocks: about a minute")
     add("--mcs", type=int, nargs="+", help="rows of the MCS table; default all, or four if quick")
-    add("--decoders", nargs="+", choices=installed, default=installed)
+    add("--decoders", nargs="+", choices=installed, help="default: all installed (quick: most)")
     add("--num-iter", type=int, default=20)
     add("--blocks", type=int, help="blocks per MCS (default 1024, quick 256)")
     add("--repeats", type=int, help="timed runs of which the median counts")
     add("--csv", type=Path)
+    add("--figure", type=Path, help="PNG: CPU time of a block by stage")
     options = parser.parse_args(argv)
     options.mcs = options.mcs or (QUICK_MCS if options.quick else [m.index for m in MCS_TABLE])
+    wanted = [n for n in installed if not (options.quick and n in NOT_QUICK)]
+    options.decoders = options.decoders or wanted
     options.blocks = options.blocks or (256 if options.quick else 1024)
-    options.repeats = options.repeats or (3 if options.quick else 5)
+    options.repeats = options.repeats or (5 if options.quick else 9)
     return options
 
 
@@ -175,4 +188,6 @@ def main(argv: Sequence[str]) -> int:
             writer = csv.DictWriter(file, _COLUMNS)
             writer.writeheader()
             writer.writerows(rows)
+    if options.figure:
+        draw_stages(rows, options.figure)
     return 0

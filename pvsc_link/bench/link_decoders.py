@@ -70,3 +70,5 @@ CONTENDERS: dict[str, Contender] = {
     "layered-xla": Contender(DECODERS["layered-xla"], 64),
     "py3gpp": Contender(_py3gpp, 1, max_blocks=4, package="py3gpp"),
 }
+#: Left out of the quick table unless asked for: each compiles or decodes for tens of seconds.
+NOT_QUICK = ("sionna-xla-offset-minsum", "py3gpp")
