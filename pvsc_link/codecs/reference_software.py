@@ -180,7 +180,8 @@ class ReferenceSoftware:
             f"{model.programs[0]} -c {model.configuration} -i in.yuv "
             f"-b out.bin -o rec.yuv -wdt {width} -hgt {height} -fr {fps} -f {gop} "
             f"--FrameSkip={skip} -q {rate} --InputBitDepth=10 --OutputBitDepth=10 "
-            f"--InputChromaFormat=444 --ChromaFormatIDC=444 --IntraPeriod=-1 --DecodingRefreshType=0 --Level=6.2"
+            f"--InputChromaFormat=444 --ChromaFormatIDC=444 --IntraPeriod=-1 "
+            f"--DecodingRefreshType=0 --Level=6.2"
         )
         return shlex.split(text + model.extra)
 

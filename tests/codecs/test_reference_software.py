@@ -1,6 +1,7 @@
 """VTM and HM through their programs: a stand-in program writes real streams and POC lines."""
 
 import json
+import os
 import shlex
 import stat
 import sys
@@ -10,6 +11,7 @@ import numpy as np
 import pytest
 
 from pvsc_link.codecs.cache import cached_encode
+from pvsc_link.codecs.codec import history_argument
 from pvsc_link.codecs.precoded import PACKAGED_STREAMS
 from pvsc_link.codecs.reference_software import _MODELS, ReferenceSoftware, poc_line_bytes
 from pvsc_link.codecs.registry import CODECS
@@ -222,3 +224,21 @@ def test_a_qp_out_of_range_or_another_model_is_an_input_error(carphone):
         CODECS["hm"]().encode(carphone.frames, 30, 52)
     with pytest.raises(InputError, match="vtm, hm"):
         ReferenceSoftware("jm")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("first_frame", [0, 4, 8])
+@pytest.mark.parametrize("name", ["vtm", "hm"])
+def test_the_real_program_gives_the_bits_of_the_packaged_streams(name, first_frame):
+    """Needs VTM-17.0 and HM-16.25, named by PVSC_LINK_VTM and PVSC_LINK_HM."""
+    folder = os.environ.get(_MODELS[name].variable)
+    if not folder:
+        pytest.skip(f"needs {_MODELS[name].variable}")
+    video = load_clip("carphone", 0, 12)
+    real, packaged = CODECS[name](binary=folder), CODECS[name]()
+    frames = video.frames[first_frame : first_frame + 4]
+    request = {"clip": "carphone", "first_frame": first_frame}
+    earlier = history_argument(real, video.frames[:first_frame])
+    gop = real.encode(frames, video.fps, 47, **request, **earlier)
+    assert gop.payload == packaged.encode(frames, video.fps, 47, **request).payload
+    assert gop.note == ""
