@@ -5,12 +5,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from pvsc_link.link.block_chain import BATCH_SIZE, CERTAIN_LLR, BlockChain, LastRow, last_row
+from pvsc_link.link.air import BATCH_SIZE, get_air
 from pvsc_link.link.channels import CHANNELS
 from pvsc_link.link.counter_random import seed_tensor
 from pvsc_link.link.equalizers import EQUALIZERS, Equalizer
 from pvsc_link.link.ldpc import DECODERS
-from pvsc_link.link.ldpc_code import get_ldpc_code
+from pvsc_link.link.ldpc_code import CERTAIN_LLR, get_ldpc_code
+from pvsc_link.link.ldpc_encoder import QuasiCyclicEncoder
 from pvsc_link.link.mcs import Mcs, get_mcs
 from pvsc_link.link.point_tensors import point_tensors, require_name
 from pvsc_link.link.segmentation import NUM_CRC_BITS, BlockCrc, Segmentation
@@ -61,16 +62,17 @@ class BitLink:
         if isinstance(equalizer, str):
             equalizer = EQUALIZERS[require_name("equalizer", equalizer, EQUALIZERS)]
         self.code = get_ldpc_code(self.mcs.k, self.mcs.n, self.mcs.num_bits_per_symbol)
-        self._chain = BlockChain(self.code, channel, equalizer, csi_aware)
+        self._encode = QuasiCyclicEncoder(self.code.encoder)
+        self._air = get_air(self.mcs.n, self.mcs.num_bits_per_symbol, channel, equalizer, csi_aware)
         self._decoder = DECODERS[require_name("decoder", decoder, DECODERS)](self.code, num_iter)
         self._crc = BlockCrc()
-        self._whole_row = last_row(self.code, 0)
+        self._whole_order = self.code.transmit_order(0)
         self.block_payload = self.mcs.k - NUM_CRC_BITS
 
     @property
     def trace_count(self) -> int:
-        """How often the chain was traced: 1 however many points it has seen."""
-        return self._chain.trace_count
+        """How often the link was traced: 1 however many points and MCS of a modulation it saw."""
+        return self._air.trace_count
 
     def num_blocks(self, num_bits: int) -> int:
         """Blocks that carry ``num_bits`` payload bits."""
@@ -133,18 +135,33 @@ class BitLink:
         tensors, key = point_tensors(point), seed_tensor(seed)
         received, ok = np.zeros_like(blocks), np.zeros(len(blocks), bool)
         for first in range(0, len(blocks), BATCH_SIZE):
-            batch = blocks[first : first + BATCH_SIZE]
-            is_end = first + len(batch) == len(blocks)
-            row = self._last_row(num_fillers if is_end else 0)
-            llr = self._chain(*_padded(batch, start + first), row, tensors, key).numpy()
-            llr[: -len(batch)] = -CERTAIN_LLR  # padding becomes a codeword: it takes no iterations
-            payload, verdict = self._crc.check(np.asarray(self._decoder(llr)), int(row.num_fillers))
-            received[first : first + len(batch)] = payload[-len(batch) :]
-            ok[first : first + len(batch)] = verdict[-len(batch) :]
+            batch = slice(first, first + BATCH_SIZE)
+            fillers = num_fillers if batch.stop >= len(blocks) else 0
+            sent = self._coded(blocks[batch], fillers)
+            index = np.arange(start + first, start + first + BATCH_SIZE, dtype=np.int32)
+            llr = self._air(sent, index, tensors, key).numpy()
+            b_hat = self._decoded(llr, len(blocks[batch]), fillers)
+            received[batch], ok[batch] = self._crc.check(b_hat, fillers)
         return received, ok
 
-    def _last_row(self, num_fillers: int) -> LastRow:
-        return last_row(self.code, num_fillers) if num_fillers else self._whole_row
+    def _coded(self, payload: np.ndarray, num_fillers: int) -> np.ndarray:
+        """Bits on the air, [BATCH_SIZE, n]; zeros after a short last block and in spare rows."""
+        c = self._encode(self._crc.attach(payload, num_fillers))
+        sent = np.zeros((BATCH_SIZE, self.mcs.n), np.uint8)
+        sent[: len(c)] = c[:, self._whole_order]
+        if num_fillers:
+            short = self.code.select_shortened(c[-1], num_fillers)
+            sent[len(c) - 1] = np.pad(short, (0, self.mcs.n - len(short)))
+        return sent
+
+    def _decoded(self, llr: np.ndarray, num_rows: int, num_fillers: int) -> np.ndarray:
+        """Information bits of the first ``num_rows`` blocks, [num_rows, k]."""
+        combined = np.array(self.code.combine(llr))
+        if num_fillers:
+            last = self.code.combine_shortened(llr[num_rows - 1], num_fillers)
+            combined[num_rows - 1] = last
+        combined[num_rows:] = -CERTAIN_LLR  # spare rows become a codeword: they take no iterations
+        return np.asarray(self._decoder(combined))[:num_rows]
 
     def _require_channel(self, point: ChannelPoint) -> None:
         if point.channel != self.channel:
@@ -154,14 +171,6 @@ class BitLink:
                 allowed=self.channel,
                 remedy="Build another BitLink for another channel.",
             )
-
-
-def _padded(batch: np.ndarray, start: int) -> tuple[np.ndarray, np.ndarray]:
-    """Blocks from ``start`` on in the last rows of a full batch, and the rows' stream index."""
-    num_padding = BATCH_SIZE - len(batch)
-    payload = np.pad(batch, [(num_padding, 0), (0, 0)])
-    index = start + np.maximum(np.arange(BATCH_SIZE) - num_padding, 0)
-    return payload, index.astype(np.int32)
 
 
 def _require_bits(bits: np.ndarray) -> np.ndarray:

@@ -13,43 +13,17 @@ from typing import Any
 import numba
 import numpy as np
 import tensorflow as tf
-from sionna.phy.mapping import Mapper
 
-from pvsc_link.link import channels
-from pvsc_link.link.block_chain import BATCH_SIZE
+from pvsc_link.link.air import BATCH_SIZE, get_air
 from pvsc_link.link.counter_random import seed_tensor
-from pvsc_link.link.csi import receiver_knowledge
-from pvsc_link.link.demapping import QamDemapper
 from pvsc_link.link.equalizers import EQUALIZERS
 from pvsc_link.link.ldpc import Decoder
 from pvsc_link.link.ldpc_code import get_ldpc_code
 from pvsc_link.link.ldpc_encoder import QuasiCyclicEncoder
 from pvsc_link.link.mcs import Mcs
-from pvsc_link.link.point_tensors import point_tensors
-from pvsc_link.link.scrambling import descramble, scramble
+from pvsc_link.link.point_tensors import PointTensors, point_tensors
 from pvsc_link.link.segmentation import NUM_CRC_BITS, BlockCrc
 from pvsc_link.types import ChannelPoint
-from pvsc_link.units import db_to_linear, noise_variance
-
-
-@functools.cache
-def _compiled_air(
-    n: int, num_bits_per_symbol: int, channel: str, equalizer: str, csi_aware: bool
-) -> Any:
-    """Coded bits [BATCH_SIZE, n] to their LLRs: map, fade, equalize, demap; one XLA program."""
-    mapper, demapper = Mapper("qam", num_bits_per_symbol), QamDemapper(num_bits_per_symbol)
-    num_symbols = n // num_bits_per_symbol
-
-    @tf.function(jit_compile=True)
-    def air(c, block_index, snr_db, csi_nmse_db, coherence_length, seed):
-        csi_nmse, no = db_to_linear(csi_nmse_db), noise_variance(snr_db)
-        index = block_index[:, None] * num_symbols + tf.range(num_symbols)
-        h, h_hat, noise = channels.draw_at(channel, seed, index, coherence_length, csi_nmse)
-        y = channels.apply(mapper(scramble(tf.cast(c, tf.float32))), h, noise, no)
-        estimate, err_var = receiver_knowledge(h_hat, csi_nmse, csi_aware=csi_aware)
-        return descramble(demapper(*EQUALIZERS[equalizer](y, estimate, no, err_var)))
-
-    return air
 
 
 class BlockSampler:
@@ -61,7 +35,9 @@ class BlockSampler:
     def __init__(self, mcs: Mcs, channel: str, *, equalizer: str, csi_aware: bool):
         self.mcs = mcs
         self.code = get_ldpc_code(mcs.k, mcs.n, mcs.num_bits_per_symbol)
-        self._air = _compiled_air(mcs.n, mcs.num_bits_per_symbol, channel, equalizer, csi_aware)
+        self._air = get_air(
+            mcs.n, mcs.num_bits_per_symbol, channel, EQUALIZERS[equalizer], csi_aware
+        )
         self._encode = QuasiCyclicEncoder(self.code.encoder)
         self._order = self.code.transmit_order(0)
         self._crc = BlockCrc()
@@ -90,22 +66,22 @@ class BlockSampler:
             return sum(pool.map(count, self._batches(point, num_blocks, seed)))
 
     def _batches(self, point: ChannelPoint, num_blocks: int, seed: int) -> Iterator[Any]:
-        arguments = (*point_tensors(point), seed_tensor(seed))
+        arguments = (point_tensors(point), seed_tensor(seed))
         for first in range(0, num_blocks, BATCH_SIZE):
             size = min(BATCH_SIZE, num_blocks - first)
             yield functools.partial(self._send, first, size, seed, arguments)
 
     def _send(
-        self, first: int, size: int, seed: int, arguments: tuple[tf.Tensor, ...]
+        self, first: int, size: int, seed: int, arguments: tuple[PointTensors, tf.Tensor]
     ) -> tuple[np.ndarray, np.ndarray]:
-        payload = np.zeros((BATCH_SIZE, self.mcs.k - NUM_CRC_BITS), np.float32)
+        payload = np.zeros((BATCH_SIZE, self.mcs.k - NUM_CRC_BITS), np.uint8)
         generator = np.random.default_rng([seed, self.mcs.index, first])
         payload[:size] = generator.integers(0, 2, (size, payload.shape[1]), dtype=np.uint8)
-        b = self._crc.attach(tf.constant(payload), tf.constant(0)).numpy().astype(np.uint8)
+        b = self._crc.attach(payload)
         c = self._encode(b)
         c = c[:, self._order] if self.code.is_repeated else c
         index = np.arange(first, first + BATCH_SIZE, dtype=np.int32)
-        llr = self._air(tf.constant(c), tf.constant(index), *arguments)
+        llr = self._air(c, index, *arguments)
         return b[:size], self.code.combine(llr).numpy()[:size]
 
 

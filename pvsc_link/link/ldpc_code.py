@@ -9,6 +9,9 @@ from sionna.phy.fec.ldpc import LDPC5GEncoder
 #: Below this code rate Sionna's encoder refuses, and 38.212's circular buffer wraps around.
 LOWEST_MOTHER_RATE = 1 / 5
 
+#: Magnitude of the LLR of a bit that the receiver knows (decoders clip far below it).
+CERTAIN_LLR = 100.0
+
 
 class LdpcCode:
     """5G LDPC code with k information and n coded bits (TS 38.212, 5.3.2, 5.4.2.1 and 5.4.2.2).
@@ -77,6 +80,22 @@ class LdpcCode:
         """Which bits of ``encoder``'s output are fillers. Output: [mother_n], bool."""
         is_filler = self._is_filler_in_buffer(num_fillers)
         return is_filler if self.is_repeated else is_filler[self.encoder.out_int]
+
+    def select_shortened(self, c: np.ndarray, num_fillers: int) -> np.ndarray:
+        """Bits on the air of one block with fillers. [mother_n] -> [num_sent_bits]."""
+        return c[self.transmit_order(num_fillers)]
+
+    def combine_shortened(self, llr: np.ndarray, num_fillers: int) -> np.ndarray:
+        """The adjoint: LLRs of the bits that ``encoder`` emits, fillers certainly zero.
+
+        Input: ``llr`` : [num_sent_bits or more], float32; what follows the sent bits is ignored.
+        Output: [mother_n], float32.
+        """
+        order = self.transmit_order(num_fillers)
+        combined = np.zeros(self.mother_n, np.float32)
+        np.add.at(combined, order, llr[: len(order)])
+        combined[self.filler_positions(num_fillers)] = -CERTAIN_LLR
+        return combined
 
     @property
     def _emitted_at(self) -> np.ndarray:

@@ -67,18 +67,18 @@ class BlockCrc:
         self._encoder = CRCEncoder("CRC24B")
         self._decoder = CRCDecoder(self._encoder)
 
-    def attach(self, payload: tf.Tensor, num_fillers_of_last: tf.Tensor) -> tf.Tensor:
+    def attach(self, payload: np.ndarray, num_fillers_of_last: int = 0) -> np.ndarray:
         """Information bits: payload, CRC, and the fillers of the last row moved to its end.
 
         Fillers at the end are systematic bits past the punctured columns, so that (nearly) all
         of them are spared on the air.
 
-        Input: ``payload`` : [batch, k - 24], ``tf.float32``; ``num_fillers_of_last`` : [], int32.
-        Output: [batch, k], ``tf.float32``.
+        Input: ``payload`` : [batch, k - 24], uint8, as ``Segmentation.split`` makes it;
+        ``num_fillers_of_last`` : int. Output: [batch, k], uint8.
         """
-        b = self._encoder(payload)
-        last = tf.roll(b[-1:], -num_fillers_of_last, axis=1)
-        return tf.concat([b[:-1], last], axis=0)
+        b = self._encoder(tf.constant(payload.astype(np.float32))).numpy().astype(np.uint8)
+        b[-1] = np.roll(b[-1], -num_fillers_of_last)
+        return b
 
     def check(self, b_hat: np.ndarray, num_fillers_of_last: int) -> tuple[np.ndarray, np.ndarray]:
         """Payload and CRC result of decoded blocks.
