@@ -15,7 +15,7 @@ ALLOWED = {
     "semantic": set(),
     "metrics": set(),
     "codecs": {"media"},
-    "schemes": {"semantic", "codecs", "link"},
+    "schemes": {"semantic", "codecs", "link", "media.padding"},
     "train": MATERIAL - {"codecs"},
     "sweep": MATERIAL,
     "report": {"metrics.bd", "metrics.statistics", "sweep.store"},

@@ -9,6 +9,9 @@ from itertools import product
 from pvsc_link.scenario.schema import Link, RawClip, Scenario, SchemeEntry
 from pvsc_link.types import ChannelPoint
 
+#: Keys of an entry that its codec or semantic scheme takes; what is given counts in the point's id.
+OPTIONS = ("preset", "index", "binary", "timeout_s", "side_format", "weights", "jit_compile")
+
 
 @dataclass(frozen=True)
 class Point:
@@ -62,7 +65,7 @@ def _points(scenario: Scenario) -> Iterator[Point]:
     media = scenario.media
     for clip, gop, (index, entry) in product(media.clips, media.gop, enumerate(scenario.schemes)):
         for channel, decoder in product(_channel_points(scenario.link), scenario.link.decoder):
-            for variant, equalizer, aware, mcs, seed, rate in _entry_axes(entry, scenario.seed):
+            for variant, equalizer, aware, mcs, seed, rate in _entry_axes(entry, scenario.seeds):
                 yield Point(
                     scheme=entry.scheme,
                     variant=variant,
@@ -108,8 +111,7 @@ def _entry_axes(entry: SchemeEntry, seeds: list[int]) -> Iterator[tuple]:
 
 
 def _options(entry: SchemeEntry) -> str:
-    keys = ("preset", "index", "binary", "timeout_s")
-    chosen = {key: getattr(entry, key) for key in keys if getattr(entry, key) is not None}
+    chosen = {key: getattr(entry, key) for key in OPTIONS if getattr(entry, key) is not None}
     return json.dumps(chosen, sort_keys=True)
 
 

@@ -96,10 +96,30 @@ class SchemeEntry(StrictModel):
     index: str | None = None
     binary: str | None = None
     timeout_s: float | None = Field(default=None, gt=0)
+    side_format: str | None = None
+    weights: str | None = None
+    jit_compile: bool | None = None
+
+
+class Stop(StrictModel):
+    """When a point has met enough seeds: as soon as one of the given bounds is reached.
+
+    ``lpips_interval`` : width of the 95 % confidence interval of mean LPIPS over seeds;
+    ``frame_errors`` : frames lost in all; ``seconds`` : spent on the point in all.
+    """
+
+    lpips_interval: float | None = Field(default=None, gt=0)
+    frame_errors: int | None = Field(default=None, ge=1)
+    seconds: float | None = Field(default=None, gt=0)
+    max_seeds: int = Field(default=32, ge=1, le=10_000)
 
 
 class Scenario(StrictModel):
-    """One sweep: ``name`` is its results folder, ``anchor`` the reference of every BD-CBR."""
+    """One sweep: ``name`` is its results folder, ``anchor`` the reference of every BD-CBR.
+
+    ``stop`` goes on to further seeds after those of ``seed``; ``with_untrained`` lets results of
+    models without trained weights into figures and BD-CBR.
+    """
 
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")
     seed: Axis[Annotated[int, Field(ge=0, lt=2**31)]] = [1]
@@ -108,3 +128,15 @@ class Scenario(StrictModel):
     schemes: list[SchemeEntry] = Field(min_length=1)
     anchor: str | None = None
     metrics: Axis[Literal["psnr", "lpips", "dists"]] = ["psnr", "lpips", "dists"]
+    stop: Stop | None = None
+    with_untrained: bool = False
+
+    @property
+    def seeds(self) -> list[int]:
+        """Those of ``seed``, and after them those that ``stop`` may go on to."""
+        further = range(max(self.seed) + 1, max(self.seed) + 1 + self._num_further)
+        return [*self.seed, *further]
+
+    @property
+    def _num_further(self) -> int:
+        return max(0, self.stop.max_seeds - len(self.seed)) if self.stop else 0

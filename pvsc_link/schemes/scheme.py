@@ -26,6 +26,7 @@ class Scheme(Protocol):
 
     name: str
     variant: str
+    digital: bool  # the source travels as bits, so that its own curve chooses its MCS
     default_equalizer: str
     default_csi_aware: bool
 

@@ -21,6 +21,7 @@ class SeparatedScheme:
     is shown (``concealment: freeze``), because no later frame can be decoded without it.
     """
 
+    digital = True
     default_equalizer = "lmmse"
     default_csi_aware = True
     default_rates = (22, 27, 32, 37, 42)

@@ -52,6 +52,11 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--retry-failed", action="store_true", help="run rows again whose codec failed"
     )
+    parser.add_argument(
+        "--with-untrained",
+        action="store_true",
+        help="let results of models without trained weights into figures and BD-CBR",
+    )
     return parser
 
 
@@ -59,6 +64,8 @@ def _run(words: argparse.Namespace, console: Console) -> int:
     scenario = load_scenario(words.scenario)
     from pvsc_link.sweep.builder import build  # TensorFlow takes seconds: bad YAML fails first
 
+    if words.with_untrained:
+        scenario = scenario.model_copy(update={"with_untrained": True})
     plan = build(scenario)
     if words.dry_run:
         _print_grid(plan)

@@ -2,8 +2,9 @@
 
 import difflib
 import json
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
+from typing import Any
 
 from pvsc_link.codecs.codec import Codec
 from pvsc_link.codecs.registry import CODECS
@@ -12,11 +13,15 @@ from pvsc_link.link.equalizers import EQUALIZERS
 from pvsc_link.link.ldpc import DECODERS
 from pvsc_link.media.clips import load_clip
 from pvsc_link.media.reader import read_video
-from pvsc_link.scenario.grid import Point, clip_name, expand
+from pvsc_link.scenario.grid import OPTIONS, Point, clip_name, expand
 from pvsc_link.scenario.schema import Media, RawClip, Scenario, SchemeEntry
 from pvsc_link.schemes.scheme import LinkOptions, Scheme
+from pvsc_link.schemes.semantic import SemanticScheme
 from pvsc_link.schemes.separated import SeparatedScheme
 from pvsc_link.types import CodecFailure, InputError, Video
+
+#: Semantic schemes by the name that a scenario writes, beside the codecs of ``CODECS``.
+SEMANTIC: dict[str, Callable[..., SemanticScheme]] = {"pvsc": SemanticScheme}
 
 
 @dataclass(frozen=True)
@@ -78,17 +83,20 @@ def _read(clip: str | RawClip, media: Media, num_frames: int) -> Video:
 
 
 def _scheme(entry: SchemeEntry, variant: str | None) -> Scheme:
-    _check_names("schemes.scheme", [entry.scheme], CODECS)
-    options = {
-        "variant": variant,
-        "preset": entry.preset,
-        "index": entry.index,
-        "binary": entry.binary,
-        "timeout_s": entry.timeout_s,
-    }
+    _check_names("schemes.scheme", [entry.scheme], [*CODECS, *SEMANTIC])
+    if entry.scheme in SEMANTIC:
+        return _made(SEMANTIC, entry, variant)
+    codec = _made(CODECS, entry, variant)
+    _check_codec(codec, entry)
+    return SeparatedScheme(codec)
+
+
+def _made(table: Mapping[str, Callable[..., Any]], entry: SchemeEntry, variant: str | None) -> Any:
+    """What the entry names, with the options it gives; refuses options that this does not take."""
+    options = {key: getattr(entry, key) for key in OPTIONS} | {"variant": variant}
     given = {key: value for key, value in options.items() if value is not None}
     try:
-        codec = CODECS[entry.scheme](**given)
+        return table[entry.scheme](**given)
     except TypeError as error:
         raise InputError(
             f"scheme {entry.scheme} takes no such option",
@@ -96,8 +104,6 @@ def _scheme(entry: SchemeEntry, variant: str | None) -> Scheme:
             allowed=str(error),
             remedy="Remove the option.",
         ) from error
-    _check_codec(codec, entry)
-    return SeparatedScheme(codec)
 
 
 def _check_codec(codec: Codec, entry: SchemeEntry) -> None:
@@ -135,6 +141,8 @@ def _resolved(entry: SchemeEntry, made: list[Scheme]) -> SchemeEntry:
             "rates": rates,
             "equalizer": equalizers,
             "csi_aware": aware,
+            # Rows of other weights are other rows: the digest stands in their id, not the place.
+            "weights": getattr(first, "weights_id", None),
         }
     )
 

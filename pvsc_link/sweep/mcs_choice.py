@@ -10,6 +10,7 @@ all its rates and all GOPs of the scenario; ``envelope`` takes the highest per r
 of the curves of all MCS). Goodput decides, not the index: MCS 10/9 and 17/16 nearly coincide.
 """
 
+import functools
 from bisect import bisect_left
 from collections.abc import Callable, Mapping, Sequence
 
@@ -46,22 +47,22 @@ def candidates(bler_of: Callable[[int], float]) -> dict[int, float]:
     is faster than one that loses every block loses them too. So, with BLER growing in spectral
     efficiency, bisection finds the fastest error-free MCS and a walk upwards the others.
     """
-    order = by_efficiency()[::-1]
-    blers: dict[int, float] = {}
-
-    def has_no_errors(mcs: int) -> bool:
-        blers[mcs] = bler_of(mcs)
-        return blers[mcs] == 0.0
-
-    first_clean = bisect_left(order, True, key=has_no_errors)
-    fastest = min(first_clean, len(order) - 1)
-    chosen = {order[fastest]: blers[order[fastest]]}
-    for mcs in reversed(order[:fastest]):
-        bler = blers[mcs] if mcs in blers else bler_of(mcs)
-        if bler >= LOST:
+    bler = functools.cache(bler_of)
+    fastest = fastest_clean(bler)
+    chosen = {fastest: bler(fastest)}
+    order = by_efficiency()
+    for mcs in order[order.index(fastest) + 1 :]:
+        if bler(mcs) >= LOST:
             break
-        chosen[mcs] = bler
+        chosen[mcs] = bler(mcs)
     return chosen
+
+
+def fastest_clean(bler_of: Callable[[int], float]) -> int:
+    """The MCS of highest spectral efficiency whose BLER is 0; if there is none, the slowest."""
+    order = by_efficiency()[::-1]
+    first_clean = bisect_left(order, True, key=lambda mcs: bler_of(mcs) == 0.0)
+    return order[min(first_clean, len(order) - 1)]
 
 
 def useful_bits_per_use(

@@ -1,6 +1,7 @@
 """From a point and what was received to one row of ``points.csv``."""
 
 import hashlib
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -51,6 +52,7 @@ def finished_row(
         "frames_lost": lost,
         "status": _status(receptions, lost, len(frames)),
         "note": "",
+        **_details(receptions),
     }
 
 
@@ -63,14 +65,19 @@ def row_id(point: Point, choice: McsChoice) -> str:
 def rows_of(
     points: Sequence[Point], finished: Mapping[str, Mapping]
 ) -> tuple[list[Mapping], list[Mapping]]:
-    """Finished rows in the order of ``points``; and the rows of the neighbours in MCS."""
+    """Finished rows in the order of ``points``; and the rows of the neighbours in MCS.
+
+    A point that its seeds before made needless has no row.
+    """
     place = {point.point_id: index for index, point in enumerate(points)}
     beside = [
         (place[point_id], row["point_id"], row)
         for row in finished.values()
         if row.get("mcs_role") == NEIGHBOUR and (point_id := row["point_id"].split("-")[0]) in place
     ]
-    return [finished[key] for key in place], [row for *_, row in sorted(beside, key=_first_two)]
+    return [finished[key] for key in place if key in finished], [
+        row for *_, row in sorted(beside, key=_first_two)
+    ]
 
 
 def _first_two(entry: tuple) -> tuple:
@@ -97,13 +104,26 @@ def _coordinates(point: Point) -> dict[str, Any]:
 
 
 def _cbr_columns(receptions: Sequence[Reception], shape: tuple[int, ...]) -> dict[str, float]:
-    """Columns ``cbr`` and one ``cbr_<part>`` per part, with ``cbr_side`` always there (eq. 5)."""
-    uses: dict[str, int] = {"source": 0, "side": 0}
-    for reception in receptions:
-        for part, count in reception.num_channel_uses.items():
-            uses[part] = uses.get(part, 0) + count
+    """Columns ``cbr`` and one ``cbr_<part>`` per part, with ``cbr_side`` always there (eq. 5).
+
+    A scheme's finer parts follow; they divide the same channel uses once more.
+    """
     num_frames, height, width, _ = shape
-    return cbr(uses, num_frames, height, width)
+    uses = Counter({"source": 0, "side": 0})
+    finer: Counter[str] = Counter()
+    for reception in receptions:
+        uses.update(reception.num_channel_uses)
+        finer.update(reception.finer_channel_uses)
+    parts = cbr(finer, num_frames, height, width)
+    return parts | cbr(uses, num_frames, height, width)
+
+
+def _details(receptions: Sequence[Reception]) -> dict[str, float]:
+    """The scheme's own columns, summed up over the GOPs."""
+    details: Counter[str] = Counter()
+    for reception in receptions:
+        details.update(reception.details)
+    return dict(details)
 
 
 def _status(receptions: Sequence[Reception], lost: int, num_frames: int) -> str:

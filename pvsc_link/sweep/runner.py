@@ -2,10 +2,11 @@
 
 import os
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import groupby
+from typing import Any
 
 import numpy as np
 
@@ -15,8 +16,10 @@ from pvsc_link.schemes.scheme import Scheme
 from pvsc_link.sweep.builder import Plan, link_options, load, scheme_label
 from pvsc_link.sweep.mcs_policy import NEIGHBOUR, McsChoice, McsPolicy
 from pvsc_link.sweep.rows import failed_row, finished_row, link_seeds
+from pvsc_link.sweep.side_mcs import SideMcsPolicy
+from pvsc_link.sweep.stopping import Stopping
 from pvsc_link.sweep.store import SweepStore
-from pvsc_link.types import CodecFailure, EncodedGop, Video
+from pvsc_link.types import CodecFailure, Reception, Video
 
 #: Told before each step: (rows done, rows in all, what is happening).
 Progress = Callable[[int, int, str], None]
@@ -24,6 +27,19 @@ Progress = Callable[[int, int, str], None]
 
 def _silent(done: int, total: int, stage: str) -> None:
     pass
+
+
+#: Points of a semantic scheme that are received before they are measured together: few enough to
+#: hold, and to lose when a sweep is killed.
+BATCH_SIZE = 8
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """A clip out of one scheme's encoder: GOPs by rate, and why other rates have none."""
+
+    curve: dict[int, list[Any]]
+    failures: dict[int, CodecFailure]
 
 
 @dataclass
@@ -41,45 +57,67 @@ class SweepRunner:
     retry_failed: bool = False
 
     def run(self) -> None:
-        """Run every point that the store does not have yet."""
+        """Run every point that the store does not have yet and that ``stop`` does not settle."""
         finished = self._finished()
+        self._stopping = Stopping(self.plan.scenario)
+        for point in self.plan.points:
+            if point.point_id in finished:
+                self._stopping.note(point, finished[point.point_id])
         self._done, self._total = 0, len(self.plan.points)
         for (clip, gop), of_clip in groupby(self.plan.points, key=lambda p: (p.clip, p.gop)):
             points = list(of_clip)
-            todo = [point for point in points if point.point_id not in finished]
+            todo = [point for point in points if self._is_open(point, finished)]
             self._done += len(points) - len(todo)
             if todo:
                 self._run_clip(load(clip, self.plan.scenario.media, gop), points, todo)
 
-    def _finished(self) -> set[str]:
+    def _finished(self) -> dict[str, Mapping]:
         rows = self.store.finished().items()
         return {
-            point_id
+            point_id: row
             for point_id, row in rows
             if not (self.retry_failed and row["status"] in CodecFailure.STATUSES)
         }
 
+    def _is_open(self, point: Point, finished: Mapping[str, Mapping]) -> bool:
+        return point.point_id not in finished and not self._stopping.settled(point)
+
     def _run_clip(self, video: Video, points: list[Point], todo: list[Point]) -> None:
         """One clip at one GOP length: encode with every scheme, measure, then send.
 
-        All error-free reconstructions are measured together, frame by frame, because the
-        reference features of a frame cost as much as a comparison.
+        Baselines are sent first: a semantic scheme's side information takes their MCS.
         """
-        encoded = {}
+        encoded: dict[tuple[int, str], Encoded] = {}
         for key in dict.fromkeys((point.entry, point.variant) for point in todo):
             scheme = self.plan.schemes[key]
             self._say(f"{scheme.name}: encode {video.name}, GOP {todo[0].gop}")
             # All rates, finished or not: together they form the curve that MCS choice needs.
             rates = sorted({p.rate for p in points if (p.entry, p.variant) == key})
             encoded[key] = self._encode(scheme, video, todo[0].gop, rates)
-        self._measure_clean(video, [curve for curve, _ in encoded.values()])
-        for key, (curve, failures) in encoded.items():
-            policy = McsPolicy(curve, video.frames, self.frame_metrics, self.store)
-            for point in (p for p in todo if (p.entry, p.variant) == key):
-                if point.rate in failures:
-                    self._finish([failed_row(point, failures[point.rate])])
-                else:
-                    self._finish(self._send(video, point, curve[point.rate], policy))
+        digital = [key for key in encoded if self.plan.schemes[key].digital]
+        self._measure_clean(video, [encoded[key].curve for key in digital])
+        for key in [*digital, *(key for key in encoded if key not in digital)]:
+            of_key = [point for point in todo if (point.entry, point.variant) == key]
+            self._send_all(video, of_key, encoded[key], key in digital)
+
+    def _send_all(
+        self, video: Video, points: Sequence[Point], encoded: Encoded, digital: bool
+    ) -> None:
+        """Every point of one scheme; a digital one chooses its MCS by its own curve."""
+        policy: McsPolicy | SideMcsPolicy
+        if digital:
+            policy = McsPolicy(encoded.curve, video.frames, self.frame_metrics, self.store)
+        else:
+            policy = SideMcsPolicy(self.plan, self.store, points[0].clip, points[0].gop)
+        for batch in _batches(points, 1 if digital else BATCH_SIZE):
+            wanted = [point for point in batch if not self._stopping.settled(point)]
+            self._done += len(batch) - len(wanted)
+            failed = [point for point in wanted if point.rate in encoded.failures]
+            for point in failed:
+                self._finish(point, [failed_row(point, encoded.failures[point.rate])])
+            sent = [point for point in wanted if point not in failed]
+            if sent:
+                self._send(video, sent, encoded.curve, policy)
 
     def _measure_clean(self, video: Video, curves: Sequence[Mapping]) -> None:
         """Bring the metrics of every error-free reconstruction into the frame cache."""
@@ -88,6 +126,16 @@ class SweepRunner:
             for curve in curves
             for gops in curve.values()
         ]
+        self._measure(video, shown)
+
+    def _measure(self, video: Video, shown: Sequence[np.ndarray]) -> None:
+        """Bring the metrics of all versions of a clip into the frame cache, frame by frame.
+
+        The reference features of a frame cost as much as a comparison, and those of a whole clip
+        may not fit in memory.
+        """
+        if not shown:
+            return
         for index, frame in enumerate(video.frames):
             self._say(f"measure {video.name}, frame {index + 1} of {len(video.frames)}")
             for frames_hat in shown:
@@ -95,11 +143,9 @@ class SweepRunner:
                     self.plan.scenario.metrics, frame[None], frames_hat[index, None]
                 )
 
-    def _encode(
-        self, scheme: Scheme, video: Video, gop: int, rates: Sequence[int]
-    ) -> tuple[dict[int, list[EncodedGop]], dict[int, CodecFailure]]:
+    def _encode(self, scheme: Scheme, video: Video, gop: int, rates: Sequence[int]) -> Encoded:
         """Encode the clip at every rate, in parallel; failures by rate."""
-        curve: dict[int, list[EncodedGop]] = {}
+        curve: dict[int, list[Any]] = {}
         failures: dict[int, CodecFailure] = {}
         with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
             jobs = {rate: pool.submit(scheme.encode, video, gop, rate) for rate in rates}
@@ -109,9 +155,9 @@ class SweepRunner:
                 except CodecFailure as failure:
                     failures[rate] = failure
         self._note_commands(scheme, curve)
-        return curve, failures
+        return Encoded(curve, failures)
 
-    def _note_commands(self, scheme: Scheme, curve: Mapping[int, Sequence[EncodedGop]]) -> None:
+    def _note_commands(self, scheme: Scheme, curve: Mapping[int, Sequence[Any]]) -> None:
         """Keep the literal codec options of every rate for the manifest."""
         commands = self.store.fact("codec_commands") or {}
         for rate, gops in curve.items():
@@ -120,31 +166,79 @@ class SweepRunner:
         self.store.set_fact("codec_commands", commands)
 
     def _send(
-        self, video: Video, point: Point, gops: Sequence[EncodedGop], policy: McsPolicy
-    ) -> list[Mapping]:
-        """The point's row, and behind it those of the MCS that stood beside the chosen one."""
-        scheme = self.plan.schemes[point.entry, point.variant]
-        self._say(f"{scheme.name}: {video.name} over {point.channel} {point.snr_db:g} dB")
-        return [self._send_at(video, point, gops, choice) for choice in policy.choices(point)]
-
-    def _send_at(
-        self, video: Video, point: Point, gops: Sequence[EncodedGop], choice: McsChoice
-    ) -> Mapping:
-        """One row: the point's real bits over its channel at one MCS, and what was shown."""
+        self,
+        video: Video,
+        points: Sequence[Point],
+        curve: Mapping[int, Sequence[Any]],
+        policy: McsPolicy | SideMcsPolicy,
+    ) -> None:
+        """Rows of points, and behind each those of the MCS that stood beside the chosen one."""
+        sent = []
+        for point in points:
+            self._say(f"{point.scheme}: {video.name} over {point.channel} {point.snr_db:g} dB")
+            choices = policy.choices(point)
+            sent.append([(choice, *self._transmit(point, curve, choice)) for choice in choices])
         start = time.perf_counter()
-        receptions = self.plan.schemes[point.entry, point.variant].transmit(
-            gops, point.channel_point, link_options(point), choice.mcs, link_seeds(point, len(gops))
-        )
+        if len(points) > 1:
+            shown = [_shown(receptions) for ((_, receptions, _), *_) in sent]
+            self._measure(video, shown)
+        share = (time.perf_counter() - start) / len(points)
+        for point, trials in zip(points, sent, strict=True):
+            rows = [self._row(video, point, *trial) for trial in trials]
+            rows[0] |= {"seconds": round(rows[0]["seconds"] + share, 3)}
+            self._finish(point, rows)
+
+    def _transmit(
+        self, point: Point, curve: Mapping[int, Sequence[Any]], choice: McsChoice
+    ) -> tuple[list[Reception], float]:
+        """What was received of the point's real bits and symbols, and the seconds it took."""
+        start, gops = time.perf_counter(), curve[point.rate]
+        scheme, seeds = self.plan.schemes[point.entry, point.variant], link_seeds(point, len(gops))
+        options = link_options(point)
+        received = scheme.transmit(gops, point.channel_point, options, choice.mcs, seeds)
+        return received, time.perf_counter() - start
+
+    def _row(
+        self,
+        video: Video,
+        point: Point,
+        choice: McsChoice,
+        receptions: Sequence[Reception],
+        seconds: float,
+    ) -> dict[str, Any]:
+        """One row: what was shown at one MCS, measured."""
+        start = time.perf_counter()
         # A neighbour is measured by the metric that chose: frozen frames would cost the others.
         beside = choice.role == NEIGHBOUR
         metrics = [point.mcs_metric] if beside else self.plan.scenario.metrics
         row = finished_row(point, choice, receptions, video, self.frame_metrics, metrics)
-        return {**row, "seconds": round(time.perf_counter() - start, 3)}
+        return {**row, "seconds": round(seconds + time.perf_counter() - start, 3)}
 
-    def _finish(self, rows: Sequence[Mapping]) -> None:
+    def _finish(self, point: Point, rows: Sequence[Mapping]) -> None:
         self.store.add(rows)
+        self._stopping.note(point, rows[0])
         self._done += 1
         self._say("row stored")
 
     def _say(self, stage: str) -> None:
         self.progress(self._done, self._total, stage)
+
+
+def _batches(points: Sequence[Point], size: int) -> Iterator[list[Point]]:
+    """Consecutive points, at most ``size``, no two of which differ in the seed alone.
+
+    Whether a further seed is needed is known only when the one before it has its row.
+    """
+    batch: dict[Point, Point] = {}
+    for point in points:
+        group = Stopping.group(point)
+        if len(batch) == size or group in batch:
+            yield list(batch.values())
+            batch = {}
+        batch[group] = point
+    if batch:
+        yield list(batch.values())
+
+
+def _shown(receptions: Sequence[Reception]) -> np.ndarray:
+    return np.concatenate([reception.frames_hat for reception in receptions])

@@ -69,6 +69,12 @@ class SweepStore:
         """Every row so far, by ``point_id``."""
         return {key: json.loads(row) for key, row in self._db.execute("SELECT * FROM points")}
 
+    def row(self, point_id: str) -> dict[str, Any] | None:
+        """The finished row of a point, or ``None``."""
+        query = "SELECT row FROM points WHERE point_id = ?"
+        found = self._db.execute(query, (point_id,)).fetchone()
+        return json.loads(found[0]) if found else None
+
     def fact(self, key: str) -> Any:
         """A stored fact, or ``None``."""
         found = self._db.execute("SELECT value FROM facts WHERE key = ?", (key,)).fetchone()

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from pvsc_link.schemes.semantic_models import UNTRAINED
 from pvsc_link.sweep.bd_table import bd_table
 from pvsc_link.sweep.builder import Plan
 from pvsc_link.sweep.manifest import command_line, write_manifest
@@ -27,7 +28,8 @@ def write_tables(
     write_csv(points, folder / "points.csv")
     if not beside.empty:
         write_csv(beside, folder / "mcs_neighbours.csv")
-    write_csv(bd_table(points, scenario.anchor, scenario.metrics), folder / "bd_cbr.csv")
+    compared = points if scenario.with_untrained else points[points["status"] != UNTRAINED]
+    write_csv(bd_table(compared, scenario.anchor, scenario.metrics), folder / "bd_cbr.csv")
     write_manifest(
         folder / "manifest.json",
         scenario=scenario,

@@ -1,0 +1,122 @@
+"""A GOP out of the semantic transmitter: all that the channel cannot change, made once."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from pvsc_link.link.placed_symbols import places_of
+from pvsc_link.schemes import side_stream
+from pvsc_link.semantic import side_information, symbol_mapping
+from pvsc_link.semantic.intra import IntraModel
+from pvsc_link.semantic.model import PvscModel
+from pvsc_link.semantic.streaming import Transmitter
+from pvsc_link.types import Payload
+
+
+@dataclass(frozen=True)
+class SentFrame:
+    """One frame on the air, and what its side information tells a receiver that gets it."""
+
+    intra: bool
+    payload: Payload
+    symbols: np.ndarray  # complex64 [1, Hy, Wy, ceil(Kmax / 2)]: those of the payload, dense
+    places: np.ndarray  # int32, like symbols: place of each in the symbol stream of the GOP
+    rate_index: np.ndarray  # int32 [1, Hy, Wy]
+    z: np.ndarray  # float32 [1, Hz, Wz, C_z]
+
+
+@dataclass(frozen=True)
+class SentGop:
+    """One GOP of a semantic scheme; ``command`` and ``version`` go into the manifest."""
+
+    frames: tuple[SentFrame, ...]
+    size: tuple[int, int]  # height and width without padding
+    omega_index: int
+    command: str
+    version: str
+
+    @cached_property
+    def messages(self) -> list[bytes]:
+        """b_z and b_k of every frame, in the order of the side stream."""
+        parts = side_stream.PARTS
+        return [frame.payload.side_bits[part] for frame in self.frames for part in parts]
+
+    @cached_property
+    def side_bits(self) -> np.ndarray:
+        """The side stream: uint8 [num_bits]."""
+        return np.unpackbits(np.frombuffer(side_stream.write(self.messages), np.uint8))
+
+    @property
+    def num_symbols(self) -> dict[str, int]:
+        """Channel uses of the symbols of P frames and of I frames."""
+        count = {"y": 0, "intra": 0}
+        for frame in self.frames:
+            count["intra" if frame.intra else "y"] += frame.payload.symbols.size
+        return count
+
+
+class GopEncoder:
+    """Runs a transmitter over GOPs and reads back what it says to the receiver.
+
+    Parameters: the models, a transmitter of theirs, and the frame size without padding.
+    """
+
+    def __init__(
+        self,
+        intra: IntraModel,
+        model: PvscModel,
+        transmitter: Transmitter,
+        size: tuple[int, int],
+    ):
+        self._models = {True: intra, False: model}
+        self._transmitter, self._size = transmitter, size
+
+    def encode(self, frames: np.ndarray, command: str, version: str) -> SentGop:
+        """One GOP: an I frame, then P frames.
+
+        Input: ``frames`` : uint8 [num_frames, height, width, 3], of the transmitter's size.
+        """
+        sent, first = [], 0
+        for position, frame in enumerate(frames):
+            payload = self._transmitter.encode(frame, intra=position == 0)
+            sent.append(self._sent_frame(payload, position == 0, first))
+            first += payload.symbols.size
+        omega_index = self._transmitter.omega_index
+        return SentGop(tuple(sent), self._size, omega_index, command, version)
+
+    def _sent_frame(self, payload: Payload, intra: bool, first: int) -> SentFrame:
+        end, config = self._transmitter, self._models[intra].config
+        z = self._hyper_latent(payload.side_bits["z"], intra)
+        # Only the format "range" has tables that depend on z.
+        prior = self._models[intra].rate_map_prior
+        tables = prior.tables(z, end.omega_index) if end.side_format == "range" else None
+        rate_index = side_information.decode_rate_map(
+            payload.side_bits["k"],
+            (end.height // 16, end.width // 16),
+            len(config.rate_set),
+            end.side_format,
+            tables,
+        )
+        symbols, places = _dense(payload.symbols, rate_index, config.rate_set, first)
+        floats = z.astype(np.float32)
+        return SentFrame(
+            intra, payload, symbols[None], places[None], rate_index[None], floats[None]
+        )
+
+    def _hyper_latent(self, message: bytes, intra: bool) -> np.ndarray:
+        end, model = self._transmitter, self._models[intra]
+        shape = (end.height // 64, end.width // 64, model.config.channels_z)
+        table = model.z_prior.pmf_table(end.omega_index)
+        return side_information.decode_hyper_latent(message, shape, table)
+
+
+def _dense(
+    packed: np.ndarray, rate_index: np.ndarray, rate_set: Sequence[int], first: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Packed symbols in their units, and the place of each in the stream."""
+    sent = np.asarray(symbol_mapping.sent_mask(rate_index, tuple(rate_set))) > 0
+    symbols = np.zeros(sent.shape, np.complex64)
+    symbols[sent] = packed
+    return symbols, places_of(sent, first)

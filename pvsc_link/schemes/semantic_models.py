@@ -1,0 +1,115 @@
+"""The I-frame and P-frame model of a preset with their trained weights, or said to have none."""
+
+import functools
+import hashlib
+import json
+import random
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pvsc_link.semantic
+from pvsc_link.semantic.intra import IntraModel
+from pvsc_link.semantic.model import PvscModel
+from pvsc_link.semantic.presets import PRESETS, PvscConfig
+from pvsc_link.semantic.weights import SUFFIX, load_weights
+from pvsc_link.types import InputError
+
+#: Weights that come with the package: ``<preset>.weights.h5`` and ``<preset>_intra.weights.h5``.
+PACKAGED = Path(pvsc_link.semantic.__file__).parent / "weights"
+UNTRAINED = "untrained"
+_SEED = 1
+
+
+@dataclass(frozen=True)
+class WeightFiles:
+    """Where the weights of a pair of models are; ``None``: there are none."""
+
+    intra: Path | None
+    inter: Path | None
+
+    @property
+    def identity(self) -> str:
+        """``untrained``, or 12 hex digits of the SHA-256 of both files: the name of the weights."""
+        if self.intra is None or self.inter is None:
+            return UNTRAINED
+        digest = hashlib.sha256()
+        for path in (self.intra, self.inter):
+            digest.update(path.read_bytes())
+        return digest.hexdigest()[:12]
+
+
+def find_weights(preset: str, folder: str | None = None) -> WeightFiles:
+    """The files of a preset: in the package, or in the ``weights/`` folder of a training run.
+
+    A training run names them ``intra`` and ``inter``. Raises ``InputError`` for an unknown
+    preset, and for a folder that lacks one of the two files.
+    """
+    check_preset(preset)
+    place = PACKAGED if folder is None else Path(folder).expanduser()
+    intra = _first(place / f"{preset}_intra{SUFFIX}", place / f"intra{SUFFIX}")
+    inter = _first(place / f"{preset}{SUFFIX}", place / f"inter{SUFFIX}")
+    if folder is not None and (intra is None or inter is None):
+        raise InputError(
+            "weights",
+            found=folder,
+            allowed=f"a folder with intra{SUFFIX} and inter{SUFFIX}",
+            remedy="Name the weights folder of a training run, or leave the key out.",
+        )
+    return WeightFiles(intra, inter) if intra and inter else WeightFiles(None, None)
+
+
+def check_preset(preset: str) -> None:
+    """Raises ``InputError`` unless ``preset`` is a P-frame preset whose I-frame preset exists."""
+    allowed = [name for name, config in PRESETS.items() if not config.intra]
+    if preset not in allowed:
+        raise InputError("preset", found=preset, allowed=allowed, remedy="Name one of these.")
+
+
+@functools.lru_cache(maxsize=4)
+def load_models(preset: str, files: WeightFiles) -> tuple[IntraModel, PvscModel]:
+    """The models of a preset, built once per process; without files from a fixed start.
+
+    Raises ``InputError`` for weights that do not fit.
+    """
+    intra = _load(IntraModel, f"{preset}_intra", files.intra)
+    return intra, _load(PvscModel, preset, files.inter)
+
+
+def _load(kind: Callable[[PvscConfig], Any], preset: str, path: Path | None) -> Any:
+    with _fixed_start():
+        model = kind(_config(preset, path))
+    if path is not None:
+        load_weights(model, path)
+    return model
+
+
+def _config(preset: str, path: Path | None) -> PvscConfig:
+    """The preset; or what a training run wrote beside its weights, e.g. a distilled rate set."""
+    if path is None:
+        return PRESETS[preset]
+    beside = path.with_name(path.name.removesuffix(SUFFIX) + ".json")
+    if not beside.is_file():
+        return PRESETS[preset]
+    return PvscConfig.from_dict(json.loads(beside.read_text(encoding="utf-8")))
+
+
+@contextmanager
+def _fixed_start() -> Iterator[None]:
+    """Initial weights that are the same in every process.
+
+    Keras takes the seed of an initializer that has none from Python's generator, whose state is
+    put back: nothing global stays changed.
+    """
+    state = random.getstate()
+    random.seed(_SEED)
+    try:
+        yield
+    finally:
+        random.setstate(state)
+
+
+def _first(*paths: Path) -> Path | None:
+    return next((path for path in paths if path.is_file()), None)
