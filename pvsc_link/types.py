@@ -91,5 +91,6 @@ class Reception:
     num_blocks: int  # transport blocks sent
     num_block_errors: int  # of these, CRC failed
     status: str = "ok"
+    note: str = ""  # what a reader of the row must know
     finer_channel_uses: dict[str, int] = field(default_factory=dict)  # the same, divided further
     details: dict[str, float] = field(default_factory=dict)  # scheme's own columns, summed up

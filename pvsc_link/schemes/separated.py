@@ -13,6 +13,10 @@ from pvsc_link.schemes.scheme import LinkOptions
 from pvsc_link.types import ChannelPoint, EncodedGop, Reception, Video
 
 
+#: ``rates: all``, as far as a codec has them (QP).
+DEFAULT_RATES = (22, 27, 32, 37, 42, 47)
+
+
 class SeparatedScheme:
     """Codec + 5G LDPC (section IV-A, "Each traditional codec and LVC baseline").
 
@@ -24,13 +28,13 @@ class SeparatedScheme:
     digital = True
     default_equalizer = "lmmse"
     default_csi_aware = True
-    default_rates = (22, 27, 32, 37, 42)
 
     def __init__(self, codec: Codec):
         self.codec = codec
         self.name = codec.name
         self.variant = codec.variant
         self.allowed_rates = codec.allowed_rates
+        self.default_rates = tuple(r for r in DEFAULT_RATES if r in codec.allowed_rates)
 
     def encode(self, video: Video, gop: int, rate: int) -> list[EncodedGop]:
         """One closed, self-contained ``EncodedGop`` per ``gop`` frames of the clip."""
@@ -75,6 +79,7 @@ class SeparatedScheme:
                     frames_lost=concealed.frames_lost,
                     num_blocks=len(sent.block_ok),
                     num_block_errors=int(np.sum(~sent.block_ok)),
+                    note=gop.note,
                 )
             )
         return receptions

@@ -51,7 +51,7 @@ def finished_row(
         "num_block_errors": sum(reception.num_block_errors for reception in receptions),
         "frames_lost": lost,
         "status": _status(receptions, lost, len(frames)),
-        "note": "",
+        "note": "; ".join(dict.fromkeys(r.note for r in receptions if r.note)),
         **_details(receptions),
     }
 
