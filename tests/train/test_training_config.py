@@ -1,0 +1,103 @@
+"""A training file is read as written, or refused with the word that is wrong."""
+
+from pathlib import Path
+
+import pytest
+
+from pvsc_link.scenario.loader import validated
+from pvsc_link.semantic.presets import PRESETS
+from pvsc_link.train.config import PAPER_OMEGA, PhaseConfig, TrainConfig, load_train_config
+from pvsc_link.train.curriculum import gop_at, learning_rate_at, ramp
+from pvsc_link.types import InputError
+
+SCENARIOS = Path(__file__).parents[2] / "scenarios"
+PHASE = {"name": "a", "model": "intra", "stage": 1, "steps": 100, "quantiser": "noise"}
+
+
+def phase(**changes):
+    return PhaseConfig.model_validate(PHASE | changes)
+
+
+@pytest.mark.parametrize("path", sorted(SCENARIOS.glob("train_*.yaml")), ids=lambda p: p.stem)
+def test_every_shipped_training_file_opens_with_its_command_and_is_valid(path):
+    assert f"python -m pvsc_link.train scenarios/{path.name}" in path.read_text().split("name:")[0]
+    config = load_train_config(path)
+    assert config.name == path.stem
+    assert config.preset in PRESETS
+
+
+def test_the_papers_settings_are_in_the_papers_file():
+    config = load_train_config(SCENARIOS / "train_paper.yaml")
+    assert config.omega == list(PAPER_OMEGA)
+    assert (config.beta_1, config.beta_2) == (0.9, 0.999)
+    for entry in config.phases:
+        assert entry.batch == 8
+        assert entry.crop == 256
+        assert entry.learning_rate == (1e-5 if entry.stage == 3 else 1e-4)
+        assert (entry.loss.rec, entry.loss.per) == (1.0, 0.8)
+        assert entry.loss.adv in (0.0, 0.1)
+    for kind in ("intra", "inter"):
+        own = [entry for entry in config.phases if entry.model == kind]
+        assert [e.stage for e in own] == sorted(e.stage for e in own)
+        assert [e.quantiser for e in own][:2] == ["noise", "ste"]
+        assert own[1].loss.adv == 0.1
+        assert [e.rate_set for e in own][-2:] == ["overcomplete", "distilled"]
+
+
+def test_an_unknown_key_is_refused_with_the_nearest_name(tmp_path):
+    path = tmp_path / "a.yaml"
+    path.write_text("name: a\npreset: pvsc_tiny\ndata: {clip: [x]}\nphases: []\n")
+    with pytest.raises(InputError) as caught:
+        load_train_config(path)
+    assert "clips" in caught.value.remedy
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"stage": 2},
+        {"channel": {"snr_db": [10]}},
+        {"gop": [2]},
+        {"model": "inter"},
+        {"model": "inter", "gop": [1, 2]},
+        {"crop": 100},
+        {"crop": 64, "loss": {"per_crop": 128}},
+    ],
+    ids=str,
+)
+def test_a_phase_that_contradicts_itself_is_refused(changes):
+    with pytest.raises((InputError, ValueError)):
+        phase(**changes)
+
+
+def test_two_phases_with_one_name_are_refused():
+    with pytest.raises(InputError, match="one name"):
+        validated(
+            {"name": "a", "preset": "pvsc_tiny", "data": {}, "phases": [PHASE, PHASE]},
+            TrainConfig,
+            "a.yaml",
+            "another",
+        )
+
+
+def test_the_gop_grows_in_equal_parts():
+    growing = phase(model="inter", gop=[2, 3, 5, 7])
+    assert [gop_at(growing, s) for s in (0, 24, 25, 50, 75, 99)] == [2, 2, 3, 5, 7, 7]
+
+
+def test_the_learning_rate_warms_up_and_falls_to_its_end():
+    falling = phase(learning_rate=1e-3, final_learning_rate=1e-5, warm_up=10)
+    rates = [learning_rate_at(falling, step) for step in range(100)]
+    assert rates[0] == pytest.approx(1e-4)
+    assert max(rates) == pytest.approx(1e-3)
+    assert rates[10:] == sorted(rates[10:], reverse=True)
+    assert rates[-1] == pytest.approx(1e-5, rel=0.1)
+    assert learning_rate_at(phase(learning_rate=1e-4), 99) == 1e-4
+
+
+def test_a_ramp_ends_at_the_full_weight():
+    values = [ramp(0.8, 10, step) for step in range(12)]
+    assert values == sorted(values)
+    assert 0 < values[0] < 0.1
+    assert values[10] == values[11] == 0.8
+    assert ramp(0.8, 0, 0) == 0.8

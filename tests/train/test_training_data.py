@@ -1,0 +1,162 @@
+"""Training clips: every layout people have, decoded once, cut as a function of the step."""
+
+import json
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from pvsc_link.train.clip_cache import open_cache, window
+from pvsc_link.train.clip_sources import ClipSource, find_clips, iter_stills
+from pvsc_link.train.config import DataConfig
+from pvsc_link.train.prefetch import Prefetcher
+from pvsc_link.train.sampling import BatchShape, draw_frames, step_generator
+from pvsc_link.train.synthetic_motion import animate
+from pvsc_link.types import InputError
+
+
+def write_png_clip(folder, num_frames, size=64, seed=0):
+    folder.mkdir(parents=True)
+    rng = np.random.default_rng(seed)
+    for i in range(1, num_frames + 1):
+        image = rng.integers(0, 256, (size, size, 3), np.uint8)
+        Image.fromarray(image).save(folder / f"im{i}.png")
+
+
+@pytest.fixture
+def material(tmp_path, monkeypatch):
+    """Three png clips and two stills; the cache in its own folder."""
+    monkeypatch.setenv("PVSC_LINK_CACHE", str(tmp_path / "cache"))
+    for i, frames in enumerate((7, 4, 2)):
+        write_png_clip(tmp_path / "clips" / f"clip_{i}", frames, 160, i)
+    stills = tmp_path / "stills"
+    stills.mkdir()
+    for i in range(2):
+        smooth = np.add.outer(np.arange(200), np.arange(220))[..., None] % 256
+        Image.fromarray(np.repeat(smooth, 3, 2).astype(np.uint8)).save(stills / f"{i}.jpg")
+    return DataConfig(clips=[str(tmp_path / "clips")], stills=[str(stills)])
+
+
+def test_vimeo_septuplets_are_limited_to_the_training_list(tmp_path):
+    for name in ("00001/0001", "00001/0002"):
+        write_png_clip(tmp_path / "sequences" / name, 7)
+    (tmp_path / "sep_trainlist.txt").write_text("00001/0002\n")
+    found = find_clips([str(tmp_path)])
+    assert [clip.name for clip in found] == ["00001/0002"]
+    assert found[0].decode(32).shape == (7, 64, 64, 3)
+
+
+def test_a_raw_file_takes_its_format_from_its_name(tmp_path):
+    path = tmp_path / "BoatVidevo_32x16_25fps_10bit_420.yuv"
+    path.write_bytes(b"\x00\x02" * (32 * 16 * 3 // 2) * 3)  # 3 grey frames, code 512 of 1023
+    frames = find_clips([str(tmp_path)])[0].decode(2)
+    assert frames.shape == (2, 16, 32, 3)
+    assert np.ptp(frames) == 0
+    assert 120 < frames.mean() < 135
+
+
+def test_a_raw_file_without_a_size_in_its_name_is_refused(tmp_path):
+    path = tmp_path / "mystery.yuv"
+    path.write_bytes(b"\x80" * 100)
+    with pytest.raises(InputError, match="size"):
+        ClipSource("mystery", path).decode(1)
+
+
+def test_an_empty_folder_is_refused(tmp_path):
+    with pytest.raises(InputError, match="training data"):
+        find_clips([str(tmp_path)])
+
+
+def test_clips_are_decoded_once_and_again_when_the_sources_change(material, tmp_path):
+    cache = open_cache(material)
+    decoded = (cache.folder / "frames.bin").stat().st_mtime_ns
+    assert open_cache(material).folder == cache.folder
+    assert (cache.folder / "frames.bin").stat().st_mtime_ns == decoded
+    write_png_clip(tmp_path / "clips" / "clip_new", 3)
+    assert open_cache(material).folder != cache.folder
+
+
+def test_the_cache_holds_the_pixels_of_the_source(material, tmp_path):
+    cache = open_cache(material)
+    assert [clip.shape[0] for clip in cache.clips] == [7, 4, 2]
+    assert len(cache.stills) == 2
+    source = np.asarray(Image.open(tmp_path / "clips" / "clip_1" / "im3.png"))
+    np.testing.assert_array_equal(cache.frames(cache.clips[1])[2], source)
+
+
+def test_a_half_written_cache_is_written_again(material):
+    folder = open_cache(material).folder
+    (folder / "index.json").unlink()
+    assert len(open_cache(material).clips) == 3
+
+
+def test_an_excluded_clip_is_not_in_the_cache(material):
+    cache = open_cache(material.model_copy(update={"exclude": ["clip_1"]}))
+    assert [clip.name for clip in cache.clips] == ["clip_0", "clip_2"]
+
+
+def test_a_batch_depends_on_seed_salt_and_step_alone(material):
+    cache, shape = open_cache(material), BatchShape(4, 3, 64)
+
+    def draw(*key):
+        return draw_frames(cache, material, shape, step_generator(*key))
+
+    first = draw(1, 0, 5)
+    assert first.shape == (4, 3, 64, 64, 3)
+    assert first.dtype == np.uint8
+    np.testing.assert_array_equal(first, draw(1, 0, 5))
+    for other in ((2, 0, 5), (1, 1, 5), (1, 0, 6)):
+        assert not np.array_equal(first, draw(*other))
+
+
+def test_a_clip_too_short_for_the_gop_is_passed_over_and_none_is_an_error(material):
+    cache = open_cache(material)
+    only_moving = material.model_copy(update={"still_fraction": 0.0})
+    assert draw_frames(cache, only_moving, BatchShape(8, 7, 64), step_generator(1, 0, 0)).any()
+    with pytest.raises(InputError, match="8 frames"):
+        draw_frames(cache, only_moving, BatchShape(1, 8, 64), step_generator(1, 0, 0))
+
+
+def test_an_animated_still_moves_smoothly_and_keeps_its_pixels_range():
+    rng = np.random.default_rng(0)
+    ramp = np.repeat(np.add.outer(np.arange(200), np.arange(200))[..., None] // 2, 3, 2)
+    still = ramp.astype(np.uint8)
+    moved = 0
+    for _ in range(20):
+        clip = animate(still, still, 5, 64, rng).astype(int)
+        assert clip.shape == (5, 64, 64, 3)
+        assert clip.max() <= still.max()
+        steps = np.abs(np.diff(clip, axis=0)).mean(axis=(1, 2, 3))
+        moved += steps.max() > 0.2
+        assert np.median(steps) < 12
+    assert moved >= 18
+
+
+def test_the_window_is_the_middle():
+    frames = np.arange(10)[None, :, None, None] * np.ones((1, 1, 6, 3))
+    assert window(frames, 4)[0, :, 0, 0].tolist() == [3, 4, 5, 6]
+    assert window(frames, 32) is not None
+    assert window(frames, 32).shape == frames.shape
+
+
+def test_stills_come_out_of_a_folder_in_order(material):
+    names = [name for name, _ in iter_stills(material.stills)]
+    assert names == ["0.jpg", "1.jpg"]
+
+
+def test_the_prefetcher_gives_every_step_in_order_and_passes_errors_on():
+    def make(step):
+        if step == 3:
+            raise ValueError("bad clip")
+        return step
+
+    prefetcher = Prefetcher(make, 0, 5)
+    assert [prefetcher.next() for _ in range(3)] == [0, 1, 2]
+    with pytest.raises(ValueError, match="bad clip"):
+        prefetcher.next()
+    prefetcher.close()
+
+
+def test_the_index_names_a_digest_of_the_pixels(material):
+    folder = open_cache(material).folder
+    assert len(json.loads((folder / "index.json").read_text())["sha256"]) == 64
