@@ -40,7 +40,9 @@ POINTS = (
     Column("num_blocks", "blocks", "transport blocks of this point"),
     Column("num_block_errors", "blocks", "of these, blocks whose CRC failed"),
     Column("frames_lost", "frames", "frames that were concealed"),
-    Column("status", "", "ok, outage (no frame arrived), or why the codec gave nothing"),
+    Column(
+        "status", "", "ok, outage (no frame came), untrained (no weights), or why the codec failed"
+    ),
     Column("seconds", "s", "wall time of this row, without what was cached"),
     Column("decoder", "", "LDPC decoder"),
     Column("num_iter", "", "most iterations of the LDPC decoder"),

@@ -1,6 +1,7 @@
 """Points -> curves: which rows belong to one curve, its name, its mean over seeds, its band."""
 
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
@@ -13,6 +14,28 @@ PLACE = ["clip", "gop"]
 CONDITION = ["channel", "snr_db", "csi_nmse_db", "coherence_length"]
 #: What tells curves apart at one place and condition.
 CURVE = ["scheme", "variant", "equalizer", "csi_aware", "mcs_policy", "decoder"]
+
+
+@dataclass(frozen=True)
+class CurveSet:
+    """The sent points of a results folder with what every figure and the page need of them.
+
+    ``keyed`` : points that have a CBR, with their ``curve``; ``means`` : over seeds, from
+    :func:`averaged`; ``styles`` : by curve.
+    """
+
+    keyed: pd.DataFrame
+    means: pd.DataFrame
+    styles: dict[str, SchemeStyle]
+
+
+def curve_set(points: pd.DataFrame) -> CurveSet:
+    """Curves of all points that were sent; empty tables where there is none."""
+    sent = points[points["cbr"].notna()]
+    if sent.empty:
+        return CurveSet(sent, sent, {})
+    keyed = with_curve_keys(sent)
+    return CurveSet(keyed, averaged(keyed), curve_styles(keyed))
 
 
 def metrics_in(rows: pd.DataFrame) -> list[MetricStyle]:
@@ -56,15 +79,17 @@ def averaged(keyed: pd.DataFrame, confidence: float = 0.95) -> pd.DataFrame:
     groups = sent.groupby(keys, dropna=False, sort=False)
     table = groups[means].mean().assign(num_seeds=groups.size()).reset_index()
     for metric in metrics_in(sent):
-        table = table.join(_bands(groups[metric.column], metric.column, confidence))
+        values = sent[metric.column].to_numpy()
+        table = table.join(_bands(values, groups.ngroup().to_numpy(), metric.column, confidence))
     return table
 
 
-def _bands(groups, column: str, confidence: float) -> pd.DataFrame:
-    """Ends of the interval of every group, in the groups' order."""
+def _bands(values: np.ndarray, group: np.ndarray, column: str, confidence: float) -> pd.DataFrame:
+    """Ends of the interval of every group, in the order of their numbers."""
+    order = np.argsort(group, kind="stable")
     ends = []
-    for _, values in groups:
-        known = values.dropna().to_numpy()
+    for of_group in np.split(values[order], np.cumsum(np.bincount(group))[:-1]):
+        known = of_group[np.isfinite(of_group)]
         interval = mean_interval(known, confidence) if len(known) > 1 else None
         ends.append((interval.low, interval.high) if interval else (np.nan, np.nan))
     return pd.DataFrame(ends, columns=[f"{column}_low", f"{column}_high"])

@@ -12,7 +12,6 @@ import matplotlib
 from pvsc_link.report.axis_figure import axis_figures
 from pvsc_link.report.bler_figure import bler_figures
 from pvsc_link.report.cbr_figure import cbr_figures
-from pvsc_link.report.curves import averaged, curve_styles, with_curve_keys
 from pvsc_link.report.panels import NamedFigure
 from pvsc_link.report.rate_figure import grid_figures, rate_figures
 from pvsc_link.report.results import Results, read_results
@@ -20,7 +19,7 @@ from pvsc_link.report.style import MATPLOTLIB
 
 #: Files per figure unless the caller says otherwise, and most figures of a kind: a large sweep
 #: has hundreds of conditions, which the page shows and nobody prints.
-ENDINGS, MOST_OF_A_KIND = ("png", "pdf"), 4
+ENDINGS, MOST_OF_A_KIND = ("png", "pdf"), 3
 
 
 @dataclass
@@ -52,17 +51,20 @@ def draw_figures(
     Parameters: ``workers`` : processes to draw with; above 1 they are forked, so only for callers
     that have no threads running.
     """
-    chosen, remarks = [], []
+    chosen: list[NamedFigure] = []
+    remarks, cut = [], []
     for kind, figures in _kinds(results):
         first = list(islice(figures, most + 1))
         chosen += first[:most]
         if len(first) > most:
-            remarks.append(
-                f"There are more than {most} figures of the kind {kind!r}: the first {most} are "
-                "drawn (--most-figures N draws more; report.html shows every condition)."
-            )
+            cut.append(kind)
         elif not first:
-            remarks.append(f"No figure of the kind {kind!r}: {_WHY_NONE[kind]}")
+            remarks.append(f"No figure of {kind}: {_WHY_NONE[kind]}")
+    if cut:
+        remarks.append(
+            f"Only the first {most} figures are drawn of: {', '.join(cut)} "
+            "(--most-figures N draws more; report.html shows every condition)."
+        )
     target.mkdir(parents=True, exist_ok=True)
     _in_processes(partial(_draw, target=target, endings=endings), chosen, workers)
     files = [target / f"{name}.{ending}" for name, _ in chosen for ending in endings]
@@ -70,26 +72,23 @@ def draw_figures(
 
 
 def _kinds(results: Results) -> Iterator[tuple[str, Iterator[NamedFigure]]]:
-    sent = results.points[results.points["cbr"].notna()]
-    if sent.empty:
+    keyed, means, styles = results.curves.keyed, results.curves.means, results.curves.styles
+    if keyed.empty:
         return
-    keyed = with_curve_keys(sent)
-    styles, means = curve_styles(keyed), averaged(keyed)
     yield "rate-perception grid", grid_figures(means, styles)
     yield "quality against CBR", rate_figures(means, styles)
-    for axis in ("snr_db", "csi_nmse_db", "coherence_length"):
-        yield f"quality against {axis}", axis_figures(keyed, styles, axis)
+    for axis, title in _AXES.items():
+        yield f"quality against {title}", axis_figures(keyed, styles, axis)
     yield "CBR by part", cbr_figures(means, styles)
     yield "BLER", bler_figures(results.bler)
 
 
+_AXES = {"snr_db": "SNR", "csi_nmse_db": "NMSE", "coherence_length": "coherence length"}
 _ONE = "the results hold one value of it."
 _WHY_NONE = {
     "rate-perception grid": "no metric has a number.",
     "quality against CBR": "no metric has a number.",
-    "quality against snr_db": _ONE,
-    "quality against csi_nmse_db": _ONE,
-    "quality against coherence_length": _ONE,
+    **{f"quality against {title}": _ONE for title in _AXES.values()},
     "CBR by part": "all channel uses belong to one part.",
     "BLER": "no MCS was measured at two SNRs.",
 }

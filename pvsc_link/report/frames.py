@@ -61,7 +61,7 @@ def comparisons(
 ) -> tuple[list[Comparison], list[str]]:
     """Comparisons for the page, as many as its size allows, and what a reader must know of them."""
     kept = _kept_frames(folder)
-    if kept.empty:
+    if kept.empty or keyed.empty:
         return [], [
             "No frames were kept in this folder (frames/*.png), so none can be compared here."
         ]

@@ -168,8 +168,8 @@ function draw() {
     margin: { t: 20, r: 20, b: 60, l: 70 }, hovermode: "closest", showlegend: true,
     legend: { orientation: "h", y: -0.18 },
     xaxis: { title: { text: axis === "cbr" ? "CBR (channel uses per source sample)" : data.axes[axis] },
-      type: axis === "cbr" || axis === "coherence_length" ? "log" : "linear", gridcolor: "#e3e6ea" },
-    yaxis: { title: { text: metric.label }, autorange: metric.higher_is_better ? true : "reversed", gridcolor: "#e3e6ea" },
+      type: axis === "cbr" || axis === "coherence_length" ? "log" : "linear", gridcolor: "#e3e6ea", zeroline: false },
+    yaxis: { title: { text: metric.label }, autorange: metric.higher_is_better ? true : "reversed", gridcolor: "#e3e6ea", zeroline: false },
   }, { responsive: true, displaylogo: false, toImageButtonOptions: { format: "svg" } });
 }
 

@@ -2,6 +2,7 @@
 
 import html
 import json
+import re
 from collections.abc import Mapping, Sequence
 from importlib.resources import files
 from pathlib import Path
@@ -40,10 +41,8 @@ def page_html(results: Results, tables: Sequence[Table], remarks: Sequence[str])
         "DATA": _script_json(data),
         "SCRIPT": _asset("page.js"),
     }
-    page = _asset("page.html")
-    for name, text in parts.items():
-        page = page.replace(f"<!--{name}-->", text, 1)
-    return page
+    # One pass: what is put in is never searched for further places.
+    return re.sub(r"<!--([A-Z]+)-->", lambda place: parts[place[1]], _asset("page.html"))
 
 
 def table_html(table: Table) -> str:
@@ -64,14 +63,14 @@ def table_html(table: Table) -> str:
 
 
 def _cell(table: Table, cell: Sequence[Number], column: int) -> str:
+    texts = [table.text(number, column) for number in cell]
     shown = []
-    for number in cell:
-        text = table.text(number, column) or "–"
+    for number, text in zip(cell, texts if any(texts) else (), strict=False):
         mark = {BEST: "b", SECOND: "u"}.get(number.rank)
-        shown.append(f"<{mark}>{text}</{mark}>" if mark else text)
+        shown.append(f"<{mark}>{text}</{mark}>" if mark else text or "–")
     first = cell[0].value
     key = f"{first:.10g}" if first == first else ""
-    return f"<td class='number' data-sort='{key}'>{' / '.join(shown)}</td>"
+    return f"<td class='number' data-sort='{key}'>{' / '.join(shown) or '–'}</td>"
 
 
 def _summary(results: Results) -> str:

@@ -11,13 +11,10 @@ from pvsc_link.report.columns import column
 from pvsc_link.report.curves import (
     CONDITION,
     PLACE,
-    averaged,
     by_condition,
     clip_stem,
     condition_words,
-    curve_styles,
     metrics_in,
-    with_curve_keys,
 )
 from pvsc_link.report.frames import comparisons
 from pvsc_link.report.results import Results
@@ -29,15 +26,13 @@ _DIGITS = 6
 
 def page_data(results: Results) -> dict[str, Any]:
     """Everything that the page's script draws from; only JSON values, no NaN."""
-    keyed = with_curve_keys(results.points)
-    styles = curve_styles(keyed) if len(keyed) else {}
-    sent = keyed[keyed["cbr"].notna()] if len(keyed) else keyed
+    sent, styles = results.curves.keyed, results.curves.styles
     compared, frame_remarks = comparisons(results.folder, sent, styles)
     return {
         "name": results.name,
         "metrics": [asdict(m) | {"label": m.axis_label} for m in metrics_in(results.points)],
         "styles": {key: _style(style) for key, style in styles.items()},
-        "curves": _curves(sent),
+        "curves": _curves(results.curves.means),
         "conditions": _conditions(sent),
         "axes": {name: label for name, label in _AXES.items() if _varies(sent, name)},
         "points": _columns(results.points),
@@ -55,13 +50,12 @@ def _style(style: SchemeStyle) -> dict[str, str]:
     }
 
 
-def _curves(sent: pd.DataFrame) -> list[dict[str, Any]]:
+def _curves(means: pd.DataFrame) -> list[dict[str, Any]]:
     """One entry per place, condition and curve: numbers in order of CBR."""
-    if sent.empty:
+    if means.empty:
         return []
-    means = averaged(sent)
     numbers = ["rate", "cbr", "num_seeds"]
-    for metric in metrics_in(sent):
+    for metric in metrics_in(means):
         numbers += [metric.column, f"{metric.column}_low", f"{metric.column}_high"]
     curves = []
     keys = [*PLACE, *CONDITION, "curve"]

@@ -42,7 +42,7 @@ def draw_line(
         markeredgewidth=0.4,
         markeredgecolor="white",
     )
-    if low in rows and rows[low].notna().any():
+    if low in rows and (rows[high] > rows[low]).any():
         panel.fill_between(rows[x], rows[low], rows[high], color=style.colour, alpha=0.18, lw=0)
 
 

@@ -3,14 +3,20 @@
 import json
 import sqlite3
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
 from pvsc_link.report.bler_data import bler_table
+from pvsc_link.report.curves import CurveSet, curve_set
 from pvsc_link.sweep.store import POINT_COLUMNS, read_points, read_unfinished
 from pvsc_link.types import InputError
+
+#: Status of a sent point whose model has no trained weights: its numbers say nothing.
+UNTRAINED = "untrained"
+_SENT = ("ok", "outage", UNTRAINED)
 
 #: Columns that are text in every table, so that an empty one does not become a float.
 _TEXT = ("scheme", "variant", "clip", "channel", "equalizer", "mcs_policy", "decoder", "status")
@@ -35,6 +41,18 @@ class Results:
     complexity: pd.DataFrame
     manifest: dict[str, Any]
     problems: list[str] = field(default_factory=list)
+
+    @cached_property
+    def curves(self) -> CurveSet:
+        """Curves of the points that were sent; untrained models only where the scenario says so."""
+        points = self.points
+        return curve_set(points if self.with_untrained else points[points["status"] != UNTRAINED])
+
+    @property
+    def with_untrained(self) -> bool:
+        """Whether results of models without trained weights may stand beside the others."""
+        scenario = self.manifest.get("scenario")
+        return isinstance(scenario, dict) and bool(scenario.get("with_untrained"))
 
     @property
     def name(self) -> str:
@@ -103,6 +121,8 @@ def _points(folder: Path, problems: list[str]) -> pd.DataFrame:
     except (sqlite3.Error, ValueError, KeyError):
         problems.append("There is no readable points.sqlite either, so there is no row to show.")
         return empty
+    if "mcs_role" in unfinished:  # rows of the MCS beside a chosen one are not the curve's
+        unfinished = unfinished[unfinished["mcs_role"] != "neighbour"]
     problems.append(
         f"Shown are the {len(unfinished)} rows that the sweep has stored so far (points.sqlite)."
     )
@@ -121,7 +141,7 @@ def _repaired(points: pd.DataFrame, problems: list[str]) -> pd.DataFrame:
         points[name] = pd.to_numeric(points[name], errors="coerce")
     for name in _TEXT:
         points[name] = points[name].fillna("").astype(str)
-    failed = ~points["status"].isin(("ok", "outage", ""))
+    failed = ~points["status"].isin((*_SENT, ""))
     half = (points["status"] == "") | (points["scheme"] == "") | (points["channel"] == "")
     half |= points["snr_db"].isna() | (points["cbr"].isna() & ~failed)
     if half.any():
@@ -160,7 +180,7 @@ def _remarks(results: Results) -> list[str]:
     if points.empty:
         return []
     remarks = []
-    failed = points[~points["status"].isin(("ok", "outage"))]
+    failed = points[~points["status"].isin(_SENT)]
     for (scheme, status), rows in failed.groupby(["scheme", "status"]):
         note = str(rows["note"].iloc[0] or "").strip().splitlines()
         why = f": {note[-1][:200]}" if note else ""
@@ -168,6 +188,13 @@ def _remarks(results: Results) -> list[str]:
     lost = int((points["status"] == "outage").sum())
     if lost:
         remarks.append(f"{lost} points are outages: not one frame arrived.")
+    untrained = points[points["status"] == UNTRAINED]
+    if len(untrained):
+        where = "are shown" if results.with_untrained else "are only in the table of all points"
+        remarks.append(
+            f"{len(untrained)} points of {', '.join(untrained['scheme'].unique())} come from a "
+            f"model without trained weights: their numbers say nothing; they {where}."
+        )
     if len(failed) == len(points):
         remarks.append("All points failed, so there is no curve, no figure and no BD-CBR.")
     if points["scheme"].nunique() == 1:

@@ -3,9 +3,9 @@
 from dataclasses import dataclass
 from typing import Any
 
-# Okabe and Ito's palette without its yellow, which vanishes on paper: distinguishable under every
-# common colour blindness. Schemes beyond eight share a colour, never a marker.
-_COLOURS = ("#D55E00", "#0072B2", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#888888")
+# Okabe and Ito's palette, its yellow (which vanishes on paper) replaced by purple: distinct under
+# protanopia and deuteranopia. Schemes beyond eight share a colour, never a marker.
+_COLOURS = ("#D55E00", "#0072B2", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#4B2E83")
 _MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*", "<", ">", "p")
 _SPARE_MARKERS = ("h", "d", "H", "8")
 _LINES = ("-", "--", ":", "-.")

@@ -1,0 +1,144 @@
+"""Curves: means and bands over seeds, equal CBR, one look per scheme; and their files."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+
+from pvsc_link.metrics.statistics import mean_interval
+from pvsc_link.report import style
+from pvsc_link.report.bler_data import bler_table
+from pvsc_link.report.curves import (
+    averaged,
+    common_budget,
+    curve_set,
+    curve_styles,
+    quality_at_budget,
+    with_curve_keys,
+)
+from pvsc_link.report.figures import draw_figures, write_figures
+from pvsc_link.report.results import read_results
+from pvsc_link.report.style import METRICS, scheme_style
+
+PSNR = METRICS[0]
+
+
+def test_bands_are_the_t_interval_over_seeds(make_points):
+    points = make_points(schemes=("x265",), clips=("bikes",), snrs=(6.0,), rates=(27, 32))
+    means = averaged(with_curve_keys(points))
+    for _, mean in means.iterrows():
+        here = points["rate"].eq(mean["rate"]) & points["channel"].eq(mean["channel"])
+        here &= points["csi_nmse_db"].fillna(0).eq(np.nan_to_num(mean["csi_nmse_db"]))
+        expected = mean_interval(points[here]["psnr_db"])
+        found = mean[["psnr_db", "psnr_db_low", "psnr_db_high"]].astype(float)
+        assert found.tolist() == pytest.approx(list(expected))
+        assert mean["num_seeds"] == 3
+
+
+def test_one_seed_has_no_band(make_points):
+    means = averaged(with_curve_keys(make_points(seeds=(1,), clips=("bikes",))))
+    assert means["psnr_db_low"].isna().all()
+
+
+def test_quality_at_equal_cbr_is_linear_in_log_cbr_and_never_extrapolated(make_points):
+    points = make_points(
+        schemes=("x265",), clips=("bikes",), snrs=(6.0,), rates=(27, 37), seeds=(1,)
+    )
+    points = points[points["channel"] == "awgn"].sort_values("cbr")
+    (low, high), (worse, better) = points["cbr"], points["psnr_db"]
+    keyed = with_curve_keys(points)
+    middle = quality_at_budget(keyed, PSNR, np.sqrt(low * high))
+    assert middle["value"].item() == pytest.approx((worse + better) / 2)
+    assert quality_at_budget(keyed, PSNR, 2 * high)["value"].item() == pytest.approx(better)
+    assert quality_at_budget(keyed, PSNR, 0.9 * low).empty
+
+
+def test_at_the_common_budget_every_curve_has_a_value(make_points):
+    keyed = with_curve_keys(make_points(clips=("bikes",)))
+    table = quality_at_budget(keyed, PSNR, common_budget(keyed))
+    expected = keyed.groupby(["channel", "snr_db", "csi_nmse_db", "curve"], dropna=False).ngroups
+    assert len(table) == expected
+
+
+def test_variants_share_colour_and_marker_and_differ_in_line_and_label(make_points):
+    points = make_points(schemes=("x265",), clips=("bikes",))
+    other = points.assign(variant="psy-off")
+    keyed = with_curve_keys(pd.concat([points, other], ignore_index=True))
+    first, second = curve_styles(keyed).values()
+    assert (first.colour, first.marker) == (second.colour, second.marker)
+    assert first.linestyle != second.linestyle
+    assert "psy-off" in second.label
+    assert "LMMSE" not in second.label, "only what differs is named"
+
+
+def test_every_known_scheme_has_a_look_of_its_own():
+    looks = {(s.colour, s.marker) for s in map(scheme_style, style._KNOWN)}
+    assert len(looks) == len(style._KNOWN)
+    markers = [scheme_style(name).marker for name in style._KNOWN]
+    assert len(set(markers)) == len(markers), "told apart without colour"
+    assert scheme_style("my_codec") == scheme_style("my_codec")
+    assert scheme_style("my_codec").marker not in markers
+
+
+def linear(channel):
+    channel = channel / 255
+    return np.where(channel <= 0.04045, channel / 12.92, ((channel + 0.055) / 1.055) ** 2.4)
+
+
+#: Viénot, Brettel and Mollon's (1999) dichromat simulations, on linear RGB.
+PROTAN = np.array([[0.11238, 0.88762, 0], [0.11238, 0.88762, 0], [0.00401, -0.00401, 1]])
+DEUTAN = np.array([[0.29275, 0.70725, 0], [0.29275, 0.70725, 0], [-0.02234, 0.02234, 1]])
+
+
+@pytest.mark.parametrize("simulation", [PROTAN, DEUTAN], ids=["protanope", "deuteranope"])
+def test_colours_stay_apart_for_the_colour_blind(simulation):
+    colours = np.array([[int(c[i : i + 2], 16) for i in (1, 3, 5)] for c in style._COLOURS])
+    seen = np.clip(linear(colours.astype(float)) @ simulation.T, 0, 1) ** (1 / 2.2)
+    gaps = np.linalg.norm(seen[:, None] - seen[None], axis=-1)
+    assert gaps[~np.eye(len(gaps), dtype=bool)].min() > 0.1
+
+
+def test_figures_of_every_kind_are_drawn_at_printed_width(make_results, make_points):
+    folder = make_results(make_points(clips=("bikes",), schemes=("pvsc", "x265"), seeds=(1, 2)))
+    figures = draw_figures(read_results(folder), folder / "figures", ("png", "svg"), most=1)
+    kinds = {path.name.split("_")[0] for path in figures.files}
+    assert kinds == {"rate", "snr", "nmse", "cbr", "bler"}
+    assert all(path.stat().st_size > 5000 for path in figures.files)
+    for path in figures.files:
+        if path.suffix == ".png":
+            inches = Image.open(path).width / 300
+            wide = path.name.startswith("rate_grid")
+            assert inches == pytest.approx(style.PAGE_WIDTH if wide else style.COLUMN_WIDTH, 0.01)
+    assert any("coherence" in remark for remark in figures.remarks)
+
+
+def test_equal_results_give_equal_files(make_results, make_points):
+    points = make_points(
+        clips=("bikes",), snrs=(6.0,), seeds=(1,), channels=(("awgn", None, None),)
+    )
+    folder = make_results(points)
+    first = [path.read_bytes() for path in write_figures(folder, ("png", "svg", "pdf"))]
+    assert first
+    assert [path.read_bytes() for path in write_figures(folder, ("png", "svg", "pdf"))] == first
+
+
+def test_bler_comes_from_the_choices_in_the_manifest_too(make_results):
+    results = read_results(make_results())
+    flat = results.bler[results.bler["channel"] == "awgn"]
+    assert set(flat["mcs"]) >= {4, 5, 6, 7, 8}
+    assert flat[(flat["mcs"] == 5) & (flat["snr_db"] == 0)]["bler"].item() == pytest.approx(0.1)
+    assert not flat.duplicated(["mcs", "snr_db", "equalizer", "decoder"]).any()
+
+
+def test_a_strange_manifest_gives_no_bler(tmp_path, make_points):
+    empty = make_points().iloc[:0]
+    assert bler_table(tmp_path, {"mcs_choice": ["?"]}, empty).empty
+    assert bler_table(
+        tmp_path, {"mcs_choice": {"x": None, "mcs_worth channel=awgn": [1]}}, empty
+    ).empty
+
+
+def test_no_points_no_curves(make_points):
+    curves = curve_set(make_points().assign(cbr=np.nan))
+    assert curves.keyed.empty
+    assert curves.styles == {}

@@ -1,0 +1,208 @@
+"""The page in a real headless Chromium: no console errors, selectors and wipe do what they say."""
+
+import io
+import shutil
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from pvsc_link.report.report import write_report
+from pvsc_link.sweep.store import frame_file, read_points, reference_file
+
+webdriver = pytest.importorskip("selenium.webdriver")
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
+DRIVER = shutil.which("chromedriver")
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(not (CHROMIUM and DRIVER), reason="needs chromium and chromedriver"),
+]
+COLOURS = {"pvsc": (200, 30, 30), "x265": (30, 30, 200)}
+
+
+def keep_frames(folder):
+    """A plain frame in each scheme's own colour, so that a screenshot tells which one is seen."""
+    (folder / "frames").mkdir()
+    points = read_points(folder)
+    for _, point in points[points["seed"] == 1].iterrows():
+        frame = np.full((120, 200, 3), COLOURS[point["scheme"]], np.uint8)
+        frame[40:60, 90:120] = 255
+        Image.fromarray(frame).save(frame_file(folder, point["point_id"], 3))
+    source = np.zeros((120, 200, 3), np.uint8)
+    Image.fromarray(source).save(reference_file(folder, "bikes", 3))
+
+
+@pytest.fixture
+def small(make_results, make_points):
+    return make_results(make_points(clips=("bikes",), schemes=("pvsc", "x265")), anchor="x265")
+
+
+@pytest.fixture
+def browser():
+    options = webdriver.ChromeOptions()
+    options.binary_location = CHROMIUM
+    for word in ("--headless=new", "--no-sandbox", "--disable-gpu", "--window-size=1280,1000"):
+        options.add_argument(word)
+    options.add_argument("--enable-unsafe-swiftshader")
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
+    driver = webdriver.Chrome(options=options, service=webdriver.ChromeService(DRIVER))
+    driver.set_page_load_timeout(300)
+    driver.set_script_timeout(300)
+    yield driver
+    assert not [
+        line for line in driver.get_log("browser") if line["level"] in ("SEVERE", "WARNING")
+    ]
+    driver.quit()
+
+
+def opened(browser, folder):
+    page = write_report(folder, most_figures=1).page
+    browser.get(page.resolve().as_uri())
+    return browser
+
+
+def choose(browser, name, index):
+    browser.execute_script(
+        "const s = document.getElementById(arguments[0]); s.selectedIndex = arguments[1];"
+        "s.dispatchEvent(new Event('change'));",
+        name,
+        index,
+    )
+
+
+def drawn(browser):
+    """(y axis title, x axis title, y values of every trace) of the plot."""
+    return browser.execute_script(
+        "const p = document.getElementById('plot');"
+        "return [p.layout.yaxis.title.text, p.layout.xaxis.title.text, p.data.map((t) => t.y)];"
+    )
+
+
+def test_selectors_change_the_plot(browser, small):
+    opened(browser, small)
+    y, x, first = drawn(browser)
+    assert y == "PSNR (dB)"
+    assert x.startswith("CBR")
+    choose(browser, "metric", 1)
+    y, _, lpips = drawn(browser)
+    assert y == "LPIPS (VGG)"
+    assert lpips != first
+    choose(browser, "metric", 0)
+    choose(browser, "condition", 1)
+    _, _, elsewhere = drawn(browser)
+    assert elsewhere != first
+    choose(browser, "axis", 1)
+    _, x, over_snr = drawn(browser)
+    assert x == "SNR (dB)"
+    assert len(over_snr[-1]) == 2, "one value per SNR"
+    browser.execute_script(
+        "const b = document.getElementById('budget'); b.value = 0;"
+        "b.dispatchEvent(new Event('input'))"
+    )
+    assert None in [value for line in drawn(browser)[2] for value in line], "too little CBR: a gap"
+
+
+def seen(browser):
+    """Colours at the left and the right quarter of the wipe, as on the screen."""
+    browser.execute_script("document.getElementById('wipe').scrollIntoView({block: 'center'})")
+    picture = browser.find_element("id", "wipe").screenshot_as_png
+    image = np.asarray(Image.open(io.BytesIO(picture)).convert("RGB"))
+    row = image[int(image.shape[0] * 0.8)]
+    return [tuple(int(v) for v in row[int(len(row) * part)]) for part in (0.25, 0.75)]
+
+
+def wipe_to(browser, percent):
+    browser.execute_script(
+        "const w = document.getElementById('wipe-position'); w.value = arguments[0];"
+        "w.dispatchEvent(new Event('input'))",
+        percent,
+    )
+
+
+def test_the_wipe_shows_one_scheme_on_each_side(browser, small):
+    keep_frames(small)
+    opened(browser, small)
+    assert seen(browser) == [COLOURS["pvsc"], COLOURS["x265"]]
+    wipe_to(browser, 10)
+    assert seen(browser) == [COLOURS["x265"]] * 2
+    wipe_to(browser, 90)
+    assert seen(browser) == [COLOURS["pvsc"]] * 2
+    choose(browser, "wipe-left", 0)
+    assert seen(browser) == [(0, 0, 0)] * 2, "the reference"
+
+
+def test_dragging_across_the_picture_wipes(browser, small):
+    keep_frames(small)
+    opened(browser, small)
+    seen(browser)  # scrolls there
+    picture = browser.find_element("id", "wipe")
+    width = picture.size["width"]
+    actions = webdriver.ActionChains(browser)
+    actions.move_to_element(picture).click_and_hold().move_by_offset(int(width * 0.4), 0).release()
+    actions.perform()
+    assert seen(browser) == [COLOURS["pvsc"]] * 2
+
+
+def test_a_click_moves_the_first_zoom_box_in_every_frame(browser, small):
+    keep_frames(small)
+    opened(browser, small)
+
+    def lefts():
+        return browser.execute_script(
+            "return [...document.querySelectorAll('.frame')]"
+            ".map((f) => f.querySelector('.box').style.left)"
+        )
+
+    before = lefts()
+    browser.execute_script("document.querySelector('.frame').scrollIntoView({block: 'center'})")
+    browser.find_element("css selector", ".frame").click()
+    after = lefts()
+    assert len(after) == 3
+    assert len(set(after)) == 1
+    assert after != before
+    assert float(after[0].rstrip("%")) == pytest.approx(39, abs=1), "centred where it was clicked"
+
+
+def test_tables_sort_and_rows_are_found(browser, small):
+    opened(browser, small)
+
+    def column(index):
+        return browser.execute_script(
+            "return [...document.querySelectorAll('#table_2_snr tbody tr')]"
+            ".map((r) => r.cells[arguments[0]].textContent)",
+            index,
+        )
+
+    head = browser.find_elements("css selector", "#table_2_snr th")[1]
+    browser.execute_script("arguments[0].click()", head)
+    assert column(1) == sorted(column(1), key=float)
+    browser.execute_script("arguments[0].click()", head)
+    assert column(1) == sorted(column(1), key=float, reverse=True)
+    browser.execute_script(
+        "const f = document.getElementById('filter'); f.value = 'x265 rayleigh 37';"
+        "f.dispatchEvent(new Event('input'))"
+    )
+    rows = browser.execute_script(
+        "return [...document.querySelectorAll('#points-table tbody tr')].map((r) => r.textContent)"
+    )
+    assert rows
+    assert all("x265" in row and "rayleigh" in row for row in rows)
+
+
+def test_a_page_of_nothing_works_too(browser, tmp_path):
+    opened(browser, tmp_path)
+    assert "no curve" in browser.find_element("id", "plot-note").text
+
+
+def test_ten_thousand_points_stay_usable(browser, make_results, make_points):
+    snrs, rates = tuple(range(0, 22, 2)), (22, 25, 27, 32, 37, 42)
+    points = make_points(snrs=snrs, seeds=(1, 2, 3, 4, 5, 6, 7), rates=rates)
+    assert len(points) > 10_000
+    folder = make_results(points, anchor=None)
+    opened(browser, folder)
+    assert (folder / "report.html").stat().st_size < 10_000_000
+    browser.find_element("id", "singles").click()
+    choose(browser, "axis", 1)
+    traces = drawn(browser)[2]
+    assert max(len(line) for line in traces) > 100, "every point is there"
