@@ -43,9 +43,18 @@ def convolution(channels: int, kernel_size: int = 1, strides: int = 1, **kwargs:
     On even sizes a stride of 2 pads below and to the right only, so that the first 2x2 taps of a
     3x3 kernel see exactly one 2x2 block.
     """
+    kwargs.setdefault("kernel_initializer", _fan_in_uniform())
     return layers.Conv2D(
         channels, kernel_size, strides, "same", data_format="channels_last", **kwargs
     )
+
+
+def _fan_in_uniform() -> keras.initializers.Initializer:
+    """Uniform within 1 / sqrt(fan_in): a third of the usual variance, as there are no norms.
+
+    With unit gain in every residual branch, dozens of blocks in a recurrent loop would blow up.
+    """
+    return keras.initializers.VarianceScaling(1 / 3, "fan_in", "uniform")
 
 
 class DepthConvBlock(keras.layers.Layer):
@@ -75,11 +84,17 @@ class DepthConvBlock(keras.layers.Layer):
         super().__init__(**kwargs)
         self.channels, self.shortcut, self.zero_init = channels, shortcut, zero_init
         own = {"dtype": self.dtype_policy}
-        last = {**own, "kernel_initializer": "zeros" if zero_init else "glorot_uniform"}
+        last = {**own, "kernel_initializer": "zeros" if zero_init else _fan_in_uniform()}
         self.adaptor: Any = None  # known once the input width is
         self.mix_in = convolution(channels, name="mix_in", **own)
         self.depthwise = layers.DepthwiseConv2D(
-            3, padding="same", data_format="channels_last", name="depthwise", **own
+            3,
+            padding="same",
+            data_format="channels_last",
+            # Its fan-in is the nine taps; Keras would count all channels and start near zero.
+            depthwise_initializer=keras.initializers.RandomUniform(-1 / 3, 1 / 3),
+            name="depthwise",
+            **own,
         )
         self.mix_out = convolution(channels, name="mix_out", **last)
         self.gate_in = convolution(4 * channels, name="gate_in", **own)
@@ -229,5 +244,5 @@ class SubPixelUp(keras.layers.Layer):
 
 
 def _repeat_sub_pixels(shape: tuple[int, ...], dtype: Any = None) -> Any:
-    one = keras.initializers.GlorotUniform()((*shape[:-1], shape[-1] // 4), dtype=dtype)
+    one = _fan_in_uniform()((*shape[:-1], shape[-1] // 4), dtype=dtype)
     return ops.tile(one, (1,) * (len(shape) - 1) + (4,))

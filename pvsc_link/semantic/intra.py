@@ -41,17 +41,19 @@ class IntraModel(LatentCodingModel):
         frame: Any,
         omega_index: Any,
         noise: dict[str, Any] | None = None,
+        *,
         quantiser: str = "round",
         channel: Any = None,
     ) -> dict[str, Any]:
         """``forward``, reachable through ``stateless_call`` as well."""
-        return self.forward(frame, omega_index, noise, quantiser, channel)
+        return self.forward(frame, omega_index, noise, quantiser=quantiser, channel=channel)
 
     def forward(
         self,
         frame: Any,
         omega_index: Any,
         noise: dict[str, Any] | None = None,
+        *,
         quantiser: str = "round",
         channel: Any = None,
     ) -> dict[str, Any]:
@@ -61,10 +63,8 @@ class IntraModel(LatentCodingModel):
         z_hat, num_bits_z = self.hyper_latent(y, omega_index, quantiser, noise.get("z"))
         parameters = self.parameters_of(z_hat)
         coded = self.quantise(y, parameters, quantiser, noise.get("y"))
-        output = {**coded, "z_hat": z_hat, "num_bits_z": num_bits_z}
-        output["frame_ideal"] = self.generate(
-            self.dequantise(coded["y_bar"], parameters), omega_index
-        )
+        frame_ideal = self.generate(coded.pop("y_tilde"), omega_index)
+        output = {**coded, "z_hat": z_hat, "num_bits_z": num_bits_z, "frame_ideal": frame_ideal}
         if channel is None:
             return output
         symbols = self.feature_encoder(coded["y_bar"], coded["rate_index"])

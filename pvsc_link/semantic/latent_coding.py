@@ -73,7 +73,9 @@ class LatentCodingModel(keras.Model):
         Input: ``y`` : [batch, Hy, Wy, channels_y]; ``noise`` : like z_hat, for ``noise`` only.
         Output: ``z_hat`` : [batch, Hy/4, Wy/4, channels_z]; ``num_bits_z`` : [batch], float32.
         """
-        z = ops.clip(self.hyper_encoder(y), -Z_MAX, Z_MAX)
+        z = self.hyper_encoder(y)
+        # Past the tables' range the gradient goes on, so that the rate can pull z back.
+        z = z + ops.stop_gradient(ops.clip(z, -Z_MAX, Z_MAX) - z)
         z_hat = quantisation.quantise(z, quantiser, noise)
         return z_hat, ops.sum(self.z_prior(z_hat, omega_index), axis=(1, 2, 3))
 
@@ -86,11 +88,12 @@ class LatentCodingModel(keras.Model):
     ) -> dict[str, Any]:
         """y_bar (eq. 12), its entropy per unit (eq. 13) and the rate map (eq. 14).
 
-        Output: ``y_bar`` : like ``y``; ``num_bits_y``, ``rate_reals`` : [batch, Hy, Wy], float32;
-        ``rate_index`` : [batch, Hy, Wy], int32.
+        Output: ``y_bar``, ``y_tilde`` : like ``y``, the latter of the ideal branch (eq. 26: what
+        ``dequantise`` would give, without running E_s again); ``num_bits_y``, ``rate_reals`` :
+        [batch, Hy, Wy], float32; ``rate_index`` : [batch, Hy, Wy], int32.
         """
         masks = self._masks(y)
-        y_bar, _, sigma = quantisation.quantise_blocks(
+        y_bar, mu, sigma = quantisation.quantise_blocks(
             y, parameters, self.spatial_prior, masks, quantiser, noise
         )
         num_bits = rate_control.unit_bits(y_bar, sigma)
@@ -99,6 +102,7 @@ class LatentCodingModel(keras.Model):
         )
         return {
             "y_bar": y_bar,
+            "y_tilde": parameters[0] * (y_bar + mu),
             "num_bits_y": num_bits,
             "rate_index": rate_index,
             "rate_reals": rate_reals,

@@ -84,11 +84,14 @@ class PvscModel(LatentCodingModel):
         buffers: dict[str, Any],
         omega_index: Any,
         noise: dict[str, Any] | None = None,
+        *,
         quantiser: str = "round",
         channel: Any = None,
     ) -> dict[str, Any]:
         """``forward``, reachable through ``stateless_call`` as well."""
-        return self.forward(frame, buffers, omega_index, noise, quantiser, channel)
+        return self.forward(
+            frame, buffers, omega_index, noise, quantiser=quantiser, channel=channel
+        )
 
     def forward(
         self,
@@ -96,6 +99,7 @@ class PvscModel(LatentCodingModel):
         buffers: dict[str, Any],
         omega_index: Any,
         noise: dict[str, Any] | None = None,
+        *,
         quantiser: str = "round",
         channel: Any = None,
     ) -> dict[str, Any]:
@@ -129,8 +133,7 @@ class PvscModel(LatentCodingModel):
         z_hat, num_bits_z = self.hyper_latent(y, omega_index, quantiser, noise.get("z"))  # (8)
         parameters = self.parameters_of(z_hat, context_e)  # (10)
         coded = self.quantise(y, parameters, quantiser, noise.get("y"))  # (11) to (14)
-        y_tilde = self.dequantise(coded["y_bar"], parameters)
-        feature = self.feature_generator(y_tilde, omega_index, context_f)
+        feature = self.feature_generator(coded.pop("y_tilde"), omega_index, context_f)
         output = {
             **coded,
             "z_hat": z_hat,
