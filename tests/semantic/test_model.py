@@ -80,6 +80,11 @@ def gop(intra, model, quantiser="ste", channel=None):
     return outputs
 
 
+@pytest.fixture(scope="module")
+def noisy_gop(models):
+    return gop(*models, "round", disturb)
+
+
 def loss_of(outputs):
     """Distortion on every branch present, plus rate, plus the error of the feature coding."""
     total = 0.0
@@ -144,12 +149,10 @@ def test_without_a_channel_only_the_ideal_branch_runs(models):
         assert output["frame_ideal"].shape == FRAMES[0].shape
 
 
-def test_each_clip_of_a_batch_is_coded_by_itself(models):
+def test_each_clip_of_a_batch_is_coded_by_itself(models, noisy_gop):
     _, model = models
-    both = gop(*models, "round", disturb)[1]
-    buffers = model.start_buffers(
-        *(gop(*models, "round", disturb)[0][f"frame_{e}"] for e in ("tx", "rx"))
-    )
+    first, both, _ = noisy_gop
+    buffers = model.start_buffers(first["frame_tx"], first["frame_rx"])
     alone = {k: v[1:] for k, v in buffers.items()}
     output = model(FRAMES[1, 1:], alone, OMEGA[1:], channel=lambda s, k: s)
     for name in ("rate_index", "frame_ideal", "frame_tx"):
@@ -167,8 +170,8 @@ def test_a_rate_map_of_zeros_sends_no_symbol_and_still_decodes(models):
         assert np.isfinite(model.feature_decoder(symbols, silence, state)[0]).all()
 
 
-def test_sent_symbols_of_every_clip_have_unit_mean_power(models):
-    for output in gop(*models, "round", disturb):
+def test_sent_symbols_of_every_clip_have_unit_mean_power(noisy_gop):
+    for output in noisy_gop:
         energy = np.sum(ops.convert_to_numpy(output["symbols"]) ** 2, axis=(1, 2, 3))
         count = np.sum(sent_mask(output["rate_index"], SMALL.rate_set), axis=(1, 2, 3))
         np.testing.assert_allclose(energy, count, rtol=1e-5)
@@ -276,12 +279,11 @@ np.savez(folder + "/out.npz", **flat)
 
 
 @pytest.mark.slow
-def test_the_same_weights_file_gives_the_same_numbers_under_jax(models, tmp_path):
+def test_the_same_weights_file_gives_the_same_numbers_under_jax(models, noisy_gop, tmp_path):
     pytest.importorskip("jax")
     save_weights(models[0], tmp_path / "intra.weights.h5")
     save_weights(models[1], tmp_path / "model.weights.h5")
     np.savez(tmp_path / "in.npz", frames=FRAMES, omega=OMEGA, config=SMALL.to_dict())
-    outputs = gop(*models, "round", disturb)[:2]
     (tmp_path / "run.py").write_text(SCRIPT)
     subprocess.run(
         [sys.executable, str(tmp_path / "run.py"), str(tmp_path)],
@@ -290,7 +292,7 @@ def test_the_same_weights_file_gives_the_same_numbers_under_jax(models, tmp_path
         timeout=600,
     )
     theirs = np.load(tmp_path / "out.npz")
-    for t, output in enumerate(outputs):
+    for t, output in enumerate(noisy_gop[:2]):
         ours = {**output, **output.get("buffers", {})}
         ours.pop("buffers", None)
         for name, value in ours.items():

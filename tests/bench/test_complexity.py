@@ -1,0 +1,99 @@
+"""Parameters and MACs of the built models against the paper's Tables IV and V."""
+
+import csv
+import json
+
+import pytest
+import tensorflow as tf
+
+from pvsc_link.bench import complexity
+from pvsc_link.bench.mac_count import count_macs
+from pvsc_link.semantic.presets import PRESETS
+
+#: Table V: parameters in millions, transmitter plus receiver in GMAC at 1080p
+TABLE_V = {
+    "pvsc_paper": (35.4, 797.7),
+    "pvsc_paper_m_a": (30.4, 729.3),
+    "pvsc_paper_m_b": (33.3, 784.1),
+    "pvsc_paper_m_c": (32.5, 742.9),
+    "pvsc_paper_m_d": (37.2, 797.7),
+}
+#: Table IV, as printed: MACs per pixel in millions
+TABLE_IV = {"480p": 0.43, "720p": 0.41, "1080p": 0.41, "2K": 0.41}
+
+
+@pytest.mark.parametrize(
+    "preset",
+    [
+        pytest.param(name, marks=[] if name == "pvsc_paper" else pytest.mark.slow)
+        for name in TABLE_V
+    ],
+)
+def test_paper_model_has_table_v_s_parameters_and_macs_within_one_percent(preset):
+    model = complexity.build(PRESETS[preset])
+    row = complexity.measure(model, complexity.TABLE_V, repeats=0)
+    params_m, macs_g = TABLE_V[preset]
+    assert row["params_m"] == pytest.approx(params_m, rel=0.01)
+    assert row["macs_g"] == pytest.approx(macs_g, rel=0.01)
+
+
+@pytest.mark.slow
+def test_paper_model_has_table_iv_s_macs_per_pixel():
+    model = complexity.build(PRESETS["pvsc_paper"])
+    for label, per_pixel in TABLE_IV.items():
+        row = complexity.measure(model, label, repeats=0)
+        assert round(row["macs_m_per_pixel"], 2) == per_pixel
+
+
+@pytest.mark.parametrize("preset", ["pvsc_tiny", "pvsc_tiny_intra"])
+def test_tiny_models_stay_within_two_million_parameters_and_a_twentieth_mmac_per_pixel(preset):
+    model = complexity.build(PRESETS[preset])
+    row = complexity.measure(model, "480p", repeats=0)
+    assert row["params_m"] <= 2.0
+    assert row["macs_m_per_pixel"] <= 0.05
+
+
+def test_counter_agrees_with_arithmetic_on_known_operations():
+    dense, depthwise = tf.ones((20, 30)), tf.ones((3, 3, 8, 1))
+    kernel = tf.ones((3, 3, 8, 16))
+
+    def work(images, vectors):
+        with tf.name_scope("first"):
+            images = tf.nn.depthwise_conv2d(images, depthwise, (1, 1, 1, 1), "SAME")
+        with tf.name_scope("second"):
+            images = tf.nn.conv2d(images, kernel, 2, "SAME")
+            scores = tf.matmul(vectors, vectors, transpose_b=True)
+        with tf.name_scope("second"):
+            return images, scores, tf.reshape(vectors, (-1, 20)) @ dense
+
+    specs = [tf.TensorSpec((1, 10, 12, 8)), tf.TensorSpec((2, 5, 20))]
+    counts = count_macs(work, specs)
+    assert counts["first"] == 10 * 12 * 8 * 9
+    assert counts["second"] == 5 * 6 * 16 * 9 * 8 + 2 * 5 * 5 * 20 + 10 * 20 * 30
+
+
+@pytest.mark.parametrize(
+    "function",
+    [lambda x: tf.einsum("ij,kj->ik", x, x), lambda x: tf.function(tf.transpose)(x)],
+    ids=["einsum", "nested function"],
+)
+def test_counter_refuses_what_it_cannot_read(function):
+    with pytest.raises(ValueError, match="cannot count"):
+        count_macs(function, [tf.TensorSpec((3, 4))])
+
+
+def test_command_prints_and_writes_counts_with_a_manifest(tmp_path, capsys):
+    file = tmp_path / "tiny.csv"
+    arguments = ["--preset", "pvsc_tiny", "--sizes", "480p", "--counts-only", "--csv", str(file)]
+    assert complexity.main(arguments) == 0
+    assert "macs_m_per_pixel" in capsys.readouterr().out
+    (row,) = csv.DictReader(file.open())
+    assert list(row) == list(complexity.COLUMNS)
+    assert (row["preset"], row["width"], row["height"]) == ("pvsc_tiny", "854", "480")
+    assert float(row["macs_g"]) == pytest.approx(
+        float(row["macs_tx_g"]) + float(row["macs_rx_g"]), rel=1e-4
+    )
+    modules = list(csv.DictReader((tmp_path / "tiny_modules.csv").open()))
+    assert sum(float(m["params_m"]) for m in modules) == pytest.approx(float(row["params_m"]))
+    manifest = json.loads((tmp_path / "tiny.manifest.json").read_text())
+    assert "complexity --preset pvsc_tiny" in manifest["command"]
