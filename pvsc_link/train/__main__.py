@@ -15,6 +15,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("config", help="training file, for instance scenarios/train_tiny.yaml")
     parser.add_argument("--folder", help="run folder (default: runs/<name>)")
     parser.add_argument("--threads", type=int, help="cores to use (default: all)")
+    parser.add_argument("--measure", action="store_true", help="print what a step costs and stop")
     given = parser.parse_args(arguments)
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     logging.basicConfig(format="%(asctime)s %(message)s", datefmt="%d.%m. %H:%M:%S")
@@ -34,6 +35,12 @@ def _train(given: argparse.Namespace) -> int:
     from pvsc_link.train.backend import make_repeatable
 
     make_repeatable(given.threads)
+    if given.measure:
+        from pvsc_link.train.throughput import measure
+
+        for line in measure(config):
+            print(line, flush=True)
+        return 0
     from pvsc_link.train.trainer import Trainer
 
     folder = Path(given.folder) if given.folder else Path("runs") / config.name

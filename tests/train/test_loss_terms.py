@@ -100,7 +100,7 @@ def test_a_gradient_that_is_not_finite_changes_nothing(poison):
 def test_the_average_follows_the_weights_and_can_stand_in_for_them():
     ours = variables()
     flat = FlatAdam(ours, "a", **ADAM)
-    for step in range(30):
+    for _ in range(30):
         flat.apply([ops.convert_to_tensor(np.ones(v.shape, np.float32)) for v in ours], 1e-2)
     raw = np.array(ours[1])
     with flat.averaged():
@@ -109,4 +109,3 @@ def test_the_average_follows_the_weights_and_can_stand_in_for_them():
     np.testing.assert_array_equal(np.array(ours[1]), raw)
     flat.settle()
     np.testing.assert_array_equal(np.array(ours[1]), inside)
-    assert step == 29

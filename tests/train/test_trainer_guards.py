@@ -1,0 +1,131 @@
+"""What a run does when things go wrong: NaN, a wrong folder, a signal, another run's weights."""
+
+import csv
+import signal
+
+import numpy as np
+import pytest
+
+from pvsc_link.train import trainer
+from pvsc_link.train.trainer import Diverged, Trainer
+from pvsc_link.types import InputError
+
+
+@pytest.fixture
+def quiet(monkeypatch):
+    monkeypatch.setattr(trainer, "write_plot", lambda *_: None)
+    monkeypatch.setattr(trainer, "MAX_SKIPPED", 2)
+
+
+class FakePhase:
+    """Stands in for ``Phase``: counts its steps and turns NaN where it is told."""
+
+    bad_salts: tuple[int, ...] = ()
+
+    def __init__(self, config, phase, store, cache):
+        self.phase, self.inter, self.value = phase, None, 0.0
+        self.model = self.intra = type("Model", (), {"config": config.preset})()
+        self.groups = [type("Group", (), {"sizes": [1]})()]
+
+    def step(self, batch):
+        bad = batch["salt"] in self.bad_salts and batch["step"] >= 4
+        self.value += 1.0
+        loss = np.float32(np.nan if bad else 1.0)
+        return {"loss": loss, "skipped": np.float32(bad), "norm": np.float32(1)}
+
+    def state(self):
+        return {"value": np.array(self.value)}
+
+    def restore(self, arrays):
+        self.value = float(arrays["value"])
+
+    def keep(self):
+        pass
+
+    finish = keep
+
+    def save_averaged(self, folder):
+        pass
+
+
+class FakeBatches:
+    def __init__(self, *_):
+        pass
+
+    def make(self, step, salt=0):
+        return {"learning_rate": np.float32(1.0), "salt": salt, "step": step}
+
+
+@pytest.fixture
+def faked(quiet, monkeypatch):
+    monkeypatch.setattr(trainer, "Phase", FakePhase)
+    monkeypatch.setattr(trainer, "BatchMaker", FakeBatches)
+    monkeypatch.setattr(trainer, "open_cache", lambda _: None)
+    monkeypatch.setattr(trainer, "LOG_EVERY", 2)
+    monkeypatch.setattr(FakePhase, "bad_salts", ())
+
+
+def rows(folder):
+    with (folder / "history.csv").open() as file:
+        return list(csv.DictReader(file))
+
+
+def test_steps_that_are_not_finite_roll_back_with_half_the_learning_rate(
+    faked, micro_run, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(FakePhase, "bad_salts", (0, 1))
+    run = Trainer(micro_run({"model": "intra", "steps": 10}), tmp_path)
+    assert run.run()
+    assert run.progress.rollbacks == 2
+    table = rows(tmp_path)
+    assert [int(row["step"]) for row in table] == [2, 4, 6, 8, 10]
+    assert float(table[-1]["learning_rate"]) == pytest.approx(0.25)
+    assert all(np.isfinite(float(row["loss"])) for row in table)
+
+
+def test_a_run_that_diverges_again_and_again_ends_with_an_error(
+    faked, micro_run, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(FakePhase, "bad_salts", tuple(range(20)))
+    with pytest.raises(Diverged, match="rollbacks"):
+        Trainer(micro_run({"model": "intra", "steps": 10}), tmp_path).run()
+
+
+def test_a_signal_stops_after_a_checkpoint_and_the_run_goes_on_from_there(
+    faked, micro_run, tmp_path, monkeypatch
+):
+    config = micro_run({"model": "intra", "steps": 10})
+    step = FakePhase.step
+
+    def step_and_signal(self, batch):
+        if batch["step"] == 5:
+            signal.raise_signal(signal.SIGTERM)
+        return step(self, batch)
+
+    monkeypatch.setattr(FakePhase, "step", step_and_signal)
+    first = Trainer(config, tmp_path)
+    assert not first.run()
+    assert first.progress.step == 6
+    first._lock.close()
+    monkeypatch.setattr(FakePhase, "step", step)
+    assert Trainer(config, tmp_path).run()
+    assert int(rows(tmp_path)[-1]["step"]) == 10
+
+
+def test_a_folder_of_another_config_is_refused(faked, micro_run, tmp_path):
+    Trainer(micro_run({"model": "intra", "steps": 10}), tmp_path)._lock.close()
+    with pytest.raises(InputError, match="another config"):
+        Trainer(micro_run({"model": "intra", "steps": 11}), tmp_path)
+
+
+def test_a_folder_in_use_is_refused(faked, micro_run, tmp_path):
+    running = Trainer(micro_run({"model": "intra"}), tmp_path)
+    with pytest.raises(InputError, match="in use"):
+        Trainer(micro_run({"model": "intra"}), tmp_path)
+    running._lock.close()
+
+
+def test_initial_weights_need_a_folder_that_has_some(faked, micro_run, tmp_path):
+    config = micro_run({"model": "intra"}, initial_weights=str(tmp_path / "nowhere"))
+    with pytest.raises(InputError, match="initial_weights"):
+        Trainer(config, tmp_path / "run").run()

@@ -1,0 +1,134 @@
+"""Section III-D: in each stage exactly the right weights move, and what is switched off is off."""
+
+import numpy as np
+import pytest
+from keras import ops
+
+from pvsc_link.semantic.presets import intra_of
+from pvsc_link.train.batches import BatchMaker
+from pvsc_link.train.clip_cache import open_cache
+from pvsc_link.train.distillation import build_model
+from pvsc_link.train.stages import Phase, WeightStore
+from pvsc_link.types import InputError
+
+AWGN = {"channel": "awgn", "snr_db": [10.0]}
+RAYLEIGH = {"channel": "rayleigh", "snr_db": [6.0], "csi_nmse_db": [-10.0]}
+
+
+def prepared(config, store=None):
+    """The first phase of a config with its batches; an intra model is at hand for P phases."""
+    store = store or WeightStore()
+    entry, cache = config.phases[0], open_cache(config.data)
+    if entry.model == "inter" and "intra" not in store.weights:
+        preset = intra_of(build_preset(config))
+        store.keep("intra", build_model(preset))
+    phase = Phase(config, entry, store, cache)
+    fixed = None if phase.inter is None else phase.intra.config
+    return phase, BatchMaker(config, entry, phase.model.config, fixed, cache, 0)
+
+
+def build_preset(config):
+    from pvsc_link.train.stages import preset_config
+
+    return preset_config(config)
+
+
+def moved_layers(phase, batch):
+    """Names of the top layers of each network whose weights a step changed, and the terms."""
+    before = {k: [np.array(v) for v in n.weights] for k, n in phase.networks().items()}
+    terms = phase.step(batch)
+    moved = set()
+    for kind, network in phase.networks().items():
+        for old, variable in zip(before[kind], network.weights, strict=True):
+            if not np.array_equal(old, np.array(variable)):
+                path = variable.path.removeprefix(f"{network.name}/")
+                moved.add(f"{kind}.{path.split('/')[0]}")
+    return moved, terms
+
+
+CODING = {"feature_encoder", "feature_decoder"}
+
+
+def test_stage_1_moves_the_ideal_branch_and_never_the_feature_coding(micro_run):
+    config = micro_run({"model": "intra", "loss": {"per": 0.0, "adv": 0.1}})
+    phase, maker = prepared(config)
+    moved, terms = moved_layers(phase, maker.make(0))
+    assert not {f"intra.{name}" for name in CODING} & moved
+    assert {"intra.feature_extractor", "intra.frame_generator", "intra.hyper_decoder"} <= moved
+    assert any(name.startswith("discriminator.") for name in moved)
+    assert "rec_tx" not in terms
+
+
+def test_stage_2_moves_the_feature_coding_alone_and_the_intra_model_not_at_all(micro_run):
+    config = micro_run(
+        {"model": "inter", "stage": 2, "gop": [3], "quantiser": "ste", "channel": RAYLEIGH}
+        | {"rate_set": "overcomplete", "loss": {"per": 0.0, "latent": 1.0}}
+    )
+    phase, maker = prepared(config)
+    moved, terms = moved_layers(phase, maker.make(0))
+    assert moved == {f"inter.{name}" for name in CODING}
+    assert "rec_ideal" not in terms
+    assert len(phase.model.config.rate_set) == 9
+    units = 2 * 4 * 4  # clips, units: of the P frames on average
+    assert float(np.sum(terms["usage"])) == pytest.approx(units)
+
+
+def test_stage_3_moves_everything_and_starts_from_the_stage_before(micro_run):
+    second = micro_run(
+        {"model": "intra", "stage": 2, "quantiser": "ste", "channel": AWGN}
+        | {"rate_set": "overcomplete"}
+    )
+    phase, maker = prepared(second)
+    phase.step(maker.make(0))
+    phase.finish()
+    third = micro_run({"model": "intra", "stage": 3, "quantiser": "ste", "channel": AWGN})
+    joint, maker = prepared(third, phase.store)
+    assert joint.model.config.rate_set == (0, 2, 4, 8)
+    kernel = joint.model.feature_encoder.to_features.kernel
+    np.testing.assert_array_equal(kernel, phase.model.feature_encoder.to_features.kernel)
+    moved, terms = moved_layers(joint, maker.make(0))
+    assert {f"intra.{name}" for name in (*CODING, "feature_extractor", "z_prior")} <= moved
+    assert {"rec_ideal", "rec_tx", "rec_rx"} <= set(terms)
+
+
+def test_a_term_of_weight_zero_is_not_computed_and_the_loss_is_the_sum_of_the_others(micro_run):
+    config = micro_run({"model": "intra", "loss": {"per": 0.0, "side": False}, "batch": 1})
+    phase, maker = prepared(config)
+    batch = maker.make(0)
+    terms = phase.step(batch)
+    assert not {"per_ideal", "adv_ideal", "discriminator"} & set(terms)
+    omega = config.omega[int(batch["omega_index"][0])]
+    expected = 3 * omega * float(terms["rec_ideal"]) + float(terms["rate"])
+    assert float(terms["loss"]) == pytest.approx(expected, rel=1e-5)
+
+
+def test_a_few_steps_lower_the_loss_of_the_same_batch(micro_run):
+    config = micro_run({"model": "intra", "informed_start": True, "quantiser": "ste"})
+    phase, maker = prepared(config)
+    batch = maker.make(0)
+    losses = [float(phase.step(batch)["loss"]) for _ in range(25)]
+    assert losses[-1] < 0.9 * losses[0]
+
+
+def test_p_frames_without_an_intra_model_are_refused(micro_run):
+    config = micro_run({"model": "inter", "gop": [2]})
+    with pytest.raises(InputError, match="intra"):
+        Phase(config, config.phases[0], WeightStore(), open_cache(config.data))
+
+
+def test_an_unknown_preset_is_refused(micro_run):
+    config = micro_run({"model": "intra"}, preset="pvsc_huge")
+    with pytest.raises(InputError, match="preset"):
+        prepared(config)
+
+
+def test_averaged_weights_on_disk_load_into_a_fresh_model(micro_run, tmp_path):
+    phase, maker = prepared(micro_run({"model": "intra"}))
+    for step in range(3):
+        phase.step(maker.make(step))
+    phase.save_averaged(tmp_path / "weights")
+    other = build_model(phase.model.config)
+    other.load_weights(tmp_path / "weights" / "intra.weights.h5")
+    with phase.groups[0].averaged():
+        for a, b in zip(phase.model.weights, other.weights, strict=True):
+            np.testing.assert_array_equal(ops.convert_to_numpy(a), ops.convert_to_numpy(b))
