@@ -64,7 +64,9 @@ def transmit_placed(symbols: tf.Tensor, index: tf.Tensor, link: LinkTensors) -> 
     y = channels.apply(symbols, h, noise, no)
     h_hat = estimate(h, e, csi_nmse)
     known = [receiver_knowledge(h_hat, csi_nmse, csi_aware=aware) for aware in (False, True)]
-    h_known, err_var = (tf.gather(tf.stack(both), link.csi_aware) for both in zip(*known, strict=True))
+    h_known, err_var = (
+        tf.gather(tf.stack(both), link.csi_aware) for both in zip(*known, strict=True)
+    )
     equalised = [equalizer(y, h_known, no, err_var)[0] for equalizer in EQUALIZERS.values()]
     return tf.gather(tf.stack(equalised), link.equalizer)
 

@@ -116,6 +116,9 @@ def test_a_codec_that_crashes_becomes_rows_and_the_sweep_goes_on(
     own_caches, write_scenario, tmp_path, monkeypatch
 ):
     class Fragile(CODECS["x264"]):
+        def describe(self, *args):
+            return super().describe(*args) + " -fragile"  # not to be found in the encode cache
+
         def encode(self, frames, fps, rate, **place):
             if rate == 37:
                 raise CodecFailure("codec_error", "Segmentation fault")

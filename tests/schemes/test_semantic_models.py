@@ -1,0 +1,74 @@
+"""Weights: found where they are, named by their content, the same start in every process."""
+
+import json
+import random
+
+import numpy as np
+import pytest
+from keras import ops
+
+from pvsc_link.schemes.semantic_models import UNTRAINED, find_weights, load_models
+from pvsc_link.semantic.presets import PRESETS, PvscConfig
+from pvsc_link.semantic.weights import save_weights
+from pvsc_link.types import InputError
+
+
+def values(models):
+    return [ops.convert_to_numpy(w) for model in models for w in model.trainable_weights]
+
+
+def fresh(preset, files):
+    load_models.cache_clear()
+    return load_models(preset, files)
+
+
+def test_without_weights_the_start_is_fixed_and_the_generator_untouched(micro):
+    random.seed(5)
+    expected = random.random()
+    random.seed(5)
+    first = values(fresh(micro, find_weights(micro)))
+    assert random.random() == expected
+    second = values(fresh(micro, find_weights(micro)))
+    for a, b in zip(first, second, strict=True):
+        np.testing.assert_array_equal(a, b)
+    load_models.cache_clear()
+
+
+@pytest.fixture
+def run_folder(micro, tmp_path):
+    """What a training run leaves, its P frames with another rate set than the preset."""
+    intra, model = fresh(micro, find_weights(micro))
+    for kind, trained in (("intra", intra), ("inter", model)):
+        for weight in trained.trainable_weights:
+            weight.assign_add(np.full(weight.shape, 0.5, np.float32))
+        save_weights(trained, tmp_path / f"{kind}.weights.h5")
+    described = PRESETS[micro].to_dict() | {"eta": 0.125}
+    (tmp_path / "inter.json").write_text(json.dumps(described))
+    yield tmp_path, values((intra, model))
+    load_models.cache_clear()
+
+
+def test_weights_of_a_training_run_are_loaded_with_their_own_config(micro, run_folder):
+    folder, trained = run_folder
+    files = find_weights(micro, str(folder))
+    assert files.identity != UNTRAINED
+    models = fresh(micro, files)
+    assert models[1].config == PvscConfig.from_dict(PRESETS[micro].to_dict() | {"eta": 0.125})
+    for a, b in zip(trained, values(models), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_other_weights_have_another_name(micro, run_folder):
+    folder, _ = run_folder
+    before = find_weights(micro, str(folder)).identity
+    assert before == find_weights(micro, str(folder)).identity
+    path = folder / "intra.weights.h5"
+    path.write_bytes(path.read_bytes() + b"\0")
+    assert find_weights(micro, str(folder)).identity != before
+
+
+def test_a_folder_that_lacks_one_of_the_two_models_is_refused(micro, run_folder):
+    folder, _ = run_folder
+    (folder / "intra.weights.h5").unlink()
+    with pytest.raises(InputError, match=r"intra\.weights\.h5"):
+        find_weights(micro, str(folder))
