@@ -1,3 +1,65 @@
-"""pvsc_link: perception-aware video semantic communication over Sionna links."""
+"""pvsc_link: perception-aware video semantic communication over Sionna links.
+
+In a notebook::
+
+    import pvsc_link
+    scenario = pvsc_link.Scenario(name=..., media=..., link=..., schemes=[...])
+    folder = pvsc_link.run_sweep(scenario)     # what python -m pvsc_link.sweep does
+    points = pvsc_link.load_results(folder)    # a pandas DataFrame, one row per point
+
+``python -m pvsc_link.report --columns`` says what each column means. Nothing is imported before
+it is used: ``import pvsc_link`` loads no TensorFlow.
+"""
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from pvsc_link.report.results import load_results
+    from pvsc_link.scenario.schema import Scenario
 
 __version__ = "0.1.0"
+__all__ = ["Scenario", "load_results", "run_sweep"]
+
+
+def run_sweep(
+    scenario: "Scenario | str | Path",
+    out: "str | Path" = "results",
+    *,
+    fresh: bool = False,
+    retry_failed: bool = False,
+) -> "Path":
+    """Run a scenario, or go on where it stopped, as ``python -m pvsc_link.sweep`` does.
+
+    Parameters: ``scenario`` : a :class:`Scenario` or the path of a YAML file; ``out`` : folder of
+    results; ``fresh`` : forget earlier rows; ``retry_failed`` : run rows again whose codec failed.
+    Output: the scenario's results folder, with tables, figures and manifest.
+    Raises ``InputError`` for a bad scenario, and if another sweep holds the folder.
+    """
+    from pathlib import Path
+
+    from pvsc_link.report.figures import write_figures
+    from pvsc_link.scenario.loader import load_scenario
+    from pvsc_link.scenario.schema import Scenario
+    from pvsc_link.sweep.builder import build
+    from pvsc_link.sweep.run import run_plan
+
+    given = scenario if isinstance(scenario, Scenario) else load_scenario(scenario)
+    folder = Path(out) / given.name
+    command = f"pvsc_link.run_sweep(scenario named {given.name!r})"
+    run_plan(build(given), folder, fresh=fresh, retry_failed=retry_failed, command=command)
+    write_figures(folder)
+    return folder
+
+
+def __getattr__(name: str) -> Any:
+    if name == "load_results":
+        from pvsc_link.report.results import load_results
+
+        return load_results
+    if name == "Scenario":
+        from pvsc_link.scenario.schema import Scenario
+
+        return Scenario
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -25,7 +25,7 @@ def model_tables(results: Results) -> tuple[list[Table], list[str]]:
         tables.append(_complexity(results.complexity))
     else:
         remarks.append(
-            "No complexity table: complexity.csv is not in the folder "
+            "No complexity table: there is no complexity.csv here or in ../complexity "
             "(python -m pvsc_link.bench complexity --preset pvsc_paper --csv FILE writes it)."
         )
     for number, rows, make in (

@@ -86,7 +86,7 @@ def _grid(
         row[0].set_title(condition_words(condition), loc="left")
     for panel in panels[-1]:
         panel.set_xlabel("CBR")
-    add_legend(figure, panels.flat, columns=len(metrics))
+    add_legend(figure, panels.flat, columns=max(len(metrics), 2))
     figure.suptitle(title, fontsize=9)
     return figure
 

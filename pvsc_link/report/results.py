@@ -100,7 +100,7 @@ def read_results(path: str | Path) -> Results:
     points = _repaired(_points(folder, problems), problems)
     manifest = _manifest(folder, problems)
     bd = _table(folder / "bd_cbr.csv", problems, "BD-CBR tables are left out")
-    complexity = _table(folder / "complexity.csv", [], "")
+    complexity = _complexity(folder)
     bler = bler_table(folder, manifest, points)
     results = Results(folder, points, bd, bler, complexity, manifest, problems)
     problems += _remarks(results)
@@ -172,6 +172,16 @@ def _table(path: Path, problems: list[str], consequence: str) -> pd.DataFrame:
     except (ValueError, OSError) as error:
         problems.append(f"{path.name} cannot be read ({_first_line(error)}): {consequence}.")
         return pd.DataFrame()
+
+
+def _complexity(folder: Path) -> pd.DataFrame:
+    """``complexity.csv`` of the folder, else what the benchmark left in the folder's neighbour."""
+    beside = sorted((folder.resolve().parent / "complexity").glob("*.csv"))
+    for path in (folder / "complexity.csv", *beside):
+        table = _table(path, [], "")
+        if {"preset", "label"} <= set(table.columns):
+            return table
+    return pd.DataFrame()
 
 
 def _remarks(results: Results) -> list[str]:

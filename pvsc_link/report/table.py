@@ -51,6 +51,11 @@ class Table:
         rounded = round(number.value, digits) + 0.0  # no "-0.0"
         return f"{rounded:.{digits}f}"
 
+    def _repr_markdown_(self) -> str:
+        from pvsc_link.report.table_formats import as_markdown  # it is written from this model
+
+        return as_markdown(self)
+
 
 def row(source: str, keys: Sequence[object], cells: Sequence[Sequence[float]]) -> Row:
     """A row from plain values."""

@@ -1,18 +1,14 @@
 """``python -m pvsc_link.sweep scenarios/NAME.yaml``: run a scenario into ``results/NAME/``."""
 
 import argparse
-import fcntl
 import json
 import os
 import sys
-import time
 from collections import Counter
 from pathlib import Path
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-import pvsc_link
 from pvsc_link.scenario.loader import load_scenario
 from pvsc_link.scenario.schema import Scenario
 from pvsc_link.types import InputError
@@ -62,7 +58,9 @@ def _parser() -> argparse.ArgumentParser:
 
 def _run(words: argparse.Namespace, console: Console) -> int:
     scenario = load_scenario(words.scenario)
+    from pvsc_link.report.figures import write_figures
     from pvsc_link.sweep.builder import build  # TensorFlow takes seconds: bad YAML fails first
+    from pvsc_link.sweep.run import run_plan
 
     if words.with_untrained:
         scenario = scenario.model_copy(update={"with_untrained": True})
@@ -71,61 +69,11 @@ def _run(words: argparse.Namespace, console: Console) -> int:
         _print_grid(plan)
         return 0
     folder = Path(words.out) / scenario.name
-    folder.mkdir(parents=True, exist_ok=True)
-    with open(folder / ".lock", "w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            raise InputError(
-                "results folder is in use",
-                found=str(folder),
-                allowed="one sweep at a time",
-                remedy="Wait for the other sweep or give --out.",
-            ) from error
-        _sweep(words, plan, folder, console)
-    (folder / ".lock").unlink(missing_ok=True)
+    table = run_plan(
+        plan, folder, fresh=words.fresh, retry_failed=words.retry_failed, console=console
+    )
+    _print_end(console, folder, table, write_figures(folder))
     return 0
-
-
-def _sweep(words: argparse.Namespace, plan, folder: Path, console: Console) -> None:
-    from pvsc_link.metrics.frame_cache import FrameMetrics
-    from pvsc_link.report.figures import write_figures
-    from pvsc_link.sweep.rows import rows_of
-    from pvsc_link.sweep.runner import SweepRunner
-    from pvsc_link.sweep.store import SweepStore, points_table
-    from pvsc_link.sweep.tables import write_tables
-
-    start = time.perf_counter()
-    store = SweepStore(folder, fresh=words.fresh, version=pvsc_link.__version__)
-    with _progress_bar(console) as bar:
-        task = bar.add_task("", total=len(plan.points))
-        runner = SweepRunner(
-            plan,
-            store,
-            FrameMetrics(None),
-            progress=lambda done, total, stage: bar.update(task, completed=done, description=stage),
-            retry_failed=words.retry_failed,
-        )
-        runner.run()
-    finished = store.finished()
-    rows, beside = rows_of(plan.points, finished)
-    table = points_table(rows)
-    write_tables(
-        folder, table, points_table(beside), plan, store, seconds=time.perf_counter() - start
-    )
-    figures = write_figures(folder)
-    store.close()
-    _print_end(console, folder, table, figures)
-
-
-def _progress_bar(console: Console) -> Progress:
-    return Progress(
-        TextColumn("{task.description:<48.48}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(),
-        console=console,
-    )
 
 
 def _print_grid(plan) -> None:

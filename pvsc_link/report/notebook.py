@@ -1,0 +1,88 @@
+"""Figures and tables for notebooks: pick rows of a results table, get a figure."""
+
+from collections.abc import Hashable
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+import pandas as pd
+from matplotlib.figure import Figure
+
+from pvsc_link.report.axis_figure import axis_figures
+from pvsc_link.report.bd_tables import bd_tables
+from pvsc_link.report.bler_figure import bler_figures
+from pvsc_link.report.curves import CurveSet, curve_set
+from pvsc_link.report.panels import NamedFigure
+from pvsc_link.report.rate_figure import grid_figures
+from pvsc_link.report.results import read_results
+from pvsc_link.report.style import MATPLOTLIB
+from pvsc_link.report.table import Table
+from pvsc_link.types import InputError
+
+#: Dots per inch on a screen; files are saved finer.
+_SCREEN_DPI = 110
+
+
+def plot_rate(points: pd.DataFrame, **where: Hashable) -> Figure:
+    """Quality against CBR (the paper's Fig. 6): conditions down, metrics across.
+
+    Input: ``points`` : from ``pvsc_link.load_results``; ``where`` : columns and the value that
+    rows must have, for instance ``clip="bikes", snr_db=6``; ``None`` stands for an empty cell.
+    Raises ``InputError`` if nothing is left to draw.
+    """
+    curves = _curves(points, where)
+    return _first(grid_figures(curves.means, curves.styles), where)
+
+
+def plot_against(points: pd.DataFrame, axis: str, **where: Hashable) -> Figure:
+    """Quality at equal CBR against ``snr_db``, ``csi_nmse_db`` or ``coherence_length``.
+
+    Input and errors as in :func:`plot_rate`.
+    """
+    allowed = ("snr_db", "csi_nmse_db", "coherence_length")
+    if axis not in allowed:
+        raise InputError("axis", found=axis, allowed=allowed, remedy="Use one of these columns.")
+    curves = _curves(points, where)
+    return _first(axis_figures(curves.keyed, curves.styles, axis), where)
+
+
+def plot_bler(folder: str | Path) -> Figure:
+    """Block error rate against SNR of every MCS that a sweep measured at two SNRs or more."""
+    return _first(bler_figures(read_results(folder).bler), {"folder": str(folder)})
+
+
+def paper_tables(folder: str | Path) -> list[Table]:
+    """BD-CBR tables of a results folder in the paper's form; a notebook shows them as tables."""
+    return bd_tables(read_results(folder))
+
+
+def _curves(points: pd.DataFrame, where: dict[str, Any]) -> CurveSet:
+    """Curves of the rows asked for, drawn as they would be among all rows."""
+    curves = curve_set(points)
+    keyed, means = curves.keyed, curves.means
+    for name, value in where.items():
+        if name not in points:
+            raise InputError(
+                "column", found=name, allowed=list(points.columns), remedy="Name a column."
+            )
+        keyed = keyed[_equal(keyed[name], value)]
+        if name in means:
+            means = means[_equal(means[name], value)]
+    return CurveSet(keyed, means[means["curve"].isin(keyed["curve"])], curves.styles)
+
+
+def _equal(column: pd.Series, value: Any) -> pd.Series:
+    return column.isna() if value is None else column == value
+
+
+def _first(figures: Any, where: dict[str, Any]) -> Figure:
+    with matplotlib.rc_context({**MATPLOTLIB, "figure.dpi": _SCREEN_DPI}):
+        found: NamedFigure | None = next(iter(figures), None)
+        if found is None:
+            raise InputError(
+                "nothing to draw",
+                found=where or "no row with a number",
+                allowed="rows with a CBR and a metric, at two values of an axis",
+                remedy="Leave out a condition, or look at points.status.",
+            )
+        return found[1]()
