@@ -90,19 +90,40 @@ def waterfall(clean_below, lost_above):
     return bler_of
 
 
-@pytest.mark.parametrize("threshold", [0.1, 0.3, 1.0, 2.5, 5.0, 9.0])
-def test_candidates_are_the_fastest_clean_mcs_and_the_waterfall_above_it(threshold):
+def fast_fading(threshold):
+    """As ``waterfall``, but a high code rate costs half of what the modulation carries."""
+
+    def bler_of(mcs):
+        row = MCS_TABLE[mcs]
+        worse = row.spectral_efficiency * (1 + row.target_coderate) / 1.5
+        return float(np.clip((worse - threshold) / (0.2 * threshold), 0, 1))
+
+    return bler_of
+
+
+@pytest.mark.parametrize("threshold", [0.1, 0.3, 1.0, 1.3, 2.5, 5.0, 9.0])
+@pytest.mark.parametrize("law", [lambda t: waterfall(t, 1.6 * t), fast_fading])
+def test_candidates_are_what_no_error_free_mcs_dominates(law, threshold):
     asked = []
-    bler_of = waterfall(threshold, 1.6 * threshold)
+    bler_of = law(threshold)
     blers = candidates(lambda mcs: asked.append(mcs) or bler_of(mcs))
     everything = {mcs: bler_of(mcs) for mcs in range(len(MCS_TABLE))}
     clean = [mcs for mcs, bler in everything.items() if bler == 0.0]
-    wanted = {mcs for mcs, bler in everything.items() if 0.0 < bler < 0.99}
-    if clean:
-        wanted.add(max(clean, key=lambda mcs: MCS_TABLE[mcs].spectral_efficiency))
+    fastest = max((MCS_TABLE[mcs].spectral_efficiency for mcs in clean), default=0.0)
+    wanted = {
+        mcs
+        for mcs, bler in everything.items()
+        if bler < 0.99 and MCS_TABLE[mcs].spectral_efficiency >= fastest
+    }
     assert set(blers) == (wanted or {0})
     assert all(blers[mcs] == everything[mcs] for mcs in blers)
-    assert len(asked) <= 5 + len(wanted) + 1, "bisection, then the waterfall"
+    assert len(asked) == len(set(asked)), "no BLER is asked for twice"
+
+
+def test_a_failing_modulation_does_not_hide_a_faster_one_that_works():
+    """MCS 9 lost, MCS 10 clean: the order by efficiency alone would stop at MCS 8."""
+    blers = candidates(lambda mcs: 1.0 if mcs == 9 or mcs > 11 else 0.0)
+    assert blers == {11: 0.0}
 
 
 def test_neighbours_go_by_spectral_efficiency_not_by_index():
