@@ -55,7 +55,7 @@ def _sampler(mcs: Mcs) -> BlockSampler:
     return get_block_sampler(mcs, "awgn", equalizer="lmmse", csi_aware=True)
 
 
-def _resident_mib() -> float:
+def resident_mib() -> float:
     """Resident memory of this process; NaN where the system does not tell it this way."""
     try:
         pages = int(Path("/proc/self/statm").read_text().split()[1])
@@ -78,11 +78,11 @@ def bench(mcs: Mcs, name: str, noise: tuple, options: argparse.Namespace) -> Row
     """One row: a decoder on the blocks (b, llr) of one MCS."""
     contender = CONTENDERS[name]
     b, llr = (part[: contender.max_blocks] for part in noise)
-    memory, start = _resident_mib(), time.perf_counter()
+    memory, start = resident_mib(), time.perf_counter()
     decode = contender.build(_sampler(mcs).code, options.num_iter)
     groups = [llr[i : i + contender.batch_size] for i in range(0, len(llr), contender.batch_size)]
     decode(groups[0])
-    first_call, memory = time.perf_counter() - start, _resident_mib() - memory
+    first_call, memory = time.perf_counter() - start, resident_mib() - memory
 
     def decode_all() -> np.ndarray:
         return np.concatenate([np.asarray(decode(group)) for group in groups])

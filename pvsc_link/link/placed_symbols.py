@@ -36,13 +36,13 @@ def link_tensors(point: ChannelPoint, equalizer: str, csi_aware: bool, seed: int
     """Tensors of a point; raises ``InputError`` for unknown names and bad values."""
     values = point_tensors(point)
     require_name("equalizer", equalizer, EQUALIZERS)
-    places = (
-        list(channels.CHANNELS).index(point.channel),
-        list(EQUALIZERS).index(equalizer),
-        int(csi_aware),
+    return LinkTensors(
+        tf.constant(list(channels.CHANNELS).index(point.channel), tf.int32),
+        tf.constant(list(EQUALIZERS).index(equalizer), tf.int32),
+        tf.constant(int(csi_aware), tf.int32),
+        *values,
+        seed_tensor(seed),
     )
-    numbers = (tf.constant(place, tf.int32) for place in places)
-    return LinkTensors(*numbers, *values, seed_tensor(seed))
 
 
 def transmit_placed(symbols: tf.Tensor, index: tf.Tensor, link: LinkTensors) -> tf.Tensor:
