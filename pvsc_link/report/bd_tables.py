@@ -82,7 +82,7 @@ def _table(form: _Form, metrics: Sequence[str], labels: dict[str, str]) -> Table
     rows = form.rows.assign(
         column=[test_set_of(clip) or clip_stem(clip) for clip in form.rows["clip"]]
     )
-    theirs = _published_rows(form, metrics)
+    theirs = _of_our_rows(_published_rows(form, metrics), rows, form.keys)
     columns = list(dict.fromkeys(rows["column"]))
     if theirs:
         columns += [name for name in published.DATASETS if name not in columns]
@@ -153,6 +153,15 @@ def _published_rows(form: _Form, metrics: Sequence[str]) -> dict[tuple, dict[str
         values = [line[f"bd_cbr_{metric}_percent"] for metric in metrics]
         found.setdefault(place, {})[line["dataset"]] = values
     return found
+
+
+def _of_our_rows(
+    theirs: dict[tuple, dict[str, list[float]]], rows: pd.DataFrame, keys: Sequence[str]
+) -> dict[tuple, dict[str, list[float]]]:
+    """Those of the paper's rows that stand below one of ours."""
+    places = rows[["scheme", *keys]].drop_duplicates().itertuples(index=False)
+    ours = {(scheme_style(str(p[0])).label, *map(_comparable, p[1:])) for p in places}
+    return {place: row for place, row in theirs.items() if place in ours}
 
 
 def _comparable(value: object) -> float | None:

@@ -115,6 +115,14 @@ def test_no_published_row_where_the_condition_is_not_the_papers(make_results, ma
         assert all(line.source == OURS for line in table.rows), table.title
 
 
+def test_without_a_published_row_the_papers_columns_are_left_out(make_results, make_points):
+    points = make_points(schemes=("vvenc", "x265"), clips=("bikes",), seeds=(1,), snrs=(6.0,))
+    third = next(
+        table for table in bd_tables(read_results(make_results(points))) if "nmse" in table.name
+    )
+    assert third.column_names == ("bikes", "Average"), "Table III has no x265"
+
+
 def test_test_sets_are_those_of_the_media_room():
     expected = {
         name: sequence.dataset.replace("HEVC-", "HEVC ") for name, sequence in SEQUENCES.items()
