@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 PACKAGE = Path(__file__).parents[1] / "pvsc_link"
-SOURCES = {"types", "units"}
+SOURCES = {"types", "units", "cache_directory"}
 MATERIAL = {"scenario", "schemes", "metrics", "media", "link", "codecs", "semantic"}
 ALLOWED = {
     "scenario": set(),

@@ -17,11 +17,10 @@ from typing import Any
 
 import numpy as np
 
+from pvsc_link.cache_directory import cache_directory
 from pvsc_link.codecs.codec import Codec, history_argument
 from pvsc_link.types import EncodedGop
 
-#: Folder of the package's caches; coded GOPs lie in ``encodes`` below it.
-CACHE_VARIABLE = "PVSC_LINK_CACHE"
 #: Raised when the meaning of an entry or of the conversion to RGB changes.
 _LAYOUT = 1
 _TEXTS = ("command", "version", "note")
@@ -29,9 +28,8 @@ _DAMAGE = (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.err
 
 
 def cache_folder() -> Path:
-    """``$PVSC_LINK_CACHE/encodes``, by default ``~/.cache/pvsc_link/encodes``."""
-    root = os.environ.get(CACHE_VARIABLE) or Path.home() / ".cache" / "pvsc_link"
-    return Path(root).expanduser() / "encodes"
+    """``encodes`` in the user's cache folder."""
+    return cache_directory() / "encodes"
 
 
 def cached_encode(

@@ -149,7 +149,7 @@ def measure_bler(
     Runs are numbered and seeded from condition, ``seed`` and number: another machine repeats
     them exactly, and caches filled with different ``seed`` add up when merged.
 
-    Parameters: link options as in ``BitLink``; ``cache`` : default, the user's (``cache_root``).
+    Parameters: link options as in ``BitLink``; ``cache`` : default, that of the user.
     Raises ``InputError`` for an unknown MCS, channel, equalizer or decoder, and for bounds below 1.
     """
     if target_errors < 1 or max_blocks < 1:

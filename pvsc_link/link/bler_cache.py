@@ -15,8 +15,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-#: Where the cache lies unless the user says otherwise.
-CACHE_VARIABLE, DEFAULT_ROOT = "PVSC_LINK_CACHE", Path("~/.cache/pvsc_link")
+from pvsc_link.cache_directory import cache_directory
+
 _FORMAT = "pvsc_link bler run 1"
 
 
@@ -32,11 +32,6 @@ class UntrustedRecordWarning(UserWarning):
     """A file in the cache is corrupt or foreign; what it says is measured again."""
 
 
-def cache_root() -> Path:
-    """Folder named by ``PVSC_LINK_CACHE``, else ``~/.cache/pvsc_link``."""
-    return Path(os.environ.get(CACHE_VARIABLE) or DEFAULT_ROOT).expanduser()
-
-
 def _digest(content: Mapping[str, Any]) -> str:
     text = json.dumps(content, sort_keys=True, allow_nan=False)
     return hashlib.sha256(text.encode()).hexdigest()
@@ -50,7 +45,7 @@ class BlerCache:
     """
 
     def __init__(self, root: str | Path | None = None):
-        self.root = (Path(root) if root is not None else cache_root()) / "bler"
+        self.root = (Path(root) if root is not None else cache_directory()) / "bler"
 
     def runs(self, condition: Mapping[str, Any]) -> list[Run]:
         """All runs of a condition; a file that cannot be trusted is left out with a warning."""

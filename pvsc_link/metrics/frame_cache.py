@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from pvsc_link.metrics.cache_directory import cache_directory
+from pvsc_link.cache_directory import cache_directory
 from pvsc_link.metrics.metric import Metric
 from pvsc_link.types import InputError
 

@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from pvsc_link.metrics.cache_directory import cache_directory, exclusive
+from pvsc_link.cache_directory import cache_directory, exclusive
 from pvsc_link.metrics.restricted_pickle import load_arrays
 from pvsc_link.metrics.weights_download import REMEDY, download_vgg16_pickle
 from pvsc_link.types import InputError

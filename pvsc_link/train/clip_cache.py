@@ -17,7 +17,7 @@ from typing import BinaryIO
 
 import numpy as np
 
-from pvsc_link.metrics.cache_directory import cache_directory, exclusive
+from pvsc_link.cache_directory import cache_directory, exclusive
 from pvsc_link.train.clip_sources import ClipSource, find_clips, iter_stills
 from pvsc_link.train.config import DataConfig
 from pvsc_link.types import InputError

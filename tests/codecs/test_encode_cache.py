@@ -7,7 +7,7 @@ from dataclasses import fields
 import numpy as np
 import pytest
 
-from pvsc_link.codecs.cache import CACHE_VARIABLE, cache_folder, cached_encode
+from pvsc_link.codecs.cache import cache_folder, cached_encode
 from pvsc_link.codecs.codec import CodecFailure
 from pvsc_link.types import EncodedGop
 
@@ -122,8 +122,8 @@ def test_a_folder_that_cannot_be_written_costs_a_warning_only(tmp_path):
 
 
 def test_the_environment_moves_the_store(monkeypatch, tmp_path):
-    monkeypatch.setenv(CACHE_VARIABLE, str(tmp_path))
+    monkeypatch.setenv("PVSC_LINK_CACHE", str(tmp_path))
     assert cache_folder() == tmp_path / "encodes"
-    monkeypatch.delenv(CACHE_VARIABLE)
+    monkeypatch.delenv("PVSC_LINK_CACHE")
     assert cache_folder().parts[-3:] == (".cache", "pvsc_link", "encodes")
     assert os.fspath(cache_folder()).startswith(os.path.expanduser("~"))

@@ -6,7 +6,8 @@ import warnings
 
 import pytest
 
-from pvsc_link.link.bler_cache import BlerCache, Run, UntrustedRecordWarning, cache_root
+from pvsc_link.cache_directory import cache_directory
+from pvsc_link.link.bler_cache import BlerCache, Run, UntrustedRecordWarning
 
 CONDITION = {"version": 1, "mcs": 5, "channel": "rayleigh", "snr_db": 4.0, "csi_nmse_db": None}
 
@@ -33,7 +34,7 @@ def test_every_part_of_the_condition_separates(cache):
 
 def test_the_folder_is_the_one_that_the_environment_names(monkeypatch, tmp_path):
     monkeypatch.setenv("PVSC_LINK_CACHE", str(tmp_path))
-    assert cache_root() == tmp_path
+    assert cache_directory() == tmp_path
     BlerCache().add(CONDITION, Run(1, 0, 10))
     assert len(list(tmp_path.rglob("*.json"))) == 1
 

@@ -1,4 +1,4 @@
-"""Where weights and metric values that are worth keeping between runs live."""
+"""The folder of what is worth keeping between runs: weights, encodes, metric values, BLER."""
 
 import contextlib
 import os
