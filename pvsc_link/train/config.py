@@ -118,6 +118,7 @@ class TrainConfig(StrictModel):
     beta_2: float = Field(default=0.999, ge=0, lt=1)
     clip_norm: float = Field(default=1.0, gt=0)
     ema_decay: float = Field(default=0.999, ge=0, lt=1)
+    learning_rate_factors: dict[str, float] = {}  # word in a weight's path: factor
     checkpoint_minutes: float = Field(default=5.0, gt=0)
     initial_weights: str | None = None  # folder ``weights/`` of another run: fine-tuning
     distilled_rates: Literal["preset", "used"] = "preset"

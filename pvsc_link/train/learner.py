@@ -26,6 +26,7 @@ class FlatAdam:
     beta_1, beta_2 : decay of the moments
     clip_norm : largest norm of the gradient of the whole group
     ema_decay : of the average; the first steps average over fewer, as (1 + n) / (10 + n)
+    factors : multiplies the learning rate of the variables whose path holds the word
     """
 
     def __init__(
@@ -37,12 +38,15 @@ class FlatAdam:
         beta_2: float,
         clip_norm: float,
         ema_decay: float,
+        factors: dict[str, float] | None = None,
     ):
         self.variables, self.name = variables, name
         self.beta_1, self.beta_2 = beta_1, beta_2
         self.clip_norm, self.ema_decay = clip_norm, ema_decay
         self.shapes = [tuple(v.shape) for v in variables]
         self.sizes = [int(np.prod(shape)) for shape in self.shapes]
+        every = [_factor(v.path, factors or {}) for v in variables]
+        self.factors = np.repeat(np.array(every, np.float32), self.sizes)
         zeros = np.zeros(sum(self.sizes), np.float32)
         self.first = keras.Variable(zeros, trainable=False, name=f"{name}_first")
         self.second = keras.Variable(zeros, trainable=False, name=f"{name}_second")
@@ -68,7 +72,8 @@ class FlatAdam:
         count = self.count + 1.0
         first = self.beta_1 * self.first + (1 - self.beta_1) * gradient
         second = self.beta_2 * self.second + (1 - self.beta_2) * ops.square(gradient)
-        rate = learning_rate * ops.sqrt(1 - self.beta_2**count) / (1 - self.beta_1**count)
+        rate = learning_rate * ops.convert_to_tensor(self.factors)
+        rate = rate * ops.sqrt(1 - self.beta_2**count) / (1 - self.beta_1**count)
         # One concatenated vector read from the variables, so that every backend sees this order.
         weights = ops.concatenate([ops.reshape(v, (-1,)) for v in self.variables])
         moved = weights - rate * first / (ops.sqrt(second) + EPSILON)
@@ -107,3 +112,7 @@ class FlatAdam:
     def settle(self) -> None:
         """The average becomes the weights: the start of the next phase, and what is shipped."""
         self._assign(ops.convert_to_tensor(self.average))
+
+
+def _factor(path: str, factors: dict[str, float]) -> float:
+    return float(np.prod([factor for word, factor in factors.items() if word in path]))

@@ -31,7 +31,7 @@ from pvsc_link.train.objective import Objective
 from pvsc_link.train.sampling import BatchShape, draw_frames, step_generator
 from pvsc_link.types import InputError
 
-#: Crops and pixels from which the informed start takes its statistics.
+#: Crops and largest size from which the informed start takes its statistics.
 _STATISTICS_CROPS, _STATISTICS_SIZE = 256, 128
 _STATISTICS_SALT = 10**6  # beyond any number of rollbacks
 _PATH_SEPARATOR = "|"
@@ -167,6 +167,7 @@ class Phase:
             beta_2=self.config.beta_2,
             clip_norm=self.config.clip_norm,
             ema_decay=self.config.ema_decay,
+            factors=self.config.learning_rate_factors,
         )
 
     def _others(self, objective: Objective, learned: list[Any]) -> list[Any]:
@@ -220,7 +221,7 @@ class Phase:
         return representative_rates(usage, current, len(config.rate_set))
 
     def _statistics(self, cache: ClipCache, config: PvscConfig) -> Any:
-        shape = BatchShape(1, 2, _STATISTICS_SIZE)
+        shape = BatchShape(1, 2, min(_STATISTICS_SIZE, self.phase.crop))
         crops = [
             draw_frames(
                 cache,

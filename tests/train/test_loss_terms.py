@@ -109,3 +109,11 @@ def test_the_average_follows_the_weights_and_can_stand_in_for_them():
     np.testing.assert_array_equal(np.array(ours[1]), raw)
     flat.settle()
     np.testing.assert_array_equal(np.array(ours[1]), inside)
+
+
+def test_a_factor_speeds_up_the_weights_it_names_alone():
+    ours = [keras.Variable(np.zeros(3, np.float32), name=n) for n in ("slow", "prior_fast")]
+    flat = FlatAdam(ours, "a", **ADAM, factors={"prior": 10.0})
+    flat.apply([ops.ones(3), ops.ones(3)], 1e-3)
+    np.testing.assert_allclose(np.array(ours[0]), -1e-3, rtol=1e-4)
+    np.testing.assert_allclose(np.array(ours[1]), -1e-2, rtol=1e-4)

@@ -14,7 +14,7 @@ from pvsc_link.types import InputError
 @pytest.fixture
 def quiet(monkeypatch):
     monkeypatch.setattr(trainer, "write_plot", lambda *_: None)
-    monkeypatch.setattr(trainer, "MAX_SKIPPED", 2)
+    monkeypatch.setattr(trainer, "MAX_SKIPPED", 1)
 
 
 class FakePhase:
