@@ -1,46 +1,12 @@
-"""A model of a few thousand weights, away from its start, on a clip of noise and edges."""
+"""The micro model away from its start, and a clip of noise and edges."""
 
 import numpy as np
 import pytest
 from keras import ops
 
-from pvsc_link.schemes import semantic, semantic_models
+from pvsc_link.schemes import semantic
 from pvsc_link.schemes.semantic import SemanticScheme
-from pvsc_link.semantic.presets import PRESETS, PvscConfig, intra_of
 from pvsc_link.types import Video
-
-MICRO = PvscConfig(
-    "micro",
-    channels_y=8,
-    channels_z=4,
-    channels_feature=8,
-    channels_pixel=8,
-    channels_prior=8,
-    depth_context=(1, 1),
-    depth_extractor=1,
-    depth_hyper=0,
-    depth_fusion=1,
-    kernel_up=1,
-    depth_feature=1,
-    depth_pixel=1,
-    embed_dim=8,
-    num_heads=2,
-    num_vit=1,
-    mlp_ratio=1,
-    window_size=4,
-    rate_set=(0, 2, 3, 4, 6, 8),
-    num_omega=3,
-)
-
-
-@pytest.fixture(scope="session")
-def micro():
-    """The name of the preset, for this test run alone."""
-    with pytest.MonkeyPatch.context() as patch:
-        for config in (MICRO, intra_of(MICRO)):
-            patch.setitem(PRESETS, config.name, config)
-        yield MICRO.name
-        semantic_models.load_models.cache_clear()
 
 
 def stir(model, seed):

@@ -1,0 +1,37 @@
+"""A semantic model of a few thousand weights, for every room that sends with one."""
+
+import pytest
+
+from pvsc_link.semantic.presets import PRESETS, PvscConfig, intra_of
+
+MICRO = PvscConfig(
+    "micro",
+    channels_y=8,
+    channels_z=4,
+    channels_feature=8,
+    channels_pixel=8,
+    channels_prior=8,
+    depth_context=(1, 1),
+    depth_extractor=1,
+    depth_hyper=0,
+    depth_fusion=1,
+    kernel_up=1,
+    depth_feature=1,
+    depth_pixel=1,
+    embed_dim=8,
+    num_heads=2,
+    num_vit=1,
+    mlp_ratio=1,
+    window_size=4,
+    rate_set=(0, 2, 3, 4, 6, 8),
+    num_omega=3,
+)
+
+
+@pytest.fixture(scope="session")
+def micro():
+    """The name of the preset, for this test run alone."""
+    with pytest.MonkeyPatch.context() as patch:
+        for config in (MICRO, intra_of(MICRO)):
+            patch.setitem(PRESETS, config.name, config)
+        yield MICRO.name

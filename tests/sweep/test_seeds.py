@@ -1,0 +1,104 @@
+"""Seeds: as many as the scenario lists, or until a bound is met; and what they say together."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from pvsc_link.metrics.statistics import mean_interval
+from pvsc_link.scenario.schema import Scenario, Stop
+from pvsc_link.sweep import __main__ as command
+from pvsc_link.sweep.seed_means import KEYS, seed_means
+from pvsc_link.sweep.stopping import is_enough
+from pvsc_link.sweep.store import points_table, read_points
+
+
+def rows(lpips, frames_lost=0, seconds=1.0, status="ok"):
+    return [
+        {"lpips": value, "frames_lost": frames_lost, "seconds": seconds, "status": status}
+        for value in lpips
+    ]
+
+
+@pytest.mark.parametrize(
+    ("rule", "so_far", "enough"),
+    [
+        ({}, rows([0.2] * 9), False),
+        ({"lpips_interval": 0.01}, rows([0.2]), False),
+        ({"lpips_interval": 0.01}, rows([0.2, 0.2]), True),
+        ({"lpips_interval": 0.01}, rows([0.2, 0.3, 0.25]), False),
+        ({"frame_errors": 4}, rows([0.2], frames_lost=3), False),
+        ({"frame_errors": 4}, rows([0.2, 0.3], frames_lost=2), True),
+        ({"seconds": 3.0}, rows([0.2, 0.3], seconds=1.4), False),
+        ({"seconds": 3.0}, rows([0.2, 0.3], seconds=1.6), True),
+        ({"lpips_interval": 1e-9, "seconds": 1.0}, rows([0.2, 0.3]), True),
+        ({}, rows([0.2], status="codec_error"), True),
+    ],
+)
+def test_one_bound_that_is_met_is_enough(rule, so_far, enough):
+    assert is_enough(Stop(**rule), so_far) == enough
+
+
+def test_seeds_of_a_rule_follow_those_that_are_listed():
+    base = {"name": "x", "media": {"clips": "c"}, "link": {"snr_db": 1}, "schemes": []}
+    made = {"schemes": [{"scheme": "x265"}], "seed": [4, 2]}
+    assert Scenario.model_validate(base | made).seeds == [4, 2]
+    with_rule = base | made | {"stop": {"max_seeds": 4}}
+    assert Scenario.model_validate(with_rule).seeds == [4, 2, 5, 6]
+
+
+def test_a_sweep_stops_where_frames_are_lost_and_goes_on_where_none_is(
+    own_caches, write_scenario, tmp_path, monkeypatch
+):
+    changes = {
+        "media": {"clips": ["carphone"], "gop": 2, "num_gops": 1},
+        "link": {"channel": "awgn", "snr_db": [-5, 20]},
+        "schemes": [{"scheme": "x265", "rates": [37], "mcs": 9}],
+        "anchor": None,
+        "stop": {"frame_errors": 2, "max_seeds": 3},
+    }
+    words = [str(write_scenario(**changes)), "--out", str(tmp_path / "out")]
+    assert command.main(words) == 0
+    points = read_points(tmp_path / "out" / "small")
+    assert points[points.snr_db == -5].seed.tolist() == [1]
+    assert points[points.snr_db == 20].seed.tolist() == [1, 2, 3]
+    means = pd.read_csv(tmp_path / "out" / "small" / "seed_means.csv")
+    assert means.num_seeds.tolist() == [1, 3]
+    assert means.block_error_rate.tolist() == [1.0, 0.0]
+    # Decisions are read from the rows: nothing is loaded or sent again.
+    monkeypatch.setattr("pvsc_link.sweep.runner.load", None)
+    assert command.main(words) == 0
+    pd.testing.assert_frame_equal(read_points(tmp_path / "out" / "small"), points)
+
+
+def table(psnr_db, **columns):
+    made = [
+        dict.fromkeys(KEYS, "x")
+        | {"seed": seed, "cbr": 0.01, "psnr_db": value, "num_blocks": 10, "num_block_errors": seed}
+        | {"num_frames": 4, "frames_lost": 0}
+        | columns
+        for seed, value in enumerate(psnr_db)
+    ]
+    return points_table(made)
+
+
+def test_means_over_seeds_carry_students_interval_and_wilsons():
+    values = [30.0, 31.0, 33.0]
+    means = seed_means(table(values)).iloc[0]
+    expected = mean_interval(values)
+    assert (means.psnr_db, means.psnr_db_low, means.psnr_db_high) == pytest.approx(expected)
+    assert np.isnan(means.lpips)
+    assert (means.num_seeds, means.num_blocks, means.num_block_errors) == (3, 30, 3)
+    assert means.block_error_rate == pytest.approx(0.1)
+    assert 0 < means.block_error_rate_low < 0.1 < means.block_error_rate_high < 0.3
+
+
+def test_one_seed_each_needs_no_table():
+    both = pd.concat([table([30.0], rate=27), table([30.0], rate=32)])
+    assert seed_means(both).empty
+
+
+def test_outages_are_not_averaged_with_what_arrived():
+    both = pd.concat([table([30.0, 31.0]), table([5.0], status="outage")])
+    means = seed_means(both)
+    assert means.num_seeds.tolist() == [2, 1]
+    assert means.psnr_db.tolist() == [30.5, 5.0]
