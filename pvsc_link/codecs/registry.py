@@ -7,6 +7,7 @@ scenario's entry may set. A new codec is one class and one line here.
 from collections.abc import Callable
 
 from pvsc_link.codecs.codec import Codec
+from pvsc_link.codecs.external import dcvc_fm, dcvc_rt, glc_video, plvc
 from pvsc_link.codecs.ffmpeg import X264, X265
 from pvsc_link.codecs.precoded import Precoded
 from pvsc_link.codecs.reference_software import hm, vtm
@@ -19,4 +20,8 @@ CODECS: dict[str, Callable[..., Codec]] = {
     "vtm": vtm,
     "hm": hm,
     "precoded": Precoded,
+    "dcvc-rt": dcvc_rt,
+    "dcvc-fm": dcvc_fm,
+    "glc-video": glc_video,
+    "plvc": plvc,
 }

@@ -1,4 +1,4 @@
-"""What every codec of the registry owes the link, whatever it is."""
+"""What every codec of the registry owes the link, whatever it is (external ones: own file)."""
 
 import inspect
 import subprocess
@@ -10,6 +10,7 @@ import pytest
 
 from pvsc_link.codecs.cache import cached_encode
 from pvsc_link.codecs.codec import Codec, CodecFailure
+from pvsc_link.codecs.external_families import FAMILIES
 from pvsc_link.codecs.precoded import PACKAGED_STREAMS
 from pvsc_link.codecs.registry import CODECS
 from pvsc_link.media.clips import load_clip
@@ -18,6 +19,8 @@ from pvsc_link.types import EncodedGop, InputError
 #: Options that a codec cannot do without.
 NEEDED = {"precoded": {"index": PACKAGED_STREAMS / "hm"}}
 QP = 37
+#: Learned codecs count their rates otherwise, and would run the checkouts of this machine.
+OWN = [name for name in CODECS if name not in FAMILIES]
 
 
 def build(name):
@@ -34,7 +37,7 @@ def gop_of_bikes():
     return load_clip("bikes", 4, 4)
 
 
-@pytest.fixture(scope="module", params=CODECS)
+@pytest.fixture(scope="module", params=OWN)
 def coded(request, gop_of_bikes):
     codec = build(request.param)
     return codec, encode(codec, gop_of_bikes)
@@ -115,13 +118,13 @@ def test_a_rate_it_does_not_have_is_never_coded(coded, gop_of_bikes):
         codec.encode(gop_of_bikes.frames, 25.0, rate, clip="bikes", first_frame=4)
 
 
-@pytest.mark.parametrize("name", CODECS)
+@pytest.mark.parametrize("name", OWN)
 def test_the_registry_names_codecs_by_their_own_name(name):
     assert build(name).name == name
 
 
 @pytest.mark.parametrize("member", ["describe", "check", "encode"])
-@pytest.mark.parametrize("name", CODECS)
+@pytest.mark.parametrize("name", OWN)
 def test_signatures_follow_the_contract(name, member):
     own = list(inspect.signature(getattr(type(build(name)), member)).parameters)
     assert own[: len(inspect.signature(getattr(Codec, member)).parameters)] == list(

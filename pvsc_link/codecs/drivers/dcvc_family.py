@@ -1,0 +1,188 @@
+"""Runs the stock ``test_video.py`` of DCVC-RT, DCVC-FM or GLC-Video on one GOP at one rate.
+
+Runs in the codec's own Python and never imports pvsc_link. The script runs in this process: the
+pool of worker processes that it makes is replaced by plain calls, so that errors arrive here and
+two things can be changed around it without editing the checkout:
+
+- GLC-Video scores every frame with LPIPS and DISTS, whose networks are downloaded at run time;
+  they are replaced by scores that nobody reads.
+- DCVC-FM saves decoded frames only where it writes a bitstream (C++ and CUDA); without one they
+  are caught at its conversion to RGB.
+
+Traps known: all rates of DCVC-RT and DCVC-FM write their pictures to one folder (so a private
+folder per call), an intra period of -1 makes DCVC-FM and GLC-Video code I frames only (so the GOP
+length), the summary rounds bits per pixel to six digits (so the log of the point itself).
+"""
+
+import concurrent.futures
+import importlib
+import json
+import multiprocessing
+import os
+import runpy
+import sys
+import types
+
+import request_reply
+
+_DATASET = "clip"
+_SEQUENCE = "frames"
+
+
+class Done:
+    """A job's result, in the words of a future."""
+
+    def __init__(self, value):
+        self._value = value
+
+    def result(self):
+        return self._value
+
+
+class SameProcess:
+    """Stands in for ``ProcessPoolExecutor``: every job runs at once, in this process."""
+
+    def __init__(self, max_workers=None, initializer=None, initargs=()):
+        # The scripts read their worker's number out of the process name.
+        multiprocessing.current_process().name = "SameProcess-1"
+        if initializer:
+            initializer(*initargs)
+
+    def submit(self, function, *arguments):
+        return Done(function(*arguments))
+
+
+def occupy_device(device):
+    """Bind CUDA to the chosen device now: the scripts change CUDA_VISIBLE_DEVICES later."""
+    import torch
+
+    if device == "cpu":
+        return torch.__version__
+    if not torch.cuda.is_available():
+        raise SystemExit("PyTorch finds no CUDA device; a GPU is needed, or device: cpu")
+    torch.cuda.init()
+    return torch.__version__
+
+
+def write_test_config(request):
+    """The data set file of one sequence; pictures are 1-based im00001.png."""
+    folder, sequence = os.path.split(request["frames"])
+    size = {"width": request["width"], "height": request["height"]}
+    entry = dict(size, frames=request["num_frames"], intra_period=request["num_frames"])
+    dataset = {"test": 1, "base_path": "", "src_type": "png", "sequences": {sequence: entry}}
+    path = os.path.join(request["out"], "test_config.json")
+    with open(path, "w") as file:
+        json.dump({"root_path": folder, "test_classes": {_DATASET: dataset}}, file)
+    return path, sequence
+
+
+class NoScore:
+    """Has the methods of LPIPS and DISTS that the script calls; its value is no number."""
+
+    def __init__(self, *arguments, **options):
+        pass
+
+    def to(self, device):
+        return self
+
+    def eval(self):
+        return self
+
+    def forward(self, *frames):
+        return self
+
+    __call__ = forward
+
+    def item(self):
+        return float("nan")
+
+
+def leave_out_scores():
+    """GLC-Video's metrics, before anything imports the real ones."""
+    for module, name in (("lpips", "LPIPS"), ("DISTS_pytorch", "DISTS")):
+        stand_in = types.ModuleType("src.utils." + module)
+        setattr(stand_in, name, NoScore)
+        sys.modules["src.utils." + module] = stand_in
+
+
+def catch_frames(folder):
+    """Save what DCVC-FM converts to RGB for its PSNR: every decoded frame once, in order."""
+    import numpy
+    from PIL import Image
+
+    helper = importlib.import_module("src.utils.test_helper")
+    convert = vars(helper)["ycbcr444_to_rgb"]
+    os.makedirs(folder)
+
+    def convert_and_save(*planes):
+        rgb = convert(*planes)
+        levels = numpy.clip(numpy.rint(numpy.asarray(rgb, numpy.float64) * 255), 0, 255)
+        number = len(os.listdir(folder)) + 1
+        picture = Image.fromarray(levels.astype(numpy.uint8).transpose(1, 2, 0))
+        picture.save(os.path.join(folder, f"im{number:05d}.png"))
+        return rgb
+
+    vars(helper)["ycbcr444_to_rgb"] = convert_and_save
+
+
+def run_test_video(request, config):
+    """The script with its literal command line, as if it were the main program."""
+    out = request["out"]
+    output = os.path.join(out, "output.json")
+    streams = os.path.join(out, "streams")
+    places = dict(request["checkpoints"], config=config, streams=streams, output=output)
+    (command,) = request["commands"]
+    sys.argv = request_reply.fill(command, **places)
+    vars(concurrent.futures)["ProcessPoolExecutor"] = SameProcess
+    runpy.run_path(os.path.join(request["checkout"], command[0]), run_name="__main__")
+    return os.path.join(streams, _DATASET), output
+
+
+def read_log(folder, sequence, output, rate):
+    """Log of the point: its own file where there is one, else its part of the summary."""
+    own = os.path.join(folder, f"{sequence}_q{rate}.json")
+    if os.path.exists(own):
+        with open(own) as file:
+            return json.load(file)
+    with open(output) as file:
+        return json.load(file)[_DATASET][sequence]["000"]
+
+
+def frame_bits(log):
+    """Bits per frame; one I frame and then P frames, or the intra period was misread."""
+    types_of_frames = log["frame_type"]
+    if types_of_frames != [0] + [1] * (len(types_of_frames) - 1):
+        raise SystemExit(f"frames of types {types_of_frames}, wanted I and then P")
+    return [bpp * log["frame_pixel_num"] for bpp in log["frame_bpp"]]
+
+
+def main():
+    request = request_reply.read_request()
+    sys.path[0] = request["checkout"]  # in place of the drivers' own folder
+    torch_version = occupy_device(request["device"])
+    config, sequence = write_test_config(request)
+    codec, rate = request["codec"], request["rate"]
+    caught = os.path.join(request["out"], "decoded")
+    if codec == "glc-video":
+        leave_out_scores()
+    estimated = codec == "glc-video" or (codec == "dcvc-fm" and request["mode"] == "rate-only")
+    catching = codec == "dcvc-fm" and estimated
+    if catching:
+        catch_frames(caught)
+    folder, output = run_test_video(request, config)
+    bits = frame_bits(read_log(folder, sequence, output, rate))
+    named = f"{sequence}_q{rate}"
+    if codec == "glc-video":
+        folder = os.path.join(folder, named)
+    request_reply.write_reply(
+        request,
+        bits,
+        "estimated" if estimated else "coded",
+        None if estimated else os.path.join(folder, named + ".bin"),
+        request_reply.images(caught if catching else folder, "im*.png"),
+        {"python": request_reply.python_version(), "torch": str(torch_version)},
+    )
+
+
+if __name__ == "__main__":
+    main()

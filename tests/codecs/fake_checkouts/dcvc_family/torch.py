@@ -1,0 +1,19 @@
+"""As much of PyTorch as a driver asks for."""
+
+from fake_codec import told
+
+__version__ = "2.6.0+fake"
+
+
+class cuda:
+    @staticmethod
+    def is_available():
+        return told() != "no_gpu"
+
+    @staticmethod
+    def init():
+        pass
+
+    @staticmethod
+    def device_count():
+        return int(cuda.is_available())

@@ -1,0 +1,50 @@
+"""Copied into every fake checkout: a codec that posterises, counts bytes, and misbehaves if told.
+
+The file ``misbehave`` beside it holds one word.
+"""
+
+import os
+import subprocess
+import sys
+import time
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+
+
+def told():
+    """How to misbehave, or an empty string."""
+    path = os.path.join(HERE, "misbehave")
+    if not os.path.exists(path):
+        return ""
+    with open(path) as file:
+        return file.read()
+
+
+def misbehave_at_start():
+    """A crash with a last word, or a hang with a child of its own that would go on."""
+    if told() == "crash":
+        print("encoding ...")
+        print("noise " * 500, file=sys.stderr)
+        raise RuntimeError("CUDA out of memory, the last word")
+    if told() == "hang":
+        child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
+        with open(os.path.join(HERE, "pids"), "w") as file:
+            file.write(f"{os.getpid()} {child.pid}")
+        print("stuck in frame 3", file=sys.stderr, flush=True)
+        time.sleep(600)
+
+
+def posterised(image, step):
+    """The decoded frame: fewer levels at a lower rate."""
+    if told() == "wrong_size":
+        image = image.crop((0, 0, image.width - 1, image.height))
+    return image.point(lambda level: min(255, level // step * step + step // 2))
+
+
+def num_decoded(num_frames):
+    return num_frames + {"one_frame_less": -1, "one_frame_more": 1}.get(told(), 0)
+
+
+def frame_bytes(number, step):
+    """Bitstream of one frame; the first is an I frame."""
+    return bytes([number]) * ((900 if number == 1 else 150) // step + number)

@@ -1,0 +1,395 @@
+"""Learned codecs in somebody else's checkout: stand-ins keep command line, layout and traps."""
+
+import ast
+import inspect
+import json
+import os
+import shutil
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from pvsc_link.codecs import external
+from pvsc_link.codecs.cache import cached_encode
+from pvsc_link.codecs.codec import Codec, CodecFailure
+from pvsc_link.codecs.external_families import FAMILIES
+from pvsc_link.codecs.registry import CODECS
+from pvsc_link.types import InputError
+
+FAKES = Path(__file__).parent / "fake_checkouts"
+#: Every codec in every link mode it has.
+SYSTEMS = [(name, mode) for name, family in FAMILIES.items() for mode in family.bits]
+DEFAULTS = [(name, next(iter(family.bits))) for name, family in FAMILIES.items()]
+NUM_FRAMES = 3
+
+
+def rates(name):
+    """A low and a high rate."""
+    return (256, 1024) if name == "plvc" else (10, 62)
+
+
+@pytest.fixture(autouse=True)
+def _no_real_checkout(monkeypatch):
+    for family in FAMILIES.values():
+        monkeypatch.delenv(family.variable, raising=False)
+
+
+@pytest.fixture
+def gop():
+    """Smooth frames of no round size that differ from one another; the order shows."""
+    y, x = np.mgrid[0:24, 0:40]
+    ramp = (4 * x + 2 * y)[..., None] + np.arange(0, 60, 20)
+    return np.stack([(ramp + 9 * t) % 256 for t in range(NUM_FRAMES)]).astype(np.uint8)
+
+
+def install(folder, name, misbehave=""):
+    """A checkout with the fake of codec ``name`` and its checkpoints; returns the options."""
+    folder.mkdir(exist_ok=True)
+    root, weights = folder / "checkout", folder / "weights"
+    family = "rlvc" if name == "plvc" else "dcvc_family"
+    shutil.copytree(FAKES / family, root, ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copy(FAKES / "fake_codec.py", root)
+    weights.mkdir()
+    if name == "plvc":
+        for part in [f"RAE_GAN_{q}" for q in ("lo", "mi", "hi")] + [
+            f"RPM_PSNR_{rate}_{part}" for rate in (256, 512, 1024) for part in ("mv", "res")
+        ]:
+            (weights / part).mkdir()
+            (weights / part / "model.ckpt.index").write_text(f"PLVC {part}")
+        hific = [sys.executable, str(root / "hific.py"), "{quality}", "{image}", "{bitstream}"]
+        (root / "pvsc_link.json").write_text(json.dumps({"intra": [[*hific, "{decoded}"]]}))
+    else:
+        (root / "video_script.py").rename(root / "test_video.py")
+        (root / "video_helper.py").rename(root / "src" / "utils" / "test_helper.py")
+        (root / "family").write_text(name)
+        for role in ("image", "video"):
+            (weights / f"fake_{role}.pth.tar").write_text(role)
+    tell(root, misbehave)
+    return {"checkout": str(root), "python": sys.executable, "checkpoints": str(weights)}
+
+
+def tell(root, misbehave):
+    if misbehave:
+        (Path(root) / "misbehave").write_text(misbehave)
+
+
+def failure_of(tmp_path, name, mode, frames, misbehave, **options):
+    codec = CODECS[name](**install(tmp_path, name, misbehave), variant=mode, **options)
+    with pytest.raises(CodecFailure) as caught:
+        codec.encode(frames, 25.0, rates(name)[0])
+    return caught.value
+
+
+def mean_error(a, b):
+    return np.abs(a.astype(float) - b).mean()
+
+
+@pytest.mark.parametrize(("name", "mode"), SYSTEMS)
+def test_a_gop_goes_through_every_codec_and_link_mode(tmp_path, gop, name, mode):
+    codec = CODECS[name](**install(tmp_path, name), variant=mode)
+    codec.check()
+    low, high = (codec.encode(gop, 25.0, rate, clip="ramp") for rate in rates(name))
+    for coded in (low, high):
+        assert len(coded.frame_num_bytes) == NUM_FRAMES
+        assert sum(coded.frame_num_bytes) == len(coded.payload)
+        assert coded.frames_hat.shape == gop.shape
+        assert coded.frames_hat.dtype == np.uint8
+    assert low.num_bits < high.num_bits
+    assert mean_error(high.frames_hat, gop) < mean_error(low.frames_hat, gop) < 12
+    assert all(mean_error(high.frames_hat[t], gop[t]) < 3 for t in range(NUM_FRAMES)), "order"
+    bits = codec._family.bits[mode]
+    assert f"bits: {bits}" in high.note
+    assert codec.variant == f"{mode}, bits: {bits}"
+    assert ("filler" in high.note) == (mode == "rate-only")
+
+
+@pytest.mark.parametrize(("name", "mode"), SYSTEMS)
+def test_a_payload_is_the_bitstream_or_repeatable_filler(tmp_path, gop, name, mode):
+    """The fakes write the frame's number as every byte of its bitstream."""
+    codec = CODECS[name](**install(tmp_path, name), variant=mode)
+    coded, again = (codec.encode(gop, 25.0, rates(name)[1], clip="ramp") for _ in range(2))
+    assert coded.payload == again.payload
+    ends = np.cumsum(coded.frame_num_bytes)
+    bytes_of_frames = np.split(np.frombuffer(coded.payload, np.uint8), ends[:-1])
+    own = [np.mean(part == t) > 0.95 for t, part in enumerate(bytes_of_frames, start=1)]
+    assert all(own) if mode == "bit-exact" else not any(own)
+
+
+@pytest.mark.parametrize(("name", "mode"), SYSTEMS)
+def test_bits_are_those_of_the_codec(tmp_path, gop, name, mode):
+    sys.path.insert(0, str(FAKES))
+    try:
+        from fake_codec import frame_bytes
+    finally:
+        sys.path.remove(str(FAKES))
+    rate = rates(name)[1]
+    step = 4096 // rate if name == "plvc" else 1 + (63 - rate) // 2
+    sizes = [len(frame_bytes(t, step)) for t in range(1, NUM_FRAMES + 1)]
+    if name == "plvc":  # motion and residual, and the length of the motion part between them
+        sizes[2:] = [2 * size + 2 * (mode == "bit-exact") for size in sizes[2:]]
+    coded = CODECS[name](**install(tmp_path, name), variant=mode).encode(gop, 25.0, rate)
+    assert list(coded.frame_num_bytes) == sizes
+
+
+@pytest.mark.parametrize(("name", "mode"), DEFAULTS)
+def test_rates_at_a_time_do_not_overwrite_each_other(tmp_path, gop, name, mode):
+    """DCVC-RT and DCVC-FM write all rates to the same names; a longer GOP would leave frames."""
+    codec = CODECS[name](**install(tmp_path, name), variant=mode)
+    alone = [codec.encode(gop[:n], 25.0, rate) for rate in rates(name) for n in (3, 2)]
+    with ThreadPoolExecutor(4) as pool:
+        jobs = [
+            pool.submit(codec.encode, gop[:n], 25.0, rate) for rate in rates(name) for n in (3, 2)
+        ]
+    for job, expected in zip(jobs, alone, strict=True):
+        assert np.array_equal(job.result().frames_hat, expected.frames_hat)
+
+
+@pytest.mark.parametrize(("name", "mode"), DEFAULTS)
+def test_a_gop_of_one_frame_is_an_i_frame(tmp_path, gop, name, mode):
+    codec = CODECS[name](**install(tmp_path, name), variant=mode)
+    assert len(codec.encode(gop[:1], 25.0, rates(name)[1]).frame_num_bytes) == 1
+
+
+@pytest.mark.parametrize("misbehave", ["one_frame_less", "one_frame_more"])
+@pytest.mark.parametrize(("name", "mode"), DEFAULTS)
+def test_a_wrong_number_of_frames_is_an_error(tmp_path, gop, name, mode, misbehave):
+    failure = failure_of(tmp_path, name, mode, gop, misbehave)
+    found = NUM_FRAMES + (1 if misbehave == "one_frame_more" else -1)
+    assert failure.status == "codec_error"
+    assert f"{found} decoded frames, wanted {NUM_FRAMES}" in failure.detail
+
+
+@pytest.mark.parametrize(("name", "mode"), DEFAULTS)
+def test_frames_of_another_size_are_an_error(tmp_path, gop, name, mode):
+    failure = failure_of(tmp_path, name, mode, gop, "wrong_size")
+    assert failure.status == "codec_error"
+    assert "wanted 48x32" in failure.detail if name == "plvc" else "wanted 40x24" in failure.detail
+
+
+@pytest.mark.parametrize(("name", "mode"), DEFAULTS)
+def test_the_last_words_of_a_crash_are_kept(tmp_path, gop, name, mode):
+    failure = failure_of(tmp_path, name, mode, gop, "crash")
+    assert failure.status == "codec_error"
+    assert "CUDA out of memory, the last word" in failure.detail
+    assert len(failure.detail) < 1200
+
+
+def test_a_time_out_kills_the_codec_and_its_children(tmp_path, gop):
+    """The limit leaves time to start on a loaded machine; the fakes would sleep ten minutes."""
+    with ThreadPoolExecutor(len(DEFAULTS)) as pool:
+        jobs = {
+            name: pool.submit(failure_of, tmp_path / name, name, mode, gop, "hang", timeout_s=20.0)
+            for name, mode in DEFAULTS
+        }
+    for name, job in jobs.items():
+        assert job.result().status == "codec_timeout"
+        assert "20.0 s" in job.result().detail
+        assert "stuck in frame 3" in job.result().detail
+        pids = (tmp_path / name / "checkout" / "pids").read_text().split()
+        assert len(pids) == 2
+        assert not any(is_running(int(pid)) for pid in pids)
+
+
+def is_running(pid):
+    """Whether a process lives; one that nobody has waited for yet is dead."""
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except FileNotFoundError:
+        return False
+    return state not in "ZX"
+
+
+@pytest.mark.parametrize(("name", "mode"), SYSTEMS)
+def test_a_log_that_lacks_the_bits_is_an_error(tmp_path, gop, name, mode):
+    failure = failure_of(tmp_path, name, mode, gop, "missing_key")
+    assert failure.status == "codec_error"
+    absent = {"bit-exact": "f003_mv.bin", "rate-only": "no bits of frame 3"}
+    assert (absent[mode] if name == "plvc" else "frame_bpp") in failure.detail
+
+
+@pytest.mark.parametrize(("name", "mode"), [s for s in SYSTEMS if s != ("plvc", "bit-exact")])
+def test_bits_that_are_no_number_are_an_error(tmp_path, gop, name, mode):
+    failure = failure_of(tmp_path, name, mode, gop, "nan_bits")
+    assert failure.status == "codec_error"
+    assert f"frame {NUM_FRAMES - 1} has nan bits" in failure.detail
+
+
+@pytest.mark.parametrize("name", ["dcvc-rt", "dcvc-fm"])
+def test_a_log_that_contradicts_the_bitstream_is_an_error(tmp_path, gop, name):
+    failure = failure_of(tmp_path, name, "bit-exact", gop, "short_stream")
+    assert failure.status == "codec_error"
+    assert "the log has" in failure.detail
+
+
+@pytest.mark.parametrize(("name", "mode"), [s for s in SYSTEMS if s[0] != "plvc"])
+def test_a_gop_of_i_frames_only_is_an_error(tmp_path, gop, name, mode):
+    failure = failure_of(tmp_path, name, mode, gop, "all_intra")
+    assert failure.status == "codec_error"
+    assert "wanted I and then P" in failure.detail
+
+
+@pytest.mark.parametrize("name", ["dcvc-rt", "dcvc-fm", "glc-video"])
+def test_a_missing_gpu_is_said_and_never_replaced_by_the_cpu(tmp_path, gop, name):
+    failure = failure_of(tmp_path, name, None, gop, "no_gpu")
+    assert failure.status == "codec_error"
+    assert "CUDA" in failure.detail
+
+
+@pytest.mark.parametrize("name", ["dcvc-fm", "glc-video", "plvc"])
+def test_codecs_that_can_run_on_a_cpu(tmp_path, gop, name):
+    options = install(tmp_path, name, "no_gpu")
+    codec = CODECS[name](**options, variant="rate-only", device="cpu")
+    assert len(codec.encode(gop, 25.0, rates(name)[0]).frame_num_bytes) == NUM_FRAMES
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("dcvc-rt", {"device": "cpu"}),
+        ("dcvc-fm", {"device": "cpu"}),
+        ("plvc", {"device": "tpu"}),
+        ("glc-video", {"variant": "bit-exact"}),
+        ("plvc", {"variant": "bitexact"}),
+    ],
+)
+def test_what_a_codec_cannot_is_refused_at_once(name, options):
+    with pytest.raises(InputError, match=next(iter(options.values()))):
+        CODECS[name](**options)
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_a_checkout_that_is_not_stated_has_a_remedy(gop, name):
+    codec = CODECS[name]()
+    for call in (codec.check, lambda: codec.encode(gop, 25.0, rates(name)[0])):
+        with pytest.raises(CodecFailure, match=FAMILIES[name].variable) as caught:
+            call()
+        assert caught.value.status == "missing_binary"
+        assert "pvsc_link.json" in caught.value.detail
+    assert codec.version == "absent"
+
+
+@pytest.mark.parametrize(
+    ("absent", "words"),
+    [("checkout", "has no"), ("python", "its Python is"), ("checkpoints", "checkpoint")],
+)
+@pytest.mark.parametrize("name", FAMILIES)
+def test_each_absent_part_is_named(tmp_path, name, absent, words):
+    options = install(tmp_path, name)
+    with pytest.raises(CodecFailure, match=words) as caught:
+        CODECS[name](**{**options, absent: str(tmp_path / "nothing")}).check()
+    assert caught.value.status == "missing_binary"
+
+
+def test_plvc_says_how_to_state_its_i_frame_codec(tmp_path):
+    options = install(tmp_path, "plvc")
+    (tmp_path / "checkout" / "pvsc_link.json").unlink()
+    with pytest.raises(CodecFailure, match="intra"):
+        CODECS["plvc"](**options).check()
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_the_environment_variable_names_a_folder_with_settings(tmp_path, gop, name, monkeypatch):
+    options = install(tmp_path, name)
+    there = tmp_path / "checkout" / "pvsc_link.json"
+    settings = json.loads(there.read_text()) if there.exists() else {}
+    home = tmp_path / "home"
+    home.mkdir()
+    parts = {"checkout": "../checkout", "python": sys.executable, "checkpoints": "../weights"}
+    (home / "pvsc_link.json").write_text(json.dumps(settings | parts))
+    monkeypatch.setenv(FAMILIES[name].variable, str(home))
+    rate = rates(name)[0]
+    by_variable = CODECS[name]().encode(gop, 25.0, rate)
+    by_options = CODECS[name](**options).encode(gop, 25.0, rate)
+    assert by_variable.payload == by_options.payload
+
+
+@pytest.mark.parametrize("settings", ["{", "[]", '{"python": 3}', '{"intra": ["x"]}'])
+def test_settings_that_cannot_be_read_are_an_input_error(tmp_path, settings):
+    options = install(tmp_path, "dcvc-rt")
+    (tmp_path / "checkout" / "pvsc_link.json").write_text(settings)
+    with pytest.raises(InputError, match=r"pvsc_link\.json"):
+        CODECS["dcvc-rt"](**options).check()
+
+
+def test_an_unknown_setting_names_the_nearest(tmp_path):
+    options = install(tmp_path, "dcvc-rt")
+    (tmp_path / "checkout" / "pvsc_link.json").write_text('{"pyhton": "python3"}')
+    with pytest.raises(InputError, match="Did you mean 'python'"):
+        CODECS["dcvc-rt"](**options).check()
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_sources_and_weights_are_in_the_version_and_the_store_notices(tmp_path, gop, name):
+    """A user's edit of the checkout, or another checkpoint, must not meet old results."""
+    options = install(tmp_path, name)
+    codec = CODECS[name](**options)
+    coded = cached_encode(codec, gop, 25.0, rates(name)[0], folder=tmp_path / "store")
+    assert "sha256" in coded.version
+    assert "python 3" in coded.version
+    assert coded.version.startswith(codec.version)
+    one = "RAE_GAN_lo/model.ckpt.index" if name == "plvc" else "fake_video.pth.tar"
+    (Path(options["checkpoints"]) / one).write_text("PLVC other weights")
+    after_weights = CODECS[name](**options).version
+    assert after_weights != codec_version_of(coded)
+    external._stamp.cache_clear()
+    (tmp_path / "checkout" / "fake_codec.py").open("a").write("\n# edited\n")
+    assert CODECS[name](**options).version not in (after_weights, codec_version_of(coded))
+    cached_encode(CODECS[name](**options), gop, 25.0, rates(name)[0], folder=tmp_path / "store")
+    assert len(list((tmp_path / "store").rglob("*.npz"))) == 2
+
+
+def codec_version_of(coded):
+    return coded.version.partition(", python ")[0]
+
+
+def test_a_device_counts_within_what_is_visible(monkeypatch):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,6")
+    assert external._environment("cuda")["CUDA_VISIBLE_DEVICES"] == "4,6"
+    assert external._environment("cuda:1")["CUDA_VISIBLE_DEVICES"] == "6"
+    assert external._environment("cpu")["CUDA_VISIBLE_DEVICES"] == ""
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES")
+    assert external._environment("cuda:1")["CUDA_VISIBLE_DEVICES"] == "1"
+
+
+def test_drivers_are_of_python_3_6_and_do_not_import_this_package():
+    """TensorFlow 1.12 has no later Python."""
+    folder = Path(external.__file__).parent / "drivers"
+    drivers = sorted(folder.glob("*.py"))
+    assert {"dcvc_family.py", "plvc.py", "request_reply.py"} <= {path.name for path in drivers}
+    for path in drivers:
+        tree = ast.parse(path.read_text(), feature_version=(3, 6))
+        for node in ast.walk(tree):
+            names = [alias.name for alias in getattr(node, "names", [])]
+            modules = [getattr(node, "module", None) or "", *map(str, names)]
+            if isinstance(node, (ast.Import, ast.ImportFrom)):
+                assert not any(name.startswith("pvsc_link") for name in modules)
+                assert not getattr(node, "level", 0)
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_the_registry_names_a_codec_by_its_own_name_and_signature(name):
+    codec = CODECS[name]()
+    assert codec.name == name
+    for member in ("describe", "check", "encode"):
+        own = inspect.signature(getattr(type(codec), member)).parameters
+        assert list(own) == list(inspect.signature(getattr(Codec, member)).parameters)
+    assert str(codec.allowed_rates[-1]) in codec.describe(codec.allowed_rates[-1])
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_the_default_rates_are_rates_that_the_codec_has(name):
+    codec = CODECS[name]()
+    assert set(codec.default_rates) <= set(codec.allowed_rates)
+    with pytest.raises(InputError, match=str(max(codec.allowed_rates) + 1)):
+        codec.encode(np.zeros((1, 16, 16, 3), np.uint8), 25.0, max(codec.allowed_rates) + 1)
+
+
+def test_this_environment_does_not_leak_into_the_codecs_python(tmp_path, gop, monkeypatch):
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path / "leak"))
+    (tmp_path / "leak").mkdir()
+    (tmp_path / "leak" / "json.py").write_text("raise ImportError('leaked')")
+    CODECS["dcvc-rt"](**install(tmp_path, "dcvc-rt")).encode(gop, 25.0, 10)
+    assert os.environ["PYTHONPATH"] == str(tmp_path / "leak")
