@@ -10,7 +10,10 @@ from pvsc_link.scenario.schema import Link, RawClip, Scenario, SchemeEntry
 from pvsc_link.types import ChannelPoint
 
 #: Keys of an entry that its codec or semantic scheme takes; what is given counts in the point's id.
-OPTIONS = ("preset", "index", "binary", "timeout_s", "side_format", "weights", "jit_compile")
+OPTIONS = (
+    *("preset", "index", "binary", "timeout_s", "side_format", "weights", "jit_compile"),
+    *("checkout", "python", "checkpoints", "device"),
+)
 
 
 @dataclass(frozen=True)

@@ -95,6 +95,10 @@ class SchemeEntry(StrictModel):
     preset: str | None = None
     index: str | None = None
     binary: str | None = None
+    checkout: str | None = None
+    python: str | None = None
+    checkpoints: str | None = None
+    device: str | None = None
     timeout_s: float | None = Field(default=None, gt=0)
     side_format: str | None = None
     weights: str | None = None

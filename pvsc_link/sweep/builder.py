@@ -2,7 +2,7 @@
 
 import difflib
 import json
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -37,7 +37,8 @@ def build(scenario: Scenario) -> Plan:
     """Check every name, fill in defaults, expand the grid.
 
     Raises ``InputError`` for an unknown scheme, channel, equalizer, decoder, anchor or clip, a
-    rate the codec does not have, a missing binary that the scenario names, too few frames.
+    rate the codec does not have, a missing binary that the scenario names, too few frames, a
+    stop rule on a metric that is not measured.
     """
     _check_names("link.channel", scenario.link.channel, CHANNELS)
     _check_names("link.decoder", scenario.link.decoder, DECODERS)
@@ -49,6 +50,7 @@ def build(scenario: Scenario) -> Plan:
         entries.append(_resolved(entry, made))
     resolved = scenario.model_copy(update={"schemes": entries})
     _check_anchor(resolved, schemes.values())
+    _check_stop(resolved)
     for clip in scenario.media.clips:
         _check_clip(clip, scenario.media)
     return Plan(resolved, expand(resolved), schemes)
@@ -111,11 +113,12 @@ def _check_codec(codec: Codec, entry: SchemeEntry) -> None:
     try:
         codec.check()
     except CodecFailure as failure:
-        if entry.binary is not None:
+        named = entry.binary or entry.checkout
+        if named is not None:
             raise InputError(
-                f"binary of {entry.scheme}",
-                found=entry.binary,
-                allowed="a working binary",
+                f"{'binary' if entry.binary else 'checkout'} of {entry.scheme}",
+                found=named,
+                allowed="a working binary or checkout",
                 remedy=failure.detail,
             ) from failure
 
@@ -132,7 +135,7 @@ def _resolved(entry: SchemeEntry, made: list[Scheme]) -> SchemeEntry:
             raise InputError(
                 f"rate of {entry.scheme}",
                 found=rate,
-                allowed=f"{min(first.allowed_rates)} to {max(first.allowed_rates)}",
+                allowed=_span(first.allowed_rates),
                 remedy="Correct schemes.rates.",
             )
     return entry.model_copy(
@@ -145,6 +148,12 @@ def _resolved(entry: SchemeEntry, made: list[Scheme]) -> SchemeEntry:
             "weights": getattr(first, "weights_id", None),
         }
     )
+
+
+def _span(rates: Sequence[int]) -> str:
+    if len(rates) > max(rates) - min(rates):
+        return f"{min(rates)} to {max(rates)}"
+    return ", ".join(map(str, rates))
 
 
 def _check_names(where: str, names: Iterable[str], known: Iterable[str]) -> None:
@@ -162,6 +171,16 @@ def _check_anchor(scenario: Scenario, schemes: Iterable[Scheme]) -> None:
     made = list(schemes)
     labels = {s.name for s in made} | {scheme_label(s.name, s.variant) for s in made}
     _check_names("anchor", [scenario.anchor], sorted(labels))
+
+
+def _check_stop(scenario: Scenario) -> None:
+    if scenario.stop and scenario.stop.lpips_interval and "lpips" not in scenario.metrics:
+        raise InputError(
+            "stop.lpips_interval without the metric",
+            found=scenario.metrics,
+            allowed="metrics with lpips",
+            remedy="Add lpips to metrics, or stop by frame_errors or seconds.",
+        )
 
 
 def _check_clip(clip: str | RawClip, media: Media) -> None:
