@@ -12,8 +12,7 @@ from pvsc_link.link.bit_link import get_bit_link
 from pvsc_link.schemes.scheme import LinkOptions
 from pvsc_link.types import ChannelPoint, EncodedGop, Reception, Video
 
-
-#: ``rates: all``, as far as a codec has them (QP).
+#: ``rates: all``, as far as a codec has them (QP), unless it states ``default_rates`` itself.
 DEFAULT_RATES = (22, 27, 32, 37, 42, 47)
 
 
@@ -34,7 +33,8 @@ class SeparatedScheme:
         self.name = codec.name
         self.variant = codec.variant
         self.allowed_rates = codec.allowed_rates
-        self.default_rates = tuple(r for r in DEFAULT_RATES if r in codec.allowed_rates)
+        common = tuple(r for r in DEFAULT_RATES if r in codec.allowed_rates)
+        self.default_rates = tuple(getattr(codec, "default_rates", common))
 
     def encode(self, video: Video, gop: int, rate: int) -> list[EncodedGop]:
         """One closed, self-contained ``EncodedGop`` per ``gop`` frames of the clip."""
