@@ -17,9 +17,9 @@ _KNOWN = {
     "x265": ("x265 (veryslow) + 5G LDPC", "x265"),
     "x264": ("x264 (veryslow) + 5G LDPC", "x264"),
     "dvst": ("DVST", "DVST"),
-    "glc_video": ("GLC-Video + 5G LDPC", "GLC-Video"),
-    "dcvc_rt": ("DCVC-RT + 5G LDPC", "DCVC-RT"),
-    "dcvc_fm": ("DCVC-FM + 5G LDPC", "DCVC-FM"),
+    "glc-video": ("GLC-Video + 5G LDPC", "GLC-Video"),
+    "dcvc-rt": ("DCVC-RT + 5G LDPC", "DCVC-RT"),
+    "dcvc-fm": ("DCVC-FM + 5G LDPC", "DCVC-FM"),
     "plvc": ("PLVC + 5G LDPC", "PLVC"),
 }
 
