@@ -89,6 +89,12 @@ def _perfect_csi_at(values: pd.Series) -> float:
     return (known[0] if len(known) else 0.0) - step
 
 
+def _far_apart(values: np.ndarray) -> bool:
+    """Whether a label at every value can be read."""
+    gaps = np.diff(values)
+    return len(gaps) > 0 and gaps.min() >= (values[-1] - values[0]) / 12
+
+
 def _label_axis(panel: Axes, values: pd.Series, axis: str) -> None:
     panel.set_xlabel(_LABELS[axis])
     if axis == "coherence_length":
@@ -98,6 +104,6 @@ def _label_axis(panel: Axes, values: pd.Series, axis: str) -> None:
         panel.set_xticks(
             [_perfect_csi_at(values), *known], ["perfect", *(f"{value:g}" for value in known)]
         )
-    elif len(known) <= 9:
+    elif _far_apart(np.log(known) if axis == "coherence_length" else np.array(known)):
         panel.set_xticks(known, [f"{value:g}" for value in known])
         panel.minorticks_off()

@@ -13,6 +13,7 @@ from pvsc_link.report.style import COLUMN_WIDTH, MetricStyle, SchemeStyle
 #: A figure's file name without ending, and what draws it: drawing costs, naming does not.
 NamedFigure = tuple[str, Callable[[], Figure]]
 
+_LONGEST_ENTRY = 34  # of a legend with several columns
 #: Heights in inches.
 _PANEL, _LEGEND_LINE, _REST = 1.55, 0.16, 0.55
 
@@ -38,7 +39,7 @@ def draw_line(
         color=style.colour,
         marker=style.marker,
         linestyle=style.linestyle,
-        label=style.label,
+        label=style.printed,
         markeredgewidth=0.4,
         markeredgecolor="white",
     )
@@ -59,6 +60,8 @@ def add_legend(figure: Figure, panels: Iterable[Axes], columns: int) -> None:
     for panel in panels:
         for handle, label in zip(*panel.get_legend_handles_labels(), strict=True):
             entries.setdefault(label, handle)
+    if max(map(len, entries), default=0) > _LONGEST_ENTRY:
+        columns = 1
     if entries:
         figure.legend(
             handles=list(entries.values()),

@@ -8,6 +8,7 @@ from typing import Any
 _COLOURS = ("#D55E00", "#0072B2", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#4B2E83")
 _MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*", "<", ">", "p")
 _SPARE_MARKERS = ("h", "d", "H", "8")
+_LONGEST_LABEL = 30
 _LINES = ("-", "--", ":", "-.")
 _KNOWN = {
     "pvsc": ("PVSC", "PVSC"),
@@ -53,6 +54,11 @@ class SchemeStyle:
     linestyle: str
     label: str
     short: str  # for narrow legends
+
+    @property
+    def printed(self) -> str:
+        """The label, or the short one where the label would not fit half a column."""
+        return self.label if len(self.label) <= _LONGEST_LABEL else self.short
 
 
 def scheme_style(scheme: str, details: str = "", order: int = 0) -> SchemeStyle:
