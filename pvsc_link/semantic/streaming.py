@@ -15,6 +15,7 @@ from pvsc_link.semantic import side_information, symbol_mapping
 from pvsc_link.semantic.inference import Compiler, IntraSteps, PredictedSteps, as_is
 from pvsc_link.semantic.intra import IntraModel
 from pvsc_link.semantic.model import PvscModel
+from pvsc_link.semantic.session_checks import check_session, checked_frame
 from pvsc_link.types import InputError, Payload
 
 #: What ``Receiver.decode`` may report. All but ``ok`` mean: last frame repeated, buffers kept.
@@ -49,7 +50,7 @@ class _StreamEnd:
         side_format: str = "png",
         compiled: Compiler = as_is,
     ):
-        _check_session(intra, model, height, width, omega_index, side_format)
+        check_session(intra, model, height, width, omega_index, side_format)
         self.height, self.width = height, width
         self.omega_index, self.side_format = omega_index, side_format
         self.intra_steps = IntraSteps(intra, model, compiled)
@@ -120,7 +121,7 @@ class Transmitter(_StreamEnd):
         Output: Payload : unit-power symbols, and ``side_bits`` "z" and "k".
         Raises ``InputError`` for a bad frame, or a P frame before any I frame.
         """
-        pixels = ops.convert_to_tensor(_checked_frame(frame, self.height, self.width)[None])
+        pixels = ops.convert_to_tensor(checked_frame(frame, self.height, self.width)[None])
         if intra:
             y, z_hat = self.intra_steps.analyse(pixels, self._omega)
             z = _as_integers(z_hat)
@@ -256,54 +257,3 @@ def _as_integers(z_hat: Any) -> np.ndarray:
 def _as_floats(z: np.ndarray) -> Any:
     # Out of integers at both ends: the transmitter's own z_hat may hold a negative zero.
     return ops.convert_to_tensor(z[None].astype(np.float32))
-
-
-def _checked_frame(frame: np.ndarray, height: int, width: int) -> np.ndarray:
-    """The frame as float32 in [0, 1]; raises ``InputError`` for anything else."""
-    pixels = np.asarray(frame)
-    allowed = f"uint8, or float in [0, 1] without NaN, of shape {(height, width, 3)}"
-    remedy = "Scale to [0, 1], pad to the session's size, and pass one frame at a time."
-    if pixels.shape != (height, width, 3):
-        raise InputError(
-            "frame of a wrong shape", found=pixels.shape, allowed=allowed, remedy=remedy
-        )
-    if pixels.dtype == np.uint8:
-        return pixels.astype(np.float32) / np.float32(255.0)
-    if not np.issubdtype(pixels.dtype, np.floating):
-        raise InputError(
-            "frame of a wrong type", found=pixels.dtype, allowed=allowed, remedy=remedy
-        )
-    low, high = pixels.min(), pixels.max()
-    if not (low >= 0.0 and high <= 1.0):  # False for NaN as well
-        raise InputError(
-            "frame values out of range",
-            found=(float(low), float(high)),
-            allowed=allowed,
-            remedy=remedy,
-        )
-    return pixels.astype(np.float32)
-
-
-def _check_session(
-    intra: IntraModel, model: PvscModel, height: int, width: int, omega_index: int, side_format: str
-) -> None:
-    """Raise ``InputError`` for session parameters that the models cannot serve."""
-    multiple = max(intra.config.padding_multiple, model.config.padding_multiple)
-    num_omega = min(intra.config.num_omega, model.config.num_omega)
-    checks = (
-        (
-            min(height, width) > 0 and height % multiple == 0 and width % multiple == 0,
-            ("frame size is not padded", (height, width), f"multiples of {multiple}"),
-        ),
-        (
-            0 <= omega_index < num_omega,
-            ("quality preset does not exist", omega_index, f"0 to {num_omega - 1}"),
-        ),
-        (
-            side_format in side_information.SIDE_FORMATS,
-            ("unknown side_format", side_format, side_information.SIDE_FORMATS),
-        ),
-    )
-    for passed, (what, found, allowed) in checks:
-        if not passed:
-            raise InputError(what, found=found, allowed=allowed, remedy="Change the session.")

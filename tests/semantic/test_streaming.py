@@ -52,7 +52,7 @@ def test_noise_free_link_gives_exactly_the_transmitters_frame_and_buffers(
 ):
     session = {**SESSION, "side_format": side_format, "omega_index": 2}
     transmitter, receiver = Transmitter(*models, **session), Receiver(*models, **session)
-    for payload, decoded in send(transmitter, receiver, frames[:4]):
+    for payload, decoded in send(transmitter, receiver, frames[:3]):
         assert decoded.status == "ok"
         assert payload.symbols.size > 0
         np.testing.assert_array_equal(decoded.frame, transmitter.frame_hat())
@@ -149,9 +149,7 @@ def damaged(payload, how):
         ("infinite symbol", {"symbols_mismatch"}),
     ],
 )
-def test_damage_is_a_status_and_repeats_the_last_frame_with_buffers_kept(
-    midway, how, statuses
-):
+def test_damage_is_a_status_and_repeats_the_last_frame_with_buffers_kept(midway, how, statuses):
     receiver, last, payload = midway
     receiver = copy.copy(receiver)  # buffers are replaced, never written into
     feature = ops.convert_to_numpy(receiver.feature)

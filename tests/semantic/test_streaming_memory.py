@@ -17,7 +17,8 @@ from pvsc_link.semantic.streaming import Receiver, Transmitter
 
 preset, height, width, num_frames = sys.argv[1], *map(int, sys.argv[2:])
 models = IntraModel(PRESETS[preset + "_intra"]), PvscModel(PRESETS[preset])
-transmitter, receiver = (end(*models, height=height, width=width) for end in (Transmitter, Receiver))
+session = {"height": height, "width": width}
+transmitter, receiver = Transmitter(*models, **session), Receiver(*models, **session)
 rng = np.random.default_rng(0)
 for t in range(num_frames):
     coarse = rng.random((height // 16, width // 16, 3))
