@@ -22,6 +22,19 @@ _FACES = ("#BBD4EA", "#F2C79B", "#9BCFC0", "#E3B7D0", "#DDDDDD")
 _HATCHES = ("", "////", "....", "xxxx", "||||")
 
 
+#: Columns that divide a part of ``cbr`` once more, by that part.
+FINER = {"cbr_source": ["cbr_y", "cbr_intra"], "cbr_side": ["cbr_z", "cbr_k"]}
+
+
+def once(rows: pd.DataFrame) -> pd.DataFrame:
+    """``rows`` with every channel use in one part only: where finer parts are known, in those."""
+    for part, finer in FINER.items():
+        known = [name for name in finer if name in rows]
+        if known and part in rows:
+            rows = rows.assign(**{part: rows[part].where(rows[known].isna().all(axis=1), 0.0)})
+    return rows
+
+
 def parts_of(rows: pd.DataFrame) -> list[str]:
     """Columns ``cbr_<part>`` that hold a positive number."""
     names = [name for name in rows if str(name).startswith("cbr_")]
@@ -30,7 +43,7 @@ def parts_of(rows: pd.DataFrame) -> list[str]:
 
 def cbr_figures(means: pd.DataFrame, styles: Mapping[str, SchemeStyle]) -> Iterator[NamedFigure]:
     """Per clip, GOP and condition where more than one part was sent."""
-    for (clip, gop), of_place in means.groupby(PLACE, dropna=False, sort=False):
+    for (clip, gop), of_place in once(means).groupby(PLACE, dropna=False, sort=False):
         for condition, rows in by_condition(of_place):
             if len(parts_of(rows)) > 1:
                 name = f"cbr_{clip_stem(clip)}_gop{gop:g}_{condition_slug(condition)}"

@@ -49,6 +49,15 @@ POINTS = (
     Column("note", "", "what a reader of the row must know"),
 )
 
+#: What semantic schemes add to ``points.csv``.
+SEMANTIC = (
+    Column("cbr_y", "uses/sample", "part of cbr_source: symbols of P frames"),
+    Column("cbr_intra", "uses/sample", "part of cbr_source: symbols of I frames"),
+    Column("cbr_z", "uses/sample", "part of cbr_side: hyper-latents, with their coding overhead"),
+    Column("cbr_k", "uses/sample", "part of cbr_side: rate maps, with their coding overhead"),
+    Column("side_lost", "frames", "frames whose side information did not arrive"),
+)
+
 BD_CBR = (
     Column("anchor", "", "scheme that BD-CBR is measured against"),
     Column("metric", "", "psnr, lpips or dists: the quality at which CBR is compared"),
@@ -56,7 +65,7 @@ BD_CBR = (
     Column("overlap", "", "common over joint quality range of the two curves; 0 to 1"),
 )
 
-_BY_NAME = {column.name: column for column in (*POINTS, *BD_CBR)}
+_BY_NAME = {column.name: column for column in (*POINTS, *SEMANTIC, *BD_CBR)}
 
 
 def column(name: str) -> Column:
@@ -71,7 +80,12 @@ def column(name: str) -> Column:
 def columns_text() -> str:
     """All columns with unit and meaning, as aligned text."""
     lines = []
-    for file, columns in (("points.csv", POINTS), ("bd_cbr.csv, beside those of points", BD_CBR)):
+    files = (
+        ("points.csv", POINTS),
+        ("points.csv, where a semantic scheme was sent", SEMANTIC),
+        ("bd_cbr.csv, beside those of points", BD_CBR),
+    )
+    for file, columns in files:
         lines.append(file)
         lines += [f"  {c.name:<17} {c.unit:<13} {c.meaning}" for c in columns]
     return "\n".join(lines)

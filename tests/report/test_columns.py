@@ -1,6 +1,10 @@
 """Every column of the result tables is documented, in one place."""
 
+import numpy as np
+import pandas as pd
+
 from pvsc_link.report import __main__ as command
+from pvsc_link.report.cbr_figure import once, parts_of
 from pvsc_link.report.columns import BD_CBR, POINTS, column
 from pvsc_link.sweep.bd_table import BD_COLUMNS
 from pvsc_link.sweep.store import POINT_COLUMNS
@@ -12,6 +16,24 @@ def test_every_column_has_a_meaning():
     assert set(BD_COLUMNS) <= documented
     assert {c.name for c in POINTS} == set(POINT_COLUMNS), "and nothing else"
     assert all(c.meaning for c in (*POINTS, *BD_CBR))
+
+
+def test_finer_parts_are_not_drawn_beside_what_they_divide():
+    """A scheme with finer parts and one without, stacked in one figure: both reach their cbr."""
+    rows = pd.DataFrame(
+        {
+            "cbr": [0.5, 0.3],
+            "cbr_source": [0.4, 0.3],
+            "cbr_side": [0.1, 0.0],
+            "cbr_y": [0.3, np.nan],
+            "cbr_intra": [0.1, np.nan],
+            "cbr_z": [0.04, np.nan],
+            "cbr_k": [0.06, np.nan],
+        }
+    )
+    drawn = once(rows)
+    np.testing.assert_allclose(drawn[parts_of(drawn)].sum(axis=1), rows.cbr)
+    assert set(parts_of(drawn)) == {"cbr_source", "cbr_y", "cbr_intra", "cbr_z", "cbr_k"}
 
 
 def test_parts_of_cbr_explain_themselves():
