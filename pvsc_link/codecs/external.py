@@ -18,7 +18,9 @@ import hashlib
 import json
 import os
 import re
+import shlex
 import tempfile
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -133,7 +135,7 @@ class ExternalCodec:
 
     def _command_text(self, rate: int, num_frames: int | str) -> str:
         commands = self._family.commands(self._mode, rate, num_frames, self._device)
-        texts = [" ".join(words) for words in [*self._intra(), *commands]]
+        texts = [_as_typed(words) for words in [*self._intra(), *commands]]
         return f"{'; '.join(texts)} (device {self._device})"
 
     def _intra(self) -> tuple[tuple[str, ...], ...]:
@@ -223,6 +225,11 @@ def filler(seed: str, num_bytes: int) -> bytes:
 
 def _label(mode: str, bits: str) -> str:
     return f"{mode}, bits: {bits}"
+
+
+def _as_typed(words: Iterable[str]) -> str:
+    """A command for readers: quoted where a word has spaces, places in braces left as they are."""
+    return " ".join(shlex.quote(word) if " " in word else word for word in words)
 
 
 @functools.cache
