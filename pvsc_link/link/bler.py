@@ -40,7 +40,8 @@ def wilson_interval(errors: float, blocks: float) -> tuple[float, float]:
     p, scale = errors / blocks, 1.0 / (1.0 + z2 / blocks)
     centre = (p + z2 / (2 * blocks)) * scale
     half = scale * math.sqrt(z2 * p * (1 - p) / blocks + (z2 / (2 * blocks)) ** 2)
-    return max(centre - half, 0.0), min(centre + half, 1.0)
+    # At 0 and at 1 the bound is the estimate itself; rounding must not put it on the wrong side.
+    return max(min(centre - half, p), 0.0), min(max(centre + half, p), 1.0)
 
 
 def _require_names(channel: str, equalizer: str, decoder: str) -> None:

@@ -111,6 +111,7 @@ def test_measuring_stops_at_the_errors_or_the_bound_and_the_interval_covers(p, c
 def test_wilson_interval_is_the_textbook_one():
     assert wilson_interval(10, 100) == pytest.approx((0.0552, 0.1744), abs=1e-4)
     assert wilson_interval(0, 20_000)[0] == 0.0
+    assert all(wilson_interval(n, n)[1] == 1.0 for n in range(1, 300))
     assert wilson_interval(0, 20_000)[1] == pytest.approx(1.92e-4, rel=1e-2)
 
 
