@@ -46,8 +46,8 @@ def test_merge_takes_over_another_folder_and_list_shows_it(tmp_path, capsys):
 
 @pytest.mark.parametrize(
     ("text", "values"),
-    [("0:14:2", [0, 2, 4, 6, 8, 10, 12, 14]), ("0:1:0.25", [0, 0.25, 0.5, 0.75, 1]), ("3,-1", [3, -1])],
-)  # fmt: skip
+    [("0:6:2", [0, 2, 4, 6]), ("0:1:0.25", [0, 0.25, 0.5, 0.75, 1]), ("3,-1", [3, -1])],
+)
 def test_ranges_include_both_ends(text, values):
     assert command.numbers(text) == pytest.approx(values)
 
