@@ -1,0 +1,121 @@
+"""Frames: matched in CBR, boxes where it matters, a page that never grows without bound."""
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from pvsc_link.report import frames
+from pvsc_link.report.frames import comparisons, zoom_boxes
+from pvsc_link.report.notebook import paper_tables, plot_against, plot_bler, plot_rate
+from pvsc_link.report.results import load_results, read_results
+from pvsc_link.sweep.store import frame_file, reference_file
+from pvsc_link.types import InputError
+
+
+@pytest.fixture
+def framed(make_results, make_points):
+    """Results with a noise frame for every point of seed 1, and its folder."""
+    points = make_points(clips=("a/b clip.mp4",), snrs=(6.0,), seeds=(1, 2))
+    folder = make_results(points)
+    (folder / "frames").mkdir()
+    noise = np.random.default_rng(1)
+    for point_id in points[points["seed"] == 1]["point_id"]:
+        frame = noise.integers(0, 255, (48, 80, 3), np.uint8)
+        Image.fromarray(frame).save(frame_file(folder, point_id, 7))
+    return folder
+
+
+def compared(folder):
+    curves = read_results(folder).curves
+    return comparisons(folder, curves.keyed, curves.styles)
+
+
+def cbr_of(picture):
+    return float(picture.caption.split(",")[0].removeprefix("CBR "))
+
+
+def test_schemes_are_shown_at_about_the_same_cbr(framed):
+    made, remarks = compared(framed)
+    assert not remarks
+    assert len(made) == 3, "one per channel condition"
+    for comparison in made:
+        assert len(comparison.pictures) == 4
+        cbrs = [cbr_of(picture) for picture in comparison.pictures]
+        assert max(cbrs) / min(cbrs) < 1.5, "of rates that span a factor of six"
+        assert "frame 7" in comparison.title
+
+
+def test_the_reference_comes_first_where_it_was_kept(framed):
+    path = reference_file(framed, "a/b clip.mp4", 7)
+    assert path.name == "reference_a-b-clip.mp4_0007.png"
+    Image.new("RGB", (80, 48)).save(path)
+    made, _ = compared(framed)
+    assert [comparison.pictures[0].label for comparison in made] == ["Reference"] * 3
+
+
+@pytest.mark.parametrize("damage", ["size", "bytes"])
+def test_frames_that_cannot_be_compared_are_told_not_shown(framed, damage):
+    points = load_results(framed)
+    for point_id in points[(points["scheme"] == "x264") & (points["seed"] == 1)]["point_id"]:
+        path = frame_file(framed, point_id, 7)
+        if damage == "size":
+            Image.new("RGB", (8, 8)).save(path)
+        else:
+            path.write_bytes(b"no picture")
+    made, remarks = compared(framed)
+    assert made == []
+    assert sum("cannot be read or differ in size" in remark for remark in remarks) == 3
+
+
+def test_too_many_bytes_become_jpeg_and_then_fewer(framed, monkeypatch):
+    monkeypatch.setattr(frames, "_BUDGET", 100_000)
+    made, remarks = compared(framed)
+    assert "JPEG" in remarks[0]
+    assert made[0].pictures[0].uri.startswith("data:image/jpeg")
+    total = sum(len(picture.uri) for comparison in made for picture in comparison.pictures)
+    assert total <= 100_000
+    monkeypatch.setattr(frames, "_BUDGET", 30_000)
+    fewer, remarks = compared(framed)
+    assert len(fewer) < len(made) or not fewer
+    assert "comparisons are on the page" in remarks[-1]
+
+
+def test_zoom_boxes_lie_where_schemes_differ_and_do_not_overlap():
+    rng = np.random.default_rng(0)
+    scene = np.full((100, 200, 3), 128.0)
+    scene[60:90, 20:70] += rng.normal(0, 30, (30, 50, 3))  # detail, the same in both
+    other = scene.copy()
+    other[10:30, 150:190] += 60  # what the schemes disagree about
+    images = {"a": np.clip(scene, 0, 255).astype(np.uint8), "b": np.clip(other, 0, 255)}
+    (x1, y1, wide, high), (x2, y2, _, _) = zoom_boxes(images)
+    assert 0.55 < x1 < 0.95
+    assert y1 < 0.3
+    assert x2 < 0.35
+    assert 0.4 < y2 < 0.9
+    assert abs(x1 - x2) >= wide or abs(y1 - y2) >= high
+
+
+def test_notebooks_draw_what_they_ask_for(make_results, make_points):
+    folder = make_results(make_points(clips=("bikes", "carphone"), seeds=(1,)))
+    points = load_results(folder)
+    figure = plot_rate(points, clip="carphone", channel="awgn")
+    assert len(figure.axes) == 2 * 3, "two SNRs, three metrics"
+    assert "carphone" in figure.get_suptitle()
+    over_snr = plot_against(points, "snr_db", clip="bikes", csi_nmse_db=-20)
+    assert "NMSE -20 dB" in over_snr.get_suptitle()
+    only_flat = plot_against(points, "snr_db", csi_nmse_db=None)
+    assert "AWGN" in only_flat.get_suptitle()
+    assert len(plot_bler(folder).axes) == 1
+    assert "Table I" in paper_tables(folder)[0]._repr_markdown_()
+
+
+def test_a_question_without_an_answer_is_told(make_results, make_points):
+    points = load_results(make_results(make_points(seeds=(1,), snrs=(6.0,))))
+    with pytest.raises(InputError, match="nothing to draw"):
+        plot_rate(points, clip="nobody")
+    with pytest.raises(InputError, match="nothing to draw"):
+        plot_against(points, "snr_db")
+    with pytest.raises(InputError, match="axis"):
+        plot_against(points, "rate")
+    with pytest.raises(InputError, match="column"):
+        plot_rate(points, klip="bikes")
