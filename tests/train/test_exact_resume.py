@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import yaml
 
 from pvsc_link.train.checkpoint import Progress, load_checkpoint, save_checkpoint
 
@@ -25,24 +26,30 @@ make_repeatable(1)
 from pvsc_link.train import trainer
 from pvsc_link.train.config import load_train_config
 trainer.write_plot = lambda *_: None
-config, folder, saved, killed = sys.argv[1], Path(sys.argv[2]), sys.argv[3], int(sys.argv[4])
-saved = [int(s) for s in saved.split(",")]
-run = trainer.Trainer(load_train_config(config), folder)
-trainer._Pace.checkpoint_due = lambda self: run.global_step in saved
+import tensorflow as tf
+config, eager = sys.argv[1], sys.argv[2] == "eager"
+tf.config.run_functions_eagerly(eager)
+jobs = [job.split(":") for job in sys.argv[3:]]
 count = trainer.Trainer._count_usage
-def count_and_die(self, kind, terms):
-    if self.global_step == killed:
-        os.kill(os.getpid(), signal.SIGKILL)
-    count(self, kind, terms)
-trainer.Trainer._count_usage = count_and_die
-assert run.run()
+for folder, saved, killed in jobs:
+    run = trainer.Trainer(load_train_config(config), Path(folder))
+    trainer._Pace.checkpoint_due = lambda self: run.global_step == int(saved)
+    def count_and_die(self, kind, terms):
+        if self.global_step == int(killed):
+            os.kill(os.getpid(), signal.SIGKILL)
+        count(self, kind, terms)
+    trainer.Trainer._count_usage = count_and_die
+    assert run.run()
 """
 
 
-def run(config, folder, saved=(), killed=-1, check=True):
-    """Train in a process of its own; ``saved`` : steps of checkpoints, ``killed`` : at this one."""
+def run(config, how, *jobs):
+    """Trainings in a process of their own; exit status.
+
+    A job is (folder, step of a checkpoint, step of the kill); -1 for none.
+    """
     code = textwrap.dedent(SCRIPT).format(here=str(HERE))
-    words = [str(config), str(folder), ",".join(map(str, (-1, *saved))), str(killed)]
+    words = [str(config), how, *(":".join(map(str, job)) for job in jobs)]
     result = subprocess.run(
         [sys.executable, "-c", code, *words],
         env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"},
@@ -50,36 +57,33 @@ def run(config, folder, saved=(), killed=-1, check=True):
         text=True,
         check=False,
     )
-    assert result.returncode == 0 or not check, result.stderr[-3000:]
+    assert result.returncode in (0, -9), result.stderr[-3000:]
     return result.returncode
 
 
-def same_end(config, tmp_path, *kills):
-    """Whether killed runs, resumed, end as the uninterrupted one; each kill is (saved, killed)."""
-    run(config, tmp_path / "whole")
+def same_end(config, tmp_path, how, *kills):
+    """A run that is killed again and again ends as the one that never was."""
+    whole, broken = tmp_path / "whole", tmp_path / "broken"
     for saved, killed in kills:
-        assert run(config, tmp_path / "broken", (saved,), killed, check=False) == -9
-    run(config, tmp_path / "broken")
-    ends = [load_checkpoint(tmp_path / name) for name in ("whole", "broken")]
-    (_, whole), (_, broken) = ends
-    assert whole.keys() == broken.keys()
-    assert all(np.array_equal(whole[key], broken[key]) for key in whole)
-    tables = [(tmp_path / name / "history.csv").read_text() for name in ("whole", "broken")]
+        assert run(config, how, (broken, saved, killed)) == -9
+    assert run(config, how, (broken, -1, -1), (whole, -1, -1)) == 0
+    (_, expected), (_, got) = load_checkpoint(whole), load_checkpoint(broken)
+    assert expected.keys() == got.keys()
+    assert all(np.array_equal(expected[key], got[key]) for key in expected)
+    tables = [(folder / "history.csv").read_text() for folder in (whole, broken)]
     steps = [[line.split(",")[0] for line in table.splitlines()] for table in tables]
     assert steps[0] == steps[1]
 
 
 def write_config(micro_run, tmp_path, *phases):
     path = tmp_path / "run.yaml"
-    import yaml
-
     path.write_text(yaml.safe_dump(micro_run(*phases).model_dump()))
     return path
 
 
 def test_a_killed_run_resumes_to_the_same_weights(micro_run, tmp_path):
     config = write_config(micro_run, tmp_path, {"model": "intra", "steps": 20})
-    same_end(config, tmp_path, (6, 11))
+    same_end(config, tmp_path, "eager", (6, 11))
 
 
 @pytest.mark.slow
@@ -93,7 +97,7 @@ def test_over_two_hundred_steps_in_three_phases_too(micro_run, tmp_path):
         {"model": "inter", "stage": 3, "steps": 60, "gop": [2], "quantiser": "ste"}
         | {"channel": awgn, "rate_set": "overcomplete"},
     )
-    same_end(config, tmp_path, (30, 55), (100, 133), (170, 190))
+    same_end(config, tmp_path, "compiled", (30, 55), (100, 133), (170, 190))
 
 
 def test_the_checkpoint_before_stands_in_for_a_damaged_one(tmp_path):

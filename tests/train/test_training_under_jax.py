@@ -17,9 +17,11 @@ from conftest import MICRO
 from pvsc_link.semantic.presets import PRESETS
 PRESETS["micro"] = MICRO
 from pathlib import Path
+import numpy as np
 from pvsc_link.train.batches import BatchMaker
 from pvsc_link.train.clip_cache import open_cache
 from pvsc_link.train.config import load_train_config
+from pvsc_link.train.distillation import weights_by_path
 from pvsc_link.train.initial_weights import load_initial_weights
 from pvsc_link.train.stages import Phase, WeightStore
 
@@ -28,12 +30,16 @@ def losses(path, weights, make_weights):
     entry, cache = config.phases[0], open_cache(config.data)
     if not make_weights:
         load_initial_weights(weights, config, store)
+        if (weights / "discriminator.npz").exists():
+            store.weights["discriminator"] = dict(np.load(weights / "discriminator.npz"))
     elif entry.model == "inter":
         first = config.model_copy(update={{"phases": [config.phases[1]]}})
         Phase(first, first.phases[0], store, cache).finish()
     phase = Phase(config, entry, store, cache)
     if make_weights:
         phase.save_averaged(weights)
+        if phase.discriminator is not None:
+            np.savez(weights / "discriminator.npz", **weights_by_path(phase.discriminator))
         if phase.inter is not None:
             phase.intra.save_weights(weights / "intra.weights.h5")
             (weights / "intra.json").write_text(json.dumps(phase.intra.config.to_dict()))
@@ -72,6 +78,7 @@ def same_losses(micro_run, tmp_path, *phases):
     assert expected[0] != expected[1]
 
 
+@pytest.mark.slow
 def test_three_steps_of_the_ideal_branch_give_the_losses_of_tensorflow(micro_run, tmp_path):
     pytest.importorskip("jax")
     intra = {"model": "intra", "batch": 1, "loss": {"per": 0.0, "adv": 0.1}}
