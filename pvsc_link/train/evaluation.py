@@ -46,8 +46,8 @@ class Evaluator:
             self._start = inference(lambda *frames: inter.start_buffers(*frames), both)
             self._code_inter = inference(self._forward_inter, both)
 
-    def rows(self) -> Iterator[tuple[dict[str, Any], np.ndarray]]:
-        """A row of ``EVALUATION_COLUMNS`` and the last frame, for each clip, preset and kind.
+    def rows(self) -> Iterator[tuple[dict[str, Any], np.ndarray, np.ndarray]]:
+        """For each clip, preset and kind: a row, the last coded frame, and how it came out.
 
         LPIPS and PSNR are means over frames; P rows leave the I frame out.
         """
@@ -60,7 +60,7 @@ class Evaluator:
                     kinds["P"] = slice(1, None)
                 for kind, part in kinds.items():
                     row = self._measure(frames[part], shown[part], coded[part])
-                    yield {**place, "frame_kind": kind, **row}, shown[-1]
+                    yield {**place, "frame_kind": kind, **row}, frames[len(shown) - 1], shown[-1]
 
     def _code(self, frames: np.ndarray, index: int) -> tuple[np.ndarray, list[dict[str, Any]]]:
         omega_index = ops.convert_to_tensor([index], "int32")
@@ -122,9 +122,9 @@ class Evaluator:
         }
 
 
-def write_picture(path: Path, original: np.ndarray, shown: list[np.ndarray]) -> None:
-    """Original and reconstructions side by side, PNG; all [height, width, 3] in [0, 1]."""
-    side = np.concatenate([original, *shown], axis=1)
+def write_picture(path: Path, pictures: list[np.ndarray]) -> None:
+    """Pictures side by side, PNG; all [height, width, 3] in [0, 1]."""
+    side = np.concatenate(pictures, axis=1)
     path.parent.mkdir(exist_ok=True)
     Image.fromarray(np.rint(255 * np.clip(side, 0, 1)).astype(np.uint8)).save(path)
 

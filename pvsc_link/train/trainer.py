@@ -197,15 +197,15 @@ class Trainer:
                 settings, self.config.omega, phase.intra, phase.inter, phase.phase.channel
             )
         place = {"step": self.global_step, "phase": phase.phase.name}
-        shown: dict[str, list[np.ndarray]] = {}
+        pictures: dict[str, list[np.ndarray]] = {}
         with phase.groups[0].averaged():
-            for row, picture in self._evaluator.rows():
+            for row, original, shown in self._evaluator.rows():
                 self.evaluations.append([{**place, **row}])
                 if row["frame_kind"] == "I":
-                    shown.setdefault(row["clip"], []).append(picture)
-        for clip, pictures in shown.items() if settings.pictures else ():
+                    pictures.setdefault(row["clip"], [original]).append(shown)
+        for clip, side in pictures.items() if settings.pictures else ():
             path = self.folder / "pictures" / f"{Path(clip).stem}_{self.global_step:07d}.png"
-            write_picture(path, self._evaluator.clips[clip][-1], pictures)
+            write_picture(path, side)
 
     def _ask_to_stop(self, number: int, frame: Any) -> None:
         self._stop = True
