@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pvsc_link.codecs.codec import Codec, check_rate
+from pvsc_link.codecs.external import ExternalCodec
 from pvsc_link.codecs.libav import decode_frames
 from pvsc_link.codecs.stream_index import (
     FORMATS,
@@ -48,9 +49,11 @@ def export_streams(
     after each stream. Streams that the folder already holds (same codec, clip, GOP and QP, with
     an intact file) are kept, so a stopped export goes on where it was.
     Output: the entries of this video, in order of GOP and rate.
-    Raises ``InputError`` for a video shorter than a GOP, or pictures other than the folder's;
+    Raises ``InputError`` for a video shorter than a GOP, pictures other than the folder's, or a
+    learned codec, whose bitstreams libav cannot decode again;
     ``CodecFailure`` of the first encode that fails, with everything before it kept.
     """
+    _check_decodable(codec)
     codec.check()
     for rate in rates:
         check_rate(codec, rate)
@@ -65,6 +68,16 @@ def export_streams(
         write_index(folder, index.values())
         on_done(entry)
     return [index[_job_key(codec, video, gop, job)] for job in jobs]
+
+
+def _check_decodable(codec: Codec) -> None:
+    if isinstance(codec, ExternalCodec):
+        raise InputError(
+            "codec to export",
+            found=codec.name,
+            allowed=f"codecs of the formats that libav decodes: {', '.join(FORMATS)}",
+            remedy="Run the sweep where the checkout is; its GOPs are kept in the cache.",
+        )
 
 
 def _jobs(video: Video, gop: int, rates: Sequence[int]) -> Iterator[ExportJob]:

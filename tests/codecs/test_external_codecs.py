@@ -15,9 +15,10 @@ import pytest
 from pvsc_link.codecs import external
 from pvsc_link.codecs.cache import cached_encode
 from pvsc_link.codecs.codec import Codec, CodecFailure
+from pvsc_link.codecs.export import export_streams
 from pvsc_link.codecs.external_families import FAMILIES
 from pvsc_link.codecs.registry import CODECS
-from pvsc_link.types import InputError
+from pvsc_link.types import InputError, Video
 
 FAKES = Path(__file__).parent / "fake_checkouts"
 #: Every codec in every link mode it has.
@@ -377,6 +378,15 @@ def test_the_registry_names_a_codec_by_its_own_name_and_signature(name):
         own = inspect.signature(getattr(type(codec), member)).parameters
         assert list(own) == list(inspect.signature(getattr(Codec, member)).parameters)
     assert str(codec.allowed_rates[-1]) in codec.describe(codec.allowed_rates[-1])
+
+
+def test_streams_that_libav_cannot_decode_are_not_exported(tmp_path, gop):
+    codec = CODECS["dcvc-rt"](**install(tmp_path, "dcvc-rt"))
+    with pytest.raises(InputError, match="dcvc-rt"):
+        export_streams(
+            codec, Video("ramp", gop, 25.0, "test"), gop=3, rates=[10], folder=tmp_path / "out"
+        )
+    assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.parametrize("name", FAMILIES)
