@@ -42,6 +42,7 @@ def write_manifest(
         "scenario": json.loads(scenario.model_dump_json()),
         "seeds": list(scenario.seed),
         "codec_commands": dict(codec_commands),
+        "seconds_by_stage": facts.get("seconds_by_stage", {}),
         "mcs_choice": {key: value for key, value in facts.items() if key.startswith("mcs_")},
         "packages": package_versions(),
         "machine": machine(),

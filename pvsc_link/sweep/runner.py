@@ -17,6 +17,7 @@ from pvsc_link.sweep.builder import Plan, link_options, load, scheme_label
 from pvsc_link.sweep.mcs_policy import NEIGHBOUR, McsChoice, McsPolicy
 from pvsc_link.sweep.rows import failed_row, finished_row, link_seeds
 from pvsc_link.sweep.side_mcs import SideMcsPolicy
+from pvsc_link.sweep.stage_clock import StageClock
 from pvsc_link.sweep.stopping import Stopping
 from pvsc_link.sweep.store import SweepStore
 from pvsc_link.types import CodecFailure, Reception, Video
@@ -59,6 +60,7 @@ class SweepRunner:
     def run(self) -> None:
         """Run every point that the store does not have yet and that ``stop`` does not settle."""
         finished = self._finished()
+        self._clock = StageClock(self.store)
         self._stopping = Stopping(self.plan.scenario)
         for point in self.plan.points:
             if point.point_id in finished:
@@ -93,9 +95,11 @@ class SweepRunner:
             self._say(f"{scheme.name}: encode {video.name}, GOP {todo[0].gop}")
             # All rates, finished or not: together they form the curve that MCS choice needs.
             rates = sorted({p.rate for p in points if (p.entry, p.variant) == key})
-            encoded[key] = self._encode(scheme, video, todo[0].gop, rates)
+            with self._clock("encode"):
+                encoded[key] = self._encode(scheme, video, todo[0].gop, rates)
         digital = [key for key in encoded if self.plan.schemes[key].digital]
-        self._measure_clean(video, [encoded[key].curve for key in digital])
+        with self._clock("metrics"):
+            self._measure_clean(video, [encoded[key].curve for key in digital])
         for key in [*digital, *(key for key in encoded if key not in digital)]:
             of_key = [point for point in todo if (point.entry, point.variant) == key]
             self._send_all(video, of_key, encoded[key], key in digital)
@@ -176,15 +180,19 @@ class SweepRunner:
         sent = []
         for point in points:
             self._say(f"{point.scheme}: {video.name} over {point.channel} {point.snr_db:g} dB")
-            choices = policy.choices(point)
-            sent.append([(choice, *self._transmit(point, curve, choice)) for choice in choices])
+            with self._clock("MCS choice"):
+                choices = policy.choices(point)
+            with self._clock("link and decoding"):
+                sent.append([(choice, *self._transmit(point, curve, choice)) for choice in choices])
         start = time.perf_counter()
         if len(points) > 1:
             shown = [_shown(receptions) for ((_, receptions, _), *_) in sent]
-            self._measure(video, shown)
+            with self._clock("metrics"):
+                self._measure(video, shown)
         share = (time.perf_counter() - start) / len(points)
         for point, trials in zip(points, sent, strict=True):
-            rows = [self._row(video, point, *trial) for trial in trials]
+            with self._clock("metrics"):
+                rows = [self._row(video, point, *trial) for trial in trials]
             rows[0] |= {"seconds": round(rows[0]["seconds"] + share, 3)}
             self._finish(point, rows)
 
