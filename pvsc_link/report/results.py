@@ -175,12 +175,13 @@ def _table(path: Path, problems: list[str], consequence: str) -> pd.DataFrame:
 
 
 def _complexity(folder: Path) -> pd.DataFrame:
-    """``complexity.csv`` of the folder, else what the benchmark left in the folder's neighbour."""
+    """``complexity.csv`` of the folder, else all that the benchmark left in ``../complexity``."""
     beside = sorted((folder.resolve().parent / "complexity").glob("*.csv"))
-    for path in (folder / "complexity.csv", *beside):
-        table = _table(path, [], "")
-        if {"preset", "label"} <= set(table.columns):
-            return table
+    for paths in ([folder / "complexity.csv"], beside):
+        tables = [_table(path, [], "") for path in paths]
+        rows = [table for table in tables if {"preset", "label"} <= set(table.columns)]
+        if rows:
+            return pd.concat(rows, ignore_index=True)
     return pd.DataFrame()
 
 

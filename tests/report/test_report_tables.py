@@ -158,6 +158,17 @@ def test_complexity_and_ablation_stand_beside_the_papers(make_results):
     assert any("Table VI" in remark for remark in remarks)
 
 
+def test_complexity_is_found_beside_the_results_too(make_results):
+    folder = make_results()
+    (folder.parent / "complexity").mkdir()
+    for preset in ("pvsc_paper", "pvsc_tiny"):
+        path = folder.parent / "complexity" / f"{preset}.csv"
+        path.write_text(f"preset,label,params_m,macs_m_per_pixel\n{preset},1080p,35.0,0.41\n")
+        path.with_name(f"{preset}_modules.csv").write_text("preset,module\nx,y\n")
+    table = model_tables(read_results(folder))[0][0]
+    assert [line.keys[1] for line in table.rows][:2] == ["pvsc_paper", "pvsc_tiny"]
+
+
 @pytest.mark.parametrize(
     ("variant", "terms"),
     [("rec", (1, 0, 0)), ("rec+per", (1, 1, 0)), ("rec+per+adv", (1, 1, 1)), ("psy", None)],
