@@ -75,14 +75,16 @@ class SemanticScheme:
         self.variant = preset if side_format == "png" else f"{preset}-{side_format}"
         self.allowed_rates = self.default_rates = tuple(range(PRESETS[preset].num_omega))
         self._files = find_weights(preset, weights)
+        #: ``untrained``, or the digest of the weights: part of a point's identity.
+        self.weights_id = self._files.identity
         self._jit_compile = jit_compile
         self._lock = threading.Lock()
         self._ready = False
 
     @property
-    def weights_id(self) -> str:
-        """``untrained``, or the digest of the weights."""
-        return self._files.identity
+    def status(self) -> str:
+        """What stands in every row."""
+        return UNTRAINED if self.weights_id == UNTRAINED else "ok"
 
     @property
     def trace_count(self) -> dict[str, int]:
@@ -140,7 +142,7 @@ class SemanticScheme:
             frames_lost=sum(concealed),
             num_blocks=len(side.block_ok),
             num_block_errors=int(np.sum(~side.block_ok)),
-            status=UNTRAINED if self.weights_id == UNTRAINED else "ok",
+            status=self.status,
             finer_channel_uses=parts | side_stream.shares(gop.messages, side.num_channel_uses),
             details={"side_lost": int(np.sum(~side_ok))},
         )

@@ -194,6 +194,15 @@ def test_what_was_encoded_side_by_side_equals_what_was_encoded_alone(micro, sche
         assert ours.payload.side_bits == theirs.payload.side_bits
 
 
+@pytest.mark.slow
+def test_xla_changes_no_more_than_a_rounding(micro, scheme, gops, monkeypatch):
+    monkeypatch.setattr(semantic, "load_models", lambda *_: scheme._models)
+    compiled = SemanticScheme(micro, jit_compile=True)
+    shown = [s.transmit(gops[0], RAYLEIGH, LINK, MCS, [1, 2]) for s in (scheme, compiled)]
+    ours, theirs = (np.concatenate([r.frames_hat for r in one]).astype(int) for one in shown)
+    assert np.abs(ours - theirs).max() <= 1
+
+
 def test_results_without_trained_weights_say_so(scheme, gops):
     assert scheme.weights_id == "untrained"
     assert scheme.transmit(gops[0], RAYLEIGH, LINK, MCS, [1, 2])[0].status == "untrained"

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from keras import ops
 
+from pvsc_link.schemes.semantic import SemanticScheme
 from pvsc_link.schemes.semantic_models import UNTRAINED, find_weights, load_models
 from pvsc_link.semantic.presets import PRESETS, PvscConfig
 from pvsc_link.semantic.weights import save_weights
@@ -56,6 +57,11 @@ def test_weights_of_a_training_run_are_loaded_with_their_own_config(micro, run_f
     assert models[1].config == PvscConfig.from_dict(PRESETS[micro].to_dict() | {"eta": 0.125})
     for a, b in zip(trained, values(models), strict=True):
         np.testing.assert_array_equal(a, b)
+
+
+def test_only_results_of_trained_weights_are_ok(micro, run_folder):
+    assert SemanticScheme(micro, weights=str(run_folder[0])).status == "ok"
+    assert SemanticScheme(micro).status == UNTRAINED
 
 
 def test_other_weights_have_another_name(micro, run_folder):
