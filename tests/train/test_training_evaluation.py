@@ -1,0 +1,79 @@
+"""What a run reports on the way is what its models do."""
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from PIL import Image
+
+from pvsc_link.media.clips import load_clip
+from pvsc_link.semantic.presets import intra_of
+from pvsc_link.train.config import ChannelConfig, EvaluationConfig
+from pvsc_link.train.distillation import build_model
+from pvsc_link.train.evaluation import Evaluator, write_picture
+from pvsc_link.train.history import EVALUATION_COLUMNS, LOSS_COLUMNS, Means, Table, write_plot
+
+OMEGA = [0.1, 0.8]
+
+
+@pytest.fixture(autouse=True)
+def eager():
+    tf.config.run_functions_eagerly(True)
+    yield
+    tf.config.run_functions_eagerly(False)
+
+
+def test_rows_cover_every_clip_preset_and_kind_with_the_psnr_of_the_frames(micro_preset):
+    settings = EvaluationConfig(clips=["carphone"], num_frames=3, crop=64)
+    intra, inter = build_model(intra_of(micro_preset)), build_model(micro_preset)
+    link = ChannelConfig(channel="rayleigh", snr_db=[6.0], csi_nmse_db=[-10.0])
+    results = list(Evaluator(settings, OMEGA, intra, inter, link).rows())
+    places = [(row["omega"], row["frame_kind"]) for row, _, _ in results]
+    assert places == [(0.1, "I"), (0.1, "P"), (0.8, "I"), (0.8, "P")]
+    frame = load_clip("carphone", 0, 3).frames[2, 40:104, 56:120] / np.float32(255)
+    np.testing.assert_allclose(results[0][1], frame, atol=1e-6)
+    for row, _, shown in results:
+        assert set(EVALUATION_COLUMNS) - {"step", "phase"} == set(row)
+        assert 0 < row["lpips"] < 2
+        assert row["bpp_y"] > 0
+        assert shown.shape == (64, 64, 3)
+
+
+def test_an_intra_row_is_the_psnr_of_its_picture(micro_preset):
+    settings = EvaluationConfig(clips=["carphone"], num_frames=1, crop=64)
+    intra = build_model(intra_of(micro_preset))
+    (row, original, shown), *_ = Evaluator(settings, OMEGA[:1], intra, None, None).rows()
+    assert row["psnr_db"] == pytest.approx(
+        -10 * np.log10(np.mean((original - shown) ** 2)), abs=1e-3
+    )
+
+
+def test_a_table_forgets_what_will_be_made_again_and_a_line_cut_short(tmp_path):
+    table = Table(tmp_path / "history.csv", LOSS_COLUMNS)
+    table.append([{"step": s, "phase": "a", "loss": s / 10} for s in (50, 100, 150)])
+    with table.path.open("a") as file:
+        file.write("20")
+    table.forget_after(100)
+    assert [row["step"] for row in table.read()] == ["50", "100"]
+
+
+def test_means_are_taken_over_the_steps_since_the_last_row():
+    means = Means()
+    for value in (1.0, 3.0):
+        means.add({"loss": np.float32(value), "usage": np.ones(3)})
+    assert means.take() == {"loss": 2.0}
+    means.add({"loss": np.float32(5.0)})
+    assert means.take() == {"loss": 5.0}
+
+
+def test_plot_and_pictures_are_images(tmp_path):
+    losses = Table(tmp_path / "history.csv", LOSS_COLUMNS)
+    losses.append([{"step": s, "phase": "a", "loss": 1 / s, "rec_ideal": 0.1} for s in (1, 2)])
+    points = Table(tmp_path / "evaluation.csv", EVALUATION_COLUMNS)
+    point = {"step": 1, "omega": 0.1, "frame_kind": "I", "psnr_db": 30, "lpips": 0.2}
+    points.append([point])
+    write_plot(losses, points, tmp_path / "curves.png")
+    assert Image.open(tmp_path / "curves.png").size[0] > 500
+    write_picture(tmp_path / "pictures" / "a.png", [np.zeros((8, 8, 3)), np.ones((8, 8, 3))])
+    side = np.asarray(Image.open(tmp_path / "pictures" / "a.png"))
+    assert side.shape == (8, 16, 3)
+    assert (side[:, 8:] == 255).all()
