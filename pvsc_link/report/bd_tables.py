@@ -10,7 +10,7 @@ from pvsc_link.report.curves import clip_stem, curve_styles, with_curve_keys
 from pvsc_link.report.results import Results
 from pvsc_link.report.style import CHANNEL_TITLES, METRICS, scheme_style
 from pvsc_link.report.table import OURS, PUBLISHED, Row, Table, ranked, row
-from pvsc_link.report.test_sets import test_set_of
+from pvsc_link.report.video_sets import video_set_of
 
 #: The SNR of Table I; without it, the nearest there is.
 _TABLE_I_SNR_DB = 6.0
@@ -80,7 +80,7 @@ def _fixed_words(fixed: dict) -> list[str]:
 
 def _table(form: _Form, metrics: Sequence[str], labels: dict[str, str]) -> Table:
     rows = form.rows.assign(
-        column=[test_set_of(clip) or clip_stem(clip) for clip in form.rows["clip"]]
+        column=[video_set_of(clip) or clip_stem(clip) for clip in form.rows["clip"]]
     )
     theirs = _of_our_rows(_published_rows(form, metrics), rows, form.keys)
     columns = list(dict.fromkeys(rows["column"]))

@@ -58,7 +58,10 @@ def _complexity(complexity: pd.DataFrame) -> Table:
         column_names=("Tx (ms)", "Rx (ms)", "MACs (M/pixel)", "Params (M)"),
         measures=("",),
         rows=rows,
-        notes=[_TIME_NOTE, "GLC-Video: source coding alone. Params: of all models that four rates need."],
+        notes=[
+            _TIME_NOTE,
+            "GLC-Video: source coding alone. Params: of all models that four rates need.",
+        ],
         digits=(1, 1, 2, 1),
     )
     return ranked(table, group_by=(0,))

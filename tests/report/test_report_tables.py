@@ -13,7 +13,7 @@ from pvsc_link.report.model_tables import model_tables, terms_of
 from pvsc_link.report.results import read_results
 from pvsc_link.report.table import BEST, OURS, PUBLISHED, SECOND, Table, ranked, row
 from pvsc_link.report.table_formats import as_csv, as_latex, as_markdown
-from pvsc_link.report.test_sets import test_set_of as set_of
+from pvsc_link.report.video_sets import video_set_of as set_of
 
 
 def table_of(*rows, **changes):

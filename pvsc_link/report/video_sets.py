@@ -12,6 +12,6 @@ _MEMBERS = {
 _SET_OF = {clip: name for name, clips in _MEMBERS.items() for clip in clips.split()}
 
 
-def test_set_of(clip: str) -> str | None:
+def video_set_of(clip: str) -> str | None:
     """Name of the set that a sequence belongs to, or ``None`` for any other clip."""
     return _SET_OF.get(clip)
