@@ -94,6 +94,8 @@ def test_command_prints_and_writes_counts_with_a_manifest(tmp_path, capsys):
         float(row["macs_tx_g"]) + float(row["macs_rx_g"]), rel=1e-4
     )
     modules = list(csv.DictReader((tmp_path / "tiny_modules.csv").open()))
-    assert sum(float(m["params_m"]) for m in modules) == pytest.approx(float(row["params_m"]))
+    assert sum(float(m["params_m"]) for m in modules) == pytest.approx(
+        float(row["params_m"]), rel=1e-4
+    )
     manifest = json.loads((tmp_path / "tiny.manifest.json").read_text())
     assert "complexity --preset pvsc_tiny" in manifest["command"]
