@@ -38,5 +38,7 @@ def time_figure(folders: Sequence[str | Path]) -> Figure:
     panel.set_xlabel("wall time (s)")
     panel.margins(x=0.12)
     handles = [panel.barh(0, 0, color=colour) for colour in _COLOURS.values()]
-    figure.legend(handles, list(_COLOURS), loc="outside upper center", ncols=4, frameon=False)
+    figure.legend(
+        handles=handles, labels=list(_COLOURS), loc="outside upper center", ncols=4, frameon=False
+    )
     return figure
