@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
 
 import numpy as np
 
@@ -32,21 +31,17 @@ class SentGop:
     """One GOP of a semantic scheme; ``command`` and ``version`` go into the manifest."""
 
     frames: tuple[SentFrame, ...]
+    messages: list[bytes]  # b_z and b_k of every frame, in the order of the side stream
+    side_stream: bytes
     size: tuple[int, int]  # height and width without padding
     omega_index: int
     command: str
     version: str
 
-    @cached_property
-    def messages(self) -> list[bytes]:
-        """b_z and b_k of every frame, in the order of the side stream."""
-        parts = side_stream.PARTS
-        return [frame.payload.side_bits[part] for frame in self.frames for part in parts]
-
-    @cached_property
+    @property
     def side_bits(self) -> np.ndarray:
         """The side stream: uint8 [num_bits]."""
-        return np.unpackbits(np.frombuffer(side_stream.write(self.messages), np.uint8))
+        return np.unpackbits(np.frombuffer(self.side_stream, np.uint8))
 
     @property
     def num_symbols(self) -> dict[str, int]:
@@ -78,22 +73,28 @@ class GopEncoder:
 
         Input: ``frames`` : uint8 [num_frames, height, width, 3], of the transmitter's size.
         """
+        payloads = [self._transmitter.encode(frame, intra=t == 0) for t, frame in enumerate(frames)]
+        messages = [p.side_bits[part] for p in payloads for part in side_stream.PARTS]
+        stream = side_stream.write(messages)
+        read = iter(side_stream.read(stream, len(messages)))  # as a receiver does that gets it all
         sent, first = [], 0
-        for position, frame in enumerate(frames):
-            payload = self._transmitter.encode(frame, intra=position == 0)
-            sent.append(self._sent_frame(payload, position == 0, first))
+        for position, payload in enumerate(payloads):
+            side = {part: next(read) for part in side_stream.PARTS}
+            sent.append(self._sent_frame(payload, side, position == 0, first))
             first += payload.symbols.size
         omega_index = self._transmitter.omega_index
-        return SentGop(tuple(sent), self._size, omega_index, command, version)
+        return SentGop(tuple(sent), messages, stream, self._size, omega_index, command, version)
 
-    def _sent_frame(self, payload: Payload, intra: bool, first: int) -> SentFrame:
+    def _sent_frame(
+        self, payload: Payload, side: dict[str, bytes], intra: bool, first: int
+    ) -> SentFrame:
         end, config = self._transmitter, self._models[intra].config
-        z = self._hyper_latent(payload.side_bits["z"], intra)
+        z = self._hyper_latent(side["z"], intra)
         # Only the format "range" has tables that depend on z.
         prior = self._models[intra].rate_map_prior
         tables = prior.tables(z, end.omega_index) if end.side_format == "range" else None
         rate_index = side_information.decode_rate_map(
-            payload.side_bits["k"],
+            side["k"],
             (end.height // 16, end.width // 16),
             len(config.rate_set),
             end.side_format,
