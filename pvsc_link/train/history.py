@@ -61,7 +61,7 @@ class Table:
 
 def _complete(row: dict) -> bool:
     """False for a line that a kill cut short."""
-    return (row.get("step") or "").isdigit() and None not in row
+    return None not in row and None not in row.values() and row["step"].isdigit()
 
 
 class Means:
