@@ -194,6 +194,23 @@ def test_what_was_encoded_side_by_side_equals_what_was_encoded_alone(micro, sche
         assert ours.payload.side_bits == theirs.payload.side_bits
 
 
+@pytest.mark.parametrize("side_format", ["payload", "range"])
+def test_the_format_of_the_rate_map_changes_its_bytes_and_nothing_else(
+    micro, scheme, video, gops, monkeypatch, side_format
+):
+    monkeypatch.setattr(semantic, "load_models", lambda *_: scheme._models)
+    monkeypatch.setattr(semantic, "SharedTraces", lambda **_: scheme._traces)
+    other = SemanticScheme(micro, side_format=side_format)
+    assert other.variant == f"{micro}-{side_format}"
+    sent = other.encode(video, 2, 1)
+    for png, ours in zip(gops[1], sent, strict=True):
+        assert len(ours.side_stream) < len(png.side_stream)
+        for theirs, frame in zip(png.frames, ours.frames, strict=True):
+            np.testing.assert_array_equal(frame.rate_index, theirs.rate_index)
+            np.testing.assert_array_equal(frame.symbols, theirs.symbols)
+            assert frame.payload.side_bits["z"] == theirs.payload.side_bits["z"]
+
+
 @pytest.mark.slow
 def test_xla_changes_no_more_than_a_rounding(micro, scheme, gops, monkeypatch):
     monkeypatch.setattr(semantic, "load_models", lambda *_: scheme._models)
