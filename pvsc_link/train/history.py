@@ -117,9 +117,9 @@ def _draw_terms(axis, rows: list[dict[str, str]], names: tuple[str, ...]) -> Non
         if pairs:
             axis.plot(*zip(*pairs, strict=True), label=name, linewidth=0.8)
     if axis.lines:
-        positive = all((line.get_ydata() > 0).all() for line in axis.lines)
-        axis.set_yscale("log" if positive else "linear")
-        axis.legend(fontsize=7)
+        values = np.concatenate([line.get_ydata() for line in axis.lines])
+        axis.set_yscale("log" if (values > 0).all() and np.ptp(values) > 0 else "linear")
+        axis.legend(fontsize=7, loc="upper right")
     axis.set_xlabel("step")
     axis.grid(True, which="both", linewidth=0.3)
 
@@ -135,7 +135,7 @@ def _draw_evaluations(axis, points: list[dict[str, str]], column: str) -> None:
         means = [np.mean(values[s]) for s in steps]
         axis.plot(steps, means, line, marker=".", label=f"{kind} omega {omega}", linewidth=0.8)
     if axis.lines:
-        axis.legend(fontsize=6, ncols=2)
+        axis.legend(fontsize=6, ncols=2, loc="upper left")
     axis.set_xlabel("step")
     axis.set_ylabel(column)
     axis.grid(True, linewidth=0.3)
