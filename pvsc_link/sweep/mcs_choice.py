@@ -13,10 +13,11 @@ of the curves of all MCS). Goodput decides, not the index: MCS 10/9 and 17/16 ne
 import functools
 from bisect import bisect_left
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
-from pvsc_link.codecs.concealment import frames_lost, freeze
+from pvsc_link.codecs.concealment import MID_GREY, frames_lost, freeze
 from pvsc_link.link.bit_link import BitLink
 from pvsc_link.link.mcs import MCS_TABLE
 from pvsc_link.link.segmentation import Segmentation
@@ -24,6 +25,8 @@ from pvsc_link.types import EncodedGop
 
 #: BLER from which on an MCS delivers nothing worth weighing.
 LOST = 0.99
+#: Useful bits per channel use that count as none.
+_WORTHLESS = 1e-9
 #: Quality per frame of (reference, shown) uint8 frames, higher is better.
 Quality = Callable[[np.ndarray, np.ndarray], np.ndarray]
 
@@ -89,76 +92,112 @@ def useful_bits_per_use(
     ``[num_frames, height, width, 3]``, the frames they encode; ``links`` : by MCS, the link and
     its measured BLER.
     """
-    by_loss = {
+    tables = {
         rate: _quality_by_first_loss(gops, reference, quality) for rate, gops in curve.items()
     }
-    bits = {rate: sum(gop.num_bits for gop in gops) for rate, gops in curve.items()}
-    clean = {rate: float(np.mean([table[-1] for table in by_loss[rate]])) for rate in curve}
+    price = _Price(
+        bits={rate: sum(gop.num_bits for gop in gops) for rate, gops in curve.items()},
+        clean={rate: float(np.mean([gop[-1] for gop in tables[rate]])) for rate in curve},
+        nothing=float(np.mean(quality(reference, np.full_like(reference, MID_GREY)))),
+    )
     worth: dict[int, dict[int, float]] = {}
     for mcs, (link, bler) in links.items():
         worth[mcs] = {}
         for rate, gops in curve.items():
-            pairs = zip(gops, by_loss[rate], strict=True)
-            expected = float(np.mean([_expected(gop, table, link, bler) for gop, table in pairs]))
-            useful = _bits_for_quality(expected, clean, bits) if bler else bits[rate]
+            useful = float(price.bits[rate])
+            if bler:
+                useful = price.of(_expected_quality(gops, tables[rate], link, bler))
             worth[mcs][rate] = useful / sum(link.num_channel_uses(gop.num_bits) for gop in gops)
     return worth
 
 
 def best_mcs(worth: Mapping[int, Mapping[int, float]]) -> int:
-    """The MCS of the highest geometric mean over rates; ties go to the lower index."""
-    return max(sorted(worth), key=lambda mcs: np.mean(np.log(list(worth[mcs].values()))))
+    """The MCS of the highest geometric mean over rates; ties go to the slower one."""
+
+    def mean_log(mcs: int) -> float:
+        return float(np.mean(np.log(np.maximum(list(worth[mcs].values()), _WORTHLESS))))
+
+    return max(_slow_first(worth), key=mean_log)
 
 
 def envelope_mcs(worth: Mapping[int, Mapping[int, float]], rate: int) -> int:
     """The best MCS of one rate alone."""
-    return max(sorted(worth), key=lambda mcs: worth[mcs][rate])
+    return max(_slow_first(worth), key=lambda mcs: worth[mcs][rate])
+
+
+def _slow_first(worth: Mapping[int, object]) -> list[int]:
+    return [mcs for mcs in by_efficiency() if mcs in worth]
 
 
 def _quality_by_first_loss(
     gops: Sequence[EncodedGop], reference: np.ndarray, quality: Quality
 ) -> list[np.ndarray]:
-    """Per GOP, mean quality if frame t is the first lost, ``[num_frames + 1]``; last: none."""
-    tables, shown, start = [], None, 0
+    """Per GOP, mean quality ``[num_frames + 2]`` by what is lost.
+
+    Entry 0: everything, nothing was ever shown before (grey); entry 1 + t: from frame t on, with
+    the last frame of the GOP before still there; last entry: nothing lost.
+    """
+    tables, before, start = [], None, 0
     for gop in gops:
         num_frames = len(gop.frame_num_bytes)
         frames = reference[start : start + num_frames]
-        values = []
-        for first_lost in range(num_frames + 1):
-            ok = np.arange(num_frames) < first_lost
-            concealed = freeze(gop.frames_hat, ok, shown)
-            values.append(float(np.mean(quality(frames, concealed.frames))))
-        tables.append(np.array(values))
-        shown, start = gop.frames_hat[-1], start + num_frames
+        cases = [(0, None), *((first_lost, before) for first_lost in range(num_frames + 1))]
+        shown = [freeze(gop.frames_hat, np.arange(num_frames) < t, last) for t, last in cases]
+        tables.append(np.array([np.mean(quality(frames, case.frames)) for case in shown]))
+        before, start = gop.frames_hat[-1], start + num_frames
     return tables
 
 
-def _expected(gop: EncodedGop, by_first_loss: np.ndarray, link: BitLink, bler: float) -> float:
-    """Expected quality of a GOP whose blocks fail independently with probability ``bler``."""
+def _expected_quality(
+    gops: Sequence[EncodedGop], tables: Sequence[np.ndarray], link: BitLink, bler: float
+) -> float:
+    """Mean over GOPs of the expected quality, blocks failing independently with ``bler``."""
+    expected, dark = [], 1.0  # dark: probability that no frame has been shown so far
+    for gop, table in zip(gops, tables, strict=True):
+        chances = _first_loss_chances(gop, link, bler)
+        lost_start = dark * table[0] + (1.0 - dark) * table[1]
+        expected.append(chances[0] * lost_start + float(np.dot(chances[1:], table[2:])))
+        dark *= chances[0]
+    return float(np.mean(expected))
+
+
+def _first_loss_chances(gop: EncodedGop, link: BitLink, bler: float) -> np.ndarray:
+    """Probability that frame t is the first lost, ``[num_frames + 1]``; last entry: none is."""
     sizes = Segmentation(gop.num_bits, link.block_payload).block_num_bits
     num_frames = len(gop.frame_num_bytes)
-    first_lost = [
+    hurts_first = [
         int(np.argmax(frames_lost(gop.frame_num_bytes, np.arange(len(sizes)) != block, sizes)))
         for block in range(len(sizes))
     ]
-    survive, expected = 1.0, 0.0
+    survive, chances = 1.0, np.zeros(num_frames + 1)
     for frame in range(num_frames):
-        blocks = first_lost.count(frame)  # blocks whose loss first hurts this frame
-        intact = (1.0 - bler) ** blocks
-        expected += survive * (1.0 - intact) * by_first_loss[frame]
+        intact = (1.0 - bler) ** hurts_first.count(frame)
+        chances[frame] = survive * (1.0 - intact)
         survive *= intact
-    return expected + survive * float(by_first_loss[num_frames])
+    chances[num_frames] = survive
+    return chances
 
 
-def _bits_for_quality(quality: float, clean: Mapping[int, float], bits: Mapping[int, int]) -> float:
-    """Error-free bits of a quality: log-linear between the curve's points and beyond its ends."""
-    order = sorted(clean, key=lambda rate: clean[rate])
-    x = np.array([clean[rate] for rate in order])
-    y = np.log2([bits[rate] for rate in order])
-    if len(order) == 1:
-        return float(2 ** y[0]) if quality >= x[0] else 1e-6
-    if x[0] <= quality <= x[-1]:
-        return float(2 ** np.interp(quality, x, y))
-    slope = np.polyfit(x, y, 1)[0]
-    end = 0 if quality < x[0] else -1
-    return float(2 ** (y[end] + max(slope, 1e-3) * (quality - x[end])))
+@dataclass(frozen=True)
+class _Price:
+    """Error-free bits that a quality costs: the codec's own curve, and grey pictures for nothing.
+
+    ``bits``, ``clean`` : bits and error-free quality by rate; ``nothing`` : quality of grey.
+    """
+
+    bits: Mapping[int, int]
+    clean: Mapping[int, float]
+    nothing: float
+
+    def of(self, quality: float) -> float:
+        """Bits of a quality: log-linear on the curve; below it the lesser of going on so and of a
+        share of the cheapest rate, as if that part of the time it came through and else nothing.
+        """
+        order = sorted(self.clean, key=lambda rate: self.clean[rate])
+        x = np.array([self.clean[rate] for rate in order])
+        y = np.log2([self.bits[rate] for rate in order])
+        if quality >= x[0]:
+            return float(2 ** np.interp(quality, x, y))
+        slope = max(np.polyfit(x, y, 1)[0], 0.0) if len(order) > 1 else 0.0
+        share = (quality - self.nothing) / max(x[0] - self.nothing, 1e-9)
+        return float(2 ** y[0] * np.clip(min(share, 2 ** (slope * (quality - x[0]))), 0.0, 1.0))

@@ -60,6 +60,22 @@ def test_an_mcs_that_loses_nearly_every_block_is_not_chosen():
     assert best_mcs(values) == 5
 
 
+def test_an_outage_is_worth_nothing_however_fast_it_is():
+    """Grey frames at 5.5 bit per channel use do not beat pictures at 0.23."""
+    values = worth({0: (FakeLink(0.2344), 0.05), 28: (FakeLink(5.5547), 0.98)})
+    assert best_mcs(values) == 0
+    assert all(values[28][rate] < values[0][rate] for rate in CURVE)
+
+
+def test_a_frame_of_an_earlier_gop_is_only_there_if_it_came_through():
+    """With every block lost, a long clip is as grey as a short one."""
+    long = {rate: gops * 4 for rate, gops in CURVE.items()}
+    values = useful_bits_per_use(
+        long, np.concatenate([REFERENCE] * 4), {9: (FakeLink(1.0), 1.0)}, closeness
+    )
+    assert max(values[9].values()) == pytest.approx(0.0)
+
+
 def test_a_rare_loss_is_worth_a_much_higher_efficiency():
     values = worth({5: (FakeLink(0.74), 0.0), 20: (FakeLink(3.32), 1e-4)})
     assert best_mcs(values) == 20
