@@ -137,12 +137,15 @@ def _quality_by_first_loss(
     Entry 0: everything, nothing was ever shown before (grey); entry 1 + t: from frame t on, with
     the last frame of the GOP before still there; last entry: nothing lost.
     """
-    tables, before, start = [], None, 0
+    tables: list[np.ndarray] = []
+    before: np.ndarray | None = None
+    start = 0
     for gop in gops:
         num_frames = len(gop.frame_num_bytes)
         frames = reference[start : start + num_frames]
-        cases = [(0, None), *((first_lost, before) for first_lost in range(num_frames + 1))]
-        shown = [freeze(gop.frames_hat, np.arange(num_frames) < t, last) for t, last in cases]
+        whole = np.arange(num_frames)
+        shown = [freeze(gop.frames_hat, whole < 0, None)]
+        shown += [freeze(gop.frames_hat, whole < t, before) for t in range(num_frames + 1)]
         tables.append(np.array([np.mean(quality(frames, case.frames)) for case in shown]))
         before, start = gop.frames_hat[-1], start + num_frames
     return tables
