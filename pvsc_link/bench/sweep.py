@@ -40,10 +40,14 @@ _MCS = 4  # robust enough for every point of the benchmark
 
 
 def scenario(options: argparse.Namespace, num_points: int) -> Scenario:
-    """PVSC over Rayleigh fading at ``num_points`` channel points."""
+    """PVSC over Rayleigh fading at ``num_points`` channel points, 24 conditions at most.
+
+    More points are further realisations: a BLER per condition would take longer than the sweep.
+    """
     nmse_db, coherence = [-20, -10], [1, 16]
-    num_snr = -(-num_points // (len(nmse_db) * len(coherence)))
+    num_snr = min(6, -(-num_points // (len(nmse_db) * len(coherence))))
     snr_db = np.linspace(6, 18, num_snr).round(4).tolist()
+    num_conditions = num_snr * len(nmse_db) * len(coherence)
     link = {"snr_db": snr_db, "csi_nmse_db": nmse_db, "coherence_length": coherence}
     entry = {"preset": options.preset, "rates": list(range(options.rates)), "mcs": _MCS}
     if options.jit_compile:
@@ -51,6 +55,7 @@ def scenario(options: argparse.Namespace, num_points: int) -> Scenario:
     return Scenario.model_validate(
         {
             "name": "bench",
+            "seed": list(range(1, 1 - (-num_points // num_conditions))),
             "media": {"clips": [options.clip], "gop": options.gop, "num_gops": 1},
             "link": {"channel": "rayleigh", **link},
             "schemes": [{"scheme": "pvsc", **entry}],
@@ -62,8 +67,8 @@ def scenario(options: argparse.Namespace, num_points: int) -> Scenario:
 def plan_of(options: argparse.Namespace, num_points: int) -> Plan:
     """The scenario's plan, cut to exactly ``num_points`` channel points; BLER already measured."""
     plan = build(scenario(options, num_points))
-    kept = list(dict.fromkeys(point.channel_point for point in plan.points))[:num_points]
-    points = [point for point in plan.points if point.channel_point in kept]
+    kept = list(dict.fromkeys((p.channel_point, p.seed) for p in plan.points))[:num_points]
+    points = [point for point in plan.points if (point.channel_point, point.seed) in kept]
     plan = Plan(plan.scenario, points, plan.schemes)
     with _store() as store:  # BLER is measured once for both loops, outside the times
         policy = SideMcsPolicy(plan, store, points[0].clip, points[0].gop)
@@ -145,6 +150,7 @@ def memory(options: argparse.Namespace) -> list[Row]:
             if done >= number and number not in seen:
                 seen.add(number)
                 rows.append({"points": number, "resident_mib": round(resident_mib())})
+                print(rows[-1], flush=True)
 
     options.rates = 1
     run_shared(plan_of(options, wanted[-1]), told)
