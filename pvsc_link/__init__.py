@@ -29,11 +29,13 @@ def run_sweep(
     *,
     fresh: bool = False,
     retry_failed: bool = False,
+    save_frames: bool = False,
 ) -> "Path":
     """Run a scenario, or go on where it stopped, as ``python -m pvsc_link.sweep`` does.
 
     Parameters: ``scenario`` : a :class:`Scenario` or the path of a YAML file; ``out`` : folder of
-    results; ``fresh`` : forget earlier rows; ``retry_failed`` : run rows again whose codec failed.
+    results; ``fresh`` : forget earlier rows; ``retry_failed`` : run rows again whose codec failed;
+    ``save_frames`` : keep a frame per point for the report's pictures.
     Output: the scenario's results folder, with tables, figures and manifest.
     Raises ``InputError`` for a bad scenario, and if another sweep holds the folder.
     """
@@ -48,7 +50,14 @@ def run_sweep(
     given = scenario if isinstance(scenario, Scenario) else load_scenario(scenario)
     folder = Path(out) / given.name
     command = f"pvsc_link.run_sweep(scenario named {given.name!r})"
-    run_plan(build(given), folder, fresh=fresh, retry_failed=retry_failed, command=command)
+    run_plan(
+        build(given),
+        folder,
+        fresh=fresh,
+        retry_failed=retry_failed,
+        save_frames=save_frames,
+        command=command,
+    )
     write_figures(folder)
     return folder
 

@@ -1,6 +1,6 @@
 """Shown frames of each scheme at matched CBR, with zoom boxes (the paper's Fig. 7).
 
-Contract with whoever keeps frames (a sweep on request):
+Contract with whoever keeps frames (``python -m pvsc_link.sweep ... --save-frames``):
 
 ``<results>/frames/<point_id>_<frame>.png``
     what the receiver showed; ``point_id`` as in points.csv (16 hex digits), ``frame`` the index
@@ -63,7 +63,8 @@ def comparisons(
     kept = _kept_frames(folder)
     if kept.empty or keyed.empty:
         return [], [
-            "No frames were kept in this folder (frames/*.png), so none can be compared here."
+            "No frames were kept in this folder (frames/*.png), so none can be compared here; "
+            "python -m pvsc_link.sweep with --save-frames keeps them."
         ]
     rows = keyed.merge(kept, on="point_id")
     groups = list(_matched(rows))

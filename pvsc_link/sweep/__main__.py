@@ -49,6 +49,12 @@ def _parser() -> argparse.ArgumentParser:
         "--retry-failed", action="store_true", help="run rows again whose codec failed"
     )
     parser.add_argument(
+        "--save-frames",
+        action="store_true",
+        help="keep the last frame of every point of the first seed for the report's pictures; "
+        "finished rows that have none are sent again",
+    )
+    parser.add_argument(
         "--with-untrained",
         action="store_true",
         help="let results of models without trained weights into figures and BD-CBR",
@@ -70,7 +76,12 @@ def _run(words: argparse.Namespace, console: Console) -> int:
         return 0
     folder = Path(words.out) / scenario.name
     table = run_plan(
-        plan, folder, fresh=words.fresh, retry_failed=words.retry_failed, console=console
+        plan,
+        folder,
+        fresh=words.fresh,
+        retry_failed=words.retry_failed,
+        save_frames=words.save_frames,
+        console=console,
     )
     _print_end(console, folder, table, write_figures(folder))
     return 0

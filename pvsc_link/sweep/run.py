@@ -14,6 +14,7 @@ from rich.progress import Progress as Bar
 import pvsc_link
 from pvsc_link.metrics.frame_cache import FrameMetrics
 from pvsc_link.sweep.builder import Plan
+from pvsc_link.sweep.kept_frames import KeptFrames
 from pvsc_link.sweep.rows import rows_of
 from pvsc_link.sweep.runner import Progress, SweepRunner
 from pvsc_link.sweep.store import SweepStore, points_table
@@ -27,13 +28,15 @@ def run_plan(
     *,
     fresh: bool = False,
     retry_failed: bool = False,
+    save_frames: bool = False,
     console: Console | None = None,
     command: str | None = None,
 ) -> pd.DataFrame:
     """Run what ``folder`` does not hold yet, write tables and manifest; returns the points.
 
     Parameters: ``fresh`` : forget earlier rows; ``retry_failed`` : run rows again whose codec
-    failed; ``console`` : where progress is shown; ``command`` : for the manifest, default the
+    failed; ``save_frames`` : keep a frame per point for the report, and send rows again that have
+    none; ``console`` : where progress is shown; ``command`` : for the manifest, default the
     command line.
     Raises ``InputError`` if another sweep holds the folder or its rows are of another version.
     """
@@ -44,7 +47,14 @@ def run_plan(
         shown = console or Console(stderr=True, force_jupyter=False)
         with _progress(shown, len(plan.points)) as progress:
             frame_metrics = FrameMetrics(None)
-            SweepRunner(plan, store, frame_metrics, progress, retry_failed=retry_failed).run()
+            SweepRunner(
+                plan,
+                store,
+                frame_metrics,
+                progress,
+                retry_failed=retry_failed,
+                kept_frames=KeptFrames(folder, plan.scenario.seed[0]) if save_frames else None,
+            ).run()
         rows, beside = rows_of(plan.points, store.finished())
         table = points_table(rows)
         write_tables(

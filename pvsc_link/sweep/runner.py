@@ -14,6 +14,7 @@ from pvsc_link.metrics.frame_cache import FrameMetrics
 from pvsc_link.scenario.grid import Point
 from pvsc_link.schemes.scheme import Scheme
 from pvsc_link.sweep.builder import Plan, link_options, load, scheme_label
+from pvsc_link.sweep.kept_frames import KeptFrames
 from pvsc_link.sweep.mcs_policy import NEIGHBOUR, McsChoice, McsPolicy
 from pvsc_link.sweep.rows import failed_row, finished_row, link_seeds
 from pvsc_link.sweep.side_mcs import SideMcsPolicy
@@ -48,7 +49,8 @@ class SweepRunner:
     """Walks the grid clip by clip and scheme by scheme, so that what is shared is done once.
 
     Encoded GOPs come from the encode cache, error-free metrics from the frame cache, BLER from
-    the BLER cache; finished rows in the store are not run again.
+    the BLER cache; finished rows in the store are not run again, unless ``kept_frames`` lacks the
+    frame of one: then it is sent again, with the same result.
     """
 
     plan: Plan
@@ -56,6 +58,7 @@ class SweepRunner:
     frame_metrics: FrameMetrics
     progress: Progress = _silent
     retry_failed: bool = False
+    kept_frames: KeptFrames | None = None
 
     def run(self) -> None:
         """Run every point that the store does not have yet and that ``stop`` does not settle."""
@@ -74,12 +77,16 @@ class SweepRunner:
                 self._run_clip(load(clip, self.plan.scenario.media, gop), points, todo)
 
     def _finished(self) -> dict[str, Mapping]:
-        rows = self.store.finished().items()
-        return {
-            point_id: row
-            for point_id, row in rows
-            if not (self.retry_failed and row["status"] in CodecFailure.STATUSES)
+        rows = self.store.finished()
+        again = {
+            point_id
+            for point_id, row in rows.items()
+            if self.retry_failed and row["status"] in CodecFailure.STATUSES
         }
+        if self.kept_frames is not None:
+            here = [point for point in self.plan.points if point.point_id in rows]
+            again |= {p.point_id for p in here if self.kept_frames.lacks(p, rows[p.point_id])}
+        return {point_id: row for point_id, row in rows.items() if point_id not in again}
 
     def _is_open(self, point: Point, finished: Mapping[str, Mapping]) -> bool:
         return point.point_id not in finished and not self._stopping.settled(point)
@@ -193,6 +200,8 @@ class SweepRunner:
         for point, trials in zip(points, sent, strict=True):
             with self._clock("metrics"):
                 rows = [self._row(video, point, *trial) for trial in trials]
+            if self.kept_frames is not None:
+                self.kept_frames.keep(point, video, trials[0][1])
             rows[0] |= {"seconds": round(rows[0]["seconds"] + share, 3)}
             self._finish(point, rows)
 
