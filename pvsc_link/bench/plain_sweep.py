@@ -19,8 +19,8 @@ from pvsc_link.metrics.frame_cache import FrameMetrics
 from pvsc_link.scenario.grid import Point
 from pvsc_link.schemes import side_stream
 from pvsc_link.schemes.semantic import side_link_options, side_seed
-from pvsc_link.schemes.semantic_models import find_weights, load_models
 from pvsc_link.semantic.inference import Compiler
+from pvsc_link.semantic.pretrained import find_weights, load_models
 from pvsc_link.semantic.streaming import Receiver, Transmitter
 from pvsc_link.sweep.builder import link_options
 from pvsc_link.sweep.rows import link_seeds

@@ -20,7 +20,6 @@ from pvsc_link.media.padding import pad_to_multiple
 from pvsc_link.schemes import side_stream
 from pvsc_link.schemes.scheme import LinkOptions
 from pvsc_link.schemes.semantic_gop import GopEncoder, SentGop
-from pvsc_link.schemes.semantic_models import UNTRAINED, check_preset, find_weights, load_models
 from pvsc_link.schemes.semantic_receiver import (
     ReceiverGraph,
     ReceiverSession,
@@ -29,6 +28,7 @@ from pvsc_link.schemes.semantic_receiver import (
 )
 from pvsc_link.schemes.separated import SeparatedScheme
 from pvsc_link.semantic.presets import PRESETS
+from pvsc_link.semantic.pretrained import UNTRAINED, check_preset, find_weights, load_models
 from pvsc_link.semantic.side_information import SIDE_FORMATS
 from pvsc_link.semantic.streaming import Transmitter
 from pvsc_link.types import ChannelPoint, InputError, Reception, Video

@@ -139,6 +139,46 @@ def _shortest(encoder: constriction.stream.queue.RangeEncoder) -> bytes:
     raise AssertionError("an interval of a range coder holds at least one point")
 
 
+class MessageReader:
+    """Reads a message part by part, where the tables of a part depend on the parts before.
+
+    Parameters: ``message`` : output of ``encode``.
+    """
+
+    def __init__(self, message: bytes):
+        # The coder reads ahead: give it two words of zeros, one continuation like any other.
+        filler = b"\0" * (-len(message) % 4 + 8)
+        words = np.frombuffer(message + filler, ">u4").astype(np.uint32)
+        self._decoder = constriction.stream.queue.RangeDecoder(words)
+        self._message = message
+        self._parts: list[Part] = []
+
+    def read(self, num: int, table: np.ndarray) -> np.ndarray:
+        """The next ``num`` symbols, int32 [num], under counts [m] or [num, m].
+
+        Raises ``SideInformationError`` where no symbol fits, ``InputError`` for a bad table.
+        """
+        counts = check_counts(table)
+        try:
+            symbols = _decode_part(self._decoder, num, counts)
+        except AssertionError as error:
+            raise SideInformationError(f"range-coded message is corrupt: {error}") from error
+        self._parts.append((symbols, counts))
+        return symbols
+
+    def finish(self) -> None:
+        """Raise ``SideInformationError`` unless ``encode`` makes this message of what was read.
+
+        It also finds nearly every decoder whose tables were not the encoder's: what it read
+        then carries another amount of information than the message has bits.
+        """
+        if encode(self._parts) != self._message:
+            size = len(self._message)
+            raise SideInformationError(
+                f"range-coded message of {size} bytes is truncated or corrupt"
+            )
+
+
 def decode(message: bytes, tables: Iterable[tuple[int, np.ndarray]]) -> list[np.ndarray]:
     """Symbols of a message.
 
@@ -146,19 +186,9 @@ def decode(message: bytes, tables: Iterable[tuple[int, np.ndarray]]) -> list[np.
     order. Output: one int32 array [n] per table. Raises ``SideInformationError`` for a message
     that ``encode`` cannot have made with these tables, ``InputError`` for a bad table.
     """
-    tables = [(num, check_counts(counts)) for num, counts in tables]
-    # The coder reads ahead: give it two words of zeros, one continuation like any other.
-    filler = b"\0" * (-len(message) % 4 + 8)
-    words = np.frombuffer(message + filler, ">u4").astype(np.uint32)
-    decoder = constriction.stream.queue.RangeDecoder(words)
-    try:
-        parts = [_decode_part(decoder, num, counts) for num, counts in tables]
-    except AssertionError as error:
-        raise SideInformationError(f"range-coded message is corrupt: {error}") from error
-    if encode(zip(parts, (counts for _, counts in tables), strict=True)) != message:
-        raise SideInformationError(
-            f"range-coded message of {len(message)} bytes is truncated or corrupt"
-        )
+    reader = MessageReader(message)
+    parts = [reader.read(num, counts) for num, counts in tables]
+    reader.finish()
     return parts
 
 

@@ -38,6 +38,7 @@ __all__ = [
     "encode_hyper_latent",
     "encode_rate_map",
     "hyper_latent_bits",
+    "hyper_parts",
     "rate_map_bits",
 ]
 
@@ -48,7 +49,8 @@ PmfTables: TypeAlias = tuple[int, np.ndarray]
 SIDE_FORMATS = ("png", "payload", "range")
 
 
-def _hyper_parts(z_hat: np.ndarray, pmf_tables: PmfTables) -> list[Part]:
+def hyper_parts(z_hat: np.ndarray, pmf_tables: PmfTables) -> list[Part]:
+    """z_hat [Hz, Wz, C_z] for the range coder: one part a channel, row by row."""
     z, (offset, counts) = np.asarray(z_hat), pmf_tables
     if z.ndim != 3 or z.shape[-1] != len(counts) or not np.issubdtype(z.dtype, np.integer):
         raise InputError(
@@ -63,7 +65,7 @@ def _hyper_parts(z_hat: np.ndarray, pmf_tables: PmfTables) -> list[Part]:
 
 def hyper_latent_bits(z_hat: np.ndarray, pmf_tables: PmfTables) -> float:
     """Information of z_hat under its tables, in bits. Input as for ``encode_hyper_latent``."""
-    return information(_hyper_parts(z_hat, pmf_tables))
+    return information(hyper_parts(z_hat, pmf_tables))
 
 
 def encode_hyper_latent(z_hat: np.ndarray, pmf_tables: PmfTables) -> bytes:
@@ -76,7 +78,7 @@ def encode_hyper_latent(z_hat: np.ndarray, pmf_tables: PmfTables) -> bytes:
     Output: bytes, at most 2 more than the information. Raises ``InputError`` for a value
     outside its table, a wrong shape or a bad table.
     """
-    return encode(_hyper_parts(z_hat, pmf_tables))
+    return encode(hyper_parts(z_hat, pmf_tables))
 
 
 def decode_hyper_latent(

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from pvsc_link.schemes.semantic_models import UNTRAINED
+from pvsc_link.semantic.pretrained import UNTRAINED
 from pvsc_link.sweep.bd_table import bd_table
 from pvsc_link.sweep.builder import Plan
 from pvsc_link.sweep.manifest import command_line, write_manifest

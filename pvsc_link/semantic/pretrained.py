@@ -10,15 +10,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import pvsc_link.semantic
 from pvsc_link.semantic.intra import IntraModel
 from pvsc_link.semantic.model import PvscModel
 from pvsc_link.semantic.presets import PRESETS, PvscConfig
 from pvsc_link.semantic.weights import SUFFIX, load_weights
 from pvsc_link.types import InputError
 
-#: Weights that come with the package: ``<preset>.weights.h5`` and ``<preset>_intra.weights.h5``.
-PACKAGED = Path(pvsc_link.semantic.__file__).parent / "weights"
+#: Weights that come with the package: ``<preset>.weights.h5`` and ``<preset>_intra.weights.h5``;
+#: of the learned codec ``<preset>_lvc_l1.weights.h5`` and so on.
+PACKAGED = Path(__file__).parent / "weights"
 UNTRAINED = "untrained"
 _SEED = 1
 
@@ -41,16 +41,20 @@ class WeightFiles:
         return digest.hexdigest()[:12]
 
 
-def find_weights(preset: str, folder: str | None = None) -> WeightFiles:
+def find_weights(
+    preset: str, folder: str | None = None, training: str | None = None
+) -> WeightFiles:
     """The files of a preset: in the package, or in the ``weights/`` folder of a training run.
 
-    A training run names them ``intra`` and ``inter``. Raises ``InputError`` for an unknown
-    preset, and for a folder that lacks one of the two files.
+    A training run names them ``intra`` and ``inter``. ``training`` : another training of the
+    preset than PVSC's own, whose files in the package have it behind the preset's name.
+    Raises ``InputError`` for an unknown preset, and for a folder that lacks one of the two files.
     """
     check_preset(preset)
+    name = f"{preset}_{training}" if training else preset
     place = PACKAGED if folder is None else Path(folder).expanduser()
-    intra = _first(place / f"{preset}_intra{SUFFIX}", place / f"intra{SUFFIX}")
-    inter = _first(place / f"{preset}{SUFFIX}", place / f"inter{SUFFIX}")
+    intra = _first(place / f"{name}_intra{SUFFIX}", place / f"intra{SUFFIX}")
+    inter = _first(place / f"{name}{SUFFIX}", place / f"inter{SUFFIX}")
     if folder is not None and (intra is None or inter is None):
         raise InputError(
             "weights",

@@ -8,8 +8,8 @@ import pytest
 from keras import ops
 
 from pvsc_link.schemes.semantic import SemanticScheme
-from pvsc_link.schemes.semantic_models import UNTRAINED, find_weights, load_models
 from pvsc_link.semantic.presets import PRESETS, PvscConfig
+from pvsc_link.semantic.pretrained import UNTRAINED, find_weights, load_models
 from pvsc_link.semantic.weights import save_weights
 from pvsc_link.types import InputError
 
