@@ -50,11 +50,20 @@ def iter_raw_yuv(
     layout = _layout(path, pixel_format)
     width, height = _checked_size(path, size, layout)
     num_bytes = layout.frame_num_bytes(width, height)
-    _check_whole_frames(path, num_bytes, (width, height))
+    num_raw_frames(path, size=size, pixel_format=pixel_format)
     with path.open("rb") as file:
         file.seek(first_frame * num_bytes)
         while len(data := file.read(num_bytes)) == num_bytes:
             yield _frame_to_rgb(np.frombuffer(data, layout.dtype), width, height, layout)
+
+
+def num_raw_frames(path: Path, *, size: tuple[int, int] | None, pixel_format: str | None) -> int:
+    """Frames that a raw planar file holds; parameters and errors of :func:`iter_raw_yuv`."""
+    layout = _layout(path, pixel_format)
+    width, height = _checked_size(path, size, layout)
+    num_bytes = layout.frame_num_bytes(width, height)
+    _check_whole_frames(path, num_bytes, (width, height))
+    return path.stat().st_size // num_bytes
 
 
 def _layout(path: Path, pixel_format: str | None) -> RawFormat:

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Generator
 from contextlib import closing
+from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
@@ -12,12 +13,22 @@ from av.error import FFmpegError
 from PIL import Image, UnidentifiedImageError
 
 from pvsc_link.media.colour import decoded_source_to_rgb
-from pvsc_link.media.raw_yuv import RAW_SUFFIXES, iter_raw_yuv
+from pvsc_link.media.raw_yuv import RAW_SUFFIXES, iter_raw_yuv, num_raw_frames
 from pvsc_link.types import InputError, Video
 
 #: Frame rate of sources that carry none (raw files, image folders).
 DEFAULT_FPS = 30.0
 IMAGE_SUFFIX = ".png"
+
+
+@dataclass(frozen=True)
+class FrameStream:
+    """A video that is read frame by frame; close ``frames`` when done."""
+
+    name: str
+    frames: Generator[np.ndarray, None, None]  # uint8 RGB [height, width, 3], BT.709
+    fps: float
+    num_frames: int | None  # frames to come, as far as the source says
 
 
 def read_video(
@@ -45,18 +56,42 @@ def read_video(
     """
     path = Path(source).expanduser()
     _check_request(path, first_frame, num_frames)
+    stream = stream_video(
+        path, first_frame=first_frame, size=size, pixel_format=pixel_format, fps=fps
+    )
+    with closing(stream.frames):
+        stack = list(islice(stream.frames, num_frames))
+    _check_count(path, len(stack), first_frame, num_frames)
+    return Video(path.stem, np.stack(stack), stream.fps, str(path), first_frame)
+
+
+def stream_video(
+    source: str | Path,
+    *,
+    first_frame: int = 0,
+    size: tuple[int, int] | None = None,
+    pixel_format: str | None = None,
+    fps: float | None = None,
+) -> FrameStream:
+    """The frames from ``first_frame`` on, one after the other, none of them kept.
+
+    Parameters as in :func:`read_video`. Raises ``InputError`` for a missing or unreadable source
+    here, for a truncated one when its frames are read.
+    """
+    path = Path(source).expanduser()
+    _check_request(path, first_frame, None)
+    length: int | None
     if path.is_dir():
-        frames, source_fps = _iter_images(path, first_frame), None
+        frames, length = _iter_images(path, first_frame), len(_images(path))
     elif path.suffix.lower() in RAW_SUFFIXES:
         frames = iter_raw_yuv(path, size=size, pixel_format=pixel_format, first_frame=first_frame)
-        source_fps = None
+        length = num_raw_frames(path, size=size, pixel_format=pixel_format)
     else:
-        frames, source_fps = _iter_container(path, first_frame), _container_fps(path)
-    with closing(frames):
-        stack = list(islice(frames, num_frames))
-    _check_count(path, len(stack), first_frame, num_frames)
-    rate = float(fps or source_fps or DEFAULT_FPS)
-    return Video(path.stem, np.stack(stack), rate, str(path), first_frame)
+        frames = _iter_container(path, first_frame)
+        source_fps, length = _container_facts(path)
+        fps = fps or source_fps
+    remaining = max(length - first_frame, 0) if length else None
+    return FrameStream(path.stem, frames, float(fps or DEFAULT_FPS), remaining)
 
 
 def _check_request(path: Path, first_frame: int, num_frames: int | None) -> None:
@@ -84,10 +119,14 @@ def _check_count(path: Path, got: int, first_frame: int, num_frames: int | None)
         )
 
 
-def _container_fps(path: Path) -> float | None:
+def _container_facts(path: Path) -> tuple[float | None, int | None]:
+    """Frames per second and number of frames, as far as the header says."""
     with _open(path) as container:
-        rate = container.streams.video[0].average_rate
-    return float(rate) if rate else None
+        stream = container.streams.video[0]
+        rate, length, seconds = stream.average_rate, stream.frames, container.duration
+    if not length and rate and seconds:
+        length = round(seconds / av.time_base * rate)  # an estimate: mkv counts no frames
+    return (float(rate) if rate else None), length or None
 
 
 def _open(path: Path) -> av.container.InputContainer:
@@ -130,9 +169,8 @@ def _iter_container(path: Path, first_frame: int) -> Generator[np.ndarray, None,
 
 
 def _iter_images(folder: Path, first_frame: int) -> Generator[np.ndarray, None, None]:
-    files = [p for p in folder.iterdir() if p.suffix.lower() == IMAGE_SUFFIX]
     shape: tuple[int, ...] | None = None
-    for path in sorted(files, key=_natural_order)[first_frame:]:
+    for path in _images(folder)[first_frame:]:
         image = _read_png(path)
         shape = shape or image.shape
         if image.shape != shape:
@@ -143,6 +181,11 @@ def _iter_images(folder: Path, first_frame: int) -> Generator[np.ndarray, None, 
                 remedy="Keep one sequence per folder.",
             )
         yield image
+
+
+def _images(folder: Path) -> list[Path]:
+    files = [p for p in folder.iterdir() if p.suffix.lower() == IMAGE_SUFFIX]
+    return sorted(files, key=_natural_order)
 
 
 def _read_png(path: Path) -> np.ndarray:

@@ -1,6 +1,6 @@
 """The contract of a whole transmission: video in, what the receiver shows out."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -40,6 +40,24 @@ class Scheme(Protocol):
 
     def encode(self, video: Video, gop: int, rate: int) -> Sequence[Any]:
         """Source-coded GOPs of a clip; raises ``CodecFailure`` when the codec cannot."""
+        ...
+
+    def encode_gop(self, video: Video, first: int, gop: int, rate: int) -> Any:
+        """The GOP that begins at frame ``first``; the frames before it are only history."""
+        ...
+
+    def stream(
+        self,
+        gops: Iterable[Any],
+        point: ChannelPoint,
+        link: LinkOptions,
+        mcs: int,
+        seeds: Iterable[int],
+    ) -> Iterator[Reception]:
+        """What :meth:`transmit` returns, one GOP at a time: none is asked for before its turn.
+
+        The receiver's state goes on from GOP to GOP; nothing else is kept.
+        """
         ...
 
     def transmit(

@@ -7,8 +7,8 @@ transmit, per channel point:   symbols --> channel, equaliser --> F_rx, G --> fr
 
 import hashlib
 import threading
-from collections.abc import Iterator, Sequence
-from dataclasses import asdict
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import asdict, replace
 
 import keras
 import numpy as np
@@ -105,6 +105,11 @@ class SemanticScheme:
                 for first in range(0, len(frames), gop)
             ]
 
+    def encode_gop(self, video: Video, first: int, gop: int, rate: int) -> SentGop:
+        """The GOP that begins at frame ``first`` of ``video``."""
+        alone = replace(video, frames=video.frames[first : first + gop])
+        return self.encode(alone, gop, rate)[0]
+
     def transmit(
         self,
         gops: Sequence[SentGop],
@@ -114,12 +119,22 @@ class SemanticScheme:
         seeds: Sequence[int],
     ) -> list[Reception]:
         """Send every GOP: symbols as ``link`` says, side information at ``mcs``."""
+        return list(self.stream(gops, point, link, mcs, seeds))
+
+    def stream(
+        self,
+        gops: Iterable[SentGop],
+        point: ChannelPoint,
+        link: LinkOptions,
+        mcs: int,
+        seeds: Iterable[int],
+    ) -> Iterator[Reception]:
+        """As :meth:`transmit`, one GOP at a time; see ``Scheme.stream``."""
         self._prepare()
-        session = ReceiverSession(self._graph, gops[0].size)
-        return [
-            self._transmit_gop(gop, point, link, mcs, seed, session)
-            for gop, seed in zip(gops, seeds, strict=True)
-        ]
+        session: ReceiverSession | None = None
+        for gop, seed in zip(gops, seeds, strict=True):
+            session = session or ReceiverSession(self._graph, gop.size)
+            yield self._transmit_gop(gop, point, link, mcs, seed, session)
 
     def _transmit_gop(
         self,

@@ -1,6 +1,6 @@
 """A separated baseline: source codec -> 5G LDPC and QAM (``bit_link``) -> the same codec."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict
 
 import numpy as np
@@ -64,25 +64,32 @@ class SeparatedScheme:
         seeds: Sequence[int],
     ) -> list[Reception]:
         """Send the real bits of every GOP at one MCS; see ``Scheme.transmit``."""
+        return list(self.stream(gops, point, link, mcs, seeds))
+
+    def stream(
+        self,
+        gops: Iterable[EncodedGop],
+        point: ChannelPoint,
+        link: LinkOptions,
+        mcs: int,
+        seeds: Iterable[int],
+    ) -> Iterator[Reception]:
+        """As :meth:`transmit`, one GOP at a time; see ``Scheme.stream``."""
         bit_link = get_bit_link(mcs, point.channel, **asdict(link))
-        receptions: list[Reception] = []
         shown: np.ndarray | None = None
         for gop, seed in zip(gops, seeds, strict=True):
             sent = bit_link.send(payload_bits(gop), point, seed)
             lost = frames_lost(gop.frame_num_bytes, sent.block_ok, sent.block_num_bits)
             concealed = freeze(gop.frames_hat, ~lost, shown)
             shown = concealed.frames[-1]
-            receptions.append(
-                Reception(
-                    frames_hat=concealed.frames,
-                    num_channel_uses={"source": sent.num_channel_uses},
-                    frames_lost=concealed.frames_lost,
-                    num_blocks=len(sent.block_ok),
-                    num_block_errors=int(np.sum(~sent.block_ok)),
-                    note=gop.note,
-                )
+            yield Reception(
+                frames_hat=concealed.frames,
+                num_channel_uses={"source": sent.num_channel_uses},
+                frames_lost=concealed.frames_lost,
+                num_blocks=len(sent.block_ok),
+                num_block_errors=int(np.sum(~sent.block_ok)),
+                note=gop.note,
             )
-        return receptions
 
 
 def payload_bits(gop: EncodedGop) -> np.ndarray:

@@ -21,8 +21,13 @@ def link_seeds(point: Point, num_gops: int) -> list[int]:
     rate, MCS, SNR or NMSE: at a point every scheme meets the same realisation (paired draws), and
     curves over SNR use common random numbers.
     """
+    return [gop_seed(point, index) for index in range(num_gops)]
+
+
+def gop_seed(point: Point, index: int) -> int:
+    """The seed of GOP ``index`` alone (see ``link_seeds``)."""
     place = (point.seed, point.channel, point.coherence_length, point.clip, point.gop)
-    return [_seed(*place, index) for index in range(num_gops)]
+    return _seed(*place, index)
 
 
 def finished_row(
