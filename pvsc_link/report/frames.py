@@ -68,18 +68,18 @@ def comparisons(
         ]
     rows = keyed.merge(kept, on="point_id")
     groups = list(_matched(rows))
-    sizes = [sum(len(base64.b64encode(p.read_bytes())) for p in g["file"]) for g in groups[:_MOST]]
-    lossless = sum(sizes) <= _BUDGET
+    files = (path.read_bytes() for group in groups[:_MOST] for path in group["file"])
+    lossless = sum(len(base64.b64encode(content)) for content in set(files)) <= _BUDGET
     made: list[Comparison] = []
     remarks = [] if lossless else [f"Frames on the page are JPEG, quality {_JPEG_QUALITY}."]
-    spent = 0
+    shown: set[str] = set()  # equal pictures take their place once
     for group in groups[:_MOST]:
         comparison = _comparison(folder, group, styles, lossless=lossless)
         if comparison is None:
             remarks.append(f"Frames of {group['clip'].iloc[0]} cannot be read or differ in size.")
             continue
-        spent += sum(len(picture.uri) for picture in comparison.pictures)
-        if spent > _BUDGET:
+        shown |= {picture.uri for picture in comparison.pictures}
+        if sum(map(len, shown)) > _BUDGET:
             break
         made.append(comparison)
     if len(made) < len(groups):

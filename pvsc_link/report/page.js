@@ -188,15 +188,15 @@ function startCurves() {
 
 /* ---- frames ---------------------------------------------------------------------------- */
 
-/* One object URL per picture: zooms and frames share it instead of repeating the bytes. */
+/* One object URL per picture: zooms, frames and comparisons share it instead of repeating the bytes. */
 const pictureUrls = new Map();
-function pictureUrl(uri) {
-  if (!pictureUrls.has(uri)) {
-    const [head, body] = uri.split(",");
+function pictureUrl(place) {
+  if (!pictureUrls.has(place)) {
+    const [head, body] = data.pictures[place].split(",");
     const bytes = Uint8Array.from(atob(body), (letter) => letter.charCodeAt(0));
-    pictureUrls.set(uri, URL.createObjectURL(new Blob([bytes], { type: head.slice(5).split(";")[0] })));
+    pictureUrls.set(place, URL.createObjectURL(new Blob([bytes], { type: head.slice(5).split(";")[0] })));
   }
-  return pictureUrls.get(uri);
+  return pictureUrls.get(place);
 }
 
 const comparisonChosen = () => data.comparisons[Number($("comparison").value)];

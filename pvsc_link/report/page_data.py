@@ -1,7 +1,7 @@
 """What the page needs to know, as JSON: curves as means over seeds, and every row."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -16,7 +16,7 @@ from pvsc_link.report.curves import (
     condition_words,
     metrics_in,
 )
-from pvsc_link.report.frames import comparisons
+from pvsc_link.report.frames import Comparison, comparisons
 from pvsc_link.report.results import Results
 from pvsc_link.report.style import PLOTLY_LINES, PLOTLY_MARKERS, SchemeStyle
 
@@ -36,9 +36,19 @@ def page_data(results: Results) -> dict[str, Any]:
         "conditions": _conditions(sent),
         "axes": {name: label for name, label in _AXES.items() if _varies(sent, name)},
         "points": _columns(results.points),
-        "comparisons": [asdict(comparison) for comparison in compared],
+        **_with_shared_pictures(compared),
         "frame_remarks": frame_remarks,
     }
+
+
+def _with_shared_pictures(compared: Sequence[Comparison]) -> dict[str, Any]:
+    """Comparisons whose pictures name a place in ``pictures``: where nothing was lost, one scheme
+    shows the same frame at many conditions."""
+    places: dict[str, int] = {}
+    listed = [asdict(comparison) for comparison in compared]
+    for picture in (picture for entry in listed for picture in entry["pictures"]):
+        picture["uri"] = places.setdefault(picture["uri"], len(places))
+    return {"comparisons": listed, "pictures": list(places)}
 
 
 def _style(style: SchemeStyle) -> dict[str, str]:
