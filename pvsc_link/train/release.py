@@ -1,0 +1,175 @@
+"""``python -m pvsc_link.train.release RUN``: the weights of a run as files small enough to ship.
+
+Beside copying, three things that only make sense when training is over: weights are rounded to
+half precision (half the size; what is measured afterwards is what ships), the integer
+tables of the rate map are fitted to training clips, and both models get the names under which
+a scenario finds them.
+"""
+
+import argparse
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pvsc_link.types import InputError
+
+#: Clips, frames and pixels to which the tables of the rate map are fitted, per quality preset.
+_FIT_CLIPS, _FIT_FRAMES, _FIT_CROP = 16, 3, 192
+_FIT_SALT = 10**6 + 1  # no training step draws with it
+
+
+def release(run: Path, folder: Path, training: str | None = None) -> list[Path]:
+    """Write ``<preset>[_<training>]_intra`` and ``<preset>[_<training>]``, weights and config.
+
+    Parameters
+    ----------
+    run : folder of a training run, with ``config.yaml`` and both files in ``weights/``
+    folder : where the files go
+    training : name of a training that is not the preset's own, such as ``rayleigh``
+
+    Output: the two weight files. Raises ``InputError`` where the run lacks a model.
+    """
+    from pvsc_link.semantic.weights import SUFFIX, save_weights
+    from pvsc_link.train.config import load_train_config
+
+    config = load_train_config(run / "config.yaml")
+    models = [_model(run / "weights", kind) for kind in ("intra", "inter")]
+    for model in models:
+        _round_to_half(model)
+    fit_rate_map_priors(*models, config)
+    folder.mkdir(parents=True, exist_ok=True)
+    name = f"{config.preset}_{training}" if training else config.preset
+    written = []
+    for model, end in zip(models, ("_intra", ""), strict=True):
+        path = folder / f"{name}{end}{SUFFIX}"
+        save_weights(model, path)
+        _store_as_half(path)
+        description = json.dumps(model.config.to_dict(), indent=1)
+        (folder / f"{name}{end}.json").write_text(description, encoding="utf-8")
+        written.append(path)
+    return written
+
+
+def fit_rate_map_priors(intra: Any, inter: Any, config: Any) -> None:
+    """Fit the tables of side format ``range`` of both models to clips of the training data.
+
+    Parameters: ``config`` : TrainConfig, for its data and seed. The P model's buffers are the
+    transmitter's, as they are on the link.
+    """
+    from pvsc_link.train.clip_cache import open_cache
+    from pvsc_link.train.sampling import BatchShape, draw_frames, step_generator
+
+    rng = step_generator(config.seed, _FIT_SALT, 0)
+    shape = BatchShape(_FIT_CLIPS, _FIT_FRAMES, _FIT_CROP)
+    clips = draw_frames(open_cache(config.data), config.data, shape, rng)
+    clips = clips.astype(np.float32) / np.float32(255)
+    for preset in range(intra.config.num_omega):
+        first, *others = _code(intra, inter, clips, preset)
+        for model, coded in ((intra, [first]), (inter, others)):
+            z_hat, rate_index = (np.concatenate(arrays) for arrays in zip(*coded, strict=True))
+            model.rate_map_prior.fit(np.rint(z_hat), rate_index, preset)
+
+
+def _code(intra: Any, inter: Any, clips: np.ndarray, preset: int) -> list[tuple[Any, Any]]:
+    """(z_hat, rate_index) of every frame of the GOPs, as the transmitter makes them."""
+    from keras import ops
+
+    omega_index = ops.full((len(clips),), preset, "int32")
+    outputs = [intra.forward(clips[:, 0], omega_index, channel=_as_sent)]
+    shown = ops.clip(outputs[0]["frame_tx"], 0.0, 1.0)
+    buffers = inter.start_buffers(shown, shown)
+    for t in range(1, clips.shape[1]):
+        outputs.append(inter.forward(clips[:, t], buffers, omega_index, channel=_as_sent))
+        buffers = outputs[-1]["buffers"]
+    return [
+        (ops.convert_to_numpy(o["z_hat"]), ops.convert_to_numpy(o["rate_index"])) for o in outputs
+    ]
+
+
+def _as_sent(symbols: Any, rate_index: Any) -> Any:
+    return symbols
+
+
+def _model(folder: Path, kind: str) -> Any:
+    from pvsc_link.semantic.presets import PvscConfig
+    from pvsc_link.semantic.weights import SUFFIX, load_weights
+    from pvsc_link.train.distillation import build_model
+
+    described = folder / f"{kind}.json"
+    if not described.is_file():
+        raise InputError(
+            f"{kind} model of a run",
+            found=f"no {described}",
+            allowed="a run whose phases trained an intra and an inter model",
+            remedy="Train the missing one, with initial_weights from this run.",
+        )
+    model = build_model(PvscConfig.from_dict(json.loads(described.read_text(encoding="utf-8"))))
+    load_weights(model, folder / f"{kind}{SUFFIX}")
+    return model
+
+
+def _round_to_half(model: Any) -> None:
+    """Every weight to the nearest half-precision number, so that the file loses nothing."""
+    for variable in model.trainable_variables:
+        value = np.asarray(variable, np.float32)
+        rounded = value.astype(np.float16).astype(np.float32)
+        if not np.isfinite(rounded).all():
+            raise InputError(
+                f"weight {variable.path}",
+                found=f"{np.abs(value).max():g}",
+                allowed="finite values below 65504",
+                remedy="Train further, or from an earlier checkpoint.",
+            )
+        variable.assign(rounded)
+
+
+def _store_as_half(path: Path) -> None:
+    """Rewrite a weights file with float16 where it had float32, and integer tables compressed."""
+    import h5py
+
+    partial = path.with_name(f"partial_{path.name}")
+    with h5py.File(path) as source, h5py.File(partial, "w") as target:
+
+        def copy(name: str, item: Any) -> None:
+            if isinstance(item, h5py.Group):
+                group = target.require_group(name)
+                group.attrs.update(item.attrs)
+                return
+            value = item[()]
+            half = value.astype(np.float16) if value.dtype == np.float32 else value
+            # Halves hardly compress, and every compressed piece has an index of its own.
+            packed = {"compression": "gzip"} if value.dtype.kind == "i" else {}
+            target.create_dataset(name, data=half, **packed)
+
+        target.attrs.update(source.attrs)
+        source.visititems(copy)
+    partial.replace(path)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Entry point; returns the exit status: 0, or 2 for bad input."""
+    parser = argparse.ArgumentParser(prog="python -m pvsc_link.train.release", description=__doc__)
+    parser.add_argument("run", type=Path, help="folder of a training run")
+    parser.add_argument("--training", help="name of a training other than the preset's own")
+    parser.add_argument(
+        "--folder", type=Path, help="where the files go (default: among the package's weights)"
+    )
+    given = parser.parse_args(arguments)
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    try:
+        from pvsc_link.semantic.pretrained import PACKAGED
+
+        for path in release(given.run, given.folder or PACKAGED, given.training):
+            print(f"{path} ({path.stat().st_size / 1e6:.1f} MB)")
+    except InputError as error:
+        print(error, file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

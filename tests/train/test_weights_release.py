@@ -1,0 +1,65 @@
+"""Weights that ship: small files that load as what was measured, with fitted rate-map tables."""
+
+import h5py
+import numpy as np
+import pytest
+from keras import ops
+
+from pvsc_link.semantic.pretrained import find_weights, load_models
+from pvsc_link.train.release import main, release
+from pvsc_link.train.trainer import Trainer
+from pvsc_link.types import InputError
+
+INTRA = {"name": "first", "model": "intra", "steps": 2}
+INTER = {"name": "second", "model": "inter", "steps": 2, "gop": [2]}
+
+
+@pytest.fixture
+def finished_run(micro_run, tmp_path, monkeypatch):
+    monkeypatch.setattr("pvsc_link.train.release._FIT_CROP", 64)
+    monkeypatch.setattr("pvsc_link.train.release._FIT_CLIPS", 3)
+    Trainer(micro_run(INTRA, INTER), tmp_path / "run").run()
+    return tmp_path / "run"
+
+
+def test_released_weights_are_the_trained_ones_in_half_precision_with_fitted_tables(
+    finished_run, tmp_path
+):
+    written = release(finished_run, tmp_path / "shipped", "rayleigh")
+    assert [path.name for path in written] == [
+        "micro_rayleigh_intra.weights.h5",
+        "micro_rayleigh.weights.h5",
+    ]
+    assert {dtype for path in written for dtype in dtypes_of(path)} == {"float16", "int32"}
+    trained = load_models("micro", find_weights("micro", str(finished_run / "weights")))
+    shipped = load_models("micro", find_weights("micro", str(tmp_path / "shipped"), "rayleigh"))
+    for old, new in zip(trained, shipped, strict=True):
+        for a, b in zip(old.trainable_variables, new.trainable_variables, strict=True):
+            expected = np.asarray(a, np.float32).astype(np.float16)
+            np.testing.assert_array_equal(np.asarray(b), expected, err_msg=a.path)
+    assert bits_of_a_rate_map(shipped[0]) < bits_of_a_rate_map(trained[0])
+
+
+def dtypes_of(path):
+    found = set()
+    with h5py.File(path) as file:
+        file.visititems(lambda _, item: found.add(str(getattr(item, "dtype", "int32"))))
+    return found
+
+
+def bits_of_a_rate_map(intra):
+    frame = np.full((1, 64, 64, 3), 0.5, np.float32)
+    sent = intra.forward(frame, ops.convert_to_tensor([1], "int32"))
+    z_hat, index = (ops.convert_to_numpy(sent[k])[0] for k in ("z_hat", "rate_index"))
+    counts = intra.rate_map_prior.tables(np.rint(z_hat), 1)
+    chosen = np.take_along_axis(counts, index[..., None].astype(int), axis=-1)
+    return -np.log2(chosen / 2**16).sum()
+
+
+def test_a_run_without_p_model_is_refused(micro_run, tmp_path, capsys):
+    run = tmp_path / "run"
+    Trainer(micro_run(INTRA), run)  # pins the config; nothing is trained
+    with pytest.raises(InputError, match="intra model of a run"):
+        release(run, tmp_path / "shipped")
+    assert main([str(run), "--folder", str(tmp_path / "shipped")]) == 2
+    assert "intra model" in capsys.readouterr().err
