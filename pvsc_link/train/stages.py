@@ -19,6 +19,7 @@ from pvsc_link.train.clip_cache import ClipCache
 from pvsc_link.train.config import PhaseConfig, TrainConfig
 from pvsc_link.train.distillation import (
     build_model,
+    copy_feature_coding,
     load_by_path,
     overcomplete,
     representative_rates,
@@ -98,6 +99,8 @@ class Phase:
         self.intra = self._network("intra", cache)
         self.inter = self._network("inter", cache) if phase.model == "inter" else None
         self.model = self.intra if self.inter is None else self.inter
+        if phase.coding_from_intra:
+            copy_feature_coding(self.intra, self.model)
         self.model.select_stage(phase.stage)
         self.discriminator = self._discriminator() if phase.loss.adv else None
         objective = Objective(
