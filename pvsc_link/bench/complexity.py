@@ -19,11 +19,15 @@ import tensorflow as tf
 from pvsc_link.bench.mac_count import count_macs
 from pvsc_link.bench.provenance import write_manifest
 from pvsc_link.bench.step_timing import time_function
-from pvsc_link.semantic.inference import IntraSteps, PredictedSteps
+from pvsc_link.semantic.dvst.model import DvstModel
+from pvsc_link.semantic.dvst.presets import DVST_PRESETS, DvstConfig
+from pvsc_link.semantic.inference import IntraSteps
 from pvsc_link.semantic.intra import IntraModel
 from pvsc_link.semantic.model import PvscModel
 from pvsc_link.semantic.presets import PRESETS, PvscConfig
 
+#: Presets of every semantic scheme.
+ALL_PRESETS: dict[str, PvscConfig | DvstConfig] = {**PRESETS, **DVST_PRESETS}
 #: (width, height) as shown; coded on the next multiple of ``padding_multiple``
 SIZES = {
     "480p": (854, 480),
@@ -55,8 +59,10 @@ def padded(size: int, multiple: int) -> int:
     return -(-size // multiple) * multiple
 
 
-def build(config: PvscConfig) -> PvscModel | IntraModel:
+def build(config: PvscConfig | DvstConfig) -> PvscModel | IntraModel | DvstModel:
     """The model of a config, with all its weights."""
+    if isinstance(config, DvstConfig):
+        return DvstModel(config)
     return IntraModel(config) if config.intra else PvscModel(config)
 
 
@@ -70,17 +76,14 @@ def ends_of(model: Any, width: int, height: int) -> dict[str, tuple[Any, list[An
 
     Input: ``width``, ``height`` : coded size in pixels, multiples of 64.
     """
-    transmit, receive = (_intra_ends if model.config.intra else _predicted_ends)(model)
-    cfg, y_grid, z_grid = model.config, (height // 16, width // 16), (height // 64, width // 64)
-    buffers = []
-    if not cfg.intra:
-        buffers.append(tf.TensorSpec((1, height // 8, width // 8, cfg.channels_feature)))
-        if cfg.temporal_coding:
-            buffers.append(tf.TensorSpec((1, *y_grid, cfg.embed_dim)))
+    cfg = model.config
+    transmit, receive = _ends(model)
+    units = cfg.rate_map_shape(height, width)
+    buffers = [] if cfg.intra else _buffers(model, width, height)
     received = [
-        tf.TensorSpec((1, *y_grid, max(cfg.rate_set))),
-        tf.TensorSpec((1, *y_grid), tf.int32),
-        tf.TensorSpec((1, *z_grid, cfg.channels_z)),
+        tf.TensorSpec((1, *units, max(cfg.rate_set))),
+        tf.TensorSpec((1, *units), tf.int32),
+        tf.TensorSpec((1, height // 64, width // 64, cfg.channels_z)),
     ]
     return {
         "tx": (transmit, [tf.TensorSpec((1, height, width, 3)), *buffers]),
@@ -94,41 +97,41 @@ def macs_by_module(model: Any, width: int, height: int) -> tuple[Counter[str], C
     return count_macs(*ends["tx"]), count_macs(*ends["rx"])
 
 
-def _predicted_ends(model: PvscModel) -> tuple[Any, Any]:
-    """Fig. 5 at either end, for one P frame."""
-    steps, omega = PredictedSteps(model), tf.zeros((1,), tf.int32)
+def _ends(model: Any) -> tuple[Any, Any]:
+    """Fig. 5 at either end, for one frame.
 
-    def transmit(frame: Any, feature: Any, state: Any = None) -> Any:
-        context_e, context_f = steps.contexts(feature, omega)
-        y, z_hat = steps.analyse(frame, context_f, omega)
-        parameters = steps.parameters(z_hat, context_e)
-        rate_index, symbols = steps.map_to_symbols(y, parameters, state)
-        return steps.update(symbols, rate_index, parameters, context_f, state, omega)
+    The transmitter decodes too, for the frames that follow; a picture of a P frame out of its
+    buffers is the receiver's work alone.
+    """
+    omega, intra = tf.zeros((1,), tf.int32), model.config.intra
+    steps: Any = (
+        IntraSteps(model, None) if intra else model.steps()
+    )  # no P frame follows an I frame
 
-    def receive(symbols: Any, rate_index: Any, z_hat: Any, feature: Any, state: Any = None) -> Any:
-        context_e, context_f = steps.contexts(feature, omega)
-        parameters = steps.parameters(z_hat, context_e)
-        feature, state = steps.update(symbols, rate_index, parameters, context_f, state, omega)
-        return steps.show(feature, omega), state
+    def transmit(frame: Any, feature: Any = None, state: Any = None) -> Any:
+        coded = steps.encode(frame, (feature, state), omega)
+        return _decoded(coded[:3], (feature, state), coded.kept)
 
-    return transmit, receive
+    def receive(
+        symbols: Any, rate_index: Any, z_hat: Any, feature: Any = None, state: Any = None
+    ) -> Any:
+        decoded = _decoded((z_hat, rate_index, symbols), (feature, state))
+        return decoded if intra else (steps.show(decoded[0], omega), decoded[1])
 
-
-def _intra_ends(model: IntraModel) -> tuple[Any, Any]:
-    """Either end for one I frame; the transmitter decodes too, for the P frames that follow."""
-    omega = tf.zeros((1,), tf.int32)
-    steps = IntraSteps(model, None)  # type: ignore[arg-type]  # no P frame follows here
-
-    def transmit(frame: Any) -> Any:
-        y, z_hat = steps.analyse(frame, omega)
-        parameters = steps.parameters(z_hat)
-        rate_index, symbols = steps.map_to_symbols(y, parameters)
-        return steps.decode(symbols, rate_index, parameters, omega)
-
-    def receive(symbols: Any, rate_index: Any, z_hat: Any) -> Any:
-        return steps.decode(symbols, rate_index, steps.parameters(z_hat), omega)
+    def _decoded(coded: Any, buffers: Any, kept: Any = None) -> Any:
+        z_hat, rate_index, symbols = coded
+        return steps.decode(symbols, rate_index, z_hat, buffers, omega, kept)
 
     return transmit, receive
+
+
+def _buffers(model: Any, width: int, height: int) -> list[Any]:
+    """Specs of what a P frame finds in the buffers: what a GOP starts with."""
+    start = tf.function(lambda frame: model.start_buffers(frame))
+    graph = start.get_concrete_function(tf.TensorSpec((1, height, width, 3)))
+    found = graph.structured_outputs
+    names = [name for name in ("feature_tx", "state_tx") if name in found]
+    return [tf.TensorSpec(found[name].shape, found[name].dtype) for name in names]
 
 
 def measure(model: Any, label: str, *, repeats: int) -> dict[str, Any]:
@@ -200,7 +203,7 @@ def write_csv(path: Path, rows: Sequence[dict[str, Any]]) -> None:
 def main(argv: Sequence[str] | None = None) -> int:
     """Print the tables of one or more presets; with ``--csv`` also write them, with a manifest."""
     parser = argparse.ArgumentParser(prog="python -m pvsc_link.bench complexity")
-    parser.add_argument("--preset", nargs="+", required=True, choices=sorted(PRESETS))
+    parser.add_argument("--preset", nargs="+", required=True, choices=sorted(ALL_PRESETS))
     parser.add_argument("--sizes", nargs="+", default=[*SIZES, TABLE_V], help="labels of frames")
     parser.add_argument("--counts-only", action="store_true", help="no timing")
     parser.add_argument("--repeats", type=int, default=3, help="timed frames after a warm-up")
@@ -208,7 +211,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     options = parser.parse_args(argv)
     rows, modules = [], []
     for name in options.preset:
-        model = build(PRESETS[name])
+        model = build(ALL_PRESETS[name])
         repeats = 0 if options.counts_only else options.repeats
         rows += [measure(model, label, repeats=repeats) for label in options.sizes]
         modules += module_rows(model)

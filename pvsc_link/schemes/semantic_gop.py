@@ -7,7 +7,8 @@ import numpy as np
 
 from pvsc_link.link.placed_symbols import places_of
 from pvsc_link.schemes import side_stream
-from pvsc_link.semantic import side_information, symbol_mapping
+from pvsc_link.semantic import symbol_mapping
+from pvsc_link.semantic.dvst.model import DvstModel
 from pvsc_link.semantic.intra import IntraModel
 from pvsc_link.semantic.model import PvscModel
 from pvsc_link.semantic.streaming import Transmitter
@@ -61,7 +62,7 @@ class GopEncoder:
     def __init__(
         self,
         intra: IntraModel,
-        model: PvscModel,
+        model: PvscModel | DvstModel,
         transmitter: Transmitter,
         size: tuple[int, int],
     ):
@@ -88,29 +89,15 @@ class GopEncoder:
     def _sent_frame(
         self, payload: Payload, side: dict[str, bytes], intra: bool, first: int
     ) -> SentFrame:
-        end, config = self._transmitter, self._models[intra].config
-        z = self._hyper_latent(side["z"], intra)
-        # Only the format "range" has tables that depend on z.
-        prior = self._models[intra].rate_map_prior
-        tables = prior.tables(z, end.omega_index) if end.side_format == "range" else None
-        rate_index = side_information.decode_rate_map(
-            side["k"],
-            (end.height // 16, end.width // 16),
-            len(config.rate_set),
-            end.side_format,
-            tables,
-        )
-        symbols, places = _dense(payload.symbols, rate_index, config.rate_set, first)
+        end = self._transmitter
+        z = end.hyper_latent(side["z"], intra=intra)
+        rate_index = end.rate_map(side["k"], z, intra=intra)
+        rate_set = self._models[intra].config.rate_set
+        symbols, places = _dense(payload.symbols, rate_index, rate_set, first)
         floats = z.astype(np.float32)
         return SentFrame(
             intra, payload, symbols[None], places[None], rate_index[None], floats[None]
         )
-
-    def _hyper_latent(self, message: bytes, intra: bool) -> np.ndarray:
-        end, model = self._transmitter, self._models[intra]
-        shape = (end.height // 64, end.width // 64, model.config.channels_z)
-        table = model.z_prior.pmf_table(end.omega_index)
-        return side_information.decode_hyper_latent(message, shape, table)
 
 
 def _dense(

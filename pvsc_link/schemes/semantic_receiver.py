@@ -16,15 +16,14 @@ import tensorflow as tf
 
 from pvsc_link.link.placed_symbols import LinkTensors, transmit_placed
 from pvsc_link.schemes.semantic_gop import SentFrame
-from pvsc_link.semantic.inference import IntraSteps, PredictedSteps
+from pvsc_link.semantic.dvst.model import DvstModel
+from pvsc_link.semantic.inference import Buffers, IntraSteps
 from pvsc_link.semantic.intra import IntraModel
 from pvsc_link.semantic.model import PvscModel
 from pvsc_link.semantic.symbol_mapping import to_reals
 
 #: Level of the frame shown as long as nothing has been decoded.
 GREY = 128
-
-Buffers = tuple[tf.Tensor, Any]  # F and C_s; C_s is None without temporal coding
 
 
 class ReceiverGraph:
@@ -38,9 +37,11 @@ class ReceiverGraph:
     ``trace_count`` : how often each kind was traced.
     """
 
-    def __init__(self, intra: IntraModel, model: PvscModel, *, jit_compile: bool = False):
+    def __init__(
+        self, intra: IntraModel, model: PvscModel | DvstModel, *, jit_compile: bool = False
+    ):
         self._intra, self._model = intra, model
-        self._intra_steps, self._steps = IntraSteps(intra, model), PredictedSteps(model)
+        self._intra_steps, self._steps = IntraSteps(intra, model), model.steps()
         self.trace_count = {"intra": 0, "predicted": 0}
         # Keras turns a graph into Python control flow itself: nothing is left for autograph.
         options = {"autograph": False, "jit_compile": jit_compile}
@@ -59,7 +60,7 @@ class ReceiverGraph:
         """(picture, F, C_s) of an I frame; inputs as in ``SentFrame``, ``omega`` [1], int32."""
         self.trace_count["intra"] += 1
         reals = self._received(symbols, places, link, self._intra)
-        frame = self._intra_steps.decode(reals, rate_index, self._intra_steps.parameters(z), omega)
+        frame = self._intra_steps.decode(reals, rate_index, z, None, omega)
         return (_eight_bits(frame), *self._intra_steps.start(frame))
 
     def _decode_predicted(
@@ -76,9 +77,7 @@ class ReceiverGraph:
         """(picture, F, C_s) of a P frame, out of the buffers of the frame before."""
         self.trace_count["predicted"] += 1
         reals = self._received(symbols, places, link, self._model)
-        context_e, context_f = self._steps.contexts(feature, omega)
-        parameters = self._steps.parameters(z, context_e)
-        feature, state = self._steps.update(reals, rate_index, parameters, context_f, state, omega)
+        feature, state = self._steps.decode(reals, rate_index, z, (feature, state), omega)
         return _eight_bits(self._steps.show(feature, omega)), feature, state
 
     def _received(

@@ -1,6 +1,6 @@
 """Base of every layer of the room: one frozen config instead of its fields four times."""
 
-from typing import Any
+from typing import Any, ClassVar
 
 import keras
 
@@ -8,17 +8,20 @@ from pvsc_link.semantic.presets import PvscConfig
 
 
 class ConfiguredLayer(keras.layers.Layer):
-    """A Keras layer whose constructor and ``get_config`` carry one ``PvscConfig``.
+    """A Keras layer whose constructor and ``get_config`` carry one config.
 
     Parameters
     ----------
-    config : PvscConfig, or the dict that ``PvscConfig.to_dict`` gives
+    config : ``config_type`` (PvscConfig, where a subclass says no other), or its ``to_dict``
     kwargs : ``name``, ``dtype``, ``trainable`` of ``keras.layers.Layer``
     """
 
-    def __init__(self, config: PvscConfig | dict[str, Any], **kwargs: Any):
+    config_type: ClassVar[Any] = PvscConfig
+
+    def __init__(self, config: Any, **kwargs: Any):
         super().__init__(**kwargs)
-        self.config = config if isinstance(config, PvscConfig) else PvscConfig.from_dict(config)
+        own = isinstance(config, self.config_type)
+        self.config = config if own else self.config_type.from_dict(config)
 
     def _shape(self, channels: int) -> tuple[int | None, ...]:
         """Shape of a feature map of ``channels``; convolutions need no more to build."""

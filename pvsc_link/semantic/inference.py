@@ -5,19 +5,65 @@ functions on the same shapes: then equal inputs give equal bits. So the order of
 into steps, and both ends call the same step objects:
 
     P frame   contexts, parameters, update, show: both ends;  analyse, map_to_symbols: transmitter
-    I frame   parameters, decode, start: both ends;           analyse, map_to_symbols: transmitter
+    I frame   parameters, picture, start: both ends;          analyse, map_to_symbols: transmitter
+
+``encode`` and ``decode`` put the steps together for one frame, the same way for every kind of
+frame and model; other models of P frames bring their own (``DvstSteps``).
 
 ``compiled`` wraps every step once, e.g. ``tf.function`` under TensorFlow; without it the steps
 run eagerly.
 """
 
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
-from pvsc_link.semantic.intra import IntraModel
-from pvsc_link.semantic.model import PvscModel
+from keras import ops
+
+if TYPE_CHECKING:
+    from pvsc_link.semantic.intra import IntraModel
+    from pvsc_link.semantic.model import PvscModel
 
 Compiler = Callable[[Callable[..., Any]], Callable[..., Any]]
+
+#: F and C_s of one end, each None before the first frame; C_s also where a model has none.
+Buffers = tuple[Any, Any]
+
+
+class CodedFrame(NamedTuple):
+    """One frame out of a transmitter's steps, shapes as in ``PvscModel.forward``."""
+
+    z_hat: Any  # whole numbers, float32
+    rate_index: Any
+    symbols: Any
+    kept: Any  # what decoding would compute again; None at a receiver
+
+
+class FrameSteps(Protocol):
+    """Coding of one kind of frame at both ends."""
+
+    def encode(self, frame: Any, buffers: Buffers, omega_index: Any) -> CodedFrame:
+        """A frame [1, height, width, 3] given the transmitter's own buffers."""
+        ...
+
+    def decode(
+        self,
+        symbols_hat: Any,
+        rate_index: Any,
+        z_hat: Any,
+        buffers: Buffers,
+        omega_index: Any,
+        kept: Any = None,
+    ) -> Any:
+        """What follows from the symbols as sent, or as equalised.
+
+        Output: of a P frame, the next buffers; of an I frame, the picture.
+        """
+        ...
+
+
+def whole(z_hat: Any) -> Any:
+    """Rounded values by way of integers, as a receiver has them: no negative zero is left."""
+    return ops.cast(ops.cast(z_hat, "int32"), "float32")
 
 
 def as_is(step: Callable[..., Any]) -> Callable[..., Any]:
@@ -31,10 +77,37 @@ class PredictedSteps:
     Parameters: ``model`` : PvscModel; ``compiled`` : wraps each step.
     """
 
-    def __init__(self, model: PvscModel, compiled: Compiler = as_is):
+    def __init__(self, model: "PvscModel", compiled: Compiler = as_is):
         self.model = model
         for step in ("contexts", "parameters", "analyse", "map_to_symbols", "update", "show"):
             setattr(self, step, compiled(getattr(self, step)))
+
+    def encode(self, frame: Any, buffers: Buffers, omega_index: Any) -> CodedFrame:
+        """``FrameSteps.encode``."""
+        feature, state = buffers
+        context_e, context_f = self.contexts(feature, omega_index)
+        y, z_hat = self.analyse(frame, context_f, omega_index)
+        z_hat = whole(z_hat)
+        parameters = self.parameters(z_hat, context_e)
+        rate_index, symbols = self.map_to_symbols(y, parameters, state)
+        return CodedFrame(z_hat, rate_index, symbols, (parameters, context_f))
+
+    def decode(
+        self,
+        symbols_hat: Any,
+        rate_index: Any,
+        z_hat: Any,
+        buffers: Buffers,
+        omega_index: Any,
+        kept: Any = None,
+    ) -> Buffers:
+        """``FrameSteps.decode``."""
+        feature, state = buffers
+        if kept is None:
+            context_e, context_f = self.contexts(feature, omega_index)
+            kept = self.parameters(z_hat, context_e), context_f
+        parameters, context_f = kept
+        return self.update(symbols_hat, rate_index, parameters, context_f, state, omega_index)
 
     def contexts(self, feature: Any, omega_index: Any) -> tuple[Any, Any]:
         """(C_e, C_f) from F of the previous frame (eq. 6, 17)."""
@@ -77,14 +150,34 @@ class PredictedSteps:
 class IntraSteps:
     """Steps of an I frame, and the buffers it starts.
 
-    Parameters: ``intra`` : IntraModel; ``model`` : PvscModel of the P frames that follow;
+    Parameters: ``intra`` : IntraModel; ``model`` : that of the P frames that follow, of any kind;
     ``compiled`` : wraps each step.
     """
 
-    def __init__(self, intra: IntraModel, model: PvscModel, compiled: Compiler = as_is):
+    def __init__(self, intra: "IntraModel", model: Any, compiled: Compiler = as_is):
         self.intra, self.model = intra, model
-        for step in ("analyse", "parameters", "map_to_symbols", "decode", "start"):
+        for step in ("analyse", "parameters", "map_to_symbols", "picture", "start"):
             setattr(self, step, compiled(getattr(self, step)))
+
+    def encode(self, frame: Any, buffers: Any, omega_index: Any) -> CodedFrame:
+        """``FrameSteps.encode``; nothing that was before matters."""
+        y, z_hat = self.analyse(frame, omega_index)
+        z_hat = whole(z_hat)
+        parameters = self.parameters(z_hat)
+        return CodedFrame(z_hat, *self.map_to_symbols(y, parameters), parameters)
+
+    def decode(
+        self,
+        symbols_hat: Any,
+        rate_index: Any,
+        z_hat: Any,
+        buffers: Any,
+        omega_index: Any,
+        kept: Any = None,
+    ) -> Any:
+        """``FrameSteps.decode``: x_hat."""
+        parameters = self.parameters(z_hat) if kept is None else kept
+        return self.picture(symbols_hat, rate_index, parameters, omega_index)
 
     def analyse(self, frame: Any, omega_index: Any) -> tuple[Any, Any]:
         """y and z_hat of the I frame."""
@@ -101,7 +194,7 @@ class IntraSteps:
         rate_index = coded["rate_index"]
         return rate_index, self.intra.feature_encoder(coded["y_bar"], rate_index)
 
-    def decode(self, symbols_hat: Any, rate_index: Any, parameters: Any, omega_index: Any) -> Any:
+    def picture(self, symbols_hat: Any, rate_index: Any, parameters: Any, omega_index: Any) -> Any:
         """x_hat of the I frame."""
         return self.intra.receive(symbols_hat, rate_index, parameters, omega_index)[1]
 

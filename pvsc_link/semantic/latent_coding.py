@@ -5,6 +5,7 @@ y --> Q with w, mu_0, and E_s for the later blocks --> y_bar --> rate rule --> k
 y_bar, k --> F_tx --> s  ~~ channel ~~>  s_hat, k --> F_rx --> y_bar_rx --> w (y_bar_rx + mu)
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 import keras
@@ -21,6 +22,49 @@ from pvsc_link.types import InputError
 
 #: Which layers learn in each stage of section III-D; I and P models alike.
 STAGES = {1: "ideal branch", 2: "feature coding", 3: "everything"}
+
+
+def quantised_hyper_latent(z: Any, quantiser: str = "round", noise: Any = None) -> Any:
+    """z_hat = Q(z) (eq. 8) within the range of the pmf tables. Shape kept."""
+    # Past the tables' range the gradient goes on, so that the rate can pull z back.
+    z = z + ops.stop_gradient(ops.clip(z, -Z_MAX, Z_MAX) - z)
+    return quantisation.quantise(z, quantiser, noise)
+
+
+def code_units(
+    y: Any,
+    parameters: tuple[Any, Any, Any],
+    config: PvscConfig,
+    prior: Any,
+    masks: Sequence[Any],
+    quantiser: str = "round",
+    noise: Any = None,
+) -> dict[str, Any]:
+    """y_bar (eq. 12), its entropy per unit (eq. 13) and the rate map (eq. 14).
+
+    Parameters: ``prior``, ``masks``, ``quantiser`` : of ``quantisation.quantise_blocks``.
+    Output: ``y_bar``, ``y_tilde`` : like ``y``, the latter of the ideal branch (eq. 26: what
+    ``dequantise_blocks`` would give, without running ``prior`` again); ``num_bits_y``,
+    ``rate_reals`` : [batch, Hy, Wy], float32; ``rate_index`` : [batch, Hy, Wy], int32.
+    """
+    y_bar, mu, sigma = quantisation.quantise_blocks(y, parameters, prior, masks, quantiser, noise)
+    num_bits = rate_control.unit_bits(y_bar, sigma)
+    rate_index, rate_reals = rate_control.allocate(num_bits, config.rate_set, config.eta)
+    return {
+        "y_bar": y_bar,
+        "y_tilde": parameters[0] * (y_bar + mu),
+        "num_bits_y": num_bits,
+        "rate_index": rate_index,
+        "rate_reals": rate_reals,
+    }
+
+
+def check_stage(stage: int) -> None:
+    """Raise ``InputError`` unless ``stage`` is one of ``STAGES``."""
+    if stage not in STAGES:
+        raise InputError(
+            "unknown training stage", found=stage, allowed=STAGES, remedy="See section III-D."
+        )
 
 
 class LatentCodingModel(keras.Model):
@@ -73,10 +117,7 @@ class LatentCodingModel(keras.Model):
         Input: ``y`` : [batch, Hy, Wy, channels_y]; ``noise`` : like z_hat, for ``noise`` only.
         Output: ``z_hat`` : [batch, Hy/4, Wy/4, channels_z]; ``num_bits_z`` : [batch], float32.
         """
-        z = self.hyper_encoder(y)
-        # Past the tables' range the gradient goes on, so that the rate can pull z back.
-        z = z + ops.stop_gradient(ops.clip(z, -Z_MAX, Z_MAX) - z)
-        z_hat = quantisation.quantise(z, quantiser, noise)
+        z_hat = quantised_hyper_latent(self.hyper_encoder(y), quantiser, noise)
         return z_hat, ops.sum(self.z_prior(z_hat, omega_index), axis=(1, 2, 3))
 
     def parameters_of(self, z_hat: Any, context_e: Any = None) -> tuple[Any, Any, Any]:
@@ -86,27 +127,9 @@ class LatentCodingModel(keras.Model):
     def quantise(
         self, y: Any, parameters: tuple[Any, Any, Any], quantiser: str = "round", noise: Any = None
     ) -> dict[str, Any]:
-        """y_bar (eq. 12), its entropy per unit (eq. 13) and the rate map (eq. 14).
-
-        Output: ``y_bar``, ``y_tilde`` : like ``y``, the latter of the ideal branch (eq. 26: what
-        ``dequantise`` would give, without running E_s again); ``num_bits_y``, ``rate_reals`` :
-        [batch, Hy, Wy], float32; ``rate_index`` : [batch, Hy, Wy], int32.
-        """
-        masks = self._masks(y)
-        y_bar, mu, sigma = quantisation.quantise_blocks(
-            y, parameters, self.spatial_prior, masks, quantiser, noise
-        )
-        num_bits = rate_control.unit_bits(y_bar, sigma)
-        rate_index, rate_reals = rate_control.allocate(
-            num_bits, self.config.rate_set, self.config.eta
-        )
-        return {
-            "y_bar": y_bar,
-            "y_tilde": parameters[0] * (y_bar + mu),
-            "num_bits_y": num_bits,
-            "rate_index": rate_index,
-            "rate_reals": rate_reals,
-        }
+        """``code_units`` with E_s and its masks; output as there."""
+        prior, masks = self.spatial_prior, self._masks(y)
+        return code_units(y, parameters, self.config, prior, masks, quantiser, noise)
 
     def dequantise(self, y_bar: Any, parameters: tuple[Any, Any, Any]) -> Any:
         """y_tilde of eq. 20, with E_s fed from ``y_bar`` itself (eq. 19, 23)."""
@@ -123,10 +146,7 @@ class LatentCodingModel(keras.Model):
         Parameters: ``stage`` : 1, the ideal branch without F_tx and F_rx; 2, these two alone;
         3, everything. Raises ``InputError`` for another stage.
         """
-        if stage not in STAGES:
-            raise InputError(
-                "unknown training stage", found=stage, allowed=STAGES, remedy="See section III-D."
-            )
+        check_stage(stage)
         coding = (self.feature_encoder, self.feature_decoder)
         for layer in self.layers:
             if layer is self.rate_map_prior:

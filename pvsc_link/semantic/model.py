@@ -37,6 +37,7 @@ from keras import ops
 from pvsc_link.semantic.context_extractor import ContextExtractor, IntraFeatureAdaptor
 from pvsc_link.semantic.feature_extractor import FeatureExtractor
 from pvsc_link.semantic.generator import FeatureGenerator, FrameGenerator
+from pvsc_link.semantic.inference import Compiler, PredictedSteps, as_is
 from pvsc_link.semantic.latent_coding import LatentCodingModel
 from pvsc_link.semantic.presets import PvscConfig
 
@@ -58,6 +59,10 @@ class PvscModel(LatentCodingModel):
         self.feature_generator = FeatureGenerator(cfg, name="feature_generator", **own)
         self.frame_generator = FrameGenerator(cfg, name="frame_generator", **own)
         self._build_all()
+
+    def steps(self, compiled: Compiler = as_is) -> PredictedSteps:
+        """What runs per frame at inference; ``compiled`` wraps each step."""
+        return PredictedSteps(self, compiled)
 
     def start_buffers(self, frame_tx: Any, frame_rx: Any = None) -> dict[str, Any]:
         """Buffers of a new GOP, from the I frame as each end decoded it.

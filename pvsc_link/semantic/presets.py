@@ -55,6 +55,14 @@ class PvscConfig:
         """
         return max(64, 16 * self.window_size)
 
+    def rate_map_shape(self, height: int, width: int) -> tuple[int, int]:
+        """Units (Hy, Wy) of a coded frame of ``height`` x ``width`` pixels: the latent at 1/16."""
+        return height // 16, width // 16
+
+    def row(self, omega_index: int) -> int:
+        """Row of a quality preset in the prior of z and in the statistics of the rate map."""
+        return omega_index
+
     def to_dict(self) -> dict[str, Any]:
         """Plain dict of every field, for ``get_config`` and manifests."""
         return asdict(self)

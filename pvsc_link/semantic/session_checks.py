@@ -1,9 +1,10 @@
 """What a stream accepts: its frames, and the parameters of its session."""
 
+from typing import Any
+
 import numpy as np
 
 from pvsc_link.semantic.intra import IntraModel
-from pvsc_link.semantic.model import PvscModel
 from pvsc_link.semantic.side_information import SIDE_FORMATS
 from pvsc_link.types import InputError
 
@@ -35,7 +36,7 @@ def checked_frame(frame: np.ndarray, height: int, width: int) -> np.ndarray:
 
 
 def check_session(
-    intra: IntraModel, model: PvscModel, height: int, width: int, omega_index: int, side_format: str
+    intra: IntraModel, model: Any, height: int, width: int, omega_index: int, side_format: str
 ) -> None:
     """Raise ``InputError`` for session parameters that the models cannot serve."""
     multiple = max(intra.config.padding_multiple, model.config.padding_multiple)

@@ -12,10 +12,12 @@ import numpy as np
 from keras import ops
 
 from pvsc_link.semantic import side_information, symbol_mapping
-from pvsc_link.semantic.inference import Compiler, IntraSteps, PredictedSteps, as_is
+from pvsc_link.semantic.dvst.model import DvstModel
+from pvsc_link.semantic.inference import Compiler, FrameSteps, IntraSteps, as_is
 from pvsc_link.semantic.intra import IntraModel
 from pvsc_link.semantic.model import PvscModel
 from pvsc_link.semantic.session_checks import check_session, checked_frame
+from pvsc_link.semantic.side_information import SideInformationError
 from pvsc_link.types import InputError, Payload
 
 #: What ``Receiver.decode`` may report. All but ``ok`` mean: last frame repeated, buffers kept.
@@ -42,7 +44,7 @@ class _StreamEnd:
     def __init__(
         self,
         intra: IntraModel,
-        model: PvscModel,
+        model: PvscModel | DvstModel,
         *,
         height: int,
         width: int,
@@ -54,42 +56,56 @@ class _StreamEnd:
         self.height, self.width = height, width
         self.omega_index, self.side_format = omega_index, side_format
         self.intra_steps = IntraSteps(intra, model, compiled)
-        self.steps = PredictedSteps(model, compiled)
-        self._models = {True: intra, False: model}
-        self._pmf_tables = {k: m.z_prior.pmf_table(omega_index) for k, m in self._models.items()}
+        self.steps = model.steps(compiled)
+        self._models: dict[bool, Any] = {True: intra, False: model}
+        self._rows = {kind: m.config.row(omega_index) for kind, m in self._models.items()}
+        self._pmf_tables = {k: m.z_prior.pmf_table(self._rows[k]) for k, m in self._models.items()}
         self._omega = ops.full((1,), omega_index, dtype="int32")
-        self.feature: Any = None  # F, [1, height / 8, width / 8, channels_feature]
+        self.feature: Any = None  # F, [1, height / 8, width / 8, channels_feature], or x_hat
         self.state: Any = None  # C_s, [1, Hy, Wy, embed_dim]
         self._intra_frame: Any = None  # the picture while an I frame is the newest
+
+    def hyper_latent(self, message: bytes, *, intra: bool) -> np.ndarray:
+        """z_hat out of its b_z: int32 [height / 64, width / 64, channels_z].
+
+        Raises ``SideInformationError`` for a message that no encoder has produced.
+        """
+        channels = self._models[intra].config.channels_z
+        shape = (self.height // 64, self.width // 64, channels)
+        return side_information.decode_hyper_latent(message, shape, self._pmf_tables[intra])
+
+    def rate_map(self, message: bytes, z: np.ndarray, *, intra: bool) -> np.ndarray:
+        """The rate map out of its b_k: int32 [Hy, Wy]; errors as ``hyper_latent``."""
+        config = self._models[intra].config
+        shape = config.rate_map_shape(self.height, self.width)
+        tables = self._rate_tables(z, intra)
+        return side_information.decode_rate_map(
+            message, shape, len(config.rate_set), self.side_format, tables
+        )
 
     def _rate_tables(self, z: np.ndarray, intra: bool) -> np.ndarray | None:
         """Per-unit tables of the rate map, which only the format ``range`` needs."""
         if self.side_format != "range":
             return None
-        return self._models[intra].rate_map_prior.tables(z, self.omega_index)
+        return self._models[intra].rate_map_prior.tables(z, self._rows[intra])
 
-    def _padded(self, symbols: np.ndarray, rate_index: np.ndarray, intra: bool) -> Any:
-        """Symbols as sent or equalised, back in their units: the input of F_rx at both ends."""
-        rate_set = self._models[intra].config.rate_set
-        return ops.convert_to_tensor(symbol_mapping.unpack(symbols, rate_index, rate_set)[None])
-
-    def _finish_intra(self, symbols: np.ndarray, rate_index: np.ndarray, parameters: Any) -> None:
-        """Decode the I frame and start the buffers from it."""
-        padded = self._padded(symbols, rate_index, True)
-        indices = _as_batch(rate_index)
-        self._intra_frame = self.intra_steps.decode(padded, indices, parameters, self._omega)
-        self.feature, self.state = self.intra_steps.start(self._intra_frame)
-
-    def _finish_predicted(
-        self, symbols: np.ndarray, rate_index: np.ndarray, parameters: Any, context_f: Any
+    def _finish(
+        self, symbols: np.ndarray, rate_index: np.ndarray, z: np.ndarray, kept: Any, intra: bool
     ) -> None:
-        """Move the buffers on by one P frame (eq. 16 to 21, or eq. 22 to 24)."""
-        padded = self._padded(symbols, rate_index, False)
-        indices = _as_batch(rate_index)
-        self.feature, self.state = self.steps.update(
-            padded, indices, parameters, context_f, self.state, self._omega
+        """Decode symbols as sent or equalised, and move the buffers on (eq. 16 to 24)."""
+        rate_set = self._models[intra].config.rate_set
+        padded = symbol_mapping.unpack(symbols, rate_index, rate_set)[None]
+        steps: FrameSteps = self.intra_steps if intra else self.steps
+        following = steps.decode(
+            ops.convert_to_tensor(padded),
+            ops.convert_to_tensor(rate_index[None], dtype="int32"),
+            ops.convert_to_tensor(z[None].astype(np.float32)),
+            (self.feature, self.state),
+            self._omega,
+            kept,
         )
-        self._intra_frame = None
+        self._intra_frame = following if intra else None
+        self.feature, self.state = self.intra_steps.start(following) if intra else following
 
     def _picture(self) -> np.ndarray:
         """The frame the buffers stand for: float32 [height, width, 3], clipped to [0, 1]."""
@@ -122,22 +138,14 @@ class Transmitter(_StreamEnd):
         Raises ``InputError`` for a bad frame, or a P frame before any I frame.
         """
         pixels = ops.convert_to_tensor(checked_frame(frame, self.height, self.width)[None])
-        if intra:
-            y, z_hat = self.intra_steps.analyse(pixels, self._omega)
-            z = _as_integers(z_hat)
-            parameters = self.intra_steps.parameters(_as_floats(z))
-            rate_index, symbols = self.intra_steps.map_to_symbols(y, parameters)
-            payload, indices = self._payload(z, rate_index, symbols, intra)
-            self._finish_intra(payload.symbols, indices, parameters)
-            return payload
-        self._require_reference()
-        context_e, context_f = self.steps.contexts(self.feature, self._omega)
-        y, z_hat = self.steps.analyse(pixels, context_f, self._omega)
-        z = _as_integers(z_hat)
-        parameters = self.steps.parameters(_as_floats(z), context_e)
-        rate_index, symbols = self.steps.map_to_symbols(y, parameters, self.state)
-        payload, indices = self._payload(z, rate_index, symbols, intra)
-        self._finish_predicted(payload.symbols, indices, parameters, context_f)
+        if not intra:
+            self._require_reference()
+        steps: FrameSteps = self.intra_steps if intra else self.steps
+        coded = steps.encode(pixels, (self.feature, self.state), self._omega)
+        z = ops.convert_to_numpy(coded.z_hat)[0].astype(np.int32)
+        rate_index = ops.convert_to_numpy(coded.rate_index)[0].astype(np.int32)
+        payload = self._payload(z, rate_index, coded.symbols, intra)
+        self._finish(payload.symbols, rate_index, z, coded.kept, intra)
         return payload
 
     def frame_hat(self) -> np.ndarray:
@@ -148,19 +156,18 @@ class Transmitter(_StreamEnd):
         self._require_reference()
         return self._picture()
 
-    def _payload(
-        self, z: np.ndarray, rate_index: Any, symbols: Any, intra: bool
-    ) -> tuple[Payload, np.ndarray]:
-        """Side bitstreams and packed symbols of a frame, and its rate map as integers."""
-        indices = ops.convert_to_numpy(rate_index)[0].astype(np.int32)
+    def _payload(self, z: np.ndarray, rate_index: np.ndarray, symbols: Any, intra: bool) -> Payload:
+        """Side bitstreams and packed symbols of a frame."""
         rate_set = self._models[intra].config.rate_set
         tables = self._rate_tables(z, intra)
         side_bits = {
             "z": side_information.encode_hyper_latent(z, self._pmf_tables[intra]),
-            "k": side_information.encode_rate_map(indices, len(rate_set), self.side_format, tables),
+            "k": side_information.encode_rate_map(
+                rate_index, len(rate_set), self.side_format, tables
+            ),
         }
-        packed = symbol_mapping.pack(ops.convert_to_numpy(symbols)[0], indices, rate_set)
-        return Payload(packed, side_bits), indices
+        packed = symbol_mapping.pack(ops.convert_to_numpy(symbols)[0], rate_index, rate_set)
+        return Payload(packed, side_bits)
 
     def _require_reference(self) -> None:
         if self.feature is None:
@@ -203,57 +210,25 @@ class Receiver(_StreamEnd):
     def _decode(self, symbols_hat: np.ndarray, side_bits: dict[str, Any], intra: bool) -> str:
         if not intra and self.feature is None:
             return "no_reference"
-        z = self._hyper_latent(side_bits.get("z"), intra)
-        if z is None:
+        try:
+            z = self.hyper_latent(_present(side_bits, "z"), intra=intra)
+        except SideInformationError:
             return "side_z_lost"
-        rate_index = self._rate_map(side_bits.get("k"), z, intra)
-        if rate_index is None:
+        try:
+            rate_index = self.rate_map(_present(side_bits, "k"), z, intra=intra)
+        except SideInformationError:
             return "side_k_lost"
         rate_set = self._models[intra].config.rate_set
         symbols = np.asarray(symbols_hat, np.complex64).ravel()
         expected = symbol_mapping.num_symbols(rate_index, rate_set)
         if symbols.size != expected or not np.isfinite(symbols).all():
             return "symbols_mismatch"
-        if intra:
-            parameters = self.intra_steps.parameters(_as_floats(z))
-            self._finish_intra(symbols, rate_index, parameters)
-        else:
-            context_e, context_f = self.steps.contexts(self.feature, self._omega)
-            parameters = self.steps.parameters(_as_floats(z), context_e)
-            self._finish_predicted(symbols, rate_index, parameters, context_f)
+        self._finish(symbols, rate_index, z, None, intra)
         return "ok"
 
-    def _hyper_latent(self, message: bytes | None, intra: bool) -> np.ndarray | None:
-        channels = self._models[intra].config.channels_z
-        shape = (self.height // 64, self.width // 64, channels)
-        if message is None:
-            return None
-        try:
-            return side_information.decode_hyper_latent(message, shape, self._pmf_tables[intra])
-        except side_information.SideInformationError:
-            return None
 
-    def _rate_map(self, message: bytes | None, z: np.ndarray, intra: bool) -> np.ndarray | None:
-        shape = (self.height // 16, self.width // 16)
-        num_rates = len(self._models[intra].config.rate_set)
-        if message is None:
-            return None
-        try:
-            return side_information.decode_rate_map(
-                message, shape, num_rates, self.side_format, self._rate_tables(z, intra)
-            )
-        except side_information.SideInformationError:
-            return None
-
-
-def _as_batch(rate_index: np.ndarray) -> Any:
-    return ops.convert_to_tensor(rate_index[None], dtype="int32")
-
-
-def _as_integers(z_hat: Any) -> np.ndarray:
-    return np.rint(ops.convert_to_numpy(z_hat)[0]).astype(np.int32)
-
-
-def _as_floats(z: np.ndarray) -> Any:
-    # Out of integers at both ends: the transmitter's own z_hat may hold a negative zero.
-    return ops.convert_to_tensor(z[None].astype(np.float32))
+def _present(side_bits: dict[str, Any], part: str) -> bytes:
+    message = side_bits.get(part)
+    if message is None:
+        raise SideInformationError(f"b_{part} is lost")
+    return message

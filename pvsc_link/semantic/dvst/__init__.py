@@ -1,0 +1,1 @@
+"""DVST: wireless video by motion and context, each a latent with feature codecs of its own."""
