@@ -75,6 +75,7 @@ class PhaseConfig(StrictModel):
     channel: ChannelConfig | None = None
     rate_set: Literal["overcomplete", "distilled"] = "distilled"
     informed_start: bool = False  # weights from a PCA of the data before the first step
+    intra_start: bool = False  # a P model without weights starts as the intra model
     coding_from_intra: bool = False  # F_tx and F_rx of a P model start as the intra model's
 
     @model_validator(mode="after")
@@ -85,6 +86,8 @@ class PhaseConfig(StrictModel):
             raise self._refused("gop", self.gop, "1 for intra, 2 or more for inter")
         if self.model == "inter" and min(self.gop) < 2:
             raise self._refused("gop", self.gop, "2 or more for inter")
+        if self.intra_start and (self.model == "intra" or self.informed_start):
+            raise self._refused("intra_start", True, "for an inter phase without informed_start")
         if self.coding_from_intra and (self.model == "intra" or self.stage == 1):
             raise self._refused("coding_from_intra", True, "for an inter phase of stage 2 or 3")
         if self.loss.per_crop and self.loss.per_crop > self.crop:

@@ -1,4 +1,4 @@
-"""Weights that move from one model to another: rate-set distillation (section III-D) and starts."""
+"""Rate-set distillation of section III-D: which rates stay, and weights cut down to them."""
 
 from dataclasses import replace
 from typing import Any
@@ -9,8 +9,6 @@ from keras import ops
 from pvsc_link.semantic.intra import IntraModel
 from pvsc_link.semantic.model import PvscModel
 from pvsc_link.semantic.presets import PvscConfig
-
-_LAST_OF_RESIDUAL = ("output_projection/kernel", "mlp/reduce/kernel")
 
 
 def overcomplete(config: PvscConfig) -> PvscConfig:
@@ -75,23 +73,6 @@ def load_by_path(
             continue
         variable.assign(value)
     return sorted(set(fresh))
-
-
-def copy_feature_coding(intra: Any, inter: Any) -> None:
-    """F_tx and F_rx of a P model start as those of the intra model, which sends like features.
-
-    The residual branches of the temporal ViTs, which the intra model lacks, start at zero: both
-    models then send equal features as equal symbols.
-    """
-    trained = weights_by_path(intra)
-    for layer in (inter.feature_encoder, inter.feature_decoder):
-        for variable in layer.weights:
-            path = _path(variable, inter)
-            value = trained.get(path)
-            if value is not None and value.shape == tuple(variable.shape):
-                variable.assign(value)
-            elif "/temporal/" in path and path.endswith(_LAST_OF_RESIDUAL):
-                variable.assign(np.zeros(variable.shape, np.float32))
 
 
 def _path(variable: Any, model: Any) -> str:

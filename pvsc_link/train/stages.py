@@ -19,13 +19,13 @@ from pvsc_link.train.clip_cache import ClipCache
 from pvsc_link.train.config import PhaseConfig, TrainConfig
 from pvsc_link.train.distillation import (
     build_model,
-    copy_feature_coding,
     load_by_path,
     overcomplete,
     representative_rates,
     weights_by_path,
 )
 from pvsc_link.train.informed_init import measure_statistics, start_informed
+from pvsc_link.train.intra_start import copy_feature_coding, start_from_intra
 from pvsc_link.train.learner import FlatAdam
 from pvsc_link.train.losses import PerceptualLoss
 from pvsc_link.train.objective import Objective
@@ -196,6 +196,8 @@ class Phase:
         if not self.store.give(kind, model):
             if learns and self.phase.informed_start:
                 start_informed(model, self._statistics(cache, model.config), self.config.omega)
+            elif learns and self.phase.intra_start:
+                start_from_intra(self.intra, model)
             elif not learns:
                 raise InputError(
                     f"phase {self.phase.name} without an intra model",

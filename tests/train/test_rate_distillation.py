@@ -6,10 +6,8 @@ import numpy as np
 import pytest
 
 from pvsc_link.semantic.feature_codec import FeatureDecoder, FeatureEncoder
-from pvsc_link.semantic.presets import PRESETS, intra_of
+from pvsc_link.semantic.presets import PRESETS
 from pvsc_link.train.distillation import (
-    build_model,
-    copy_feature_coding,
     load_by_path,
     overcomplete,
     representative_rates,
@@ -82,17 +80,3 @@ def test_rates_that_only_the_new_set_has_keep_their_own_start(codecs):
     source = np.array(smaller[0].embedding.rate_embedding)
     np.testing.assert_array_equal(rows[[0, 2, 4, 8]], source)
     np.testing.assert_array_equal(rows[[1, 3, 5]], fresh["embedding/rate_embedding"][[1, 3, 5]])
-
-
-def test_a_p_model_that_starts_from_the_intra_models_coding_sends_and_reads_the_same(micro_preset):
-    intra, inter = build_model(intra_of(micro_preset)), build_model(micro_preset)
-    copy_feature_coding(intra, inter)
-    rng = np.random.default_rng(0)
-    y_bar = np.rint(3 * rng.standard_normal((1, 4, 4, micro_preset.channels_y), np.float32))
-    rate_index = rng.integers(0, len(micro_preset.rate_set), (1, 4, 4), np.int32)
-    state = inter.feature_decoder.initial_state(1, 4, 4)
-    sent = intra.feature_encoder(y_bar, rate_index)
-    np.testing.assert_allclose(inter.feature_encoder(y_bar, rate_index, state), sent, atol=1e-6)
-    read, _ = intra.feature_decoder(sent, rate_index)
-    again, _ = inter.feature_decoder(sent, rate_index, state)
-    np.testing.assert_allclose(again, read, atol=1e-5)
