@@ -57,6 +57,8 @@ class EncodedGop:
     command: str  # literal codec options
     version: str  # codec and container library versions
     note: str = ""  # what a reader of the row must know, e.g. other source bytes were coded
+    # Frames that the receiver's own decoder follows when all bits arrive; None: all, as a rule.
+    num_decodable: int | None = None
 
     @property
     def num_bits(self) -> int:

@@ -24,6 +24,7 @@ from pvsc_link.types import EncodedGop
 #: Raised when the meaning of an entry or of the conversion to RGB changes.
 _LAYOUT = 1
 _TEXTS = ("command", "version", "note")
+_DECODABLE = "num_decodable"  # only in entries of codecs that state it
 _DAMAGE = (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error)
 
 
@@ -98,6 +99,7 @@ def _load(path: Path, shape: tuple[int, ...]) -> EncodedGop | None:
                 payload=entry["payload"].tobytes(),
                 frame_num_bytes=tuple(int(n) for n in entry["frame_num_bytes"]),
                 frames_hat=entry["frames_hat"],
+                num_decodable=int(entry[_DECODABLE]) if _DECODABLE in entry else None,
                 **texts,
             )
     except (FileNotFoundError, NotADirectoryError):
@@ -113,7 +115,9 @@ def _load(path: Path, shape: tuple[int, ...]) -> EncodedGop | None:
 
 def _store(path: Path, gop: EncodedGop) -> None:
     """Write beside the entry, then rename: a reader never sees half an entry."""
-    texts: dict[str, Any] = {name: np.asarray(getattr(gop, name)) for name in _TEXTS}
+    fields: dict[str, Any] = {name: np.asarray(getattr(gop, name)) for name in _TEXTS}
+    if gop.num_decodable is not None:
+        fields[_DECODABLE] = np.asarray(gop.num_decodable)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         handle, temporary = tempfile.mkstemp(dir=path.parent, suffix=".part")
@@ -123,7 +127,7 @@ def _store(path: Path, gop: EncodedGop) -> None:
                 payload=np.frombuffer(gop.payload, np.uint8),
                 frame_num_bytes=np.asarray(gop.frame_num_bytes),
                 frames_hat=gop.frames_hat,
-                **texts,
+                **fields,
             )
         os.replace(temporary, path)
     except OSError as error:  # a full or read-only disk costs time later, not this result

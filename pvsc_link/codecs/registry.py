@@ -13,6 +13,14 @@ from pvsc_link.codecs.precoded import Precoded
 from pvsc_link.codecs.reference_software import hm, vtm
 from pvsc_link.codecs.vvenc import VVenC
 
+
+def _lvc(**options) -> Codec:
+    # TensorFlow takes seconds: only who names this codec waits for it.
+    from pvsc_link.codecs.learned import LearnedCodec
+
+    return LearnedCodec(**options)
+
+
 CODECS: dict[str, Callable[..., Codec]] = {
     "x264": X264,
     "x265": X265,
@@ -24,4 +32,5 @@ CODECS: dict[str, Callable[..., Codec]] = {
     "dcvc-fm": dcvc_fm,
     "glc-video": glc_video,
     "plvc": plvc,
+    "lvc": _lvc,
 }

@@ -58,6 +58,11 @@ SEMANTIC = (
     Column("side_lost", "frames", "frames whose side information did not arrive"),
 )
 
+#: What a learned codec adds to ``points.csv`` where its receiver computes otherwise.
+LEARNED = (
+    Column("out_of_step", "frames", "frames that the receiver's entropy decoder could not follow"),
+)
+
 BD_CBR = (
     Column("anchor", "", "scheme that BD-CBR is measured against"),
     Column("metric", "", "psnr, lpips or dists: the quality at which CBR is compared"),
@@ -65,7 +70,7 @@ BD_CBR = (
     Column("overlap", "", "common over joint quality range of the two curves; 0 to 1"),
 )
 
-_BY_NAME = {column.name: column for column in (*POINTS, *SEMANTIC, *BD_CBR)}
+_BY_NAME = {column.name: column for column in (*POINTS, *SEMANTIC, *LEARNED, *BD_CBR)}
 
 
 def column(name: str) -> Column:
@@ -83,6 +88,7 @@ def columns_text() -> str:
     files = (
         ("points.csv", POINTS),
         ("points.csv, where a semantic scheme was sent", SEMANTIC),
+        ("points.csv, where lvc's receiver computes otherwise", LEARNED),
         ("bd_cbr.csv, beside those of points", BD_CBR),
     )
     for file, columns in files:

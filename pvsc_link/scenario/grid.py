@@ -12,7 +12,7 @@ from pvsc_link.types import ChannelPoint
 #: Keys of an entry that its codec or semantic scheme takes; what is given counts in the point's id.
 OPTIONS = (
     *("preset", "index", "binary", "timeout_s", "side_format", "weights", "jit_compile"),
-    *("checkout", "python", "checkpoints", "device"),
+    *("checkout", "python", "checkpoints", "device", "receiver_arithmetic"),
 )
 
 

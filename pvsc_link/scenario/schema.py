@@ -102,6 +102,7 @@ class SchemeEntry(StrictModel):
     timeout_s: float | None = Field(default=None, gt=0)
     side_format: str | None = None
     weights: str | None = None
+    receiver_arithmetic: str | None = None
     jit_compile: bool | None = None
 
 

@@ -27,6 +27,7 @@ from pvsc_link.schemes.semantic_receiver import (
     require_tensorflow,
 )
 from pvsc_link.schemes.separated import SeparatedScheme
+from pvsc_link.semantic.arithmetic import SAME, find_arithmetic, receiving
 from pvsc_link.semantic.presets import PRESETS
 from pvsc_link.semantic.pretrained import UNTRAINED, check_preset, find_weights, load_models
 from pvsc_link.semantic.side_information import SIDE_FORMATS
@@ -51,8 +52,11 @@ class SemanticScheme:
     side_format : format of the rate map, one of ``SIDE_FORMATS``
     weights : folder of a training run's weights; None: those of the package, if it has them
     jit_compile : bool, compile transmitter and receiver with XLA
+    receiver_arithmetic : key of ``semantic.arithmetic.ARITHMETICS``; another than ``same`` lets
+        the receiver alone compute otherwise (Fig. 1)
 
-    Raises ``InputError`` for an unknown preset or format, and for a folder without weights.
+    Raises ``InputError`` for an unknown preset, format or arithmetic, and for a folder without
+    weights.
     """
 
     name = "pvsc"
@@ -66,13 +70,17 @@ class SemanticScheme:
         side_format: str = "png",
         weights: str | None = None,
         jit_compile: bool = False,
+        receiver_arithmetic: str = SAME,
     ):
         check_preset(preset)
+        self._arithmetic = find_arithmetic(receiver_arithmetic)
         if side_format not in SIDE_FORMATS:
             remedy = "png is the paper's."
             raise InputError("side_format", found=side_format, allowed=SIDE_FORMATS, remedy=remedy)
         self.preset, self.side_format = preset, side_format
         self.variant = preset if side_format == "png" else f"{preset}-{side_format}"
+        if receiver_arithmetic != SAME:
+            self.variant += f", receiver {receiver_arithmetic}"
         self.allowed_rates = self.default_rates = tuple(range(PRESETS[preset].num_omega))
         self._files = find_weights(preset, weights)
         #: ``untrained``, or the digest of the weights: part of a point's identity.
@@ -167,7 +175,9 @@ class SemanticScheme:
             return
         require_tensorflow()
         self._models = load_models(self.preset, self._files)
-        self._graph = ReceiverGraph(*self._models, jit_compile=self._jit_compile)
+        received = receiving(self._models, self._arithmetic)
+        xla = self._jit_compile or self._arithmetic.xla
+        self._graph = ReceiverGraph(*received, jit_compile=xla)
         self._traces = SharedTraces(jit_compile=self._jit_compile)
         self._ready = True
 

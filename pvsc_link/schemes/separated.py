@@ -35,6 +35,9 @@ class SeparatedScheme:
         self.allowed_rates = codec.allowed_rates
         common = tuple(r for r in DEFAULT_RATES if r in codec.allowed_rates)
         self.default_rates = tuple(getattr(codec, "default_rates", common))
+        # A codec of trained weights says which they are, and what its rows are without them.
+        self.weights_id: str | None = getattr(codec, "weights_id", None)
+        self.status: str = getattr(codec, "status", "ok")
 
     def encode(self, video: Video, gop: int, rate: int) -> list[EncodedGop]:
         """One closed, self-contained ``EncodedGop`` per ``gop`` frames of the clip."""
@@ -80,6 +83,11 @@ class SeparatedScheme:
         for gop, seed in zip(gops, seeds, strict=True):
             sent = bit_link.send(payload_bits(gop), point, seed)
             lost = frames_lost(gop.frame_num_bytes, sent.block_ok, sent.block_num_bits)
+            details: dict[str, float] = {}
+            if gop.num_decodable is not None:
+                out_of_step = np.arange(len(lost)) >= gop.num_decodable
+                details = {"out_of_step": int(np.sum(out_of_step))}
+                lost |= out_of_step
             concealed = freeze(gop.frames_hat, ~lost, shown)
             shown = concealed.frames[-1]
             yield Reception(
@@ -88,7 +96,9 @@ class SeparatedScheme:
                 frames_lost=concealed.frames_lost,
                 num_blocks=len(sent.block_ok),
                 num_block_errors=int(np.sum(~sent.block_ok)),
+                status=self.status,
                 note=gop.note,
+                details=details,
             )
 
 

@@ -145,9 +145,15 @@ def _resolved(entry: SchemeEntry, made: list[Scheme]) -> SchemeEntry:
             "equalizer": equalizers,
             "csi_aware": aware,
             # Rows of other weights are other rows: the digest stands in their id, not the place.
-            "weights": getattr(first, "weights_id", None),
+            "weights": _weights(made),
         }
     )
+
+
+def _weights(made: Iterable[Scheme]) -> str | None:
+    """Digests of the weights of all variants, or ``None`` where there are none to have."""
+    found = [getattr(scheme, "weights_id", None) for scheme in made]
+    return ", ".join(dict.fromkeys(digest for digest in found if digest)) or None
 
 
 def _span(rates: Sequence[int]) -> str:

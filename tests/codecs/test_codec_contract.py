@@ -20,7 +20,7 @@ from pvsc_link.types import EncodedGop, InputError
 NEEDED = {"precoded": {"index": PACKAGED_STREAMS / "hm"}}
 QP = 37
 #: Learned codecs count their rates otherwise, and would run the checkouts of this machine.
-OWN = [name for name in CODECS if name not in FAMILIES]
+OWN = [name for name in CODECS if name not in {*FAMILIES, "lvc"}]
 
 
 def build(name):

@@ -1,0 +1,138 @@
+"""lvc: a codec like any other, untrained where it has no weights, and its receiver's arithmetic."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from pvsc_link.codecs.cache import cached_encode
+from pvsc_link.codecs.learned import TRAININGS, LearnedCodec
+from pvsc_link.schemes.scheme import LinkOptions
+from pvsc_link.schemes.separated import SeparatedScheme
+from pvsc_link.semantic import pretrained
+from pvsc_link.semantic.pretrained import UNTRAINED
+from pvsc_link.semantic.weights import save_weights
+from pvsc_link.types import ChannelPoint, CodecFailure, InputError, Video
+
+FINE = ChannelPoint("awgn", 30.0)
+LINK = LinkOptions("lmmse", True, "layered", 20)
+
+
+@pytest.fixture(scope="module")
+def video():
+    """Two GOPs of two frames, neither side a multiple of 64."""
+    rng = np.random.default_rng(3)
+    coarse = np.kron(rng.integers(0, 256, (4, 10, 13, 3)), np.ones((1, 8, 8, 1)))
+    return Video("noise", coarse[:, :72, :100].astype(np.uint8), 30.0, "made here")
+
+
+@pytest.fixture(scope="module")
+def folder(micro, tmp_path_factory):
+    """Weights as a training run leaves them, away from their start."""
+    place = tmp_path_factory.mktemp("weights")
+    rng = np.random.default_rng(0)
+    pretrained.load_models.cache_clear()
+    models = pretrained.load_models(micro, pretrained.find_weights(micro))
+    for kind, model in zip(("intra", "inter"), models, strict=True):
+        for weight in model.trainable_weights:
+            spread = 0.1 / np.sqrt(max(np.prod(weight.shape[:-1]), 1))
+            weight.assign_add(spread * rng.standard_normal(weight.shape).astype(np.float32))
+        save_weights(model, place / f"{kind}.weights.h5")
+    pretrained.load_models.cache_clear()
+    return str(place)
+
+
+@pytest.fixture(scope="module")
+def codec(micro, folder):
+    return LearnedCodec(preset=micro, weights=folder)
+
+
+@pytest.fixture(scope="module")
+def gop(codec, video):
+    return codec.encode(video.frames[:2], video.fps, 1)
+
+
+@pytest.fixture(scope="module")
+def mismatched(micro, folder):
+    return LearnedCodec(preset=micro, weights=folder, receiver_arithmetic="bfloat16")
+
+
+def test_the_bytes_alone_hold_the_frames(codec, gop, video):
+    assert sum(gop.frame_num_bytes) == len(gop.payload)
+    np.testing.assert_array_equal(codec.decode(gop.payload), gop.frames_hat)
+    assert gop.frames_hat.shape == video.frames[:2].shape
+    assert gop.num_decodable is None
+
+
+def test_a_corrupt_stream_is_a_codec_failure(codec, gop):
+    for damaged in (b"", gop.payload[:-1], gop.payload[:9] + b"\xa5" * 30 + gop.payload[39:]):
+        with pytest.raises(CodecFailure, match="codec_error"):
+            codec.decode(damaged)
+
+
+def test_without_weights_the_rows_are_untrained_and_still_there(micro, video):
+    scheme = SeparatedScheme(LearnedCodec(preset=micro))
+    assert scheme.weights_id == UNTRAINED
+    received = scheme.transmit([scheme.encode_gop(video, 0, 2, 0)], FINE, LINK, 12, seeds=[1])
+    assert [reception.status for reception in received] == [UNTRAINED]
+    assert received[0].num_channel_uses["source"] > 0
+
+
+def test_with_weights_the_rows_are_ok_and_named_by_them(codec):
+    scheme = SeparatedScheme(codec)
+    assert scheme.status == "ok"
+    assert scheme.weights_id == codec.weights_id != UNTRAINED
+    assert codec.weights_id in codec.version
+
+
+def test_each_variant_looks_for_its_own_file_in_the_package(micro, folder, monkeypatch, tmp_path):
+    monkeypatch.setattr(pretrained, "PACKAGED", tmp_path)
+    source = pretrained.find_weights(micro, folder)
+    for kind, path in (("_intra", source.intra), ("", source.inter)):
+        name = f"{micro}_lvc_perceptual{kind}.weights.h5"
+        (tmp_path / name).write_bytes(path.read_bytes())
+    states = {v: LearnedCodec(variant=v, preset=micro).status for v in TRAININGS}
+    assert states == {"lvc-l1": UNTRAINED, "lvc-perceptual": "ok"}
+    assert pretrained.find_weights(micro).identity == UNTRAINED
+
+
+def test_rates_are_the_quality_presets(codec, video):
+    assert codec.allowed_rates == (0, 1, 2)
+    with pytest.raises(InputError, match="rate of lvc"):
+        codec.encode(video.frames[:1], video.fps, 3)
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"variant": "lvc-l2"}, {"preset": "pvsc_huge"}, {"receiver_arithmetic": "float12"}]
+)
+def test_unknown_options_are_refused(wrong):
+    with pytest.raises(InputError):
+        LearnedCodec(**wrong)
+
+
+def test_a_receiver_in_other_arithmetic_loses_step_and_says_so(mismatched, gop, video):
+    received = mismatched.encode(video.frames[:2], video.fps, 1)
+    assert received.payload == gop.payload
+    assert received.num_decodable < 2
+    assert "out of step" in received.note
+    assert mismatched.variant != LearnedCodec.name
+
+
+def test_what_the_receiver_cannot_follow_is_lost_and_concealed(mismatched, video):
+    scheme = SeparatedScheme(mismatched)
+    gops = scheme.encode(video, 2, 1)
+    first, second = scheme.transmit(gops, FINE, LINK, 12, seeds=(1, 2))
+    assert first.num_block_errors == second.num_block_errors == 0
+    assert first.details["out_of_step"] == 2 - gops[0].num_decodable
+    assert first.frames_lost == first.details["out_of_step"]
+    if gops[0].num_decodable == 0:
+        assert (first.frames_hat == 128).all()
+    np.testing.assert_array_equal(second.frames_hat[-1], second.frames_hat[gops[1].num_decodable])
+
+
+def test_how_far_a_receiver_follows_survives_the_encode_cache(mismatched, video, tmp_path):
+    frames = video.frames[:2]
+    first, again = (cached_encode(mismatched, frames, 30.0, 1, folder=tmp_path) for _ in range(2))
+    assert again.num_decodable == first.num_decodable is not None
+    plain = replace(first, num_decodable=None)
+    assert plain.num_bits == again.num_bits
