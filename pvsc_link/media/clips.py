@@ -5,10 +5,11 @@ from dataclasses import dataclass, replace
 from importlib import metadata
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 from pvsc_link.media.datasets import SEQUENCES, find_sequence
 from pvsc_link.media.raw_yuv import RAW_SUFFIXES
-from pvsc_link.media.reader import read_video
+from pvsc_link.media.reader import FrameStream, read_video, stream_video
 from pvsc_link.types import InputError, Video
 
 
@@ -47,16 +48,33 @@ def load_clip(
     Output: ``Video`` named as asked (a path: its stem), [num_frames, height, width, 3], uint8.
     Raises ``InputError`` for an unknown name (with the nearest one) and as ``read_video`` does.
     """
-    name = str(name_or_path)
+    path, known = _located(str(name_or_path), dataset_root)
+    video = read_video(path, first_frame=first_frame, num_frames=num_frames, **known)
+    return replace(video, name=_name(str(name_or_path), video.name))
+
+
+def stream_clip(
+    name_or_path: str | Path, first_frame: int = 0, dataset_root: str | Path | None = None
+) -> FrameStream:
+    """As :func:`load_clip`, but read frame by frame (``stream_video``)."""
+    path, known = _located(str(name_or_path), dataset_root)
+    stream = stream_video(path, first_frame=first_frame, **known)
+    return replace(stream, name=_name(str(name_or_path), stream.name))
+
+
+def _name(asked: str, stem: str) -> str:
+    return asked if asked in clip_names() else stem
+
+
+def _located(name: str, dataset_root: str | Path | None) -> tuple[Path, dict[str, Any]]:
+    """The file behind a name, and what the reader must be told of it."""
     if name in EMBEDDED_CLIPS:
-        path = embedded_path(name)
-        video = read_video(path, first_frame=first_frame, num_frames=num_frames)
-        return replace(video, name=name)
+        return embedded_path(name), {}
     if name in SEQUENCES:
-        return _load_sequence(name, dataset_root, first_frame, num_frames)
+        return _sequence(name, dataset_root)
     if not Path(name).expanduser().exists():
         raise _unknown(name)
-    return read_video(name, first_frame=first_frame, num_frames=num_frames)
+    return Path(name), {}
 
 
 def embedded_path(name: str) -> Path:
@@ -84,21 +102,15 @@ def _installed_candidates(file: str) -> list[Path]:
     return paths + [Path(str(entry.locate())) for entry in listed if entry.name == file]
 
 
-def _load_sequence(
-    name: str, dataset_root: str | Path | None, first_frame: int, num_frames: int | None
-) -> Video:
+def _sequence(name: str, dataset_root: str | Path | None) -> tuple[Path, dict[str, Any]]:
     sequence = SEQUENCES[name]
     path = find_sequence(sequence, dataset_root)
     raw = path.suffix.lower() in RAW_SUFFIXES
-    video = read_video(
-        path,
-        first_frame=first_frame,
-        num_frames=num_frames,
-        size=(sequence.width, sequence.height) if raw else None,
-        pixel_format=sequence.pixel_format if raw else None,
-        fps=sequence.fps,
-    )
-    return replace(video, name=name)
+    return path, {
+        "size": (sequence.width, sequence.height) if raw else None,
+        "pixel_format": sequence.pixel_format if raw else None,
+        "fps": sequence.fps,
+    }
 
 
 def _unknown(name: str) -> InputError:

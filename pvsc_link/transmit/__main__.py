@@ -1,0 +1,212 @@
+"""``python -m pvsc_link.transmit IN.mp4 --scheme x265 ... -o OUT``: your own video over the link.
+
+Writes each scheme's reconstruction and a labelled side-by-side video (for looking at: H.264
+4:2:0), a still with zoomed regions, and the numbers. Sound is dropped.
+"""
+
+import argparse
+import os
+import shlex
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from pvsc_link.scenario.schema import RawClip
+from pvsc_link.types import CodecFailure, InputError
+
+BAD_INPUT, FAILED = 2, 1
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # TensorFlow's start-up talk hides the progress
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Entry point; returns the exit code: 0 done, 2 bad input, 1 a codec failed on the way."""
+    given = sys.argv[1:] if argv is None else argv
+    words = _parser().parse_args(given)
+    console = Console(stderr=True)
+    try:
+        return _transmit(words, "python -m pvsc_link.transmit " + shlex.join(given), console)
+    except (InputError, CodecFailure) as error:
+        said = f"[red]error:[/red] {escape(str(error))}"
+        console.print(said, highlight=False, soft_wrap=True)
+        return BAD_INPUT if isinstance(error, InputError) else FAILED
+
+
+def _transmit(words: argparse.Namespace, command: str, console: Console) -> int:
+    _check_source(words.source)
+    from pvsc_link.transmit.run import transmit_video  # TensorFlow takes seconds
+
+    with _bars(console) as (choosing, sending):
+        numbers = transmit_video(
+            _request(words), Path(words.out), command=command, choosing=choosing, sending=sending
+        )
+    for label, row in numbers["schemes"].items():
+        quality = "".join(
+            f", {name} {row[key]:.4g}"
+            for key, name in (("lpips", "LPIPS"), ("psnr_db", "PSNR"), ("dists", "DISTS"))
+            if key in row
+        )
+        lost = f"{row['frames_lost']} of {row['num_frames']} frames lost"
+        print(
+            f"{label}: rate {row['rate']}, CBR {row['cbr']:.4g}{quality}, {lost}, {row['status']}"
+        )
+        if row["note"]:
+            print(f"  {row['note']}")
+    print(f"{words.out}: side_by_side.mp4, still.png, a video per scheme, transmit.json, gops.csv")
+    return 0
+
+
+def _request(words: argparse.Namespace) -> Any:
+    from pvsc_link.transmit.request import Request, parse_options, parse_rates
+
+    return Request(
+        source=_source(words),
+        schemes=words.scheme,
+        link={
+            "channel": words.channel,
+            "snr_db": words.snr_db,
+            "csi_nmse_db": words.nmse_db,
+            "coherence_length": words.coherence_length,
+        },
+        gop=words.gop,
+        first_frame=words.first_frame,
+        num_frames=words.frames,
+        mcs=int(words.mcs) if words.mcs.isdigit() else words.mcs,
+        seed=words.seed,
+        metrics=words.metrics,
+        rates=parse_rates(words.rates),
+        options=parse_options(words.option),
+        target_cbr=words.target_cbr,
+        still_frame=words.still_frame,
+        with_untrained=words.with_untrained,
+    )
+
+
+def _check_source(source: str) -> None:
+    """A missing file is told before anything is loaded."""
+    from pvsc_link.media.clips import clip_names
+
+    if source not in clip_names() and not Path(source).expanduser().exists():
+        raise InputError(
+            "video",
+            found=source,
+            allowed="an existing file or folder, or the name of a clip",
+            remedy="Check the path.",
+        )
+
+
+def _source(words: argparse.Namespace) -> str | RawClip:
+    if words.size is None:
+        return words.source
+    width, _, height = words.size.partition("x")
+    if not (width.isdigit() and height.isdigit() and int(width) and int(height)):
+        raise InputError(
+            "--size", found=words.size, allowed="WIDTHxHEIGHT", remedy="For instance 416x240."
+        )
+    return RawClip(
+        path=words.source,
+        width=int(width),
+        height=int(height),
+        pixel_format=words.pixel_format,
+        fps=words.fps,
+    )
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m pvsc_link.transmit",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("source", help="mp4, mkv, y4m, ..., a folder of PNGs, bikes or carphone")
+    parser.add_argument("--scheme", nargs="+", required=True, help="NAME or NAME:VARIANT")
+    parser.add_argument("-o", "--out", required=True, help="folder of results")
+    _add_link(parser.add_argument_group("the link"))
+    _add_rates(parser.add_argument_group("the schemes"))
+    _add_video(parser.add_argument_group("the video"))
+    return parser
+
+
+def _add_link(group: argparse._ArgumentGroup) -> None:
+    group.add_argument("--channel", default="awgn", help="awgn (default), rayleigh, ...")
+    group.add_argument("--snr-db", type=float, required=True, help="Es/N0 per symbol")
+    group.add_argument("--nmse-db", type=float, help="CSI error (default: perfect CSI)")
+    group.add_argument("--coherence-length", type=int, default=1, help="channel uses (default: 1)")
+    group.add_argument("--mcs", default="best", help="best (default) or an index, 0 to 28")
+    group.add_argument("--seed", type=int, default=1, help="of fading, CSI error and noise")
+
+
+def _add_rates(group: argparse._ArgumentGroup) -> None:
+    group.add_argument(
+        "--target-cbr",
+        type=float,
+        help="CBR at which schemes are compared: each takes its nearest rate "
+        "(default: that of the first scheme at its middle rate)",
+    )
+    group.add_argument(
+        "--rates", nargs="+", default=[], metavar="SCHEME=RATE", help="fixed rates, e.g. x265=32"
+    )
+    group.add_argument(
+        "--option",
+        nargs="+",
+        default=[],
+        metavar="SCHEME.KEY=VALUE",
+        help="keys of a scheme in a scenario, e.g. pvsc.weights=runs/tiny/weights",
+    )
+    group.add_argument(
+        "--with-untrained",
+        action="store_true",
+        help="send a scheme without trained weights too; it is labelled so in every picture",
+    )
+
+
+def _add_video(group: argparse._ArgumentGroup) -> None:
+    group.add_argument("--gop", type=int, default=4, help="frames per GOP (default: 4)")
+    group.add_argument("--frames", type=int, help="most frames to send (default: all)")
+    group.add_argument("--first-frame", type=int, default=0)
+    group.add_argument("--still-frame", type=int, help="frame of the still (default: the middle)")
+    group.add_argument(
+        "--metrics",
+        nargs="+",
+        default=["psnr", "lpips"],
+        help="psnr lpips dists (default: psnr lpips; psnr alone is fast)",
+    )
+    group.add_argument("--size", help="WIDTHxHEIGHT of a raw .yuv")
+    group.add_argument("--pixel-format", default="yuv420p", help="of a raw .yuv")
+    group.add_argument("--fps", type=float, default=30.0, help="of a raw .yuv")
+
+
+@contextmanager
+def _bars(console: Console) -> Iterator[tuple[Any, Any]]:
+    """A bar for the rows of the first GOP's sweep, then one for the frames of the video."""
+    bar = Progress(
+        TextColumn("{task.description:<44.44}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+        console=console,
+    )
+    with bar:
+        choice = bar.add_task("first GOP: rates and MCS", total=None, visible=False)
+        frames = bar.add_task("frames", total=None, visible=False)
+        yield (
+            lambda done, total, stage: bar.update(
+                choice,
+                completed=done,
+                total=total,
+                description=f"first GOP: {stage}",
+                visible=True,
+            ),
+            lambda done, total, stage: bar.update(
+                frames, completed=done, total=total, description=stage, visible=True
+            ),
+        )
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,89 @@
+"""One scheme on the air: a GOP in, what the receiver shows out, and the sums so far."""
+
+from collections.abc import Iterator
+from itertools import count
+from typing import Any
+
+from pvsc_link.metrics.frame_cache import FrameMetrics
+from pvsc_link.sweep.builder import link_options
+from pvsc_link.sweep.rows import finished_row, gop_seed
+from pvsc_link.transmit.first_gop import Chosen
+from pvsc_link.types import Reception, Video
+
+#: Columns of a row that add up over GOPs; every other number is a mean over frames.
+COUNTS = ("num_frames", "num_blocks", "num_block_errors", "frames_lost", "side_lost")
+_MEANS = ("psnr_db", "lpips", "dists")
+
+
+class Sender:
+    """Sends GOP after GOP and keeps sums only, whatever the length of the video.
+
+    The realisation of GOP g is that of a sweep's point of the same clip, channel and seed: all
+    schemes meet the same one.
+
+    Parameters: ``metrics`` : names of ``METRICS``, measured by ``frame_metrics``.
+    """
+
+    def __init__(self, chosen: Chosen, frame_metrics: FrameMetrics, metrics: list[str]):
+        self.chosen, self.label = chosen, chosen.label
+        self._frame_metrics, self._metrics = frame_metrics, metrics
+        self._gop: Any = None
+        self._sums: dict[str, Any] = {}
+        point = chosen.point
+        self._receptions = chosen.scheme.stream(
+            self._encoded(),
+            point.channel_point,
+            link_options(point),
+            chosen.mcs.mcs,
+            (gop_seed(point, index) for index in count()),
+        )
+
+    def encode(self, video: Video, first: int) -> None:
+        """Code the GOP that begins at frame ``first`` of ``video`` and ends it."""
+        gop = len(video.frames) - first
+        self._gop = self.chosen.scheme.encode_gop(video, first, gop, self.chosen.point.rate)
+
+    def receive(self) -> Reception:
+        """Send the GOP that was coded last."""
+        return next(self._receptions)
+
+    def measure(self, gop: Video, reception: Reception) -> dict[str, Any]:
+        """The GOP's row, as in ``points.csv``; it is added to :meth:`totals`."""
+        point, mcs = self.chosen.point, self.chosen.mcs
+        row = finished_row(point, mcs, [reception], gop, self._frame_metrics, self._metrics)
+        self._add(row)
+        return row
+
+    def totals(self) -> dict[str, Any]:
+        """The row of everything sent so far."""
+        return dict(self._sums)
+
+    @property
+    def command(self) -> str:
+        """Literal codec options of the last GOP."""
+        return f"{self._gop.command}  [{self._gop.version}]"
+
+    def _encoded(self) -> Iterator[Any]:
+        while True:
+            yield self._gop
+
+    def _add(self, row: dict[str, Any]) -> None:
+        before = self._sums
+        if not before:
+            self._sums = dict(row)
+            return
+        frames = before["num_frames"] + row["num_frames"]
+        for name in row:
+            if name in COUNTS:
+                before[name] += row[name]
+            elif name in _MEANS or name == "cbr" or name.startswith("cbr_"):
+                old = before[name] * (frames - row["num_frames"])
+                before[name] = (old + row[name] * row["num_frames"]) / frames
+        lost = before["frames_lost"] == frames
+        before["status"] = _status([before["status"], row["status"]], lost=lost)
+
+
+def _status(statuses: list[str], *, lost: bool) -> str:
+    """As of a whole clip: what is not ``ok`` of its own; ``outage`` only if no frame came."""
+    own = [status for status in statuses if status not in ("ok", "outage")]
+    return own[0] if own else "outage" if lost else "ok"
