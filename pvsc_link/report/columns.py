@@ -58,8 +58,9 @@ SEMANTIC = (
     Column("side_lost", "frames", "frames whose side information did not arrive"),
 )
 
-#: What a learned codec adds to ``points.csv`` where its receiver computes otherwise.
-LEARNED = (
+#: What ``points.csv`` has where receivers compute otherwise than their transmitters.
+MISMATCH = (
+    Column("receiver_arithmetic", "", "what the receiver's networks compute in; same: as sent"),
     Column("out_of_step", "frames", "frames that the receiver's entropy decoder could not follow"),
 )
 
@@ -70,7 +71,7 @@ BD_CBR = (
     Column("overlap", "", "common over joint quality range of the two curves; 0 to 1"),
 )
 
-_BY_NAME = {column.name: column for column in (*POINTS, *SEMANTIC, *LEARNED, *BD_CBR)}
+_BY_NAME = {column.name: column for column in (*POINTS, *SEMANTIC, *MISMATCH, *BD_CBR)}
 
 
 def column(name: str) -> Column:
@@ -88,7 +89,7 @@ def columns_text() -> str:
     files = (
         ("points.csv", POINTS),
         ("points.csv, where a semantic scheme was sent", SEMANTIC),
-        ("points.csv, where lvc's receiver computes otherwise", LEARNED),
+        ("points.csv, where receivers compute otherwise", MISMATCH),
         ("bd_cbr.csv, beside those of points", BD_CBR),
     )
     for file, columns in files:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import matplotlib
 
+from pvsc_link.report.arithmetic_figure import arithmetic_figures
 from pvsc_link.report.axis_figure import axis_figures
 from pvsc_link.report.bler_figure import bler_figures
 from pvsc_link.report.cbr_figure import cbr_figures
@@ -79,6 +80,7 @@ def _kinds(results: Results) -> Iterator[tuple[str, Iterator[NamedFigure]]]:
     yield "quality against CBR", rate_figures(means, styles)
     for axis, title in _AXES.items():
         yield f"quality against {title}", axis_figures(keyed, styles, axis)
+    yield "floating-point mismatch", arithmetic_figures(keyed)
     yield "CBR by part", cbr_figures(means, styles)
     yield "BLER", bler_figures(results.bler)
 
@@ -89,6 +91,7 @@ _WHY_NONE = {
     "rate-perception grid": "no metric has a number.",
     "quality against CBR": "no metric has a number.",
     **{f"quality against {title}": _ONE for title in _AXES.values()},
+    "floating-point mismatch": "no receiver computes otherwise than its transmitter.",
     "CBR by part": "all channel uses belong to one part.",
     "BLER": "no MCS was measured at two SNRs.",
 }

@@ -6,8 +6,8 @@ from typing import Any
 # Okabe and Ito's palette, its yellow (which vanishes on paper) replaced by purple: distinct under
 # protanopia and deuteranopia. Schemes beyond eight share a colour, never a marker.
 _COLOURS = ("#D55E00", "#0072B2", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#4B2E83")
-_MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*", "<", ">", "p")
-_SPARE_MARKERS = ("h", "d", "H", "8")
+_MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*", "<", ">", "p", "h")
+_SPARE_MARKERS = ("d", "H", "8")
 _LONGEST_LABEL = 30
 _LINES = ("-", "--", ":", "-.")
 _KNOWN = {
@@ -22,6 +22,7 @@ _KNOWN = {
     "dcvc-rt": ("DCVC-RT + 5G LDPC", "DCVC-RT"),
     "dcvc-fm": ("DCVC-FM + 5G LDPC", "DCVC-FM"),
     "plvc": ("PLVC + 5G LDPC", "PLVC"),
+    "lvc": ("LVC (ideal branch) + 5G LDPC", "LVC"),
 }
 
 #: Same markers in plotly's words.

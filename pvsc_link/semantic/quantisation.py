@@ -86,6 +86,7 @@ def dequantise_blocks(
     Input and output as in ``quantise_blocks``; output: y_tilde, like ``y_bar``.
     """
     w, mu_0, sigma_0 = parameters
+    y_bar = ops.cast(y_bar, mu_0.dtype)  # F_rx ends in float32, whatever the model computes in
     known = (y_bar + mu_0) * masks[0]
     for i, mask in enumerate(masks[1:], start=1):
         mu_i, _ = prior(w, mu_0, sigma_0, known, block=i)

@@ -1,6 +1,7 @@
 """From a point and what was received to one row of ``points.csv``."""
 
 import hashlib
+import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -12,6 +13,9 @@ from pvsc_link.metrics.frame_cache import FrameMetrics
 from pvsc_link.scenario.grid import Point
 from pvsc_link.sweep.mcs_policy import NEIGHBOUR, McsChoice
 from pvsc_link.types import CodecFailure, Reception, Video
+
+#: Key of a scenario's entry, and column of its rows.
+ARITHMETIC = "receiver_arithmetic"
 
 
 def link_seeds(point: Point, num_gops: int) -> list[int]:
@@ -105,7 +109,10 @@ def _coordinates(point: Point) -> dict[str, Any]:
         "point_id scheme variant clip gop rate channel snr_db csi_nmse_db coherence_length "
         "equalizer csi_aware seed decoder num_iter"
     ).split()
-    return {name: getattr(point, name) for name in names} | {"mcs_policy": str(point.mcs)}
+    row = {name: getattr(point, name) for name in names} | {"mcs_policy": str(point.mcs)}
+    # A column of its own where the scenario names it, as the axis of the mismatch figure.
+    arithmetic = json.loads(point.options).get(ARITHMETIC)
+    return row | {ARITHMETIC: arithmetic} if arithmetic else row
 
 
 def _cbr_columns(receptions: Sequence[Reception], shape: tuple[int, ...]) -> dict[str, float]:
