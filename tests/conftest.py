@@ -1,8 +1,11 @@
-"""For every room: seeded layers, and a semantic model of a few thousand weights."""
+"""For every room: seeded layers, and semantic models of a few thousand weights."""
+
+from dataclasses import replace
 
 import keras
 import pytest
 
+from pvsc_link.semantic.dvst.presets import DVST_PRESETS, DvstConfig
 from pvsc_link.semantic.presets import PRESETS, PvscConfig, intra_of
 
 MICRO = PvscConfig(
@@ -27,6 +30,26 @@ MICRO = PvscConfig(
     rate_set=(0, 2, 3, 4, 6, 8),
     num_omega=3,
 )
+_STREAM = replace(
+    MICRO, name="micro_stream", temporal_coding=False, spatial_coding=False, num_omega=1
+)
+MICRO_DVST = DvstConfig(
+    "micro_dvst",
+    "micro_intra",
+    motion=replace(_STREAM, intra=True, channels_y=6),
+    context=_STREAM,
+    num_levels=3,
+    flow_channels=(4,),
+    flow_kernel=3,
+    channels_motion=(4, 6, 8),
+    channels_pixel=6,
+    channels_context=(8, 8, 8),
+    depth_reference=1,
+    depth_refine=1,
+    depth_encoder=1,
+    depth_decoder=1,
+    num_rates=3,
+)
 
 
 @pytest.fixture(autouse=True)
@@ -42,3 +65,11 @@ def micro():
         for config in (MICRO, intra_of(MICRO)):
             patch.setitem(PRESETS, config.name, config)
         yield MICRO.name
+
+
+@pytest.fixture(scope="session")
+def micro_dvst(micro):
+    """The name of the DVST preset, whose I frames are those of ``micro``."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(DVST_PRESETS, MICRO_DVST.name, MICRO_DVST)
+        yield MICRO_DVST.name

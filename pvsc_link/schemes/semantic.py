@@ -9,6 +9,7 @@ import hashlib
 import threading
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, replace
+from typing import Any
 
 import keras
 import numpy as np
@@ -29,7 +30,7 @@ from pvsc_link.schemes.semantic_receiver import (
 from pvsc_link.schemes.separated import SeparatedScheme
 from pvsc_link.semantic.arithmetic import SAME, find_arithmetic, receiving
 from pvsc_link.semantic.presets import PRESETS
-from pvsc_link.semantic.pretrained import UNTRAINED, check_preset, find_weights, load_models
+from pvsc_link.semantic.pretrained import UNTRAINED, WeightFiles, find_weights, load_models
 from pvsc_link.semantic.side_information import SIDE_FORMATS
 from pvsc_link.semantic.streaming import Transmitter
 from pvsc_link.types import ChannelPoint, InputError, Reception, Video
@@ -72,7 +73,7 @@ class SemanticScheme:
         jit_compile: bool = False,
         receiver_arithmetic: str = SAME,
     ):
-        check_preset(preset)
+        self._files = self._find(preset, weights)
         self._arithmetic = find_arithmetic(receiver_arithmetic)
         if side_format not in SIDE_FORMATS:
             remedy = "png is the paper's."
@@ -81,8 +82,7 @@ class SemanticScheme:
         self.variant = preset if side_format == "png" else f"{preset}-{side_format}"
         if receiver_arithmetic != SAME:
             self.variant += f", receiver {receiver_arithmetic}"
-        self.allowed_rates = self.default_rates = tuple(range(PRESETS[preset].num_omega))
-        self._files = find_weights(preset, weights)
+        self.allowed_rates = self.default_rates = self._rates()
         #: ``untrained``, or the digest of the weights: part of a point's identity.
         self.weights_id = self._files.identity
         self._jit_compile = jit_compile
@@ -170,11 +170,20 @@ class SemanticScheme:
             details={"side_lost": int(np.sum(~side_ok))},
         )
 
+    def _find(self, preset: str, weights: str | None) -> WeightFiles:
+        return find_weights(preset, weights)
+
+    def _rates(self) -> tuple[int, ...]:
+        return tuple(range(PRESETS[self.preset].num_omega))
+
+    def _load(self) -> tuple[Any, Any]:
+        return load_models(self.preset, self._files)
+
     def _prepare(self) -> None:
         if self._ready:
             return
         require_tensorflow()
-        self._models = load_models(self.preset, self._files)
+        self._models = self._load()
         received = receiving(self._models, self._arithmetic)
         xla = self._jit_compile or self._arithmetic.xla
         self._graph = ReceiverGraph(*received, jit_compile=xla)

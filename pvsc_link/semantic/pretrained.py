@@ -12,7 +12,7 @@ from typing import Any
 
 from pvsc_link.semantic.intra import IntraModel
 from pvsc_link.semantic.model import PvscModel
-from pvsc_link.semantic.presets import PRESETS, PvscConfig
+from pvsc_link.semantic.presets import PRESETS
 from pvsc_link.semantic.weights import SUFFIX, load_weights
 from pvsc_link.types import InputError
 
@@ -53,8 +53,8 @@ def find_weights(
     check_preset(preset)
     name = f"{preset}_{training}" if training else preset
     place = PACKAGED if folder is None else Path(folder).expanduser()
-    intra = _first(place / f"{name}_intra{SUFFIX}", place / f"intra{SUFFIX}")
-    inter = _first(place / f"{name}{SUFFIX}", place / f"inter{SUFFIX}")
+    intra = first_file(place / f"{name}_intra{SUFFIX}", place / f"intra{SUFFIX}")
+    inter = first_file(place / f"{name}{SUFFIX}", place / f"inter{SUFFIX}")
     if folder is not None and (intra is None or inter is None):
         raise InputError(
             "weights",
@@ -78,11 +78,16 @@ def load_models(preset: str, files: WeightFiles) -> tuple[IntraModel, PvscModel]
 
     Raises ``InputError`` for weights that do not fit.
     """
-    intra = _load(IntraModel, f"{preset}_intra", files.intra)
-    return intra, _load(PvscModel, preset, files.inter)
+    intra = load_model(IntraModel, PRESETS[f"{preset}_intra"], files.intra)
+    return intra, load_model(PvscModel, PRESETS[preset], files.inter)
 
 
-def _load(kind: Callable[[PvscConfig], Any], preset: str, path: Path | None) -> Any:
+def load_model(kind: Callable[[Any], Any], preset: Any, path: Path | None) -> Any:
+    """One model with the weights of ``path``; without, from the fixed start.
+
+    Parameters: ``kind`` : class of the model; ``preset`` : its config, unless ``path`` has another
+    beside it. Raises ``InputError`` for weights that do not fit.
+    """
     with _fixed_start():
         model = kind(_config(preset, path))
     if path is not None:
@@ -90,14 +95,14 @@ def _load(kind: Callable[[PvscConfig], Any], preset: str, path: Path | None) -> 
     return model
 
 
-def _config(preset: str, path: Path | None) -> PvscConfig:
+def _config(preset: Any, path: Path | None) -> Any:
     """The preset; or what a training run wrote beside its weights, e.g. a distilled rate set."""
     if path is None:
-        return PRESETS[preset]
+        return preset
     beside = path.with_name(path.name.removesuffix(SUFFIX) + ".json")
     if not beside.is_file():
-        return PRESETS[preset]
-    return PvscConfig.from_dict(json.loads(beside.read_text(encoding="utf-8")))
+        return preset
+    return type(preset).from_dict(json.loads(beside.read_text(encoding="utf-8")))
 
 
 @contextmanager
@@ -115,5 +120,6 @@ def _fixed_start() -> Iterator[None]:
         random.setstate(state)
 
 
-def _first(*paths: Path) -> Path | None:
+def first_file(*paths: Path) -> Path | None:
+    """The first of the paths that is a file."""
     return next((path for path in paths if path.is_file()), None)

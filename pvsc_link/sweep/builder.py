@@ -15,13 +15,14 @@ from pvsc_link.media.clips import load_clip
 from pvsc_link.media.reader import read_video
 from pvsc_link.scenario.grid import OPTIONS, Point, clip_name, expand
 from pvsc_link.scenario.schema import Media, RawClip, Scenario, SchemeEntry
+from pvsc_link.schemes.dvst import DvstScheme
 from pvsc_link.schemes.scheme import LinkOptions, Scheme
 from pvsc_link.schemes.semantic import SemanticScheme
 from pvsc_link.schemes.separated import SeparatedScheme
 from pvsc_link.types import CodecFailure, InputError, Video
 
 #: Semantic schemes by the name that a scenario writes, beside the codecs of ``CODECS``.
-SEMANTIC: dict[str, Callable[..., SemanticScheme]] = {"pvsc": SemanticScheme}
+SEMANTIC: dict[str, Callable[..., Scheme]] = {"pvsc": SemanticScheme, "dvst": DvstScheme}
 
 
 @dataclass(frozen=True)

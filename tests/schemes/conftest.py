@@ -19,6 +19,12 @@ def stir(model, seed):
 
 
 @pytest.fixture(scope="session")
+def move():
+    """``stir``, for test files."""
+    return stir
+
+
+@pytest.fixture(scope="session")
 def scheme(micro):
     """A scheme whose models do something; session-wide, so that it is traced once."""
     made = SemanticScheme(micro)

@@ -12,6 +12,7 @@ import tensorflow as tf
 from keras import ops
 
 import pvsc_link.semantic
+from pvsc_link.semantic.dvst.presets import DvstConfig
 from pvsc_link.semantic.presets import PvscConfig
 
 CONFIG = PvscConfig(
@@ -38,6 +39,23 @@ CONFIG = PvscConfig(
     eta=0.3,
 )
 INTRA = replace(CONFIG, intra=True, temporal_coding=False)
+STREAM = replace(CONFIG, temporal_coding=False, spatial_coding=False, num_omega=1)
+DVST = DvstConfig(
+    "dvst_contract",
+    "none",
+    motion=replace(STREAM, intra=True, channels_y=6),
+    context=STREAM,
+    num_levels=2,
+    flow_channels=(6,),
+    flow_kernel=3,
+    channels_motion=(5, 6, 7),
+    channels_pixel=6,
+    channels_context=(8, 9, 10),
+    depth_reference=1,
+    depth_refine=1,
+    depth_encoder=1,
+    depth_decoder=1,
+)
 #: Tables of integers for the range coder, without a network in them.
 NO_NETWORK = {"RateMapPrior"}
 RNG = np.random.default_rng(0)
@@ -58,6 +76,8 @@ PARAMETERS = [
     real(4, 4, 8),
 ]
 TOKENS, STATE = real(4, 4, 8), real(4, 4, 8)
+SMALL = RNG.random((2, 32, 32, 3)).astype(np.float32)
+PIXELS = real(32, 32, 6)
 
 #: class name: (constructor arguments, call arguments) per variant
 CASES = {
@@ -106,15 +126,22 @@ CASES = {
         ({"config": CONFIG}, [real(4, 4, 5), RATE, STATE]),
         ({"config": INTRA}, [real(4, 4, 5), RATE]),
     ],
+    "FlowRefinement": [({"config": DVST}, [real(8, 8, 8)])],
+    "MotionEstimator": [({"config": DVST}, [SMALL, SMALL[:, ::-1]])],
+    "MotionEncoder": [({"config": DVST}, [real(32, 32, 2)])],
+    "MotionDecoder": [({"config": DVST}, [real(2, 2, 6)])],
+    "MotionCompensation": [({"config": DVST}, [SMALL, real(32, 32, 2)])],
+    "ContextEncoder": [({"config": DVST}, [SMALL, SMALL, PIXELS])],
+    "ContextDecoder": [({"config": DVST}, [real(2, 2, 8), SMALL, PIXELS])],
     "Discriminator": [({"num_filters": 8, "num_layers": 2, "num_groups": 4}, [FRAME])],
 }
 
 
 def layers_of_the_room():
-    """Every public layer class defined in pvsc_link.semantic, models and bases apart."""
+    """Every public layer class of pvsc_link.semantic and below, models and bases apart."""
     found = {}
-    for module in pkgutil.iter_modules(pvsc_link.semantic.__path__):
-        module = importlib.import_module(f"pvsc_link.semantic.{module.name}")
+    for module in pkgutil.walk_packages(pvsc_link.semantic.__path__, "pvsc_link.semantic."):
+        module = importlib.import_module(module.name)
         for name, value in inspect.getmembers(module, inspect.isclass):
             public = value.__module__ == module.__name__ and not name.startswith("_")
             if public and issubclass(value, keras.layers.Layer) and "call" in vars(value):
