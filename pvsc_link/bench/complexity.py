@@ -71,6 +71,11 @@ def trainable_parameters(layer: Any) -> int:
     return sum(math.prod(weight.shape) for weight in layer.trainable_weights)
 
 
+def models_for_all_rates(config: PvscConfig | DvstConfig) -> int:
+    """How many models of a preset a rate curve takes: Table IV counts the parameters of all."""
+    return config.num_rates if isinstance(config, DvstConfig) else 1
+
+
 def ends_of(model: Any, width: int, height: int) -> dict[str, tuple[Any, list[Any]]]:
     """Both ends for one frame, each as a function and its ``tf.TensorSpec`` arguments.
 
@@ -147,7 +152,7 @@ def measure(model: Any, label: str, *, repeats: int) -> dict[str, Any]:
         "height": height,
         "padded_width": wide,
         "padded_height": high,
-        "params_m": trainable_parameters(model) / 1e6,
+        "params_m": models_for_all_rates(model.config) * trainable_parameters(model) / 1e6,
         "macs_g": (tx + rx) / 1e9,
         "macs_tx_g": tx / 1e9,
         "macs_rx_g": rx / 1e9,
