@@ -14,7 +14,7 @@ from keras import ops
 from pvsc_link.semantic.configured_layer import ConfiguredLayer
 from pvsc_link.semantic.rate_fc import dense_gradient
 from pvsc_link.semantic.token_grid import TokenGrid, pack_parities, unpack_parities
-from pvsc_link.semantic.vit import ContextualVitBlock, VitBlock, layer_norm
+from pvsc_link.semantic.vit import ContextualVitBlock, VitBlock
 
 
 class TokenEmbedding(ConfiguredLayer):
@@ -76,7 +76,7 @@ class SpatioTemporalVit(ConfiguredLayer):
 
     Output
     ------
-    [batch, Hy, Wy, embed_dim], float, normalised
+    [batch, Hy, Wy, embed_dim], float; not normalised: a token's size is information that is sent
     """
 
     def __init__(self, config: Any, **kwargs: Any):
@@ -91,16 +91,15 @@ class SpatioTemporalVit(ConfiguredLayer):
             self.temporal = ContextualVitBlock(cfg, dtype=policy, name="temporal")
         if cfg.spatial_coding:
             self.spatial = ContextualVitBlock(cfg, dtype=policy, name="spatial")
-        self.final_norm = layer_norm("final_norm", policy)
 
     def build(self, input_shape: Any = None) -> None:
         contextual = [layer for layer in (self.temporal, self.spatial) if layer is not None]
-        for layer in (*self.blocks, *contextual, self.final_norm):
+        for layer in (*self.blocks, *contextual):
             layer.build((None, None, None, self.config.embed_dim))
 
     def call(self, tokens: Any, state: Any = None) -> Any:
         if self.spatial is None:
-            return self.final_norm(self._within_blocks(tokens, state, None))
+            return self._within_blocks(tokens, state, None)
         height, width = tokens.shape[1:3]
         packed = pack_parities(tokens)
         if self.temporal is not None:
@@ -109,7 +108,7 @@ class SpatioTemporalVit(ConfiguredLayer):
         block_0, block_1 = ops.split(packed, 2, axis=0)
         first, second = TokenGrid(height, width, (0,)), TokenGrid(height, width, (1,))
         block_1 = self.spatial(block_1, block_0, grid=second, context_grid=first)
-        return self.final_norm(unpack_parities(block_0, block_1, width))
+        return unpack_parities(block_0, block_1, width)
 
     def _within_blocks(self, tokens: Any, state: Any, grid: TokenGrid | None) -> Any:
         for block in self.blocks:

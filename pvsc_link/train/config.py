@@ -76,7 +76,7 @@ class PhaseConfig(StrictModel):
     rate_set: Literal["overcomplete", "distilled"] = "distilled"
     informed_start: bool = False  # weights from a PCA of the data before the first step
     intra_start: bool = False  # a P model without weights starts as the intra model
-    coding_from_intra: bool = False  # F_tx and F_rx of a P model start as the intra model's
+    coding_start: Literal["linear", "intra"] | None = None  # of F_tx and F_rx; None: as they are
 
     @model_validator(mode="after")
     def _consistent(self) -> "PhaseConfig":
@@ -88,8 +88,10 @@ class PhaseConfig(StrictModel):
             raise self._refused("gop", self.gop, "2 or more for inter")
         if self.intra_start and (self.model == "intra" or self.informed_start):
             raise self._refused("intra_start", True, "for an inter phase without informed_start")
-        if self.coding_from_intra and (self.model == "intra" or self.stage == 1):
-            raise self._refused("coding_from_intra", True, "for an inter phase of stage 2 or 3")
+        if self.coding_start and self.stage == 1:
+            raise self._refused("coding_start", self.coding_start, "none in stage 1")
+        if self.coding_start == "intra" and self.model == "intra":
+            raise self._refused("coding_start", "intra", "linear, or none, for an intra phase")
         if self.loss.per_crop and self.loss.per_crop > self.crop:
             raise self._refused("loss.per_crop", self.loss.per_crop, f"at most {self.crop}")
         return self

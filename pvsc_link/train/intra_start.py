@@ -39,11 +39,16 @@ def copy_feature_coding(intra: Any, inter: Any) -> None:
     models then send equal features as equal symbols.
     """
     coding = (inter.feature_encoder, inter.feature_decoder)
-    _copy_shared(intra, inter, coding)
     for layer in coding:
-        for variable in layer.weights:
-            if "/temporal/" in variable.path and variable.path.endswith(_LAST_OF_RESIDUAL):
-                variable.assign(np.zeros(variable.shape, np.float32))
+        quiet_residuals(layer.transformer.temporal)
+    _copy_shared(intra, inter, coding)
+
+
+def quiet_residuals(layer: Any) -> None:
+    """The residual branches of all ViT blocks in ``layer`` add nothing until they have learnt."""
+    for variable in layer.weights:
+        if variable.path.endswith(_LAST_OF_RESIDUAL):
+            variable.assign(np.zeros(variable.shape, np.float32))
 
 
 def _copy_shared(intra: Any, inter: Any, layers: Any) -> None:

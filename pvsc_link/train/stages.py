@@ -27,13 +27,16 @@ from pvsc_link.train.distillation import (
 from pvsc_link.train.informed_init import measure_statistics, start_informed
 from pvsc_link.train.intra_start import copy_feature_coding, start_from_intra
 from pvsc_link.train.learner import FlatAdam
+from pvsc_link.train.linear_coding_start import sent_units, start_linear_coding
 from pvsc_link.train.losses import PerceptualLoss
 from pvsc_link.train.objective import Objective
 from pvsc_link.train.sampling import BatchShape, draw_frames, step_generator
 from pvsc_link.types import InputError
+from pvsc_link.units import noise_variance
 
 #: Crops and largest size from which the informed start takes its statistics.
 _STATISTICS_CROPS, _STATISTICS_SIZE = 256, 128
+_CODING_CROPS = 192
 _STATISTICS_SALT = 10**6  # beyond any number of rollbacks
 _PATH_SEPARATOR = "|"
 
@@ -99,8 +102,7 @@ class Phase:
         self.intra = self._network("intra", cache)
         self.inter = self._network("inter", cache) if phase.model == "inter" else None
         self.model = self.intra if self.inter is None else self.inter
-        if phase.coding_from_intra:
-            copy_feature_coding(self.intra, self.model)
+        self._start_coding(cache)
         self.model.select_stage(phase.stage)
         self.discriminator = self._discriminator() if phase.loss.adv else None
         objective = Objective(
@@ -207,6 +209,16 @@ class Phase:
                 )
         return model
 
+    def _start_coding(self, cache: ClipCache) -> None:
+        if self.phase.coding_start == "intra":
+            copy_feature_coding(self.intra, self.model)
+        elif self.phase.coding_start == "linear":
+            pairs = self._pictures(cache, _CODING_CROPS, self.phase.crop)
+            coded = sent_units(self.intra, self.inter, pairs)
+            assert self.phase.channel is not None
+            snr_db = float(np.mean(self.phase.channel.snr_db))
+            start_linear_coding(self.model, *coded, float(noise_variance(snr_db)))
+
     def _model_config(self, kind: str) -> PvscConfig:
         config = replace(preset_config(self.config), num_omega=len(self.config.omega))
         config = intra_of(config) if kind == "intra" else config
@@ -226,18 +238,22 @@ class Phase:
         return representative_rates(usage, current, len(config.rate_set))
 
     def _statistics(self, cache: ClipCache, config: PvscConfig) -> Any:
-        shape = BatchShape(1, 2, min(_STATISTICS_SIZE, self.phase.crop))
+        size = min(_STATISTICS_SIZE, self.phase.crop)
+        pairs = self._pictures(cache, _STATISTICS_CROPS, size)
+        return measure_statistics(pairs, config.channels_feature, config.channels_y)
+
+    def _pictures(self, cache: ClipCache, count: int, size: int) -> np.ndarray:
+        """Pairs of successive frames that no step draws: [count, 2, size, size, 3], float32."""
         crops = [
             draw_frames(
                 cache,
                 self.config.data,
-                shape,
+                BatchShape(1, 2, size),
                 step_generator(self.config.seed, _STATISTICS_SALT, i),
             )
-            for i in range(_STATISTICS_CROPS)
+            for i in range(count)
         ]
-        pairs = np.concatenate(crops).astype(np.float32) / np.float32(255)
-        return measure_statistics(pairs, config.channels_feature, config.channels_y)
+        return np.concatenate(crops).astype(np.float32) / np.float32(255)
 
     def _discriminator(self) -> Any:
         filters = self.config.discriminator_filters
