@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from functools import partial
 
 import pandas as pd
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from pvsc_link.report.curves import (
@@ -15,12 +16,13 @@ from pvsc_link.report.curves import (
     metrics_in,
     place_words,
 )
-from pvsc_link.report.panels import NamedFigure, add_legend, draw_line, stacked_panels
-from pvsc_link.report.style import scheme_style
+from pvsc_link.report.panels import NamedFigure, add_legend, stacked_panels
+from pvsc_link.report.style import SchemeStyle, scheme_style
 
 ARITHMETIC, SAME = "receiver_arithmetic", "same"
 _PAIR = ["scheme", "system", "rate", "seed"]
 _LOST = "frames_lost_percent"
+_STEP = 0.12  # between the marks of two systems
 
 
 def arithmetic_figures(keyed: pd.DataFrame) -> Iterator[NamedFigure]:
@@ -59,7 +61,7 @@ def changes_by_arithmetic(rows: pd.DataFrame) -> pd.DataFrame:
 def mismatch_figure(changes: pd.DataFrame, title: str) -> Figure:
     """Frames lost and the change of every metric over the receiver's arithmetic.
 
-    Lines: mean over rates; bands: from the least to the greatest of them.
+    Marks: mean over rates; bars: from the least to the greatest of them.
     """
     names = list(dict.fromkeys(changes[ARITHMETIC]))
     quantities = {_LOST: "Frames lost (%)"} | {
@@ -68,14 +70,28 @@ def mismatch_figure(changes: pd.DataFrame, title: str) -> Figure:
     groups = list(changes.groupby(["scheme", "system"], sort=False))
     figure, panels = stacked_panels(len(quantities), len(groups))
     for panel, (column, label) in zip(panels, quantities.items(), strict=True):
-        for order, ((scheme, system), rows) in enumerate(groups):
+        for place, ((scheme, system), rows) in enumerate(groups):
             spread = rows.groupby(ARITHMETIC)[column].agg(["mean", "min", "max"]).reindex(names)
-            line = spread.dropna().assign(x=[names.index(n) for n in spread.dropna().index])
-            style = scheme_style(scheme, system, order)
-            draw_line(panel, line, ("x", "mean", "min", "max"), style)
+            beside = _STEP * (place - (len(groups) - 1) / 2)
+            _draw_spread(panel, spread, beside, scheme_style(scheme, system))
         panel.set_ylabel(label)
     panels[-1].set_xticks(range(len(names)), ["as sent" if n == SAME else n for n in names])
     panels[-1].set_xlabel("Arithmetic of the receiver (sent: float32)")
     add_legend(figure, panels, columns=1)
     figure.suptitle(title, fontsize=8)
     return figure
+
+
+def _draw_spread(panel: Axes, spread: pd.DataFrame, beside: float, style: SchemeStyle) -> None:
+    """One mark and bar a name; names are no scale, so no line joins them."""
+    ends = [spread["mean"] - spread["min"], spread["max"] - spread["mean"]]
+    panel.errorbar(
+        [place + beside for place in range(len(spread))],
+        spread["mean"],
+        yerr=ends,
+        color=style.colour,
+        marker=style.marker,
+        linestyle="none",
+        capsize=2,
+        label=style.printed,
+    )

@@ -53,8 +53,8 @@ def test_one_figure_per_place_with_a_panel_per_quantity():
     assert name == "arithmetic_bikes_gop4_awgn_snr6"
     panels = draw().axes
     assert [panel.get_ylabel() for panel in panels] == ["Frames lost (%)", "Change of PSNR (dB)"]
-    lost = {line.get_label(): list(line.get_ydata()) for line in panels[0].lines}
-    assert sorted(lost.values()) == [[0.0, 0.0], [0.0, 50.0]]
+    marks = [list(bars.lines[0].get_ydata()) for bars in panels[0].containers]
+    assert sorted(marks) == [[0.0, 0.0], [0.0, 50.0]]
     assert [text.get_text() for text in panels[-1].get_xticklabels()] == ["as sent", "float16"]
 
 
