@@ -71,6 +71,7 @@ class PhaseConfig(StrictModel):
     learning_rate: float = Field(default=1e-4, gt=0)
     final_learning_rate: float | None = Field(default=None, gt=0)  # cosine down to this
     warm_up: int = Field(default=0, ge=0)  # steps from 0 to ``learning_rate``
+    learn: list[str] = []  # words: of the weights of the stage, only those with one in their path
     loss: LossConfig = LossConfig()
     channel: ChannelConfig | None = None
     rate_set: Literal["overcomplete", "distilled"] = "distilled"

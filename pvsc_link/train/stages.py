@@ -113,7 +113,7 @@ class Phase:
             PerceptualLoss(phase.loss, phase.batch) if phase.loss.per else None,
             self.discriminator,
         )
-        self.groups = [self._group(self.model.trainable_variables, "model")]
+        self.groups = [self._group(self._learned(), "model")]
         if self.discriminator is not None:
             self.groups.append(self._group(self.discriminator.trainable_variables, "adversary"))
         learned = [v for group in self.groups for v in group.variables]
@@ -182,6 +182,18 @@ class Phase:
             networks.append(objective.perceptual.lpips)
         variables = [v for network in networks for v in network.variables if id(v) not in taken]
         return variables + self._state_variables()
+
+    def _learned(self) -> list[Any]:
+        variables, words = self.model.trainable_variables, self.phase.learn
+        chosen = [v for v in variables if not words or any(word in v.path for word in words)]
+        if not chosen:
+            raise InputError(
+                f"learn of phase {self.phase.name}",
+                found=words,
+                allowed="words in the paths of weights of this stage",
+                remedy=f"Name layers such as {sorted({v.path.split('/')[1] for v in variables})}.",
+            )
+        return chosen
 
     def _update(self, gradients: list[Any], batch: dict[str, Any]) -> dict[str, Any]:
         results, start = [], 0

@@ -1,0 +1,149 @@
+"""``python -m pvsc_link.report.gates``: how far trained weights have come, from committed results.
+
+Each gate is a claim about BD-CBR between two systems of a sweep, or about drift within a GOP; the
+verdict and the number come from ``points.csv`` and ``drift.csv``, nothing is run.
+"""
+
+import argparse
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+
+from pvsc_link.report.results import UNTRAINED
+from pvsc_link.sweep.bd_table import MEAN_CLIP, bd_table
+from pvsc_link.sweep.store import read_points
+
+#: Growth of LPIPS from the second to the last frame of a GOP of 12 that still counts as no drift.
+DRIFT_LIMIT_PERCENT = 10.0
+_DRIFT_GOP = 12
+_AWGN_6_DB = {"channel": "awgn", "snr_db": 6.0}
+_AWGN_0_DB = {"channel": "awgn", "snr_db": 0.0}
+_FADING = {"channel": "rayleigh", "snr_db": 6.0, "csi_nmse_db": -10.0}
+
+
+@dataclass(frozen=True)
+class Gate:
+    """BD-CBR of ``scheme`` against ``anchor`` below ``limit_percent``, mean over clips, GOP 4.
+
+    ``scheme``, ``anchor`` : name, or name:variant; ``condition`` : columns of points.csv.
+    """
+
+    number: int
+    scheme: str
+    anchor: str
+    metric: str
+    condition: dict[str, str | float]
+    limit_percent: float = 0.0
+
+    @property
+    def title(self) -> str:
+        place = ", ".join(f"{name} {value}" for name, value in self.condition.items())
+        return f"{self.scheme} against {self.anchor}, {self.metric}, {place}"
+
+
+GATES = (
+    Gate(1, "lvc:lvc-l1", "x264", "psnr", _AWGN_6_DB, 100.0),
+    Gate(2, "pvsc", "lvc:lvc-perceptual", "lpips", _AWGN_0_DB),
+    Gate(2, "pvsc", "lvc:lvc-perceptual", "lpips", _FADING),
+    Gate(3, "pvsc", "x265", "lpips", _AWGN_6_DB),
+    Gate(3, "pvsc", "x265", "dists", _AWGN_6_DB),
+    Gate(4, "pvsc", "vtm", "lpips", _AWGN_6_DB),
+    Gate(4, "pvsc", "vtm", "dists", _AWGN_6_DB),
+)
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """``holds`` is None where the results lack what the gate asks for; ``found`` says what is."""
+
+    number: int
+    title: str
+    holds: bool | None
+    found: str
+
+    def __str__(self) -> str:
+        word = {True: "holds", False: "fails", None: "not measured"}[self.holds]
+        return f"gate {self.number}  {word:12}  {self.title}: {self.found}"
+
+
+def verdicts(points: pd.DataFrame, drift: pd.DataFrame | None = None) -> Iterator[Verdict]:
+    """Every gate on rows of one or more sweeps, then the drift gate.
+
+    Input: ``points`` : as ``sweep.store.read_points`` gives them; ``drift`` : ``drift.csv`` of
+    ``python -m pvsc_link.bench drift``.
+    """
+    for gate in GATES:
+        yield _verdict(gate, points)
+    yield _drift_verdict(drift)
+
+
+def _verdict(gate: Gate, points: pd.DataFrame) -> Verdict:
+    rows = points[(points["gop"] == 4) & (points["status"] != UNTRAINED)]
+    for column, value in gate.condition.items():
+        rows = rows[rows[column] == value]
+    tested = rows[_is(rows, gate.scheme)]
+    clips = sorted(set(tested["clip"]) & set(rows[_is(rows, gate.anchor)]["clip"]))
+    both = rows[(_is(rows, gate.scheme) | _is(rows, gate.anchor)) & rows["clip"].isin(clips)]
+    if both.empty:
+        return Verdict(gate.number, gate.title, None, "no clip has trained rows of both")
+    table = bd_table(both, gate.anchor, [gate.metric])
+    table = table[_is(table, gate.scheme)]
+    wanted = MEAN_CLIP if len(clips) > 1 else clips[0]
+    line = table[table["clip"] == wanted].iloc[0]
+    each = ", ".join(
+        f"{Path(row.clip).stem} {row.bd_cbr_percent:+.1f}"
+        for row in table[table["clip"] != MEAN_CLIP].itertuples()
+    )
+    limit = f"limit {gate.limit_percent:+.0f} %"
+    if pd.isna(line["bd_cbr_percent"]):
+        return Verdict(gate.number, gate.title, None, f"{line['note']} ({each}; {limit})")
+    value = float(line["bd_cbr_percent"])
+    found = f"BD-CBR {value:+.1f} % ({each}; {limit})"
+    return Verdict(gate.number, gate.title, value < gate.limit_percent, found)
+
+
+def _is(rows: pd.DataFrame, label: str) -> pd.Series:
+    scheme, _, variant = label.partition(":")
+    chosen = rows["scheme"] == scheme
+    return chosen & (rows["variant"] == variant) if variant else chosen
+
+
+def _drift_verdict(drift: pd.DataFrame | None) -> Verdict:
+    title = f"LPIPS of the last against the second frame, GOP {_DRIFT_GOP}"
+    if drift is None or drift.empty:
+        return Verdict(5, title, None, "no drift.csv")
+    place = drift["frame"] % _DRIFT_GOP
+    second, last = (drift.loc[place == n, "lpips"].mean() for n in (1, _DRIFT_GOP - 1))
+    growth = 100.0 * (last / second - 1.0)
+    found = f"{second:.4f} to {last:.4f}, {growth:+.1f} % (limit {DRIFT_LIMIT_PERCENT:+.0f} %)"
+    return Verdict(5, title, bool(growth <= DRIFT_LIMIT_PERCENT), found)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Print every gate; returns 0 if all hold, else 1."""
+    parser = argparse.ArgumentParser(prog="python -m pvsc_link.report.gates", description=__doc__)
+    parser.add_argument(
+        "folders",
+        nargs="*",
+        type=Path,
+        default=[Path("results/trained_awgn"), Path("results/trained_rayleigh")],
+        help="results folders of sweeps (default: %(default)s)",
+    )
+    parser.add_argument("--drift", type=Path, default=Path("results/drift/drift.csv"))
+    given = parser.parse_args(arguments)
+    found = [read_points(folder) for folder in given.folders if folder.is_dir()]
+    if not found:
+        print(f"no results in {', '.join(map(str, given.folders))}", file=sys.stderr)
+        return 2
+    drift = pd.read_csv(given.drift) if given.drift.is_file() else None
+    every = list(verdicts(pd.concat(found, ignore_index=True), drift))
+    for verdict in every:
+        print(verdict)
+    return 0 if all(verdict.holds for verdict in every) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

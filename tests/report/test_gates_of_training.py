@@ -1,0 +1,79 @@
+"""The gates of the trained weights are read from results, and say what they lack."""
+
+import pandas as pd
+import pytest
+
+from pvsc_link.report import gates
+
+
+def curve(scheme, variant, cbrs, lpips, **condition):
+    place = {"channel": "awgn", "snr_db": 6.0, "csi_nmse_db": None, "gop": 4, "clip": "bikes"}
+    shared = {
+        "equalizer": "zf",
+        "csi_aware": True,
+        "mcs_policy": "best",
+        "decoder": "layered",
+        "coherence_length": None,
+        "status": "ok",
+        "scheme": scheme,
+        "variant": variant,
+        **place,
+        **condition,
+    }
+    return [
+        {**shared, "rate": i, "cbr": c, "lpips": q, "dists": q, "psnr_db": 40 - 30 * q}
+        for i, (c, q) in enumerate(zip(cbrs, lpips, strict=True))
+    ]
+
+
+LPIPS = [0.5, 0.4, 0.3, 0.2]
+CBR = [0.01, 0.02, 0.04, 0.08]
+
+
+@pytest.fixture
+def points():
+    rows = curve("x265", "", CBR, LPIPS)
+    rows += curve("vtm", "", [c / 4 for c in CBR], LPIPS)
+    rows += curve("pvsc", "pvsc_tiny", [c / 2 for c in CBR], LPIPS)
+    rows += curve("lvc", "lvc-perceptual", CBR, LPIPS, status="untrained")
+    return pd.DataFrame(rows)
+
+
+def of(points, number, metric, drift=None):
+    chosen = [v for v in gates.verdicts(points, drift) if v.number == number]
+    return next(v for v in chosen if metric in v.title)
+
+
+def test_half_the_bandwidth_holds_against_one_anchor_and_fails_against_the_other(points):
+    won, lost = of(points, 3, "lpips"), of(points, 4, "lpips")
+    assert won.holds is True
+    assert "BD-CBR -50.0 %" in won.found
+    assert lost.holds is False
+    assert "BD-CBR +100.0 %" in lost.found
+
+
+def test_untrained_rows_and_missing_conditions_are_not_measured(points):
+    assert of(points, 2, "lpips").holds is None
+    assert of(points, 1, "psnr").holds is None
+    assert str(of(points, 1, "psnr")).startswith("gate 1  not measured")
+
+
+def test_several_clips_count_by_their_mean(points):
+    other = points.assign(clip="carphone")
+    other.loc[other["scheme"] == "pvsc", "cbr"] *= 2
+    found = of(pd.concat([points, other]), 3, "lpips").found
+    assert "BD-CBR -25.0 %" in found
+    assert "carphone +0.0" in found
+
+
+def test_drift_compares_the_last_with_the_second_frame_of_every_gop():
+    lpips = [0.1] + [0.2] * 10 + [0.21]
+    drift = pd.DataFrame({"frame": range(24), "lpips": lpips * 2})
+    assert gates._drift_verdict(drift).holds is True
+    worse = drift.assign(lpips=[0.1] + [0.2] * 10 + [0.23] + lpips[:11] + [0.23])
+    assert gates._drift_verdict(worse).holds is False
+
+
+def test_the_command_answers_for_folders_that_are_not_there(tmp_path, capsys):
+    assert gates.main([str(tmp_path / "nowhere")]) == 2
+    assert "no results" in capsys.readouterr().err
