@@ -38,7 +38,7 @@ MICRO_DVST = DvstConfig(
     "micro_intra",
     motion=replace(_STREAM, intra=True, channels_y=6),
     context=_STREAM,
-    num_levels=3,
+    num_levels=2,
     flow_channels=(4,),
     flow_kernel=3,
     channels_motion=(4, 6, 8),

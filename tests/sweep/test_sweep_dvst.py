@@ -7,6 +7,7 @@ from pvsc_link.sweep import __main__ as command
 from pvsc_link.sweep.store import read_points
 
 
+@pytest.mark.slow
 def test_dvst_stands_beside_pvsc(own_caches, write_scenario, micro, micro_dvst, tmp_path):
     scenario = write_scenario(
         media={"clips": ["carphone"], "gop": 2, "num_gops": 1},
@@ -24,7 +25,7 @@ def test_dvst_stands_beside_pvsc(own_caches, write_scenario, micro, micro_dvst, 
     assert set(ours.variant) == {micro_dvst}
     assert set(ours.status) == {"untrained"}
     np.testing.assert_allclose(ours.cbr, ours.cbr_y + ours.cbr_intra + ours.cbr_z + ours.cbr_k)
-    assert np.isfinite(ours.psnr).all()
+    assert np.isfinite(ours.psnr_db).all()
     # The same I frame by the same model, whatever the scheme of the P frames is called.
     (theirs,) = points[points.scheme == "pvsc"].cbr_intra
     np.testing.assert_allclose(ours.cbr_intra, theirs)

@@ -138,6 +138,7 @@ class DvstModel(keras.Model):
         )
         known = ideal = self.compensate(motion.units["y_tilde"], reference)
         if channel is not None:
+            # What the frame is coded against is what the transmitter will hold of the motion.
             symbols_m = motion.symbols()
             _, y_tilde = self.motion_stream.receive(symbols_m, motion.rate_index, motion.parameters)
             known = self.compensate(y_tilde, reference)
