@@ -26,7 +26,7 @@ def strip_height(width: int) -> int:
     return round(_type_size(width) * _LINE * 4.2)
 
 
-@functools.lru_cache(maxsize=32)
+@functools.lru_cache(maxsize=8)  # those of the GOP that is shown
 def caption_strip(caption: Caption, width: int) -> np.ndarray:
     """The strip as uint8 RGB [strip_height(width), width, 3]."""
     size = _type_size(width)

@@ -1,10 +1,11 @@
 """From a request to its files: GOP after GOP through every scheme, with bounded memory."""
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from datetime import UTC, datetime
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -93,16 +94,15 @@ def _send(
     sending: FrameProgress,
 ) -> tuple[list[dict[str, Any]], list[Sender], tuple[int, int, int], dict[str, str]]:
     """Sums of every scheme, and [num_frames, height, width] of what was sent."""
-    frame_metrics = FrameMetrics()
-    senders = [Sender(chosen, frame_metrics, list(request.metrics)) for chosen in sent]
+    senders = [Sender(chosen, request.metrics) for chosen in sent]
     gops = _gops(request, plan, stream)
     first = next(gops)
     size = (first.frames.shape[1], first.frames.shape[2])
     with Outputs(folder, stream, size, sent, _still_frame(request, stream)) as outputs:
         done, before = 0, first.frames[:0]
         for gop in _again(first, gops):
-            sending(done, stream.num_frames, "encode and send")
-            shown, rows = _send_gop(gop, before, senders, done, stream.num_frames, sending)
+            here = partial(sending, done, stream.num_frames)
+            shown, rows = _send_gop(gop, before, senders, request.metrics, here)
             totals = [sender.totals() for sender in senders]
             outputs.add(gop.frames, shown, rows, totals)
             done, before = done + len(gop.frames), gop.frames
@@ -115,23 +115,29 @@ def _send_gop(
     gop: Video,
     before: np.ndarray,
     senders: list[Sender],
-    done: int,
-    total: int | None,
-    sending: FrameProgress,
+    metrics: Sequence[str],
+    say: Callable[[str], None],
 ) -> tuple[list[np.ndarray], list[dict[str, Any]]]:
     """What every scheme shows of a GOP, and its rows."""
     # Some codecs look at source frames before the GOP: the last GOP is enough for all of them.
     start = gop.first_frame - len(before)
     with_history = Video(gop.name, np.concatenate([before, gop.frames]), gop.fps, gop.source, start)
+    say("encode")
     with ThreadPoolExecutor() as pool:
         list(pool.map(lambda sender: sender.encode(with_history, len(before)), senders))
-    shown, rows = [], []
-    for sender in senders:
-        reception = sender.receive()
-        sending(done, total, f"measure {sender.label}")
-        rows.append(sender.measure(gop, reception))
-        shown.append(reception.frames_hat)
-    return shown, rows
+    say("send")
+    receptions = [sender.receive() for sender in senders]
+    frame_metrics = FrameMetrics()  # a new one: it holds features of the frames that it met
+    for index, frame in enumerate(gop.frames):  # those of a whole GOP may not fit in memory
+        say(f"measure frame {index + 1} of the GOP")
+        for reception in receptions:
+            shown = reception.frames_hat[index, None]
+            frame_metrics.evaluate(metrics, frame[None], shown)
+    rows = [
+        sender.measure(gop, reception, frame_metrics)
+        for sender, reception in zip(senders, receptions, strict=True)
+    ]
+    return [reception.frames_hat for reception in receptions], rows
 
 
 def _gops(request: Request, plan: Plan, stream: FrameStream) -> Iterator[Video]:

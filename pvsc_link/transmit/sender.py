@@ -1,6 +1,6 @@
 """One scheme on the air: a GOP in, what the receiver shows out, and the sums so far."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import count
 from typing import Any
 
@@ -21,12 +21,12 @@ class Sender:
     The realisation of GOP g is that of a sweep's point of the same clip, channel and seed: all
     schemes meet the same one.
 
-    Parameters: ``metrics`` : names of ``METRICS``, measured by ``frame_metrics``.
+    Parameters: ``metrics`` : names of ``METRICS``.
     """
 
-    def __init__(self, chosen: Chosen, frame_metrics: FrameMetrics, metrics: list[str]):
+    def __init__(self, chosen: Chosen, metrics: Sequence[str]):
         self.chosen, self.label = chosen, chosen.label
-        self._frame_metrics, self._metrics = frame_metrics, metrics
+        self._metrics = metrics
         self._gop: Any = None
         self._sums: dict[str, Any] = {}
         point = chosen.point
@@ -47,10 +47,12 @@ class Sender:
         """Send the GOP that was coded last."""
         return next(self._receptions)
 
-    def measure(self, gop: Video, reception: Reception) -> dict[str, Any]:
+    def measure(
+        self, gop: Video, reception: Reception, frame_metrics: FrameMetrics
+    ) -> dict[str, Any]:
         """The GOP's row, as in ``points.csv``; it is added to :meth:`totals`."""
         point, mcs = self.chosen.point, self.chosen.mcs
-        row = finished_row(point, mcs, [reception], gop, self._frame_metrics, self._metrics)
+        row = finished_row(point, mcs, [reception], gop, frame_metrics, self._metrics)
         self._add(row)
         return row
 

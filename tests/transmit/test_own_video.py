@@ -1,0 +1,227 @@
+"""A user's video over the link: the numbers of a sweep, files that play, memory that stays."""
+
+import csv
+import json
+import tracemalloc
+
+import av
+import numpy as np
+import pytest
+import yaml
+
+from pvsc_link.media.clips import load_clip
+from pvsc_link.sweep.__main__ import main as sweep
+from pvsc_link.sweep.store import read_points
+
+FAST = ("--option", "x264.preset=ultrafast", "--metrics", "psnr")
+LOSSY = ("--channel", "rayleigh", "--snr-db", "7", "--nmse-db", "-20", "--mcs", "12")
+
+
+def frames_of(path):
+    with av.open(str(path)) as container:
+        return np.stack([frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)])
+
+
+def numbers_of(folder):
+    return json.loads((folder / "transmit.json").read_text())
+
+
+@pytest.fixture(scope="module")
+def sent(transmit, odd_video, micro):
+    """PVSC and x264 on ten frames of 99x77 in GOPs of four, with losses."""
+    code, folder = transmit(
+        *(odd_video, "--scheme", "pvsc", "x264", *LOSSY, "--gop", "4", "--with-untrained"),
+        *("--rates", "pvsc=1", "x264=24", "--metrics", "psnr", "--still-frame", "5"),
+        *("--option", f"pvsc.preset={micro}", "x264.preset=ultrafast"),
+    )
+    assert code == 0
+    return folder
+
+
+@pytest.mark.parametrize("scheme", ["x264", pytest.param("pvsc", marks=pytest.mark.slow)])
+def test_a_video_meets_what_a_point_of_a_sweep_meets(
+    scheme, transmit, micro, tmp_path, monkeypatch
+):
+    """Same realisation, same losses, same concealment across GOPs: the same row."""
+    monkeypatch.setenv("PVSC_LINK_CACHE", str(transmit.cache))
+    preset, rate = {"x264": ("ultrafast", 37), "pvsc": (micro, 1)}[scheme]
+    code, folder = transmit(
+        *("carphone", "--scheme", scheme, *LOSSY, "--gop", "2", "--frames", "8"),
+        *("--rates", f"{scheme}={rate}", "--metrics", "psnr", "--with-untrained"),
+        *("--option", f"{scheme}.preset={preset}"),
+    )
+    assert code == 0
+    scenario = {
+        "name": "same",
+        "media": {"clips": ["carphone"], "gop": 2, "num_gops": 4},
+        "link": {"channel": "rayleigh", "snr_db": 7, "csi_nmse_db": -20},
+        "schemes": [{"scheme": scheme, "rates": [rate], "mcs": 12, "preset": preset}],
+        "metrics": ["psnr"],
+    }
+    (tmp_path / "same.yaml").write_text(yaml.safe_dump(scenario))
+    assert sweep([str(tmp_path / "same.yaml"), "--out", str(tmp_path)]) == 0
+    row = read_points(tmp_path / "same").iloc[0]
+    total = numbers_of(folder)["schemes"][scheme]
+    for name in ("num_frames", "num_blocks", "num_block_errors", "frames_lost", "mcs", "status"):
+        assert total[name] == row[name]
+    for name in ("cbr", "cbr_source", "cbr_side", "psnr_db", "bler"):
+        assert total[name] == pytest.approx(row[name], rel=1e-6)
+    if scheme == "x264":
+        assert 0 < row["frames_lost"] < 8, "some frames come, some do not: so is concealment"
+
+
+def test_every_file_is_there_and_whole(sent, odd_video):
+    names = {path.name for path in sent.iterdir()}
+    assert names == {
+        *("pvsc_untrained.mp4", "x264.mp4", "side_by_side.mp4"),
+        *("still.png", "transmit.json", "gops.csv"),
+    }
+    source = frames_of(odd_video)
+    for name in ("pvsc_untrained.mp4", "x264.mp4"):
+        shown = frames_of(sent / name)
+        assert shown.shape == (10, 78, 100, 3), "odd sizes get one row and column more"
+    error = shown[:, :77, :99].astype(float) - source
+    mse = np.mean(error**2, axis=(1, 2, 3))
+    assert 10 * np.log10(255**2 / mse.min()) > 25, "what came through looks like the source"
+    together = frames_of(sent / "side_by_side.mp4")
+    assert len(together) == 10
+    assert together.shape[2] >= 3 * 320 or together.shape[1] >= 3 * 240
+
+
+def test_the_numbers_add_up(sent):
+    numbers = numbers_of(sent)
+    assert numbers["source"] | {"clip": ""} == {
+        **{"clip": "", "first_frame": 0, "num_frames": 10, "height": 77, "width": 99},
+        **{"fps": 25.0, "gop": 4},
+    }
+    assert numbers["command"].startswith("python -m pvsc_link.transmit ")
+    with (sent / "gops.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert [int(row["first_frame"]) for row in rows] == [0, 0, 4, 4, 8, 8]
+    for label, total in numbers["schemes"].items():
+        own = [row for row in rows if row["label"] == label]
+        frames = np.array([int(row["num_frames"]) for row in own])
+        assert frames.tolist() == [4, 4, 2]
+        for name in ("cbr", "psnr_db"):
+            values = [float(row[name]) for row in own]
+            assert total[name] == pytest.approx(np.average(values, weights=frames))
+        for name in ("frames_lost", "num_blocks"):
+            assert total[name] == sum(int(row[name]) for row in own)
+        parts = total["cbr_source"] + total["cbr_side"]
+        assert total["cbr"] == pytest.approx(parts)
+    assert numbers["schemes"]["pvsc"]["status"] == "untrained"
+    assert numbers["schemes"]["x264"]["frames_lost"] > 0
+    assert "ultrafast" in numbers["schemes"]["x264"]["codec_command"]
+
+
+def test_memory_does_not_grow_with_the_length_of_the_video(transmit, write_video):
+    clip = load_clip("carphone", num_frames=48).frames[:, :64, :96]
+    long = write_video(clip)
+
+    def peak(num_frames):
+        words = ("--scheme", "x264", "--snr-db", "10", "--rates", "x264=30", "--mcs", "9", *FAST)
+        tracemalloc.start()
+        assert transmit(long, *words, "--frames", str(num_frames))[0] == 0
+        peak = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        return peak
+
+    peak(8)  # what is made once
+    growth = (peak(48) - peak(8)) / clip[0].nbytes
+    assert growth < 10, f"40 frames more hold {growth:.0f} frames more"
+
+
+def test_schemes_are_compared_at_one_cbr(transmit, odd_video):
+    words = ("--scheme", "x264", "x265", "--snr-db", "12", "--mcs", "9", "--frames", "4")
+    fast = ("--option", "x264.preset=ultrafast", "x265.preset=ultrafast", "--metrics", "psnr")
+    code, folder = transmit(odd_video, *words, *fast, "--target-cbr", "0.2")
+    assert code == 0
+    schemes = numbers_of(folder)["schemes"]
+    for total in schemes.values():
+        assert total["cbr"] == pytest.approx(0.2, rel=0.08), "a step of one QP is 12 to 15 %"
+        assert not total["note"]
+    assert schemes["x264"]["rate"] not in (22, 27, 32, 37, 42, 47), "between the coarse rates"
+
+
+def test_a_cbr_out_of_reach_is_told(transmit, odd_video, capsys):
+    words = ("--scheme", "x264", "--snr-db", "12", "--mcs", "9", "--frames", "4", *FAST)
+    code, folder = transmit(odd_video, *words, "--target-cbr", "5")
+    assert code == 0
+    total = numbers_of(folder)["schemes"]["x264"]
+    assert total["rate"] == 22
+    assert "does not reach CBR 5" in total["note"]
+    assert "does not reach CBR 5" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--scheme", "x266"], "Did you mean 'x265'"),
+        (["--scheme", "x264", "x264"], "named twice"),
+        (["--scheme", "pvsc"], "no trained weights"),
+        (["--scheme", "pvsc", "--option", "pvsc.weights=no/such"], "weights"),
+        (["--scheme", "x264", "--channel", "rayleight"], "rayleigh"),
+        (["--scheme", "x264", "--rates", "x264=99"], "0 to 51"),
+        (["--scheme", "x264", "--rates", "x265=30"], "scheme that is sent"),
+        (["--scheme", "x264", "--rates", "30"], "SCHEME=RATE"),
+        (["--scheme", "x264", "--option", "x264=fast"], "SCHEME.KEY=VALUE"),
+        (["--scheme", "x264", "--option", "x264.presett=fast"], "preset"),
+        (["--scheme", "x264", "--option", "x264.variant=[psy, psy-off]"], "one value"),
+        (["--scheme", "x264", "--mcs", "40"], "mcs"),
+        (["--scheme", "x264", "--metrics", "ssim"], "psnr"),
+        (["--scheme", "x264", "--gop", "0"], "at least 1"),
+        (["--scheme", "x264", "--frames", "-1"], "at least 1"),
+        (["--scheme", "x264", "--first-frame", "400"], "frames"),
+        (["--scheme", "hm", "--option", "hm.binary=/no/such"], "hm"),
+        (["--scheme", "x264", "--size", "99"], "WIDTHxHEIGHT"),
+    ],
+)
+def test_bad_input_is_told_before_anything_is_written(words, said, transmit, odd_video, capsys):
+    code, folder = transmit(odd_video, "--snr-db", "6", *words)
+    assert code == 2
+    assert said in capsys.readouterr().err.replace("\n", " ")
+    assert not folder.exists()
+
+
+@pytest.mark.parametrize("kind", ["missing", "no video", "folder without images", "tiny"])
+def test_a_source_that_is_no_video_is_told(kind, transmit, write_video, tmp_path, capsys):
+    source = tmp_path / "source.mp4"
+    if kind == "no video":
+        source.write_text("[words], not pictures")
+    elif kind == "folder without images":
+        source.mkdir()
+    elif kind == "tiny":
+        source = write_video(np.zeros((4, 8, 8, 3), np.uint8))
+    code, folder = transmit(source, "--scheme", "x264", "--snr-db", "6", *FAST)
+    assert code == 2
+    assert "error: " in capsys.readouterr().err
+    assert not folder.exists()
+
+
+def test_a_video_that_breaks_off_leaves_no_half_file(transmit, write_video, capsys):
+    frames = load_clip("carphone", num_frames=12).frames
+    whole = write_video(frames)
+    cut = whole.with_name("cut.mkv")
+    with av.open(str(whole)) as source, av.open(str(cut), "w") as target:
+        stream = target.add_stream_from_template(source.streams.video[0])
+        for number, packet in enumerate(source.demux(video=0)):
+            if packet.dts is not None:
+                packet.stream = stream
+                if number == 9:
+                    packet = av.Packet(bytes(packet)[: packet.size // 2])
+                    packet.stream, packet.pts, packet.dts = stream, 9 * 40, 9 * 40
+                target.mux(packet)
+    code, folder = transmit(cut, "--scheme", "x264", "--snr-db", "12", "--mcs", "9", *FAST)
+    assert code == 2
+    assert "frame" in capsys.readouterr().err
+    assert not list(folder.iterdir())
+
+
+def test_raw_video_says_its_size_on_the_command_line(transmit, tmp_path):
+    raw = tmp_path / "clip.yuv"
+    raw.write_bytes(bytes(range(256)) * (5 * 64 * 48 * 3 // 2 // 256))
+    words = ("--scheme", "x264", "--snr-db", "12", "--mcs", "9", "--rates", "x264=40", *FAST)
+    code, folder = transmit(raw, *words, "--size", "64x48", "--fps", "50")
+    assert code == 0
+    source = numbers_of(folder)["source"]
+    assert (source["num_frames"], source["fps"], source["width"]) == (5, 50.0, 64)
