@@ -8,6 +8,7 @@ from collections.abc import Sequence
 BENCHES = {
     "link": "pvsc_link.bench.link",
     "complexity": "pvsc_link.bench.complexity",
+    "drift": "pvsc_link.bench.drift",
     "report": "pvsc_link.bench.report",
     "sweep": "pvsc_link.bench.sweep",
 }

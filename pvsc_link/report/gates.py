@@ -117,6 +117,8 @@ def _drift_verdict(drift: pd.DataFrame | None) -> Verdict:
         return Verdict(5, title, None, "no drift.csv")
     place = drift["frame"] % _DRIFT_GOP
     second, last = (drift.loc[place == n, "lpips"].mean() for n in (1, _DRIFT_GOP - 1))
+    if pd.isna(last) or pd.isna(second):
+        return Verdict(5, title, None, f"no GOP of {_DRIFT_GOP} in drift.csv")
     growth = 100.0 * (last / second - 1.0)
     found = f"{second:.4f} to {last:.4f}, {growth:+.1f} % (limit {DRIFT_LIMIT_PERCENT:+.0f} %)"
     return Verdict(5, title, bool(growth <= DRIFT_LIMIT_PERCENT), found)

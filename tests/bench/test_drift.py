@@ -1,0 +1,23 @@
+"""The drift benchmark writes a row per frame of every GOP, and the gate reads them."""
+
+import pandas as pd
+
+from pvsc_link.bench.__main__ import main
+from pvsc_link.report.gates import _drift_verdict
+
+
+def test_every_frame_of_every_gop_has_a_row_with_its_quality(micro, tmp_path, capsys):
+    options = ["--preset", micro, "--gop", "3", "--gops", "2", "--rates", "0", "2"]
+    assert main(["drift", *options, "--folder", str(tmp_path)]) == 0
+    table = pd.read_csv(tmp_path / "drift.csv")
+    assert table.groupby("rate")["frame"].apply(list).tolist() == [list(range(6))] * 2
+    assert table["lpips"].between(0, 2).all()
+    assert (table["weights"] == "untrained").all()
+    assert "lpips" in capsys.readouterr().out
+    assert (tmp_path / "drift.manifest.json").is_file()
+    assert _drift_verdict(table).holds is None
+
+
+def test_a_clip_that_is_not_there_is_told(micro, tmp_path, capsys):
+    assert main(["drift", "--preset", micro, "--clips", "carfone", "--folder", str(tmp_path)]) == 2
+    assert "carphone" in capsys.readouterr().err
