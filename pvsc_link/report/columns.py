@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Column:
-    """One column of ``points.csv`` or ``bd_cbr.csv``."""
+    """One column of ``points.csv``, ``seed_means.csv`` or ``bd_cbr.csv``."""
 
     name: str
     unit: str  # "" for names, flags and counts without a unit
@@ -64,6 +64,27 @@ MISMATCH = (
     Column("out_of_step", "frames", "frames that the receiver's entropy decoder could not follow"),
 )
 
+
+def _with_interval(name: str, unit: str, meaning: str, interval: str) -> tuple[Column, ...]:
+    """A mean and the two ends of its 95 % confidence interval."""
+    return (
+        Column(name, unit, meaning),
+        Column(f"{name}_low", unit, f"lower end of its 95 % {interval} interval; empty: one seed"),
+        Column(f"{name}_high", unit, "upper end of that interval"),
+    )
+
+
+_STUDENT, _WILSON = "Student's t", "Wilson"
+#: What ``seed_means.csv`` has beside columns of points; its counts are sums over seeds.
+SEED_MEANS = (
+    Column("num_seeds", "", "seeds of the same status that were averaged"),
+    *_with_interval("cbr", "uses/sample", "mean over seeds of cbr", _STUDENT),
+    *_with_interval("psnr_db", "dB", "mean over seeds of psnr_db", _STUDENT),
+    *_with_interval("lpips", "", "mean over seeds of lpips", _STUDENT),
+    *_with_interval("dists", "", "mean over seeds of dists", _STUDENT),
+    *_with_interval("block_error_rate", "", "of the blocks that were sent, all seeds", _WILSON),
+)
+
 BD_CBR = (
     Column("anchor", "", "scheme that BD-CBR is measured against"),
     Column("metric", "", "psnr, lpips or dists: the quality at which CBR is compared"),
@@ -71,7 +92,8 @@ BD_CBR = (
     Column("overlap", "", "common over joint quality range of the two curves; 0 to 1"),
 )
 
-_BY_NAME = {column.name: column for column in (*POINTS, *SEMANTIC, *MISMATCH, *BD_CBR)}
+# A mean over seeds has the name of what it is the mean of; the points' own meaning goes first.
+_BY_NAME = {c.name: c for c in (*SEED_MEANS, *POINTS, *SEMANTIC, *MISMATCH, *BD_CBR)}
 
 
 def column(name: str) -> Column:
@@ -90,9 +112,10 @@ def columns_text() -> str:
         ("points.csv", POINTS),
         ("points.csv, where a semantic scheme was sent", SEMANTIC),
         ("points.csv, where receivers compute otherwise", MISMATCH),
+        ("seed_means.csv, beside those of points; counts are sums over seeds", SEED_MEANS),
         ("bd_cbr.csv, beside those of points", BD_CBR),
     )
     for file, columns in files:
         lines.append(file)
-        lines += [f"  {c.name:<17} {c.unit:<13} {c.meaning}" for c in columns]
+        lines += [f"  {c.name:<21} {c.unit:<13} {c.meaning}" for c in columns]
     return "\n".join(lines)

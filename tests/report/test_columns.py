@@ -5,8 +5,9 @@ import pandas as pd
 
 from pvsc_link.report import __main__ as command
 from pvsc_link.report.cbr_figure import once, parts_of
-from pvsc_link.report.columns import BD_CBR, POINTS, column
+from pvsc_link.report.columns import BD_CBR, POINTS, SEED_MEANS, column
 from pvsc_link.sweep.bd_table import BD_COLUMNS
+from pvsc_link.sweep.seed_means import SEED_MEANS_COLUMNS
 from pvsc_link.sweep.store import POINT_COLUMNS
 
 
@@ -16,6 +17,14 @@ def test_every_column_has_a_meaning():
     assert set(BD_COLUMNS) <= documented
     assert {c.name for c in POINTS} == set(POINT_COLUMNS), "and nothing else"
     assert all(c.meaning for c in (*POINTS, *BD_CBR))
+
+
+def test_every_column_of_means_over_seeds_has_a_meaning():
+    documented = [c.name for c in SEED_MEANS]
+    assert len(set(documented)) == len(documented)
+    assert set(SEED_MEANS_COLUMNS) <= {*documented, *(c.name for c in POINTS)}
+    assert set(documented) <= set(SEED_MEANS_COLUMNS), "and nothing else"
+    assert "interval" in column("cbr_low").meaning, "not a part of cbr"
 
 
 def test_finer_parts_are_not_drawn_beside_what_they_divide():
@@ -43,4 +52,4 @@ def test_parts_of_cbr_explain_themselves():
 def test_the_command_prints_them(capsys):
     assert command.main(["--columns"]) == 0
     said = capsys.readouterr().out
-    assert all(name in said for name in (*POINT_COLUMNS, *BD_COLUMNS))
+    assert all(name in said for name in (*POINT_COLUMNS, *BD_COLUMNS, *SEED_MEANS_COLUMNS))
