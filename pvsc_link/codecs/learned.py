@@ -22,7 +22,7 @@ from pvsc_link.codecs.codec import check_frames, check_option, check_rate
 from pvsc_link.codecs.concealment import freeze
 from pvsc_link.media.padding import pad_to_multiple
 from pvsc_link.semantic.arithmetic import SAME, find_arithmetic, receiving
-from pvsc_link.semantic.ideal_codec import CodedGop, IdealCodec
+from pvsc_link.semantic.ideal_codec import LAYOUT, CodedGop, IdealCodec
 from pvsc_link.semantic.presets import PRESETS
 from pvsc_link.semantic.pretrained import UNTRAINED, check_preset, find_weights, load_models
 from pvsc_link.semantic.range_coding import SideInformationError
@@ -76,9 +76,10 @@ class LearnedCodec:
 
     @property
     def version(self) -> str:
-        """Weights and libraries: what the bits depend on."""
-        libraries = ", ".join(f"{name} {version(name)}" for name in ("tensorflow", "keras"))
-        return f"weights {self.weights_id}; {libraries}, constriction {version('constriction')}"
+        """Weights, layout and libraries: what the bits depend on."""
+        names = ("tensorflow", "keras", "constriction")
+        libraries = ", ".join(f"{name} {version(name)}" for name in names)
+        return f"weights {self.weights_id}; bitstream layout {LAYOUT}; {libraries}"
 
     def describe(self, rate: int) -> str:
         """Preset, quality preset and the two ends' arithmetic."""

@@ -25,7 +25,9 @@ from pvsc_link.semantic.model import PvscModel
 from pvsc_link.semantic.range_coding import MessageReader, SideInformationError
 from pvsc_link.types import InputError
 
-_LAYOUT, _HEADER = 1, struct.Struct(">BBHH")
+#: Raised when the same weights give other bits.
+LAYOUT = 1
+_HEADER = struct.Struct(">BBHH")
 MAX_FRAMES, MAX_PRESETS, MAX_SIDE = 255, 16, 65535
 _LONGEST = 5  # bytes of a length
 
@@ -86,7 +88,7 @@ class IdealCodec:
             pieces.append(_length(len(message)) + message)
             pictures.append(session.picture())
             estimates.append(estimate)
-        pieces[0] = _HEADER.pack(_LAYOUT << 4 | omega_index, len(frames), *size) + pieces[0]
+        pieces[0] = _HEADER.pack(LAYOUT << 4 | omega_index, len(frames), *size) + pieces[0]
         sizes = tuple(map(len, pieces))
         return CodedGop(b"".join(pieces), sizes, np.stack(pictures), tuple(estimates))
 
@@ -113,7 +115,7 @@ class IdealCodec:
         first, num_frames, height, width = _HEADER.unpack_from(payload)
         omega_index = first & 15
         known = min(model.config.num_omega for model in self.models.values())
-        if first >> 4 != _LAYOUT or omega_index >= known or 0 in (num_frames, height, width):
+        if first >> 4 != LAYOUT or omega_index >= known or 0 in (num_frames, height, width):
             raise SideInformationError(f"header {payload[: _HEADER.size].hex()} says nothing")
         return omega_index, num_frames, (height, width)
 
