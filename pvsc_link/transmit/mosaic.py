@@ -76,4 +76,4 @@ def _misfit(size: tuple[int, int], number: int, columns: int) -> float:
     wide = size[1] * enlargement(size[1])
     high = size[0] * enlargement(size[1]) + strip_height(wide)
     empty = columns * rows - number
-    return abs(math.log(columns * wide / (rows * high) / _ASPECT)) + 0.2 * empty
+    return abs(math.log(columns * wide / (rows * high) / _ASPECT)) + 0.3 * empty
