@@ -17,6 +17,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from pvsc_link.scenario.loader import validated
 from pvsc_link.scenario.schema import RawClip
 from pvsc_link.types import CodecFailure, InputError
 
@@ -108,13 +109,9 @@ def _source(words: argparse.Namespace) -> str | RawClip:
         raise InputError(
             "--size", found=words.size, allowed="WIDTHxHEIGHT", remedy="For instance 416x240."
         )
-    return RawClip(
-        path=words.source,
-        width=int(width),
-        height=int(height),
-        pixel_format=words.pixel_format,
-        fps=words.fps,
-    )
+    raw = {"path": words.source, "width": int(width), "height": int(height)}
+    told = raw | {"pixel_format": words.pixel_format, "fps": words.fps}
+    return validated(told, RawClip, "options", "--size 416x240")
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -18,6 +18,7 @@ from pvsc_link.sweep.kept_frames import write_png
 from pvsc_link.transmit.first_gop import Chosen
 from pvsc_link.transmit.lettering import Caption
 from pvsc_link.transmit.mosaic import Mosaic
+from pvsc_link.transmit.sender import COUNTS
 from pvsc_link.transmit.still import still_picture
 from pvsc_link.types import InputError
 
@@ -120,12 +121,11 @@ class Outputs:
 
 def _told(row: Mapping[str, Any]) -> dict[str, Any]:
     """Of a row what differs from GOP to GOP."""
-    names = ("num_frames", "num_blocks", "num_block_errors", "frames_lost", "side_lost", "status")
     measured = [metric.column for metric in METRICS]
     return {
         key: value
         for key, value in row.items()
-        if key in (*names, *measured) or key == "cbr" or key.startswith("cbr_")
+        if key in (*COUNTS, "status", *measured) or key == "cbr" or key.startswith("cbr_")
     }
 
 

@@ -1,6 +1,7 @@
 """From a request to its files: GOP after GOP through every scheme, with bounded memory."""
 
 import json
+import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
@@ -48,9 +49,10 @@ def transmit_video(
     Output: what ``transmit.json`` holds. Raises ``InputError`` for a bad request or source, before
     anything is written; for a source that ends in the middle of a frame, when it is reached.
     """
+    _check_folder(folder)
     plan = plan_of(request)
     sent = choose(request, plan, choosing)
-    _make(folder)
+    folder.mkdir(parents=True, exist_ok=True)
     stream = open_source(request)
     with closing(stream.frames):
         totals, senders, shape, files = _send(request, plan, sent, stream, folder, sending)
@@ -171,13 +173,13 @@ def _still_frame(request: Request, stream: FrameStream) -> int:
     return (stream.num_frames or 0) // 2
 
 
-def _make(folder: Path) -> None:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
+def _check_folder(folder: Path) -> None:
+    """Raises ``InputError`` if the folder is none and cannot become one."""
+    there = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+    if not (there.is_dir() and os.access(there, os.W_OK)):
         raise InputError(
             "folder of results",
-            found=f"{folder} ({error.strerror})",
+            found=str(there),
             allowed="a folder that can be written",
             remedy="Give another -o.",
-        ) from error
+        )

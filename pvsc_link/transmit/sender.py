@@ -11,7 +11,10 @@ from pvsc_link.transmit.first_gop import Chosen
 from pvsc_link.types import Reception, Video
 
 #: Columns of a row that add up over GOPs; every other number is a mean over frames.
-COUNTS = ("num_frames", "num_blocks", "num_block_errors", "frames_lost", "side_lost")
+COUNTS = (
+    *("num_frames", "num_blocks", "num_block_errors", "frames_lost"),
+    *("side_lost", "out_of_step"),
+)
 _MEANS = ("psnr_db", "lpips", "dists")
 
 

@@ -176,6 +176,8 @@ def test_a_cbr_out_of_reach_is_told(transmit, odd_video, capsys):
         (["--scheme", "x264", "--first-frame", "400"], "frames"),
         (["--scheme", "hm", "--option", "hm.binary=/no/such"], "hm"),
         (["--scheme", "x264", "--size", "99"], "WIDTHxHEIGHT"),
+        (["--scheme", "x264", "--size", "64x48", "--fps", "0"], "fps"),
+        (["--scheme", "x264", "-o", __file__], "folder of results"),
     ],
 )
 def test_bad_input_is_told_before_anything_is_written(words, said, transmit, odd_video, capsys):
