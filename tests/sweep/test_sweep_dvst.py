@@ -3,12 +3,16 @@
 import numpy as np
 import pytest
 
+from pvsc_link.semantic.dvst.pretrained import load_dvst_models
+from pvsc_link.semantic.pretrained import load_models
 from pvsc_link.sweep import __main__ as command
 from pvsc_link.sweep.store import read_points
 
 
 @pytest.mark.slow
 def test_dvst_stands_beside_pvsc(own_caches, write_scenario, micro, micro_dvst, tmp_path):
+    for load in (load_models, load_dvst_models):
+        load.cache_clear()  # another test may have changed the weights of models in there
     scenario = write_scenario(
         media={"clips": ["carphone"], "gop": 2, "num_gops": 1},
         link={"channel": "awgn", "snr_db": 10},
