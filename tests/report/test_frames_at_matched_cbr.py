@@ -7,6 +7,7 @@ from PIL import Image
 from pvsc_link.report import frames
 from pvsc_link.report.frames import comparisons, zoom_boxes
 from pvsc_link.report.notebook import paper_tables, plot_against, plot_bler, plot_rate
+from pvsc_link.report.page_data import page_data
 from pvsc_link.report.results import load_results, read_results
 from pvsc_link.sweep.store import frame_file, reference_file
 from pvsc_link.types import InputError
@@ -119,3 +120,17 @@ def test_a_question_without_an_answer_is_told(make_results, make_points):
         plot_against(points, "rate")
     with pytest.raises(InputError, match="column"):
         plot_rate(points, klip="bikes")
+
+
+def test_equal_pictures_take_their_place_once(framed, monkeypatch):
+    """Without losses a scheme shows one frame at every condition: the page holds it once."""
+    frame = Image.fromarray(np.random.default_rng(2).integers(0, 255, (48, 80, 3), np.uint8))
+    for path in (framed / "frames").iterdir():
+        frame.save(path)
+    data = page_data(read_results(framed))
+    assert len(data["comparisons"]) == 3
+    assert len(data["pictures"]) == 1
+    assert {p["uri"] for c in data["comparisons"] for p in c["pictures"]} == {0}
+    # Room for one picture is room for all comparisons.
+    monkeypatch.setattr(frames, "_BUDGET", len(data["pictures"][0]) + 10)
+    assert len(page_data(read_results(framed))["comparisons"]) == 3
