@@ -1,0 +1,36 @@
+"""results/baselines, as committed: all rows are there, HM and VTM are the right way apart."""
+
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from pvsc_link.scenario.loader import load_scenario
+
+HERE = Path(__file__).parents[2]
+RESULTS = HERE / "results" / "baselines"
+CLIPS = ("bikes", "carphone")
+
+
+@pytest.fixture(scope="module")
+def scenario():
+    return load_scenario(HERE / "scenarios" / "baselines.yaml")
+
+
+def test_every_system_has_a_row_per_rate_on_both_clips(scenario):
+    points = pd.read_csv(RESULTS / "points.csv")
+    for entry in scenario.schemes:
+        for clip in CLIPS:
+            rows = points[(points["scheme"] == entry.scheme) & (points["clip"] == clip)]
+            rates = 5 if entry.rates == "all" else len(entry.rates)
+            assert len(rows) == rates * len(entry.variant), (entry.scheme, clip)
+            assert rows["status"].isin(["ok", "untrained"]).all()
+            assert (rows["cbr"] > 0).all()
+
+
+@pytest.mark.parametrize("clip", CLIPS)
+def test_hm_needs_15_to_35_percent_more_channel_uses_than_vtm_at_equal_psnr(clip):
+    """Without block errors BD-CBR is the BD-rate of the two encoders."""
+    table = pd.read_csv(RESULTS / "bd_cbr.csv")
+    row = table[(table["scheme"] == "hm") & (table["clip"] == clip) & (table["metric"] == "psnr")]
+    assert 15.0 < row["bd_cbr_percent"].item() < 35.0
