@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 #: name: module with ``main(argv) -> int``, imported only when it is asked for.
 BENCHES = {
+    "gates": "pvsc_link.bench.gates",
     "link": "pvsc_link.bench.link",
     "complexity": "pvsc_link.bench.complexity",
     "drift": "pvsc_link.bench.drift",

@@ -25,6 +25,7 @@ class SentFrame:
     places: np.ndarray  # int32, like symbols: place of each in the symbol stream of the GOP
     rate_index: np.ndarray  # int32 [1, Hy, Wy]
     z: np.ndarray  # float32 [1, Hz, Wz, C_z]
+    gain: np.ndarray  # float32 [], of the equalised symbols
 
 
 @dataclass(frozen=True)
@@ -92,11 +93,12 @@ class GopEncoder:
         end = self._transmitter
         z = end.hyper_latent(side["z"], intra=intra)
         rate_index = end.rate_map(side["k"], z, intra=intra)
+        gain = np.asarray(end.gain(side["k"], intra=intra))
         rate_set = self._models[intra].config.rate_set
         symbols, places = _dense(payload.symbols, rate_index, rate_set, first)
         floats = z.astype(np.float32)
         return SentFrame(
-            intra, payload, symbols[None], places[None], rate_index[None], floats[None]
+            intra, payload, symbols[None], places[None], rate_index[None], floats[None], gain
         )
 
 

@@ -54,12 +54,13 @@ class ReceiverGraph:
         places: tf.Tensor,
         rate_index: tf.Tensor,
         z: tf.Tensor,
+        gain: tf.Tensor,
         omega: tf.Tensor,
         link: LinkTensors,
     ) -> tuple:
         """(picture, F, C_s) of an I frame; inputs as in ``SentFrame``, ``omega`` [1], int32."""
         self.trace_count["intra"] += 1
-        reals = self._received(symbols, places, link, self._intra)
+        reals = gain * self._received(symbols, places, link, self._intra)
         frame = self._intra_steps.decode(reals, rate_index, z, None, omega)
         return (_eight_bits(frame), *self._intra_steps.start(frame))
 
@@ -69,6 +70,7 @@ class ReceiverGraph:
         places: tf.Tensor,
         rate_index: tf.Tensor,
         z: tf.Tensor,
+        gain: tf.Tensor,
         omega: tf.Tensor,
         link: LinkTensors,
         feature: tf.Tensor,
@@ -76,7 +78,7 @@ class ReceiverGraph:
     ) -> tuple:
         """(picture, F, C_s) of a P frame, out of the buffers of the frame before."""
         self.trace_count["predicted"] += 1
-        reals = self._received(symbols, places, link, self._model)
+        reals = gain * self._received(symbols, places, link, self._model)
         feature, state = self._steps.decode(reals, rate_index, z, (feature, state), omega)
         return _eight_bits(self._steps.show(feature, omega)), feature, state
 
@@ -105,7 +107,7 @@ class ReceiverSession:
         """The frame as shown, uint8 [height, width, 3], and whether it stands in for a lost one."""
         if not side_ok or (self._buffers is None and not frame.intra):
             return self._shown, True
-        sent = (frame.symbols, frame.places, frame.rate_index, frame.z, omega, link)
+        sent = (frame.symbols, frame.places, frame.rate_index, frame.z, frame.gain, omega, link)
         if frame.intra:
             picture, *buffers = self._graph.intra(*sent)
         else:

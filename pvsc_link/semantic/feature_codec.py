@@ -1,6 +1,6 @@
 """Feature encoder F_tx (eq. 15) and feature decoder F_rx (eq. 16, 22).
 
-    y_bar --> TokenEmbedding --> SpatioTemporalVit --> linear --> FC_k --> unit power --> symbols
+    y_bar --> TokenEmbedding --> SpatioTemporalVit --> linear --> FC_k --> reals (then unit power)
                   k (rate map) ----^        ^---- C_s,t-1
 
     symbols_hat --> FC_k --> TokenEmbedding --> SpatioTemporalVit --+--> linear --> y_bar_rx
@@ -20,7 +20,6 @@ from keras import ops
 from pvsc_link.semantic.configured_layer import ConfiguredLayer
 from pvsc_link.semantic.rate_fc import FeaturesToReals, RealsToFeatures
 from pvsc_link.semantic.spatio_temporal_vit import SpatioTemporalVit, TokenEmbedding
-from pvsc_link.semantic.symbol_mapping import normalise_power
 from pvsc_link.semantic.vit import VitBlock
 from pvsc_link.types import InputError
 
@@ -41,7 +40,7 @@ class FeatureEncoder(ConfiguredLayer):
     Output
     ------
     symbols_padded : [batch, Hy, Wy, Kmax], float32; the first k reals of a unit, then exact
-        zeros; mean power 1 per complex symbol over the sent symbols of each frame
+        zeros; of any power: ``symbol_mapping.normalise_power`` makes them fit for the air
 
     Raises ``InputError`` for a missing state.
     """
@@ -63,8 +62,8 @@ class FeatureEncoder(ConfiguredLayer):
         _require_state(state, self.config.temporal_coding)
         tokens = self.transformer(self.embedding(y_bar, rate_index), state)
         reals = self.to_reals(self.to_features(tokens), rate_index)
-        # Power is a property of the waveform: float32 whatever the networks compute in.
-        return normalise_power(ops.cast(reals, "float32"), rate_index, self.config.rate_set)
+        # What follows is the waveform: float32 whatever the networks compute in.
+        return ops.cast(reals, "float32")
 
     def macs(self, height: int, width: int) -> int:
         """Multiply-accumulates for Hy x Wy units, each FC_k at the cost of the longest."""

@@ -36,6 +36,7 @@ class CodedFrame(NamedTuple):
     rate_index: Any
     symbols: Any
     kept: Any  # what decoding would compute again; None at a receiver
+    gain: Any = None  # undoes the power normalisation, [1], where the model sends it
 
 
 class FrameSteps(Protocol):
@@ -89,8 +90,8 @@ class PredictedSteps:
         y, z_hat = self.analyse(frame, context_f, omega_index)
         z_hat = whole(z_hat)
         parameters = self.parameters(z_hat, context_e)
-        rate_index, symbols = self.map_to_symbols(y, parameters, state)
-        return CodedFrame(z_hat, rate_index, symbols, (parameters, context_f))
+        rate_index, symbols, gain = self.map_to_symbols(y, parameters, state, omega_index)
+        return CodedFrame(z_hat, rate_index, symbols, (parameters, context_f), gain)
 
     def decode(
         self,
@@ -122,11 +123,14 @@ class PredictedSteps:
         """(w, mu_0, sigma_0) (eq. 10, 18)."""
         return self.model.parameters_of(z_hat, context_e)
 
-    def map_to_symbols(self, y: Any, parameters: Any, state: Any) -> tuple[Any, Any]:
-        """(rate_index, symbols_padded): eq. 11 to 15."""
+    def map_to_symbols(
+        self, y: Any, parameters: Any, state: Any, omega_index: Any
+    ) -> tuple[Any, Any, Any]:
+        """(rate_index, symbols_padded, gain): eq. 11 to 15."""
         coded = self.model.quantise(y, parameters)
         rate_index = coded["rate_index"]
-        return rate_index, self.model.feature_encoder(coded["y_bar"], rate_index, state)
+        sent = self.model.encode_features(coded["y_bar"], rate_index, omega_index, state)
+        return rate_index, *sent
 
     def update(
         self,
@@ -164,7 +168,8 @@ class IntraSteps:
         y, z_hat = self.analyse(frame, omega_index)
         z_hat = whole(z_hat)
         parameters = self.parameters(z_hat)
-        return CodedFrame(z_hat, *self.map_to_symbols(y, parameters), parameters)
+        rate_index, symbols, gain = self.map_to_symbols(y, parameters, omega_index)
+        return CodedFrame(z_hat, rate_index, symbols, parameters, gain)
 
     def decode(
         self,
@@ -188,11 +193,11 @@ class IntraSteps:
         """(w, mu_0, sigma_0) from z_hat alone."""
         return self.intra.parameters_of(z_hat)
 
-    def map_to_symbols(self, y: Any, parameters: Any) -> tuple[Any, Any]:
-        """(rate_index, symbols_padded)."""
+    def map_to_symbols(self, y: Any, parameters: Any, omega_index: Any) -> tuple[Any, Any, Any]:
+        """(rate_index, symbols_padded, gain)."""
         coded = self.intra.quantise(y, parameters)
         rate_index = coded["rate_index"]
-        return rate_index, self.intra.feature_encoder(coded["y_bar"], rate_index)
+        return rate_index, *self.intra.encode_features(coded["y_bar"], rate_index, omega_index)
 
     def picture(self, symbols_hat: Any, rate_index: Any, parameters: Any, omega_index: Any) -> Any:
         """x_hat of the I frame."""

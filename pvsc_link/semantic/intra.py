@@ -67,19 +67,19 @@ class IntraModel(LatentCodingModel):
         output = {**coded, "z_hat": z_hat, "num_bits_z": num_bits_z, "frame_ideal": frame_ideal}
         if channel is None:
             return output
-        symbols = self.feature_encoder(coded["y_bar"], coded["rate_index"])
-        received = {"tx": symbols, "rx": channel(symbols, coded["rate_index"])}
+        sent = self.encode_features(coded["y_bar"], coded["rate_index"], omega_index)
+        received = self.over_the_air(sent, coded["rate_index"], channel)
         for end, symbols_hat in received.items():
             output[f"y_bar_{end}"], output[f"frame_{end}"] = self.receive(
                 symbols_hat, coded["rate_index"], parameters, omega_index
             )
-        return {**output, "symbols": symbols}
+        return {**output, "symbols": sent[0]}
 
     def receive(
         self, symbols_hat: Any, rate_index: Any, parameters: tuple[Any, Any, Any], omega_index: Any
     ) -> tuple[Any, Any]:
         """(y_bar, frame) from equalised symbols, at either end (eq. 16, 20, 21)."""
-        y_bar, _ = self.feature_decoder(symbols_hat, rate_index)
+        y_bar, _ = self.decode_features(symbols_hat, rate_index, omega_index)
         return y_bar, self.generate(self.dequantise(y_bar, parameters), omega_index)
 
     def generate(self, y_tilde: Any, omega_index: Any) -> Any:

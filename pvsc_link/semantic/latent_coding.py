@@ -15,9 +15,11 @@ from pvsc_link.semantic import quantisation, rate_control
 from pvsc_link.semantic.factorized_prior import Z_MAX, FactorizedPrior
 from pvsc_link.semantic.feature_codec import FeatureDecoder, FeatureEncoder
 from pvsc_link.semantic.hyperprior import HyperDecoder, HyperEncoder
+from pvsc_link.semantic.multi_rate import LearnableVector
 from pvsc_link.semantic.presets import PvscConfig
 from pvsc_link.semantic.rate_map_prior import RateMapPrior
 from pvsc_link.semantic.spatial_prior import QuadtreePrior, SpatialPrior
+from pvsc_link.semantic.symbol_mapping import gain_index, gain_of, normalise_power
 from pvsc_link.types import InputError
 
 #: Which layers learn in each stage of section III-D; I and P models alike.
@@ -78,6 +80,7 @@ class LatentCodingModel(keras.Model):
     """
 
     intra: bool
+    sends_gain = True  # one byte of b_k says by how much a frame's power was normalised
 
     def __init__(self, config: PvscConfig | dict[str, Any], **kwargs: Any):
         super().__init__(**kwargs)
@@ -98,9 +101,13 @@ class LatentCodingModel(keras.Model):
         self.spatial_prior = prior(self.config, name="spatial_prior", **own)
         self.feature_encoder = FeatureEncoder(self.config, name="feature_encoder", **own)
         self.feature_decoder = FeatureDecoder(self.config, name="feature_decoder", **own)
+        self.vector_tx = LearnableVector(self.config, name="q_tx", **own)
+        self.vector_rx = LearnableVector(self.config, name="q_rx", **own)
 
     def _build_all(self) -> None:
         """Create every weight: the config holds all widths, no frame is needed."""
+        for vector in (self.vector_tx, self.vector_rx):
+            vector.build((None, None, None, self.config.channels_y))
         for layer in self.layers:
             if not layer.built:
                 layer.build(None)
@@ -137,6 +144,41 @@ class LatentCodingModel(keras.Model):
             y_bar, parameters, self.spatial_prior, self._masks(y_bar)
         )
 
+    def encode_features(
+        self, y_bar: Any, rate_index: Any, omega_index: Any, state: Any = None
+    ) -> tuple[Any, Any]:
+        """Symbols of the features with unit power (eq. 15), and the gain that undoes it.
+
+        F_tx stands behind the preset's vector: how large y_bar is depends on the preset. The
+        paper names vectors for C_ext, F_ext and G alone.
+        Output: ``symbols`` as ``FeatureEncoder``, of unit mean power; ``gain`` : [batch], float32,
+        one of the values that one byte of side information stands for (``symbol_mapping.gain_of``).
+        """
+        reals = self.feature_encoder(self.vector_tx(y_bar, omega_index), rate_index, state)
+        symbols, gain = normalise_power(reals, rate_index, self.config.rate_set)
+        known = gain_of(gain_index(gain))
+        return symbols, gain + ops.stop_gradient(known - gain)
+
+    def over_the_air(self, coded: tuple[Any, Any], rate_index: Any, channel: Any) -> dict[str, Any]:
+        """What each end decodes, the gain undone: ``tx`` as sent, ``rx`` behind ``channel``.
+
+        Input: ``coded`` : as ``encode_features`` gives it. Output: like its symbols.
+        """
+        symbols, gain = coded[0], coded[1][:, None, None, None]
+        return {"tx": symbols * gain, "rx": channel(symbols, rate_index) * gain}
+
+    def decode_features(
+        self, symbols_hat: Any, rate_index: Any, omega_index: Any, state: Any = None
+    ) -> tuple[Any, Any]:
+        """(y_bar_rx, C_s,t): F_rx and the preset's vector (eq. 16, 22), the gain undone before."""
+        y_bar, state = self.feature_decoder(symbols_hat, rate_index, state)
+        return self.vector_rx(y_bar, omega_index), state
+
+    @property
+    def coding_layers(self) -> tuple[Any, ...]:
+        """What stage 2 trains: F_tx and F_rx with their vectors."""
+        return self.feature_encoder, self.feature_decoder, self.vector_tx, self.vector_rx
+
     def _masks(self, latent: Any) -> Any:
         return self.spatial_prior.masks(*latent.shape[1:3])
 
@@ -147,7 +189,7 @@ class LatentCodingModel(keras.Model):
         3, everything. Raises ``InputError`` for another stage.
         """
         check_stage(stage)
-        coding = (self.feature_encoder, self.feature_decoder)
+        coding = self.coding_layers
         for layer in self.layers:
             if layer is self.rate_map_prior:
                 continue  # statistics, never trained

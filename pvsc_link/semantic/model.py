@@ -148,9 +148,11 @@ class PvscModel(LatentCodingModel):
         if channel is None:
             return {**output, "buffers": {**buffers, "feature_tx": feature}}
         rate_index = coded["rate_index"]
-        symbols = self.feature_encoder(coded["y_bar"], rate_index, buffers.get("state_tx"))  # (15)
-        received = {"tx": symbols, "rx": channel(symbols, rate_index)}  # (1) to (4)
-        output |= {"symbols": symbols, "buffers": {}}
+        sent = self.encode_features(
+            coded["y_bar"], rate_index, omega_index, buffers.get("state_tx")
+        )  # (15)
+        received = self.over_the_air(sent, rate_index, channel)  # (1) to (4)
+        output |= {"symbols": sent[0], "buffers": {}}
         for end, symbols_hat in received.items():
             decoded = self.receive(symbols_hat, rate_index, z_hat, buffers, omega_index, end)
             output["buffers"] |= decoded.pop("buffers")
@@ -195,6 +197,6 @@ class PvscModel(LatentCodingModel):
         omega_index: Any,
     ) -> tuple[Any, Any, Any]:
         """(y_bar, F_t, C_s,t) from symbols: F_rx, E_s and the buffer's half of G (eq. 22 to 24)."""
-        y_bar, state = self.feature_decoder(symbols_hat, rate_index, state)
+        y_bar, state = self.decode_features(symbols_hat, rate_index, omega_index, state)
         y_tilde = self.dequantise(y_bar, parameters)
         return y_bar, self.feature_generator(y_tilde, omega_index, context_f), state

@@ -13,7 +13,7 @@ from keras import ops
 
 from pvsc_link.semantic import side_information, symbol_mapping
 from pvsc_link.semantic.dvst.model import DvstModel
-from pvsc_link.semantic.inference import Compiler, FrameSteps, IntraSteps, as_is
+from pvsc_link.semantic.inference import CodedFrame, Compiler, FrameSteps, IntraSteps, as_is
 from pvsc_link.semantic.intra import IntraModel
 from pvsc_link.semantic.model import PvscModel
 from pvsc_link.semantic.session_checks import check_session, checked_frame
@@ -74,8 +74,23 @@ class _StreamEnd:
         shape = (self.height // 64, self.width // 64, channels)
         return side_information.decode_hyper_latent(message, shape, self._pmf_tables[intra])
 
+    def gain(self, message: bytes, *, intra: bool) -> np.float32:
+        """What the received symbols are multiplied with, out of b_k; errors as ``hyper_latent``."""
+        gain_byte = self._split(message, intra)[0]
+        if not gain_byte:
+            return np.float32(1.0)
+        return np.float32(ops.convert_to_numpy(symbol_mapping.gain_of(gain_byte[0])))
+
+    def _split(self, message: bytes, intra: bool) -> tuple[bytes, bytes]:
+        """b_k as the byte of the gain, where this kind of frame has one, and the rate map."""
+        length = 1 if self._models[intra].sends_gain else 0
+        if len(message) < length:
+            raise SideInformationError("b_k is empty")
+        return message[:length], message[length:]
+
     def rate_map(self, message: bytes, z: np.ndarray, *, intra: bool) -> np.ndarray:
         """The rate map out of its b_k: int32 [Hy, Wy]; errors as ``hyper_latent``."""
+        message = self._split(message, intra)[1]
         config = self._models[intra].config
         shape = config.rate_map_shape(self.height, self.width)
         tables = self._rate_tables(z, intra)
@@ -92,7 +107,7 @@ class _StreamEnd:
     def _finish(
         self, symbols: np.ndarray, rate_index: np.ndarray, z: np.ndarray, kept: Any, intra: bool
     ) -> None:
-        """Decode symbols as sent or equalised, and move the buffers on (eq. 16 to 24)."""
+        """Decode symbols, the gain undone, and move the buffers on (eq. 16 to 24)."""
         rate_set = self._models[intra].config.rate_set
         padded = symbol_mapping.unpack(symbols, rate_index, rate_set)[None]
         steps: FrameSteps = self.intra_steps if intra else self.steps
@@ -144,8 +159,9 @@ class Transmitter(_StreamEnd):
         coded = steps.encode(pixels, (self.feature, self.state), self._omega)
         z = ops.convert_to_numpy(coded.z_hat)[0].astype(np.int32)
         rate_index = ops.convert_to_numpy(coded.rate_index)[0].astype(np.int32)
-        payload = self._payload(z, rate_index, coded.symbols, intra)
-        self._finish(payload.symbols, rate_index, z, coded.kept, intra)
+        payload = self._payload(z, rate_index, coded, intra)
+        gain = self.gain(payload.side_bits["k"], intra=intra)
+        self._finish(gain * payload.symbols, rate_index, z, coded.kept, intra)
         return payload
 
     def frame_hat(self) -> np.ndarray:
@@ -156,17 +172,22 @@ class Transmitter(_StreamEnd):
         self._require_reference()
         return self._picture()
 
-    def _payload(self, z: np.ndarray, rate_index: np.ndarray, symbols: Any, intra: bool) -> Payload:
+    def _payload(
+        self, z: np.ndarray, rate_index: np.ndarray, coded: CodedFrame, intra: bool
+    ) -> Payload:
         """Side bitstreams and packed symbols of a frame."""
+        gain = b""
+        if coded.gain is not None:
+            gain = bytes([int(symbol_mapping.gain_index(coded.gain)[0])])
         rate_set = self._models[intra].config.rate_set
         tables = self._rate_tables(z, intra)
         side_bits = {
             "z": side_information.encode_hyper_latent(z, self._pmf_tables[intra]),
-            "k": side_information.encode_rate_map(
-                rate_index, len(rate_set), self.side_format, tables
-            ),
+            "k": gain
+            + side_information.encode_rate_map(rate_index, len(rate_set), self.side_format, tables),
         }
-        packed = symbol_mapping.pack(ops.convert_to_numpy(symbols)[0], rate_index, rate_set)
+        symbols = ops.convert_to_numpy(coded.symbols)[0]
+        packed = symbol_mapping.pack(symbols, rate_index, rate_set)
         return Payload(packed, side_bits)
 
     def _require_reference(self) -> None:
@@ -215,7 +236,9 @@ class Receiver(_StreamEnd):
         except SideInformationError:
             return "side_z_lost"
         try:
-            rate_index = self.rate_map(_present(side_bits, "k"), z, intra=intra)
+            message = _present(side_bits, "k")
+            rate_index = self.rate_map(message, z, intra=intra)
+            gain = self.gain(message, intra=intra)
         except SideInformationError:
             return "side_k_lost"
         rate_set = self._models[intra].config.rate_set
@@ -223,7 +246,7 @@ class Receiver(_StreamEnd):
         expected = symbol_mapping.num_symbols(rate_index, rate_set)
         if symbols.size != expected or not np.isfinite(symbols).all():
             return "symbols_mismatch"
-        self._finish(symbols, rate_index, z, None, intra)
+        self._finish(gain * symbols, rate_index, z, None, intra)
         return "ok"
 
 

@@ -10,6 +10,7 @@ Order of the packed symbols: frame by frame, units in raster order, and inside a
 symbol is spent on positions.
 """
 
+import math
 from typing import Any
 
 import numpy as np
@@ -19,6 +20,8 @@ from pvsc_link.types import InputError
 
 #: Energy below which a frame counts as silent: keeps 0/0 out of the normalisation.
 MIN_ENERGY = 1e-12
+GAIN_STEPS = 16  # per octave
+GAIN_ZERO = 128  # the index of gain 1
 
 
 def reals_per_unit(rate_index: np.ndarray, rate_set: tuple[int, ...]) -> np.ndarray:
@@ -118,19 +121,39 @@ def sent_mask(rate_index: Any, rate_set: tuple[int, ...]) -> Any:
     return reals_mask(rate_index, lengths)
 
 
-def normalise_power(symbols_padded: Any, rate_index: Any, rate_set: tuple[int, ...]) -> Any:
+def normalise_power(
+    symbols_padded: Any, rate_index: Any, rate_set: tuple[int, ...]
+) -> tuple[Any, Any]:
     """Scale every frame to mean power 1 per complex symbol over the symbols it sends (eq. 2).
 
-    The power constraint of eq. 2 is taken per symbol, P = 1, over one frame. The receiver is
-    not told the scale: the decoder has to live with unit power, so no genie power and no bits.
+    The power constraint of eq. 2 is taken per symbol, P = 1, over one frame.
 
     Input: ``symbols_padded`` : [batch, Hy, Wy, Kmax], float32, zero where nothing is sent;
-    ``rate_index`` : [batch, Hy, Wy], int32. Output: like ``symbols_padded``. A frame that sends
-    nothing, or only zeros, comes back as zeros.
+    ``rate_index`` : [batch, Hy, Wy], int32. Output: like ``symbols_padded``, and the gain that
+    undoes it, [batch], float32. A frame that sends nothing, or only zeros, comes back as zeros.
     """
-    energy = ops.sum(ops.square(symbols_padded), axis=(1, 2, 3), keepdims=True)
-    count = ops.sum(sent_mask(rate_index, rate_set), axis=(1, 2, 3), keepdims=True)
-    return symbols_padded * ops.sqrt(count) * ops.rsqrt(ops.maximum(energy, MIN_ENERGY))
+    energy = ops.sum(ops.square(symbols_padded), axis=(1, 2, 3))
+    count = ops.sum(sent_mask(rate_index, rate_set), axis=(1, 2, 3))
+    energy = ops.maximum(energy, MIN_ENERGY)
+    scale = ops.sqrt(count) * ops.rsqrt(energy)
+    gain = ops.sqrt(energy) * ops.rsqrt(ops.maximum(count, 1.0))
+    return symbols_padded * scale[:, None, None, None], gain
+
+
+def gain_index(gain: Any) -> Any:
+    """The gain of a frame as one byte of side information: like ``gain``, int32 in [0, 255].
+
+    Without it a receiver could not tell a bright frame from a dim one, as both are sent with unit
+    power. Steps of 1 / ``GAIN_STEPS`` octave: an error of at most 0.19 dB.
+    """
+    octaves = ops.log(ops.maximum(gain, 1e-6)) * (GAIN_STEPS / math.log(2.0))
+    return ops.cast(ops.clip(ops.round(octaves) + GAIN_ZERO, 0, 255), "int32")
+
+
+def gain_of(index: Any) -> Any:
+    """The gain that an index stands for, at both ends: float32."""
+    octaves = (ops.cast(index, "float32") - GAIN_ZERO) / GAIN_STEPS
+    return ops.exp(octaves * math.log(2.0))
 
 
 def _check_shape(found: tuple[int, ...], allowed: tuple[int, ...]) -> None:

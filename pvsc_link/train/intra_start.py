@@ -38,10 +38,9 @@ def copy_feature_coding(intra: Any, inter: Any) -> None:
     The residual branches of the temporal ViTs, which the intra model lacks, start at zero: both
     models then send equal features as equal symbols.
     """
-    coding = (inter.feature_encoder, inter.feature_decoder)
-    for layer in coding:
+    for layer in (inter.feature_encoder, inter.feature_decoder):
         quiet_residuals(layer.transformer.temporal)
-    _copy_shared(intra, inter, coding)
+    _copy_shared(intra, inter, inter.coding_layers)
 
 
 def quiet_residuals(layer: Any) -> None:

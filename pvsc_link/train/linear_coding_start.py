@@ -16,17 +16,27 @@ from pvsc_link.train.intra_start import quiet_residuals
 #: Samples of all rates together that a rate's own statistics are mixed with: rare rates have few.
 _PRIOR_SAMPLES = 200.0
 _BATCH = 16
+_LEAST_SIZE = 0.05  # of a channel that a preset hardly uses
 _POWER_PER_REAL = 0.5  # unit mean power per complex symbol
 
 
 def start_linear_coding(
-    model: Any, y_bar: np.ndarray, rate_index: np.ndarray, noise_power: float
+    model: Any,
+    y_bar: np.ndarray,
+    rate_index: np.ndarray,
+    omega_index: np.ndarray,
+    noise_power: float,
 ) -> None:
     """Overwrite F_tx and F_rx of an I or P model.
 
     Parameters: ``noise_power`` : noise variance per complex symbol that the code is made for.
-    Input: ``y_bar`` : [units, C_y]; ``rate_index`` : [units], of training pictures.
+    Input: ``y_bar`` : [units, C_y]; ``rate_index``, ``omega_index`` : [units], of training
+    pictures.
     """
+    scale = _preset_scales(y_bar, omega_index, model.config.num_omega)
+    model.vector_tx.rows.assign(scale)
+    model.vector_rx.rows.assign(1.0 / scale)
+    y_bar = y_bar * scale[omega_index]
     rates = model.config.rate_set
     encoder, decoder = model.feature_encoder, model.feature_decoder
     for layer in (encoder, decoder):
@@ -51,25 +61,30 @@ def start_linear_coding(
     decoder.from_reals.bias.assign(np.array(means, np.float32))
 
 
-def sent_units(intra: Any, inter: Any, pairs: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def sent_units(
+    intra: Any, inter: Any, pairs: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Features and rates of the units that a model sends, every quality preset in turn.
 
     Parameters: ``inter`` : P model whose second frames are taken; None for the I frames.
     Input: ``pairs`` : [count, 2, height, width, 3], float32. Output: ``y_bar`` : [units, C_y];
-    ``rate_index`` : [units].
+    ``rate_index``, ``omega_index`` : [units].
     """
     batches = np.array_split(pairs, max(1, len(pairs) // _BATCH))
     outputs = []
     for number, batch in enumerate(batches):
         every = np.arange(len(batch)) + number * _BATCH
-        omega_index = ops.convert_to_tensor(every % intra.config.num_omega, "int32")
+        presets = every % intra.config.num_omega
+        omega_index = ops.convert_to_tensor(presets, "int32")
         output = intra.forward(batch[:, 0], omega_index)
         if inter is not None:
             buffers = inter.start_buffers(ops.clip(output["frame_ideal"], 0.0, 1.0))
             output = inter.forward(batch[:, 1], buffers, omega_index)
-        outputs.append([ops.convert_to_numpy(output[key]) for key in ("y_bar", "rate_index")])
-    y_bar, rate_index = (np.concatenate(arrays) for arrays in zip(*outputs, strict=True))
-    return y_bar.reshape(-1, y_bar.shape[-1]), rate_index.ravel()
+        y_bar, rate_index = (ops.convert_to_numpy(output[k]) for k in ("y_bar", "rate_index"))
+        presets = np.broadcast_to(presets[:, None, None], rate_index.shape)
+        outputs.append((y_bar.reshape(-1, y_bar.shape[-1]), rate_index.ravel(), presets.ravel()))
+    y_bar, rate_index, presets = (np.concatenate(arrays) for arrays in zip(*outputs, strict=True))
+    return y_bar, rate_index, presets
 
 
 def linear_code(
@@ -87,6 +102,15 @@ def linear_code(
     gain = np.sqrt(power / variances)
     estimate = gain * variances / (power + noise_variance)
     return gain[:, None] * basis.T, basis * estimate
+
+
+def _preset_scales(y_bar: np.ndarray, omega_index: np.ndarray, num_omega: int) -> np.ndarray:
+    """What brings every preset's channels to the size they have on average: [num_omega, C_y]."""
+    size = np.stack(
+        [np.sqrt(np.mean(np.square(y_bar[omega_index == i]), axis=0)) for i in range(num_omega)]
+    )
+    size = np.maximum(size, _LEAST_SIZE)
+    return (np.exp(np.log(size).mean(axis=0)) / size).astype(np.float32)
 
 
 def _allocated(variances: np.ndarray, noise: float, total: float) -> np.ndarray:

@@ -37,10 +37,10 @@ def release(run: Path, folder: Path, training: str | None = None) -> list[Path]:
     from pvsc_link.train.config import load_train_config
 
     config = load_train_config(run / "config.yaml")
-    models = [_model(run / "weights", kind) for kind in ("intra", "inter")]
+    intra, inter = models = [_model(run / "weights", kind) for kind in ("intra", "inter")]
     for model in models:
         _round_to_half(model)
-    fit_rate_map_priors(*models, config)
+    fit_rate_map_priors(intra, inter, config)
     folder.mkdir(parents=True, exist_ok=True)
     name = f"{config.preset}_{training}" if training else config.preset
     written = []

@@ -3,7 +3,7 @@
 import pandas as pd
 
 from pvsc_link.bench.__main__ import main
-from pvsc_link.report.gates import _drift_verdict
+from pvsc_link.bench.gates import _drift_verdict
 
 
 def test_every_frame_of_every_gop_has_a_row_with_its_quality(micro, tmp_path, capsys):

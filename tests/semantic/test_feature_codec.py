@@ -59,7 +59,7 @@ def parity(height, width):
 
 @pytest.mark.parametrize(("height", "width"), SIZES)
 @pytest.mark.parametrize("variant", sorted(VARIANTS))
-def test_symbols_have_unit_power_and_stop_after_k_reals(variant, height, width):
+def test_reals_stop_after_k_and_pack_into_the_symbols_of_the_rate_map(variant, height, width):
     config = VARIANTS[variant]
     encoder, decoder = codec(config)
     y_bar, rate_index = frame(config, height, width)
@@ -72,7 +72,7 @@ def test_symbols_have_unit_power_and_stop_after_k_reals(variant, height, width):
     for one, index in zip(padded, rate_index, strict=True):
         symbols = pack(one, index, config.rate_set)
         assert len(symbols) == num_symbols(index, config.rate_set)
-        assert np.mean(np.abs(symbols) ** 2) == pytest.approx(1.0, abs=1e-5)
+        assert np.count_nonzero(symbols) == len(symbols)
     y_bar_rx, state_next = decoder(padded, rate_index, state)
     assert y_bar_rx.shape == y_bar.shape
     if config.temporal_coding:
@@ -227,7 +227,7 @@ def test_graph_with_unknown_batch_equals_eager():
 
 
 @pytest.mark.parametrize("policy", ["mixed_float16", "mixed_bfloat16"])
-def test_half_precision_networks_still_send_float32_symbols_of_unit_power(policy):
+def test_half_precision_networks_still_send_float32_reals(policy):
     exact, half = codec(SMALL), codec(SMALL, dtype=policy)
     for layer, source in zip(half, exact, strict=True):
         layer.set_weights(source.get_weights())
@@ -235,9 +235,6 @@ def test_half_precision_networks_still_send_float32_symbols_of_unit_power(policy
     state = random_state()
     padded = half[0](y_bar, rate_index, state)
     assert padded.dtype == "float32"
-    for one, index in zip(np.asarray(padded), rate_index, strict=True):
-        power = np.mean(np.abs(pack(one, index, SMALL.rate_set)) ** 2)
-        assert power == pytest.approx(1.0, abs=1e-5)
     results = half[1](padded, rate_index, state)
     for close, reference in zip(results, exact[1](padded, rate_index, state), strict=True):
         assert close.dtype == "float32"

@@ -14,7 +14,14 @@ from keras import ops
 from pvsc_link.semantic.intra import IntraModel
 from pvsc_link.semantic.model import PvscModel
 from pvsc_link.semantic.presets import PRESETS, PvscConfig, ablations_of, intra_of
-from pvsc_link.semantic.symbol_mapping import pack, sent_mask
+from pvsc_link.semantic.symbol_mapping import (
+    gain_index,
+    gain_of,
+    normalise_power,
+    pack,
+    reals_mask,
+    sent_mask,
+)
 from pvsc_link.semantic.weights import load_weights, save_weights
 from pvsc_link.types import InputError
 
@@ -124,7 +131,7 @@ def test_stages_split_the_weights_into_ideal_branch_and_feature_coding(models):
             paths[stage] = {w.path for w in model.trainable_variables}
         assert paths[1].isdisjoint(paths[2])
         assert paths[1] | paths[2] == paths[3]
-        layers = (model.feature_encoder, model.feature_decoder)
+        layers = model.coding_layers
         coding = {w.path for layer in layers for w in layer.weights}
         assert paths[2] == coding
         assert not any("rate_map_prior" in p for p in paths[3])
@@ -180,7 +187,7 @@ def test_sent_symbols_of_every_clip_have_unit_mean_power(noisy_gop):
 def test_quality_presets_change_the_picture_through_their_vectors_alone(models):
     intra, _ = models
     rows = [w for w in intra.trainable_variables if w.path.endswith("/rows")]
-    assert len(rows) == 3  # q_ext^f, q_G^0, q_G^1; I frames have no C_ext
+    assert len(rows) == 5  # q_ext^f, q_G^0, q_G^1, q_tx, q_rx; I frames have no C_ext
     same = np.array([1, 1], np.int32)
     before = intra(FRAMES[0], same)["frame_ideal"]
     saved = [ops.convert_to_numpy(r) for r in rows]
@@ -302,3 +309,20 @@ def test_the_same_weights_file_gives_the_same_numbers_under_jax(models, noisy_go
                 np.testing.assert_allclose(
                     value, theirs[f"{t}_{name}"], rtol=0, atol=1e-4, err_msg=f"{t} {name}"
                 )
+
+
+def test_a_frame_twice_as_strong_is_read_twice_as_strong_although_its_power_on_the_air_is_one(
+    models,
+):
+    intra, _ = models
+    rate_index = np.full((1, 4, 4), 2, np.int32)
+    reals = np.random.default_rng(5).standard_normal((1, 4, 4, max(SMALL.rate_set)))
+    reals = reals.astype(np.float32) * np.asarray(reals_mask(rate_index, SMALL.rate_set))
+    sent = []
+    for strength in (1.0, 2.0):
+        symbols, gain = normalise_power(strength * reals, rate_index, SMALL.rate_set)
+        known = gain_of(gain_index(gain))
+        sent.append(intra.over_the_air((symbols, known), rate_index, lambda s, k: s)["rx"])
+        energy = np.sum(np.square(symbols)) / np.sum(sent_mask(rate_index, SMALL.rate_set))
+        assert energy == pytest.approx(1.0, rel=1e-5)
+    np.testing.assert_allclose(sent[1], 2.0 * np.asarray(sent[0]), rtol=1e-4)

@@ -6,6 +6,8 @@ import tensorflow as tf
 
 from pvsc_link.semantic.presets import PAPER_RATE_SET
 from pvsc_link.semantic.symbol_mapping import (
+    gain_index,
+    gain_of,
     normalise_power,
     num_symbols,
     pack,
@@ -89,7 +91,8 @@ def test_gradients_pass_through_the_complex_form_unchanged():
 def test_mean_power_of_each_frame_is_one_over_its_sent_symbols(rate_set):
     padded, index = random_units(rate_set)
     padded *= np.array([1e-3, 1.0, 50.0], np.float32)[:, None, None, None]
-    scaled = np.asarray(normalise_power(padded, index, rate_set))
+    scaled, gain = map(np.asarray, normalise_power(padded, index, rate_set))
+    np.testing.assert_allclose(gain[:, None, None, None] * scaled, padded, rtol=1e-5)
     for frame in range(3):
         symbols = pack(scaled[frame], index[frame], rate_set)
         assert np.mean(np.abs(symbols) ** 2) == pytest.approx(1.0, abs=1e-5)
@@ -97,7 +100,8 @@ def test_mean_power_of_each_frame_is_one_over_its_sent_symbols(rate_set):
 
 def test_a_silent_frame_stays_silent_and_finite():
     index = np.stack([np.zeros((2, 2), np.int32), np.ones((2, 2), np.int32)])
-    scaled = np.asarray(normalise_power(np.zeros((2, 2, 2, 3), np.float32), index, ODD))
+    scaled, gain = map(np.asarray, normalise_power(np.zeros((2, 2, 2, 3), np.float32), index, ODD))
+    assert np.isfinite(gain).all()
     np.testing.assert_array_equal(scaled, 0.0)
 
 
@@ -111,3 +115,15 @@ def test_what_does_not_fit_is_refused():
         pack(padded[..., :2], index, ODD)
     with pytest.raises(InputError, match="do not fit the rate map"):
         unpack(pack(padded, index, ODD)[:-1], index, ODD)
+
+
+def test_a_byte_holds_the_gain_to_a_fifth_of_a_decibel_and_survives_a_second_rounding():
+    gain = np.geomspace(2.0**-7.9, 2.0**7.9, 200).astype(np.float32)
+    index = np.asarray(gain_index(gain))
+    assert index.min() >= 0
+    assert index.max() <= 255
+    known = np.asarray(gain_of(index))
+    assert np.abs(20 * np.log10(known / gain)).max() < 0.19
+    np.testing.assert_array_equal(gain_index(known), index)
+    assert np.asarray(gain_of(gain_index(np.float32([1.0]))))[0] == 1.0
+    assert np.isfinite(gain_of(gain_index(np.float32([0.0, 1e30])))).all()

@@ -53,11 +53,19 @@ def test_a_model_reads_most_of_what_it_sends_at_20_db_without_training(micro_pre
     mixing = rng.standard_normal((8, 8)) * 0.5 ** np.arange(8)
     y_bar = (3 * rng.standard_normal((4000, 8)) @ mixing.T + 1.0).astype(np.float32)
     rate_index = rng.integers(0, len(micro_preset.rate_set), 4000)
-    start_linear_coding(model, y_bar, rate_index, 0.01)
+    omega_index = rng.integers(0, 2, 4000)
+    y_bar = np.where(omega_index[:, None] == 1, y_bar, 0.1 * y_bar)  # a coarser preset
+    start_linear_coding(model, y_bar, rate_index, omega_index, 0.01)
     units, rates = y_bar[:1024].reshape(1, 32, 32, 8), rate_index[:1024].reshape(1, 32, 32)
-    symbols = np.asarray(model.feature_encoder(units, rates.astype(np.int32)))
+    omega_index = omega_index[:1024].reshape(32, 32)
+    preset = np.int32([1])
+    units = np.where(omega_index[None, :, :, None] == 1, units, 10 * units)
+    sent = model.encode_features(units, rates.astype(np.int32), preset)
+    symbols, gain = map(np.asarray, sent)
     noise = np.sqrt(0.005) * rng.standard_normal(symbols.shape)
-    read, _ = model.feature_decoder((symbols + noise).astype(np.float32), rates.astype(np.int32))
+    read, _ = model.decode_features(
+        (gain * (symbols + noise)).astype(np.float32), rates.astype(np.int32), preset
+    )
     full = rates[0] == len(micro_preset.rate_set) - 1
     error = np.mean(np.square(np.asarray(read)[0][full] - units[0][full]))
     assert error < 0.1 * units[0][full].var(axis=0).mean()
@@ -75,9 +83,10 @@ def test_a_phase_starts_linear_from_the_units_that_its_own_model_sends(micro_run
 
     cache = open_cache(config.data)
     phase = Phase(config, config.phases[0], WeightStore(), cache)
-    y_bar, rate_index = sent_units(phase.intra, None, phase._pictures(cache, 4, 64))
+    y_bar, rate_index, omega_index = sent_units(phase.intra, None, phase._pictures(cache, 4, 64))
     assert y_bar.shape == (4 * 16, 8)
     assert rate_index.shape == (64,)
+    assert omega_index.tolist() == [n % 2 for n in range(4) for _ in range(16)]
     kernel = np.array(phase.intra.feature_encoder.embedding.projection.kernel)
     np.testing.assert_array_equal(kernel, np.eye(8))
     with pytest.raises(ValueError, match="coding_start of phase"):

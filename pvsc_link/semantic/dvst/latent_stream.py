@@ -18,6 +18,7 @@ from pvsc_link.semantic.configured_layer import ConfiguredLayer
 from pvsc_link.semantic.feature_codec import FeatureDecoder, FeatureEncoder
 from pvsc_link.semantic.hyperprior import HyperDecoder, HyperEncoder
 from pvsc_link.semantic.latent_coding import code_units, quantised_hyper_latent
+from pvsc_link.semantic.symbol_mapping import normalise_power
 
 _ONE_BLOCK = (1.0,)
 
@@ -66,7 +67,8 @@ class LatentStream(ConfiguredLayer):
         """Symbols of the latent as it is (F_tx): [batch, Hy, Wy, Kmax], float32, unit power."""
         w, mu, _ = parameters
         with keras.name_scope(self.name):
-            return self.feature_encoder(y / w - mu, rate_index)
+            reals = self.feature_encoder(y / w - mu, rate_index)
+        return normalise_power(reals, rate_index, self.config.rate_set)[0]
 
     def map_to_symbols(self, y: Any, z_hat: Any, context_e: Any = None) -> tuple[Any, Any]:
         """(rate_index, symbols_padded) of a latent, at inference."""

@@ -42,6 +42,8 @@ class DvstModel(keras.Model):
     exist after construction.
     """
 
+    sends_gain = False  # its streams are normalised apart, and share one rate map
+
     def __init__(self, config: DvstConfig | dict[str, Any], **kwargs: Any):
         super().__init__(**kwargs)
         cfg = config if isinstance(config, DvstConfig) else DvstConfig.from_dict(config)

@@ -1,4 +1,4 @@
-"""``python -m pvsc_link.report.gates``: how far trained weights have come, from committed results.
+"""``python -m pvsc_link.bench gates``: how far the weights have come, from committed results.
 
 Each gate is a claim about BD-CBR between two systems of a sweep, or about drift within a GOP; the
 verdict and the number come from ``points.csv`` and ``drift.csv``, nothing is run.
@@ -19,9 +19,10 @@ from pvsc_link.sweep.store import read_points
 #: Growth of LPIPS from the second to the last frame of a GOP of 12 that still counts as no drift.
 DRIFT_LIMIT_PERCENT = 10.0
 _DRIFT_GOP = 12
-_AWGN_6_DB = {"channel": "awgn", "snr_db": 6.0}
-_AWGN_0_DB = {"channel": "awgn", "snr_db": 0.0}
-_FADING = {"channel": "rayleigh", "snr_db": 6.0, "csi_nmse_db": -10.0}
+_Condition = dict[str, str | float]
+_AWGN_6_DB: _Condition = {"channel": "awgn", "snr_db": 6.0}
+_AWGN_0_DB: _Condition = {"channel": "awgn", "snr_db": 0.0}
+_FADING: _Condition = {"channel": "rayleigh", "snr_db": 6.0, "csi_nmse_db": -10.0}
 
 
 @dataclass(frozen=True)
@@ -35,7 +36,7 @@ class Gate:
     scheme: str
     anchor: str
     metric: str
-    condition: dict[str, str | float]
+    condition: _Condition
     limit_percent: float = 0.0
 
     @property
@@ -126,7 +127,7 @@ def _drift_verdict(drift: pd.DataFrame | None) -> Verdict:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Print every gate; returns 0 if all hold, else 1."""
-    parser = argparse.ArgumentParser(prog="python -m pvsc_link.report.gates", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m pvsc_link.bench gates", description=__doc__)
     parser.add_argument(
         "folders",
         nargs="*",

@@ -3,7 +3,7 @@
 import pandas as pd
 import pytest
 
-from pvsc_link.report import gates
+from pvsc_link.bench import gates
 
 
 def curve(scheme, variant, cbrs, lpips, **condition):
