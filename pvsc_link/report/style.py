@@ -17,12 +17,12 @@ _KNOWN = {
     "vvenc": ("VVenC (4:2:0) + 5G LDPC", "VVenC"),
     "x265": ("x265 (veryslow) + 5G LDPC", "x265"),
     "x264": ("x264 (veryslow) + 5G LDPC", "x264"),
+    "lvc": ("LVC (ideal branch) + 5G LDPC", "LVC"),
     "dvst": ("DVST", "DVST"),
     "glc-video": ("GLC-Video + 5G LDPC", "GLC-Video"),
     "dcvc-rt": ("DCVC-RT + 5G LDPC", "DCVC-RT"),
     "dcvc-fm": ("DCVC-FM + 5G LDPC", "DCVC-FM"),
     "plvc": ("PLVC + 5G LDPC", "PLVC"),
-    "lvc": ("LVC (ideal branch) + 5G LDPC", "LVC"),
 }
 
 #: Same markers in plotly's words.
