@@ -4,6 +4,7 @@ import hashlib
 import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -29,8 +30,12 @@ def link_seeds(point: Point, num_gops: int) -> list[int]:
 
 
 def gop_seed(point: Point, index: int) -> int:
-    """The seed of GOP ``index`` alone (see ``link_seeds``)."""
-    place = (point.seed, point.channel, point.coherence_length, point.clip, point.gop)
+    """The seed of GOP ``index`` alone (see ``link_seeds``).
+
+    Of a clip given by path the name counts: it meets the same realisation in any folder.
+    """
+    clip = Path(point.clip).stem
+    place = (point.seed, point.channel, point.coherence_length, clip, point.gop)
     return _seed(*place, index)
 
 
