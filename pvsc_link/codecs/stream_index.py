@@ -44,9 +44,10 @@ class StreamEntry:
         return tuple(bits // 8 for bits in self.frame_bits)
 
     def is_of(self, clip: str) -> bool:
-        """Whether ``clip`` (a name, or a file stem such as ``name_416x240_50fps``) is this one."""
-        asked, own = clip.lower(), self.clip.lower()
-        return asked == own or asked.startswith(own + "_")
+        """Whether ``clip`` (a name, or a file such as ``clips/name_416x240_50fps.mkv``) is this one."""
+        own = self.clip.lower()
+        names = {clip.lower(), Path(clip).stem.lower()}
+        return any(name == own or name.startswith(own + "_") for name in names)
 
 
 _FIELDS = {field.name for field in fields(StreamEntry)}

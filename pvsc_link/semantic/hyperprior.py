@@ -103,7 +103,10 @@ class HyperDecoder(ConfiguredLayer):
             temporal = self.temporal(self.temporal_down(context_e))
             prior = ops.concatenate([prior, temporal], axis=-1)
         w, mu, sigma = ops.split(self.heads(self.fusion(prior)), 3, axis=-1)
-        return MIN_STEP + ops.softplus(w + _UNIT_STEP), mu, positive_sigma(sigma)
+        w = MIN_STEP + ops.softplus(w + _UNIT_STEP)
+        if self.temporal is not None:  # the previous frame tells the mean of y, not of y / w
+            mu = mu / w
+        return w, mu, positive_sigma(sigma)
 
 
 def positive_sigma(raw: Any) -> Any:

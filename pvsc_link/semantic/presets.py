@@ -83,6 +83,8 @@ def intra_of(config: PvscConfig) -> PvscConfig:
         intra=True,
         temporal_coding=False,
         # A wide, deeper transform for I frames at 1/8 is DCVC-RT-Intra's choice: 368 channels.
+        # Nothing is known of a previous frame: half the prior's width is enough.
+        channels_prior=config.channels_prior // 2 if small else config.channels_prior,
         channels_feature=config.channels_feature if small else 368,
         channels_pixel=config.channels_pixel if small else 368,
         depth_extractor=config.depth_extractor if small else 6,
@@ -113,7 +115,7 @@ PVSC_TINY = PvscConfig(
     channels_z=32,
     channels_feature=96,
     channels_pixel=96,
-    channels_prior=96,
+    channels_prior=192,
     depth_context=(1, 2),
     depth_extractor=2,
     depth_hyper=0,

@@ -38,6 +38,9 @@ class LossConfig(StrictModel):
     latent: float = Field(default=0.0, ge=0)  # y_bar behind the channel; not in the paper
     rate: bool = True
     side: bool = True  # whether z counts in the rate loss
+    #: Reals that a bit of z stands for; null: eta, as in eq. 25. The side link's MCS needs more:
+    #: 1.1 at 6 dB (1.85 bit per symbol), 3 at 0 dB.
+    side_eta: float | None = Field(default=None, ge=0)
     per_crop: Annotated[int, Field(ge=16, multiple_of=16)] | None = None  # LPIPS on sub-crops
     per_share: Share = 1.0  # of the frames of a step on which LPIPS is computed
     per_dtype: Literal["float32", "mixed_bfloat16"] = "float32"

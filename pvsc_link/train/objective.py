@@ -121,7 +121,7 @@ class Objective:
         rate = losses.rate_loss(
             output["rate_reals"],
             output["num_bits_z"],
-            self.model.config.eta,
+            self.model.config.eta if loss.side_eta is None else loss.side_eta,
             num_pixels,
             loss.side,
         )

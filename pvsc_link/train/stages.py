@@ -36,7 +36,7 @@ from pvsc_link.units import noise_variance
 
 #: Crops and largest size from which the informed start takes its statistics.
 _STATISTICS_CROPS, _STATISTICS_SIZE = 256, 128
-_CODING_CROPS = 192
+_START_CROPS = 192  # from which starts fit their linear maps
 _STATISTICS_SALT = 10**6  # beyond any number of rollbacks
 _PATH_SEPARATOR = "|"
 
@@ -211,7 +211,8 @@ class Phase:
             if learns and self.phase.informed_start:
                 start_informed(model, self._statistics(cache, model.config), self.config.omega)
             elif learns and self.phase.intra_start:
-                start_from_intra(self.intra, model)
+                pairs = self._pictures(cache, _START_CROPS, self.phase.crop)
+                start_from_intra(self.intra, model, pairs)
             elif not learns:
                 raise InputError(
                     f"phase {self.phase.name} without an intra model",
@@ -225,7 +226,7 @@ class Phase:
         if self.phase.coding_start == "intra":
             copy_feature_coding(self.intra, self.model)
         elif self.phase.coding_start == "linear":
-            pairs = self._pictures(cache, _CODING_CROPS, self.phase.crop)
+            pairs = self._pictures(cache, _START_CROPS, self.phase.crop)
             coded = sent_units(self.intra, self.inter, pairs)
             assert self.phase.channel is not None
             snr_db = float(np.mean(self.phase.channel.snr_db))

@@ -119,6 +119,12 @@ def test_a_folder_is_a_codec_with_its_own_rates_and_label(folder, carphone):
     assert "no hashes" in gop.note
 
 
+@pytest.mark.parametrize("clip", ["carphone", "clips/Carphone_176x144_30fps.mkv"])
+def test_a_clip_is_found_by_its_name_or_its_file(clip, folder, carphone):
+    gop = Precoded(index=folder).encode(carphone.frames[:4], 30, 32, clip=clip)
+    assert gop.payload
+
+
 @pytest.mark.parametrize(
     "request_", [{"clip": "elsewhere"}, {"first_frame": 2}, {"rate": 30}, {"num_frames": 3}]
 )

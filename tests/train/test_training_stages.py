@@ -112,6 +112,19 @@ def test_a_term_of_weight_zero_is_not_computed_and_the_loss_is_the_sum_of_the_ot
     assert float(terms["loss"]) == pytest.approx(expected, rel=1e-5)
 
 
+def test_bits_of_z_weigh_as_much_as_the_side_link_makes_them(micro_run):
+    every = []
+    for side_eta in (None, 1.2):
+        config = micro_run({"model": "intra", "loss": {"per": 0.0, "side_eta": side_eta}})
+        phase, maker = prepared(config)
+        every.append(phase.step(maker.make(0)))
+    bits = float(every[0]["bpp_z"])
+    eta = phase.model.config.eta
+    assert bits > 0
+    more = float(every[1]["rate"]) - float(every[0]["rate"])
+    assert more == pytest.approx((1.2 - eta) * bits, rel=1e-3)
+
+
 def test_a_few_steps_lower_the_loss_of_the_same_batch(micro_run):
     config = micro_run({"model": "intra", "informed_start": True, "quantiser": "ste"})
     phase, maker = prepared(config)
