@@ -27,7 +27,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Send GOPs, print the mean LPIPS of each place in the GOP, write ``drift.csv``."""
     parser = argparse.ArgumentParser(prog="python -m pvsc_link.bench drift", description=__doc__)
     parser.add_argument("--clips", nargs="+", default=["carphone"])
-    parser.add_argument("--preset", default="pvsc_tiny")
+    parser.add_argument("--preset", default="pvsc_small")
     parser.add_argument("--weights", help="weights folder of a training run")
     parser.add_argument("--gop", type=int, default=12)
     parser.add_argument("--gops", type=int, default=2, help="GOPs of each clip")

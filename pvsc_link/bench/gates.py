@@ -51,8 +51,8 @@ GATES = (
     Gate(2, "pvsc", "lvc:lvc-perceptual", "lpips", _FADING),
     Gate(3, "pvsc", "x265", "lpips", _AWGN_6_DB),
     Gate(3, "pvsc", "x265", "dists", _AWGN_6_DB),
-    Gate(4, "pvsc", "vtm", "lpips", _AWGN_6_DB),
-    Gate(4, "pvsc", "vtm", "dists", _AWGN_6_DB),
+    Gate(4, "pvsc", "precoded:VTM-17.0", "lpips", _AWGN_6_DB),
+    Gate(4, "pvsc", "precoded:VTM-17.0", "dists", _AWGN_6_DB),
 )
 
 

@@ -53,7 +53,7 @@ class LearnedCodec:
         self,
         *,
         variant: str = "lvc-l1",
-        preset: str = "pvsc_tiny",
+        preset: str = "pvsc_small",
         weights: str | None = None,
         receiver_arithmetic: str = SAME,
     ):
@@ -62,7 +62,7 @@ class LearnedCodec:
         self._arithmetic = find_arithmetic(receiver_arithmetic)
         self._preset, self._receiver = preset, receiver_arithmetic
         self._files = find_weights(preset, weights, TRAININGS[variant])
-        words = [variant] if preset == "pvsc_tiny" else [variant, preset]
+        words = [variant] if preset == "pvsc_small" else [variant, preset]
         if receiver_arithmetic != SAME:
             words.append(f"receiver {receiver_arithmetic}")
         self.variant = ", ".join(words)

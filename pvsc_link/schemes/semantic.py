@@ -67,7 +67,7 @@ class SemanticScheme:
 
     def __init__(
         self,
-        preset: str = "pvsc_tiny",
+        preset: str = "pvsc_small",
         side_format: str = "png",
         weights: str | None = None,
         jit_compile: bool = False,

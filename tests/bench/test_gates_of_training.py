@@ -33,7 +33,7 @@ CBR = [0.01, 0.02, 0.04, 0.08]
 @pytest.fixture
 def points():
     rows = curve("x265", "", CBR, LPIPS)
-    rows += curve("vtm", "", [c / 4 for c in CBR], LPIPS)
+    rows += curve("precoded", "VTM-17.0", [c / 4 for c in CBR], LPIPS)
     rows += curve("pvsc", "pvsc_tiny", [c / 2 for c in CBR], LPIPS)
     rows += curve("lvc", "lvc-perceptual", CBR, LPIPS, status="untrained")
     return pd.DataFrame(rows)

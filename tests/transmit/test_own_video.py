@@ -162,7 +162,7 @@ def test_a_cbr_out_of_reach_is_told(transmit, odd_video, capsys):
     [
         (["--scheme", "x266"], "Did you mean 'x265'"),
         (["--scheme", "x264", "x264"], "named twice"),
-        (["--scheme", "pvsc"], "no trained weights"),
+        (["--scheme", "pvsc", "--option", "pvsc.preset=pvsc_tiny"], "no trained weights"),
         (["--scheme", "pvsc", "--option", "pvsc.weights=no/such"], "weights"),
         (["--scheme", "x264", "--channel", "rayleight"], "rayleigh"),
         (["--scheme", "x264", "--rates", "x264=99"], "0 to 51"),
