@@ -137,7 +137,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--drift", type=Path, default=Path("results/drift/drift.csv"))
     given = parser.parse_args(arguments)
-    found = [read_points(folder) for folder in given.folders if folder.is_dir()]
+    found = [read_points(folder) for folder in given.folders if (folder / "points.csv").is_file()]
     if not found:
         print(f"no results in {', '.join(map(str, given.folders))}", file=sys.stderr)
         return 2

@@ -77,3 +77,9 @@ def test_drift_compares_the_last_with_the_second_frame_of_every_gop():
 def test_the_command_answers_for_folders_that_are_not_there(tmp_path, capsys):
     assert gates.main([str(tmp_path / "nowhere")]) == 2
     assert "no results" in capsys.readouterr().err
+
+
+def test_the_command_passes_over_a_sweep_that_is_not_finished(tmp_path, capsys):
+    (tmp_path / "running").mkdir()
+    assert gates.main([str(tmp_path / "running")]) == 2
+    assert "no results" in capsys.readouterr().err
