@@ -44,7 +44,7 @@ class StreamEntry:
         return tuple(bits // 8 for bits in self.frame_bits)
 
     def is_of(self, clip: str) -> bool:
-        """Whether ``clip`` , a name or a file such as ``a/name_416x240.mkv``, is this one."""
+        """Whether ``clip``, a name or a file such as ``a/name_416x240.mkv``, is this one."""
         own = self.clip.lower()
         names = {clip.lower(), Path(clip).stem.lower()}
         return any(name == own or name.startswith(own + "_") for name in names)

@@ -104,10 +104,10 @@ def _zero_residuals(model: Any) -> None:
                 for last in (part.mix_out, part.gate_out):
                     last.kernel.assign(np.zeros(last.kernel.shape, np.float32))
                 if part.adaptor is not None:
-                    _embed(part.adaptor, np.eye(min(part.adaptor.kernel.shape[2:])))
+                    embed_matrix(part.adaptor, np.eye(min(part.adaptor.kernel.shape[2:])))
 
 
-def _embed(layer: Any, matrix: np.ndarray, bias: np.ndarray | None = None) -> None:
+def embed_matrix(layer: Any, matrix: np.ndarray, bias: np.ndarray | None = None) -> None:
     """The middle tap of a convolution becomes ``matrix`` [in, out], the rest of it zero."""
     kernel = np.zeros(layer.kernel.shape, np.float32)
     middle = kernel.shape[0] // 2
@@ -126,7 +126,7 @@ def _set_rows(vector: Any, values: np.ndarray) -> None:
 def _set_extractor(model: Any, statistics: TransformStatistics, scale: np.ndarray) -> None:
     extractor = model.feature_extractor
     centre = -statistics.mean @ statistics.patches
-    _embed(extractor.entry, statistics.patches, centre)
+    embed_matrix(extractor.entry, statistics.patches, centre)
     _set_rows(extractor.vector_f, scale)
     _embed_cells(extractor.down, statistics.blocks)
 
@@ -144,15 +144,15 @@ def _set_generator(model: Any, statistics: TransformStatistics, scale: np.ndarra
     spread = generator.up.spread
     columns = np.zeros((statistics.blocks.shape[3], 4, generator.up.channels), np.float32)
     columns[:, :, :width] = np.moveaxis(statistics.blocks.reshape(4, width, -1), -1, 0)
-    _embed(spread, columns.reshape(columns.shape[0], -1))
-    _embed(generator.exit, np.eye(width))
+    embed_matrix(spread, columns.reshape(columns.shape[0], -1))
+    embed_matrix(generator.exit, np.eye(width))
     _set_rows(generator.vector_0, 1.0 / scale)
     painter = model.frame_generator
     order = np.arange(PATCH_CHANNELS)
     if painter.deblock is not None:
         order = order.reshape(2, 4, 2, 4, 3).transpose(0, 2, 1, 3, 4).ravel()
-        _embed(painter.paint, np.eye(painter.paint.kernel.shape[-1]))
-    _embed(painter.exit, statistics.patches.T[:, order], statistics.mean[order])
+        embed_matrix(painter.paint, np.eye(painter.paint.kernel.shape[-1]))
+    embed_matrix(painter.exit, statistics.patches.T[:, order], statistics.mean[order])
 
 
 def _set_spread(model: Any, spread: np.ndarray) -> None:
@@ -181,8 +181,8 @@ def _set_prediction(model: Any, statistics: TransformStatistics, scale: np.ndarr
     width = model.config.channels_prior
     kept = np.eye(latents, min(latents, width), dtype=np.float32)
     centre = -statistics.mean @ statistics.patches
-    _embed(model.intra_adaptor.block.adaptor, statistics.patches, centre)
-    _embed(model.context_extractor.entry, np.eye(statistics.patches.shape[1]))
+    embed_matrix(model.intra_adaptor.block.adaptor, statistics.patches, centre)
+    embed_matrix(model.context_extractor.entry, np.eye(statistics.patches.shape[1]))
     _set_rows(model.context_extractor.vector_c, scale)
     decoder, prior = model.hyper_decoder, model.spatial_prior
     _embed_cells(decoder.temporal_down, statistics.blocks[..., : decoder.temporal.channels])
@@ -204,4 +204,4 @@ def _route(adaptor: Any, first: int, kept: np.ndarray) -> None:
     matrix[:, : kept.shape[1]] = 0.0
     matrix[first : first + kept.shape[0]] = 0.0
     matrix[first : first + kept.shape[0], : kept.shape[1]] = kept
-    _embed(adaptor, matrix)
+    embed_matrix(adaptor, matrix)

@@ -16,6 +16,7 @@ from pvsc_link.semantic.dc_block import pixel_unshuffle
 from pvsc_link.semantic.hyperprior import MIN_SIGMA
 from pvsc_link.semantic.rate_control import symbol_bits
 from pvsc_link.train.distillation import weights_by_path
+from pvsc_link.train.informed_init import embed_matrix
 from pvsc_link.types import InputError
 
 _LAST_OF_RESIDUAL = ("output_projection/kernel", "mlp/reduce/kernel")
@@ -36,8 +37,8 @@ def start_from_intra(intra: Any, inter: Any, pairs: np.ndarray) -> None:
     _copy_shared(intra, inter, inter.layers)
     width = inter.config.channels_feature
     for stack in (inter.feature_extractor.stack, inter.feature_generator.stack):
-        _set(stack.blocks[0].adaptor, np.eye(width, dtype=np.float32))
-    _set(inter.context_extractor.entry, np.eye(width, dtype=np.float32))
+        embed_matrix(stack.blocks[0].adaptor, np.eye(width, dtype=np.float32))
+    embed_matrix(inter.context_extractor.entry, np.eye(width, dtype=np.float32))
     inter.context_extractor.vector_c.rows.assign(intra.feature_extractor.vector_f.rows)
     copy_feature_coding(intra, inter)
     _start_prediction(intra, inter, pairs)
@@ -71,17 +72,6 @@ def _copy_shared(intra: Any, inter: Any, layers: Any) -> None:
                 variable.assign(value)
 
 
-def _set(layer: Any, matrix: np.ndarray, bias: np.ndarray | None = None) -> None:
-    """A 1x1 convolution becomes ``matrix`` [in, out], zero beyond it."""
-    kernel = np.zeros(layer.kernel.shape, np.float32)
-    kernel[0, 0, : matrix.shape[0], : matrix.shape[1]] = matrix
-    layer.kernel.assign(kernel)
-    full = np.zeros(layer.bias.shape, np.float32)
-    if bias is not None:
-        full[: len(bias)] = bias
-    layer.bias.assign(full)
-
-
 def _check_width(intra: Any, inter: Any) -> None:
     latents = inter.channels_y
     least = max(intra.channels_prior + latents, 3 * latents)
@@ -98,7 +88,7 @@ def _start_prediction(intra: Any, inter: Any, pairs: np.ndarray) -> None:
     """C_ext, H_dec and E_s: the mean out of the previous frame and z_hat."""
     seen = _measure(intra, pairs)
     adaptor = inter.intra_adaptor.block.adaptor
-    _set(adaptor, *_fit(seen["patches"], seen["feature"]))
+    embed_matrix(adaptor, *_fit(seen["patches"], seen["feature"]))
     weight = 1.0 / seen["size"]
     latents = inter.config.channels_y
     from_past, offset = _fit(seen["cells"], seen["y"], weight)
@@ -114,7 +104,7 @@ def _start_prediction(intra: Any, inter: Any, pairs: np.ndarray) -> None:
 
 def _measure(intra: Any, pairs: np.ndarray) -> dict[str, np.ndarray]:
     """What the intra model makes of pairs, flat: of the first frame ``patches`` [n8, 192],
-    ``feature`` [n8, C]; of both ``cells`` [n16, 4C] (past) and ``y``, ``w``, ``mu``, ``sigma``,
+    ``feature`` [n8, C]; of both ``cells`` [n16, 4C] (past) and ``y``, ``w``, ``sigma``,
     ``hyper`` [n16, ...] (present), ``size`` [n16, 1]: how large y is at that preset."""
     batches = np.array_split(pairs, max(1, len(pairs) // _BATCH))
     parts: dict[str, list[np.ndarray]] = {}
@@ -130,13 +120,13 @@ def _measure(intra: Any, pairs: np.ndarray) -> dict[str, np.ndarray]:
         z_hat, _ = intra.hyper_latent(y, omega_index)
         decoder = intra.hyper_decoder
         joint = decoder.exit(decoder.up_16(decoder.up_32(decoder.stack(z_hat))))
-        w, mu, sigma = intra.parameters_of(z_hat)
+        w, _, sigma = intra.parameters_of(z_hat)
         scaled = intra.feature_extractor.vector_f(feature, omega_index)
         values = {
             "patches": patches,
             "feature": feature,
             "cells": pixel_unshuffle(scaled, 2),
-            **{"y": y, "w": w, "mu": mu, "sigma": sigma, "hyper": decoder.fusion(joint)},
+            **{"y": y, "w": w, "sigma": sigma, "hyper": decoder.fusion(joint)},
             "size": ops.broadcast_to(ops.std(y, axis=(1, 2, 3), keepdims=True), (*y.shape[:3], 1)),
         }
         for name, value in values.items():
@@ -195,7 +185,7 @@ def _start_hyper_decoder(
     matrix[:hyper, :width] = _matrix(first.adaptor)
     passed = min(inputs - hyper, outputs - width)
     matrix[hyper : hyper + passed, width : width + passed] = np.eye(passed)
-    _set(joint.adaptor, matrix, ops.convert_to_numpy(first.adaptor.bias))
+    embed_matrix(joint.adaptor, matrix, ops.convert_to_numpy(first.adaptor.bias))
     for before, after in zip(source.fusion.blocks, target.fusion.blocks, strict=True):
         _widen(before, after)
     w, _, sigma = np.split(_matrix(source.heads), 3, axis=1)
@@ -204,21 +194,21 @@ def _start_hyper_decoder(
     latents = w.shape[1]
     heads[:width, :latents], heads[:width, 2 * latents :] = w, sigma
     heads[: width + latents, latents : 2 * latents] = mean
-    _set(target.heads, heads, np.concatenate([w_bias, bias, sigma_bias + shrink]))
+    embed_matrix(target.heads, heads, np.concatenate([w_bias, bias, sigma_bias + shrink]))
 
 
 def _widen(source: Any, target: Any) -> None:
     """A DC block whose first channels are those of ``source``; the others start as identity."""
     few, many = source.channels, target.channels
     for name in ("mix_in", "mix_out"):
-        _embed(getattr(source, name), getattr(target, name), [(0, 0, few)], [(0, 0, few)])
-    _embed(source.depthwise, target.depthwise, [(0, 0, few)], None)
+        _copy_channels(getattr(source, name), getattr(target, name), [(0, 0, few)], [(0, 0, few)])
+    _copy_channels(source.depthwise, target.depthwise, [(0, 0, few)], None)
     halves = [(0, 0, 2 * few), (2 * few, 2 * many, 2 * few)]
-    _embed(source.gate_in, target.gate_in, [(0, 0, few)], halves)
-    _embed(source.gate_out, target.gate_out, [(0, 0, 2 * few)], [(0, 0, few)])
+    _copy_channels(source.gate_in, target.gate_in, [(0, 0, few)], halves)
+    _copy_channels(source.gate_out, target.gate_out, [(0, 0, 2 * few)], [(0, 0, few)])
 
 
-def _embed(source: Any, target: Any, inputs: Any, outputs: Any) -> None:
+def _copy_channels(source: Any, target: Any, inputs: Any, outputs: Any) -> None:
     """Copy channel ranges (start in source, start in target, length); ``target`` keeps the rest,
     but nothing else flows into the copied outputs."""
     old, new = (ops.convert_to_numpy(layer.kernel) for layer in (source, target))
@@ -248,14 +238,14 @@ def _start_spatial_prior(prior: Any, latents: int, spread: np.ndarray) -> None:
     for place, first in enumerate(order):
         columns = slice(place * latents, (place + 1) * latents)
         matrix[first : first + latents, columns] = np.eye(latents)
-    _set(prior.gather.adaptor, matrix)
+    embed_matrix(prior.gather.adaptor, matrix)
     raw = np.log(np.expm1(spread - MIN_SIGMA))
     slope = ((spread - spread.mean(0)) * (raw - raw.mean(0))).mean(0) / (spread.var(0) + 1e-6)
     heads = np.zeros(prior.heads.kernel.shape[2:], np.float32)
     heads[:latents, :latents] = np.eye(latents)
     heads[latents : 2 * latents, latents:] = np.diag(slope)
     offset = raw.mean(0) - slope * spread.mean(0)
-    _set(prior.heads, heads, np.concatenate([np.zeros(latents), offset]))
+    embed_matrix(prior.heads, heads, np.concatenate([np.zeros(latents), offset]))
 
 
 def _matrix(layer: Any) -> np.ndarray:
