@@ -6,6 +6,7 @@ from keras import ops
 
 from pvsc_link.schemes import semantic
 from pvsc_link.schemes.semantic import SemanticScheme
+from pvsc_link.semantic.pretrained import load_models
 from pvsc_link.types import Video
 
 
@@ -28,9 +29,19 @@ def move():
 def scheme(micro):
     """A scheme whose models do something; session-wide, so that it is traced once."""
     made = SemanticScheme(micro)
-    for seed, model in enumerate(semantic.load_models(micro, made._files)):
+    models = load_models.__wrapped__(micro, made._files)  # not those that other tests are given
+    for seed, model in enumerate(models):
         stir(model, seed)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(semantic, "load_models", lambda *_: models)
+        made._prepare()
     return made
+
+
+@pytest.fixture
+def same_models(scheme, monkeypatch):
+    """Every scheme that is made in the test has the models of ``scheme``."""
+    monkeypatch.setattr(semantic, "load_models", lambda *_: scheme._models)
 
 
 @pytest.fixture(scope="session")

@@ -22,7 +22,7 @@ def shown(scheme, sent):
     return received.frames_hat.astype(float)
 
 
-def test_pvsc_does_not_need_equal_arithmetic_at_both_ends(scheme, sent, micro):
+def test_pvsc_does_not_need_equal_arithmetic_at_both_ends(scheme, sent, micro, same_models):
     other = SemanticScheme(micro, receiver_arithmetic="bfloat16")
     assert other.variant == f"{micro}, receiver bfloat16"
     same, rounded = shown(scheme, sent), shown(other, sent)

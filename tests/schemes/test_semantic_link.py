@@ -196,9 +196,8 @@ def test_what_was_encoded_side_by_side_equals_what_was_encoded_alone(micro, sche
 
 @pytest.mark.parametrize("side_format", ["payload", "range"])
 def test_the_format_of_the_rate_map_changes_its_bytes_and_nothing_else(
-    micro, scheme, video, gops, monkeypatch, side_format
+    micro, scheme, video, gops, same_models, monkeypatch, side_format
 ):
-    monkeypatch.setattr(semantic, "load_models", lambda *_: scheme._models)
     monkeypatch.setattr(semantic, "SharedTraces", lambda **_: scheme._traces)
     other = SemanticScheme(micro, side_format=side_format)
     assert other.variant == f"{micro}-{side_format}"
@@ -212,8 +211,7 @@ def test_the_format_of_the_rate_map_changes_its_bytes_and_nothing_else(
 
 
 @pytest.mark.slow
-def test_xla_changes_no_more_than_a_rounding(micro, scheme, gops, monkeypatch):
-    monkeypatch.setattr(semantic, "load_models", lambda *_: scheme._models)
+def test_xla_changes_no_more_than_a_rounding(micro, scheme, gops, same_models):
     compiled = SemanticScheme(micro, jit_compile=True)
     shown = [s.transmit(gops[0], RAYLEIGH, LINK, MCS, [1, 2]) for s in (scheme, compiled)]
     ours, theirs = (np.concatenate([r.frames_hat for r in one]).astype(int) for one in shown)
