@@ -29,7 +29,8 @@ _FADING: _Condition = {"channel": "rayleigh", "snr_db": 6.0, "csi_nmse_db": -10.
 class Gate:
     """BD-CBR of ``scheme`` against ``anchor`` below ``limit_percent``, mean over clips, GOP 4.
 
-    ``scheme``, ``anchor`` : name, or name:variant; ``condition`` : columns of points.csv.
+    ``scheme``, ``anchor`` : name, or name:variant; ``condition`` : columns of points.csv;
+    ``equalizer`` : the one that ``scheme`` must have, where a sweep has it with several.
     """
 
     number: int
@@ -38,17 +39,20 @@ class Gate:
     metric: str
     condition: _Condition
     limit_percent: float = 0.0
+    equalizer: str = ""
 
     @property
     def title(self) -> str:
         place = ", ".join(f"{name} {value}" for name, value in self.condition.items())
-        return f"{self.scheme} against {self.anchor}, {self.metric}, {place}"
+        scheme = f"{self.scheme} with {self.equalizer}" if self.equalizer else self.scheme
+        return f"{scheme} against {self.anchor}, {self.metric}, {place}"
 
 
 GATES = (
     Gate(1, "lvc:lvc-l1", "x264", "psnr", _AWGN_6_DB, 100.0),
     Gate(2, "pvsc", "lvc:lvc-perceptual", "lpips", _AWGN_0_DB),
-    Gate(2, "pvsc", "lvc:lvc-perceptual", "lpips", _FADING),
+    Gate(2, "pvsc", "lvc:lvc-perceptual", "lpips", _FADING, equalizer="zf"),
+    Gate(2, "pvsc", "lvc:lvc-perceptual", "lpips", _FADING, equalizer="biased_lmmse"),
     Gate(3, "pvsc", "x265", "lpips", _AWGN_6_DB),
     Gate(3, "pvsc", "x265", "dists", _AWGN_6_DB),
     Gate(4, "pvsc", "precoded:VTM-17.0", "lpips", _AWGN_6_DB),
@@ -85,6 +89,8 @@ def _verdict(gate: Gate, points: pd.DataFrame) -> Verdict:
     rows = points[(points["gop"] == 4) & (points["status"] != UNTRAINED)]
     for column, value in gate.condition.items():
         rows = rows[rows[column] == value]
+    if gate.equalizer:
+        rows = rows[~_is(rows, gate.scheme) | (rows["equalizer"] == gate.equalizer)]
     tested = rows[_is(rows, gate.scheme)]
     clips = sorted(set(tested["clip"]) & set(rows[_is(rows, gate.anchor)]["clip"]))
     both = rows[(_is(rows, gate.scheme) | _is(rows, gate.anchor)) & rows["clip"].isin(clips)]

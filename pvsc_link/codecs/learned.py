@@ -24,7 +24,13 @@ from pvsc_link.media.padding import pad_to_multiple
 from pvsc_link.semantic.arithmetic import SAME, find_arithmetic, receiving
 from pvsc_link.semantic.ideal_codec import LAYOUT, CodedGop, IdealCodec
 from pvsc_link.semantic.presets import PRESETS
-from pvsc_link.semantic.pretrained import UNTRAINED, check_preset, find_weights, load_models
+from pvsc_link.semantic.pretrained import (
+    UNTRAINED,
+    check_preset,
+    find_weights,
+    load_models,
+    run_label,
+)
 from pvsc_link.semantic.range_coding import SideInformationError
 from pvsc_link.types import CodecFailure, EncodedGop, InputError
 
@@ -62,10 +68,10 @@ class LearnedCodec:
         self._arithmetic = find_arithmetic(receiver_arithmetic)
         self._preset, self._receiver = preset, receiver_arithmetic
         self._files = find_weights(preset, weights, TRAININGS[variant])
-        words = [variant] if preset == "pvsc_small" else [variant, preset]
+        self.variant = variant if preset == "pvsc_small" else f"{variant}, {preset}"
+        self.variant += run_label(weights)
         if receiver_arithmetic != SAME:
-            words.append(f"receiver {receiver_arithmetic}")
-        self.variant = ", ".join(words)
+            self.variant += f", receiver {receiver_arithmetic}"
         #: ``untrained``, or the digest of the weights: part of a point's identity.
         self.weights_id = self._files.identity
         #: What stands in every row, as for PVSC.

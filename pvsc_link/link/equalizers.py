@@ -5,6 +5,9 @@ Sionna's LMMSE output is unbiased (it divides by diag(GH)), as a demapper needs 
 antenna that removes all that distinguishes it from zero forcing: both give ``y / h`` with the
 noise variance ``s / |h|^2``. Both names stay, because scenarios and papers say which they mean,
 and the tests hold each against Sionna's function of that name.
+
+Symbols that are real numbers rather than points of a constellation need no unbiased estimate: for
+them ``biased_lmmse`` leaves the division out, and a deep fade costs no more than the symbol.
 """
 
 from collections.abc import Callable
@@ -49,4 +52,21 @@ def lmmse(
     return zf(y, h_hat, no, err_var)
 
 
+def biased_lmmse(
+    y: tf.Tensor, h_hat: tf.Tensor, no: tf.Tensor, err_var: tf.Tensor
+) -> tuple[tf.Tensor, tf.Tensor]:
+    """LMMSE estimate of a unit-power symbol: ``h_hat* y / (|h_hat|^2 + s)``, s = no + err_var.
+
+    Input as in ``zf``. Output: ``x_hat``, shrunk towards 0, and its mean squared error,
+    s / (|h_hat|^2 + s), at most 1 where zero forcing's has no bound.
+    """
+    s = tf.maximum(no + err_var, NOISE_FLOOR)
+    total = tf.square(tf.math.real(h_hat)) + tf.square(tf.math.imag(h_hat)) + s
+    return tf.math.conj(h_hat) * y / tf.cast(total, y.dtype), s / total
+
+
+#: For bits and for symbols: unbiased, as a demapper needs it.
 EQUALIZERS: dict[str, Equalizer] = {"zf": zf, "lmmse": lmmse}
+
+#: For symbols that no demapper sees.
+SYMBOL_EQUALIZERS: dict[str, Equalizer] = {**EQUALIZERS, "biased_lmmse": biased_lmmse}

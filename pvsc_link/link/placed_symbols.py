@@ -14,7 +14,7 @@ import tensorflow as tf
 from pvsc_link.link import channels
 from pvsc_link.link.counter_random import seed_tensor
 from pvsc_link.link.csi import estimate, receiver_knowledge
-from pvsc_link.link.equalizers import EQUALIZERS
+from pvsc_link.link.equalizers import SYMBOL_EQUALIZERS
 from pvsc_link.link.point_tensors import point_tensors, require_name
 from pvsc_link.types import ChannelPoint
 from pvsc_link.units import db_to_linear, noise_variance
@@ -24,7 +24,7 @@ class LinkTensors(NamedTuple):
     """A link and its realisation as tensors; no value of them retraces a ``tf.function``."""
 
     channel: tf.Tensor  # [], tf.int32, place in CHANNELS
-    equalizer: tf.Tensor  # [], tf.int32, place in EQUALIZERS
+    equalizer: tf.Tensor  # [], tf.int32, place in SYMBOL_EQUALIZERS
     csi_aware: tf.Tensor  # [], tf.int32, 0 or 1
     snr_db: tf.Tensor  # [], tf.float32, Es/N0
     csi_nmse_db: tf.Tensor  # [], tf.float32; -inf for perfect CSI
@@ -35,10 +35,10 @@ class LinkTensors(NamedTuple):
 def link_tensors(point: ChannelPoint, equalizer: str, csi_aware: bool, seed: int) -> LinkTensors:
     """Tensors of a point; raises ``InputError`` for unknown names and bad values."""
     values = point_tensors(point)
-    require_name("equalizer", equalizer, EQUALIZERS)
+    require_name("equalizer", equalizer, SYMBOL_EQUALIZERS)
     return LinkTensors(
         tf.constant(list(channels.CHANNELS).index(point.channel), tf.int32),
-        tf.constant(list(EQUALIZERS).index(equalizer), tf.int32),
+        tf.constant(list(SYMBOL_EQUALIZERS).index(equalizer), tf.int32),
         tf.constant(int(csi_aware), tf.int32),
         *values,
         seed_tensor(seed),
@@ -67,7 +67,7 @@ def transmit_placed(symbols: tf.Tensor, index: tf.Tensor, link: LinkTensors) -> 
     h_known, err_var = (
         tf.gather(tf.stack(both), link.csi_aware) for both in zip(*known, strict=True)
     )
-    equalised = [equalizer(y, h_known, no, err_var)[0] for equalizer in EQUALIZERS.values()]
+    equalised = [equalizer(y, h_known, no, err_var)[0] for equalizer in SYMBOL_EQUALIZERS.values()]
     return tf.gather(tf.stack(equalised), link.equalizer)
 
 

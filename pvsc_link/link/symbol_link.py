@@ -8,7 +8,7 @@ import tensorflow as tf
 from pvsc_link.link import channels
 from pvsc_link.link.counter_random import seed_tensor
 from pvsc_link.link.csi import receiver_knowledge
-from pvsc_link.link.equalizers import EQUALIZERS
+from pvsc_link.link.equalizers import SYMBOL_EQUALIZERS
 from pvsc_link.link.point_tensors import (
     as_coherence_length,
     as_csi_nmse_db,
@@ -39,7 +39,7 @@ class SymbolLink(keras.layers.Layer):
     Parameters
     ----------
     channel : str, key of ``CHANNELS``
-    equalizer : str, key of ``EQUALIZERS``
+    equalizer : str, key of ``SYMBOL_EQUALIZERS``
     csi_aware : bool, whether the equalizer knows the variance of the CSI error
 
     Input
@@ -63,7 +63,7 @@ class SymbolLink(keras.layers.Layer):
     def __init__(self, channel: str, equalizer: str = "zf", csi_aware: bool = False, **kwargs: Any):
         super().__init__(**{"dtype": "float32", **kwargs})
         self._fading = require_name("channel", channel, channels.CHANNELS)
-        self._equalizer = require_name("equalizer", equalizer, EQUALIZERS)
+        self._equalizer = require_name("equalizer", equalizer, SYMBOL_EQUALIZERS)
         self._csi_aware = csi_aware
 
     def __call__(
@@ -104,7 +104,7 @@ class SymbolLink(keras.layers.Layer):
         )
         y = channels.apply(symbols, h, noise, no)
         estimate, err_var = receiver_knowledge(h_hat, csi_nmse, csi_aware=self._csi_aware)
-        return EQUALIZERS[self._equalizer](y, estimate, no, err_var)
+        return SYMBOL_EQUALIZERS[self._equalizer](y, estimate, no, err_var)
 
     def compute_output_shape(self, symbols_shape: tuple) -> tuple[tuple, tuple]:
         return symbols_shape, symbols_shape

@@ -9,7 +9,7 @@ from pvsc_link.schemes.scheme import LinkOptions
 from pvsc_link.schemes.semantic import SemanticScheme
 from pvsc_link.schemes.semantic_gop import SentGop
 from pvsc_link.semantic.dvst.pretrained import find_dvst_weights, load_dvst_models
-from pvsc_link.semantic.pretrained import UNTRAINED, WeightFiles
+from pvsc_link.semantic.pretrained import UNTRAINED, WeightFiles, run_label
 from pvsc_link.types import ChannelPoint, Reception, Video
 
 
@@ -58,7 +58,7 @@ class DvstScheme:
             rates = tuple(rate for rate in files if files[rate] == of_model)
             scheme = _OneModel(preset, of_model, rates, **options)
             self._schemes |= dict.fromkeys(rates, scheme)
-        self.preset, self.variant = preset, scheme.variant
+        self.preset, self.variant = preset, scheme.variant + run_label(weights)
         self.allowed_rates = self.default_rates = tuple(files)
         #: ``untrained``, or a digest of all weights: part of a point's identity.
         self.weights_id = _identity(files)

@@ -30,7 +30,13 @@ from pvsc_link.schemes.semantic_receiver import (
 from pvsc_link.schemes.separated import SeparatedScheme
 from pvsc_link.semantic.arithmetic import SAME, find_arithmetic, receiving
 from pvsc_link.semantic.presets import PRESETS
-from pvsc_link.semantic.pretrained import UNTRAINED, WeightFiles, find_weights, load_models
+from pvsc_link.semantic.pretrained import (
+    UNTRAINED,
+    WeightFiles,
+    find_weights,
+    load_models,
+    run_label,
+)
 from pvsc_link.semantic.side_information import SIDE_FORMATS
 from pvsc_link.semantic.streaming import Transmitter
 from pvsc_link.types import ChannelPoint, InputError, Reception, Video
@@ -80,6 +86,7 @@ class SemanticScheme:
             raise InputError("side_format", found=side_format, allowed=SIDE_FORMATS, remedy=remedy)
         self.preset, self.side_format = preset, side_format
         self.variant = preset if side_format == "png" else f"{preset}-{side_format}"
+        self.variant += run_label(weights)
         if receiver_arithmetic != SAME:
             self.variant += f", receiver {receiver_arithmetic}"
         self.allowed_rates = self.default_rates = self._rates()

@@ -65,6 +65,17 @@ def find_weights(
     return WeightFiles(intra, inter) if intra and inter else WeightFiles(None, None)
 
 
+def run_label(folder: str | None) -> str:
+    """What a curve with the weights of ``folder`` is called, to go behind its variant.
+
+    The name of the training run; empty for the package's weights.
+    """
+    if folder is None:
+        return ""
+    place = Path(folder).expanduser().resolve()
+    return f", weights {place.parent.name if place.name == 'weights' else place.name}"
+
+
 def check_preset(preset: str) -> None:
     """Raises ``InputError`` unless ``preset`` is a P-frame preset whose I-frame preset exists."""
     allowed = [name for name, config in PRESETS.items() if not config.intra]

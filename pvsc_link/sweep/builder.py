@@ -9,7 +9,7 @@ from typing import Any
 from pvsc_link.codecs.codec import Codec
 from pvsc_link.codecs.registry import CODECS
 from pvsc_link.link.channels import CHANNELS
-from pvsc_link.link.equalizers import EQUALIZERS
+from pvsc_link.link.equalizers import EQUALIZERS, SYMBOL_EQUALIZERS
 from pvsc_link.link.ldpc import DECODERS
 from pvsc_link.media.clips import load_clip
 from pvsc_link.media.reader import read_video
@@ -130,7 +130,8 @@ def _resolved(entry: SchemeEntry, made: list[Scheme]) -> SchemeEntry:
     rates = list(first.default_rates) if entry.rates == "all" else entry.rates
     equalizers = [name or first.default_equalizer for name in entry.equalizer]
     aware = [first.default_csi_aware if flag is None else flag for flag in entry.csi_aware]
-    _check_names(f"schemes.{entry.scheme}.equalizer", equalizers, EQUALIZERS)
+    allowed = EQUALIZERS if first.digital else SYMBOL_EQUALIZERS
+    _check_names(f"schemes.{entry.scheme}.equalizer", equalizers, allowed)
     for rate in rates:
         if rate not in first.allowed_rates:
             raise InputError(

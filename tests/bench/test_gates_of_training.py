@@ -66,6 +66,18 @@ def test_several_clips_count_by_their_mean(points):
     assert "carphone +0.0" in found
 
 
+def test_under_fading_every_equalizer_of_pvsc_has_a_verdict_of_its_own():
+    fading = {"channel": "rayleigh", "csi_nmse_db": -10.0}
+    rows = curve("lvc", "lvc-perceptual", CBR, LPIPS, equalizer="lmmse", **fading)
+    rows += curve("pvsc", "pvsc_small", [2 * c for c in CBR], LPIPS, equalizer="zf", **fading)
+    shrunk = {"equalizer": "biased_lmmse", **fading}
+    rows += curve("pvsc", "pvsc_small", [c / 2 for c in CBR], LPIPS, **shrunk)
+    found = [v for v in gates.verdicts(pd.DataFrame(rows)) if "rayleigh" in v.title]
+    assert [v.holds for v in found] == [False, True]
+    assert "with zf against" in found[0].title
+    assert "BD-CBR -50.0 %" in found[1].found
+
+
 def test_drift_compares_the_last_with_the_second_frame_of_every_gop():
     lpips = [0.1] + [0.2] * 10 + [0.21]
     drift = pd.DataFrame({"frame": range(24), "lpips": lpips * 2})

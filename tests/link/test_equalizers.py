@@ -5,7 +5,7 @@ import pytest
 import tensorflow as tf
 from sionna.phy.mimo import lmmse_equalizer, zf_equalizer
 
-from pvsc_link.link.equalizers import EQUALIZERS
+from pvsc_link.link.equalizers import EQUALIZERS, SYMBOL_EQUALIZERS
 
 SIONNA = {"zf": zf_equalizer, "lmmse": lmmse_equalizer}
 
@@ -27,11 +27,11 @@ def test_equalizer_equals_sionnas_on_a_single_antenna(name, no, err_var):
     np.testing.assert_allclose(ours_no, no_eff[:, 0], rtol=1e-3)
 
 
-@pytest.mark.parametrize("name", EQUALIZERS)
+@pytest.mark.parametrize("name", SYMBOL_EQUALIZERS)
 def test_a_dark_channel_and_no_noise_stay_finite(name):
     y, _ = received(3)
     h = tf.constant([0.0, 1e-20, 1e-4], tf.complex64)
-    x_hat, no_eff = EQUALIZERS[name](y, h, tf.constant(0.0), tf.constant(0.0))
+    x_hat, no_eff = SYMBOL_EQUALIZERS[name](y, h, tf.constant(0.0), tf.constant(0.0))
     assert np.isfinite(x_hat).all()
     assert np.isfinite(no_eff).all()
     assert np.all(no_eff.numpy() > 0)
@@ -46,3 +46,20 @@ def test_stated_noise_variance_is_the_error_that_symbols_have(name):
     x_hat, no_eff = EQUALIZERS[name](h + scale * noise, h, tf.constant(no), tf.constant(0.0))
     ratio = np.abs(x_hat.numpy() - 1) ** 2 / no_eff.numpy()
     assert ratio.mean() == pytest.approx(1, abs=3 / np.sqrt(num_symbols))
+
+
+def test_biased_lmmse_errs_least_and_states_it():
+    """Over fading of unit power, for symbols and noise as stated: MSE is E[s / (|h|^2 + s)]."""
+    num_symbols, no = 100_000, 0.25
+    rng = np.random.default_rng(5)
+    x, h, noise = np.sqrt(0.5) * (
+        rng.normal(size=(3, num_symbols)) + 1j * rng.normal(size=(3, num_symbols))
+    )
+    y = tf.constant(h * x + np.sqrt(no) * noise, tf.complex64)
+    h = tf.constant(h, tf.complex64)
+    errors = {}
+    for name, equalizer in SYMBOL_EQUALIZERS.items():
+        x_hat, stated = equalizer(y, h, tf.constant(no), tf.constant(0.0))
+        errors[name] = np.mean(np.abs(x_hat.numpy() - x) ** 2)
+    assert errors["biased_lmmse"] == pytest.approx(np.mean(stated), rel=0.02)
+    assert errors["biased_lmmse"] < 0.5 * errors["zf"]

@@ -9,7 +9,7 @@ from keras import ops
 
 from pvsc_link.schemes.semantic import SemanticScheme
 from pvsc_link.semantic.presets import PRESETS, PvscConfig
-from pvsc_link.semantic.pretrained import UNTRAINED, find_weights, load_models
+from pvsc_link.semantic.pretrained import UNTRAINED, find_weights, load_models, run_label
 from pvsc_link.semantic.weights import save_weights
 from pvsc_link.types import InputError
 
@@ -78,3 +78,11 @@ def test_a_folder_that_lacks_one_of_the_two_models_is_refused(micro, run_folder)
     (folder / "intra.weights.h5").unlink()
     with pytest.raises(InputError, match=r"intra\.weights\.h5"):
         find_weights(micro, str(folder))
+
+
+@pytest.mark.parametrize(
+    ("folder", "label"),
+    [(None, ""), ("/runs/a", ", weights a"), ("/runs/b/weights", ", weights b")],
+)
+def test_curves_of_two_checkpoints_have_two_names(folder, label):
+    assert run_label(folder) == label
