@@ -1,4 +1,4 @@
-"""The channel inside the training graph: AWGN or Rayleigh with CSI error, zero forcing (eq. 1-4).
+"""The channel inside the training graph: AWGN or Rayleigh with CSI error, equalised (eq. 1-4).
 
 Real arithmetic in ``keras.ops`` on the padded symbols of the networks, so that every backend has
 it and gradients pass; the draws are an input. ``link.symbol_link`` is the reference: with equal
@@ -24,8 +24,8 @@ def draw(
 
     Parameters: ``shape`` : [batch, num_frames, Hy, Wy, L], L = ceil(Kmax / 2) complex symbols.
     Output: ``noise`` and, under Rayleigh fading, ``fading``, ``csi_error`` : [..., L, 2], float32,
-    CN(0, 1) as real and imaginary parts; ``noise_power``, ``csi_nmse`` : [batch, num_frames],
-    float32, linear.
+    CN(0, 1) as real and imaginary parts; ``noise_power``, ``csi_nmse`` and, for ``biased_lmmse``,
+    ``loading``, what joins |h_hat|^2 in its divisor : [batch, num_frames], float32, linear.
     """
 
     def complex_normal() -> np.ndarray:
@@ -36,6 +36,8 @@ def draw(
     per_clip = {"noise_power": noise_variance(snr_db), "csi_nmse": rng.choice(nmse, shape[0])}
     draws = {k: np.repeat(v[:, None], shape[1], 1).astype(np.float32) for k, v in per_clip.items()}
     draws["noise"] = complex_normal()
+    if config.equalizer == "biased_lmmse":
+        draws["loading"] = draws["noise_power"]
     if config.channel == "rayleigh":
         draws["fading"], draws["csi_error"] = complex_normal(), complex_normal()
     return draws
@@ -51,15 +53,19 @@ def transmit(symbols_padded: Any, draws: dict[str, Any]) -> Any:
     """
     num_reals = symbols_padded.shape[-1]
     x = _pairs(symbols_padded)
-    deviation = ops.sqrt(draws["noise_power"])[:, None, None, None, None]
-    noise = deviation * draws["noise"]
+    noise = ops.sqrt(_per_clip(draws["noise_power"])) * draws["noise"]
+    loading = _per_clip(draws["loading"]) if "loading" in draws else 0.0
     if "fading" not in draws:
-        return _reals(x + noise, num_reals)
+        return _reals((x + noise) / (1.0 + loading), num_reals)
     h = draws["fading"]
-    h_hat = h + ops.sqrt(draws["csi_nmse"])[:, None, None, None, None] * draws["csi_error"]
+    h_hat = h + ops.sqrt(_per_clip(draws["csi_nmse"])) * draws["csi_error"]
     y = _product(h, x) + noise
     power = ops.maximum(ops.sum(ops.square(h_hat), axis=-1, keepdims=True), CHANNEL_POWER_FLOOR)
-    return _reals(_product(_conjugate(h_hat), y) / power, num_reals)
+    return _reals(_product(_conjugate(h_hat), y) / (power + loading), num_reals)
+
+
+def _per_clip(values: Any) -> Any:
+    return values[:, None, None, None, None]
 
 
 def _pairs(reals: Any) -> Any:

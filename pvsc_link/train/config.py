@@ -52,6 +52,7 @@ class ChannelConfig(StrictModel):
     """The channel of stages 2 and 3; with several values, each clip of a batch draws one."""
 
     channel: Literal["awgn", "rayleigh"] = "awgn"
+    equalizer: Literal["zf", "biased_lmmse"] = "zf"
     snr_db: list[SnrDb] = Field(default=[10.0], min_length=1)
     csi_nmse_db: list[NmseDb | None] = Field(default=[None], min_length=1)
 
