@@ -182,4 +182,5 @@ def _in_words(name: str, value: object) -> str:
         return "CSI error known" if str(value) in ("True", "1", "1.0") else "CSI error unknown"
     if name == "mcs_policy":
         return f"MCS {value}"
-    return {"zf": "ZF", "lmmse": "LMMSE"}.get(str(value), str(value))
+    words = {"zf": "ZF", "lmmse": "LMMSE", "biased_lmmse": "biased LMMSE"}
+    return words.get(str(value), str(value))
