@@ -1,6 +1,7 @@
 """lvc: a codec like any other, untrained where it has no weights, and its receiver's arithmetic."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -78,7 +79,10 @@ def test_without_weights_the_rows_are_untrained_and_still_there(micro, video):
     assert received[0].num_channel_uses["source"] > 0
 
 
-def test_with_weights_the_rows_are_ok_and_named_by_them(codec):
+def test_with_weights_the_rows_are_ok_and_named_by_them(codec, mismatched, micro, folder):
+    name = f"lvc-l1, {micro}, weights {Path(folder).name}"
+    assert codec.variant == name
+    assert mismatched.variant == f"{name}, receiver bfloat16"
     scheme = SeparatedScheme(codec)
     assert scheme.status == "ok"
     assert scheme.weights_id == codec.weights_id != UNTRAINED

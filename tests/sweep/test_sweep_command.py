@@ -94,6 +94,10 @@ def test_dry_run_prints_the_grid_and_writes_nothing(write_scenario, tmp_path, ca
         ({"schemes": [{"scheme": "x266", "rates": [27]}]}, "x265"),
         ({"schemes": [{"scheme": "x265", "rates": [99]}]}, "rate"),
         ({"schemes": [{"scheme": "x265", "rates": [27], "equalizer": "mmse"}]}, "lmmse"),
+        (
+            {"schemes": [{"scheme": "x265", "rates": [27], "equalizer": "biased_lmmse"}]},
+            "equalizer",
+        ),
         ({"schemes": [{"scheme": "x265", "rates": [27], "variant": "loud"}]}, "psy"),
         ({"link": {"channel": "rayleight", "snr_db": 6}}, "rayleigh"),
         ({"link": {"snr_db": 6, "decoder": "turbo"}}, "layered"),
