@@ -27,11 +27,19 @@ MICRO = PvscConfig(
     num_vit=1,
     mlp_ratio=1,
     window_size=4,
+    predict_latent=True,
+    motion_compensation=True,
     rate_set=(0, 2, 3, 4, 6, 8),
     num_omega=3,
 )
 _STREAM = replace(
-    MICRO, name="micro_stream", temporal_coding=False, spatial_coding=False, num_omega=1
+    MICRO,
+    name="micro_stream",
+    temporal_coding=False,
+    spatial_coding=False,
+    predict_latent=False,
+    motion_compensation=False,
+    num_omega=1,
 )
 MICRO_DVST = DvstConfig(
     "micro_dvst",

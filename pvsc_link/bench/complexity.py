@@ -109,19 +109,25 @@ def _ends(model: Any) -> tuple[Any, Any]:
     buffers is the receiver's work alone.
     """
     omega, intra = tf.zeros((1,), tf.int32), model.config.intra
-    steps: Any = (
-        IntraSteps(model, None) if intra else model.steps()
-    )  # no P frame follows an I frame
+    # No P frame follows an I frame.
+    steps: Any = IntraSteps(model, None) if intra else model.steps()
 
     def transmit(frame: Any, feature: Any = None, state: Any = None) -> Any:
+        feature = feature if intra else steps.reference(feature, _still(feature))
         coded = steps.encode(frame, (feature, state), omega)
         return _decoded(coded[:3], (feature, state), coded.kept)
 
     def receive(
         symbols: Any, rate_index: Any, z_hat: Any, feature: Any = None, state: Any = None
     ) -> Any:
+        feature = feature if intra else steps.reference(feature, _still(feature))
         decoded = _decoded((z_hat, rate_index, symbols), (feature, state))
         return decoded if intra else (steps.show(decoded[0], omega), decoded[1])
+
+    def _still(feature: Any) -> Any:
+        """Vectors of a frame, for the cost of following them; the search is not counted."""
+        height, width = feature.shape[1:3]
+        return tf.zeros((1, height // 16, width // 16, 2), tf.int32)
 
     def _decoded(coded: Any, buffers: Any, kept: Any = None) -> Any:
         z_hat, rate_index, symbols = coded

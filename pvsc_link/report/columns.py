@@ -53,7 +53,7 @@ POINTS = (
 SEMANTIC = (
     Column("cbr_y", "uses/sample", "part of cbr_source: symbols of P frames"),
     Column("cbr_intra", "uses/sample", "part of cbr_source: symbols of I frames"),
-    Column("cbr_z", "uses/sample", "part of cbr_side: hyper-latents, with their coding overhead"),
+    Column("cbr_z", "uses/sample", "part of cbr_side: hyper-latents, motion, and their overhead"),
     Column("cbr_k", "uses/sample", "part of cbr_side: rate maps, with their coding overhead"),
     Column("side_lost", "frames", "frames whose side information did not arrive"),
 )

@@ -26,6 +26,7 @@ class SentFrame:
     rate_index: np.ndarray  # int32 [1, Hy, Wy]
     z: np.ndarray  # float32 [1, Hz, Wz, C_z]
     gain: np.ndarray  # float32 [], of the equalised symbols
+    motion: np.ndarray | None  # int32 [1, Hy, Wy, 2]; None where a frame has no vectors
 
 
 @dataclass(frozen=True)
@@ -91,14 +92,21 @@ class GopEncoder:
         self, payload: Payload, side: dict[str, bytes], intra: bool, first: int
     ) -> SentFrame:
         end = self._transmitter
-        z = end.hyper_latent(side["z"], intra=intra)
+        z, motion = end.hyper_latent(side["z"], intra=intra)
         rate_index = end.rate_map(side["k"], z, intra=intra)
         gain = np.asarray(end.gain(side["k"], intra=intra))
         rate_set = self._models[intra].config.rate_set
         symbols, places = _dense(payload.symbols, rate_index, rate_set, first)
         floats = z.astype(np.float32)
         return SentFrame(
-            intra, payload, symbols[None], places[None], rate_index[None], floats[None], gain
+            intra,
+            payload,
+            symbols[None],
+            places[None],
+            rate_index[None],
+            floats[None],
+            gain,
+            None if motion is None else motion[None],
         )
 
 

@@ -73,12 +73,14 @@ class ReceiverGraph:
         gain: tf.Tensor,
         omega: tf.Tensor,
         link: LinkTensors,
+        motion: Any,
         feature: tf.Tensor,
         state: Any,
     ) -> tuple:
         """(picture, F, C_s) of a P frame, out of the buffers of the frame before."""
         self.trace_count["predicted"] += 1
         reals = gain * self._received(symbols, places, link, self._model)
+        feature = self._steps.reference(feature, motion)
         feature, state = self._steps.decode(reals, rate_index, z, (feature, state), omega)
         return _eight_bits(self._steps.show(feature, omega)), feature, state
 
@@ -112,7 +114,7 @@ class ReceiverSession:
             picture, *buffers = self._graph.intra(*sent)
         else:
             assert self._buffers is not None
-            picture, *buffers = self._graph.predicted(*sent, *self._buffers)
+            picture, *buffers = self._graph.predicted(*sent, frame.motion, *self._buffers)
         self._buffers = (buffers[0], buffers[1])
         height, width = self._size
         self._shown = picture.numpy()[:height, :width]

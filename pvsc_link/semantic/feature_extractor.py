@@ -6,6 +6,7 @@ from keras import ops
 
 from pvsc_link.semantic.configured_layer import ConfiguredLayer
 from pvsc_link.semantic.dc_block import DepthConvStack, convolution, pixel_unshuffle
+from pvsc_link.semantic.latent_prediction import LatentPrediction
 from pvsc_link.semantic.multi_rate import LearnableVector
 from pvsc_link.semantic.presets import PvscConfig
 
@@ -14,7 +15,8 @@ class FeatureExtractor(ConfiguredLayer):
     """y = F_ext(x | C_f) of eq. 7; of an I frame, y = F_ext(x).
 
     Unshuffle by 8, 1x1, concatenate C_f, DC blocks, * q_ext^f, 3x3 of stride 2. The factor 8 and
-    the widths are those of DCVC-RT, whose P-frame model the paper's modules match one by one.
+    the widths are those of DCVC-RT, whose P-frame model the paper's modules match one by one. With
+    ``predict_latent`` y is what ``LatentPrediction`` does not know.
 
     Parameters
     ----------
@@ -44,6 +46,9 @@ class FeatureExtractor(ConfiguredLayer):
         )
         self.vector_f = LearnableVector(cfg, name="q_ext_f", **own)
         self.down = convolution(cfg.channels_y, 3, 2, name="down", **own)
+        self.prediction: Any = None
+        if cfg.predict_latent and not cfg.intra:
+            self.prediction = LatentPrediction(cfg, name="prediction", **own)
 
     def build(self, input_shape: Any = None) -> None:
         width = self.config.channels_feature
@@ -51,9 +56,12 @@ class FeatureExtractor(ConfiguredLayer):
         self.stack.build(self._shape(width if self.config.intra else 2 * width))
         for layer in (self.vector_f, self.down):
             layer.build(self._shape(width))
+        if self.prediction is not None:
+            self.prediction.build()
 
     def call(self, frame: Any, omega_index: Any, context_f: Any = None) -> Any:
         features = self.entry(pixel_unshuffle(frame, 8))
         if context_f is not None:
             features = ops.concatenate([features, context_f], axis=-1)
-        return self.down(self.vector_f(self.stack(features), omega_index))
+        y = self.down(self.vector_f(self.stack(features), omega_index))
+        return y if self.prediction is None else y - self.prediction(context_f, omega_index)

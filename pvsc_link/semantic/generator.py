@@ -6,6 +6,7 @@ from keras import ops
 
 from pvsc_link.semantic.configured_layer import ConfiguredLayer
 from pvsc_link.semantic.dc_block import DepthConvStack, SubPixelUp, convolution, pixel_shuffle
+from pvsc_link.semantic.latent_prediction import LatentPrediction
 from pvsc_link.semantic.multi_rate import LearnableVector
 from pvsc_link.semantic.presets import PvscConfig
 
@@ -16,7 +17,8 @@ QUARTER_CHANNELS = 3 * 4 * 4  # RGB of one 4x4 patch, the depth left after one s
 class FeatureGenerator(ConfiguredLayer):
     """The half of G that both ends run for their buffer: F_t from y_tilde and C_f (eq. 21, 24).
 
-    3x3 and pixel shuffle to 1/8, concatenate C_f, DC blocks, 1x1, * q_G^0.
+    3x3 and pixel shuffle to 1/8, concatenate C_f, DC blocks, 1x1, * q_G^0. With ``predict_latent``
+    y_tilde first gets back what ``LatentPrediction`` says.
 
     Parameters
     ----------
@@ -42,6 +44,9 @@ class FeatureGenerator(ConfiguredLayer):
             width, cfg.depth_feature, zero_init=cfg.zero_init_residual, name="stack", **own
         )
         self.exit = convolution(width, name="exit", **own)
+        self.prediction: Any = None
+        if cfg.predict_latent and not cfg.intra:
+            self.prediction = LatentPrediction(cfg, name="prediction", **own)
         self.vector_0 = LearnableVector(cfg, name="q_g_0", **own)
 
     def build(self, input_shape: Any = None) -> None:
@@ -50,8 +55,12 @@ class FeatureGenerator(ConfiguredLayer):
         self.stack.build(self._shape(width if self.config.intra else 2 * width))
         for layer in (self.exit, self.vector_0):
             layer.build(self._shape(width))
+        if self.prediction is not None:
+            self.prediction.build()
 
     def call(self, y_tilde: Any, omega_index: Any, context_f: Any = None) -> Any:
+        if self.prediction is not None:
+            y_tilde = y_tilde + self.prediction(context_f, omega_index)
         features = self.up(y_tilde)
         if context_f is not None:
             features = ops.concatenate([features, context_f], axis=-1)

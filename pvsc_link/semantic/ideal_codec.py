@@ -1,7 +1,7 @@
 """The ideal branch of section II-C as a video codec: frames to a bitstream of a GOP and back.
 
     I frame   x --> F_ext --> y, z --> LatentCoder --> bits --> LatentCoder --> y_tilde --> G
-    P frame   the same, C_e and C_f from F of the frame before
+    P frame   the same, C_e and C_f from F of the frame before, moved by vectors that are sent too
 
 F_tx and F_rx have no part in it: what PVSC's symbols carry is here carried by range-coded bits.
 
@@ -22,11 +22,12 @@ from pvsc_link.semantic.inference import Compiler, IntraSteps, PredictedSteps, a
 from pvsc_link.semantic.intra import IntraModel
 from pvsc_link.semantic.latent_coder import LatentCoder
 from pvsc_link.semantic.model import PvscModel
+from pvsc_link.semantic.motion_search import penalty, search_motion
 from pvsc_link.semantic.range_coding import MessageReader, SideInformationError
 from pvsc_link.types import InputError
 
 #: Raised when the same weights give other bits.
-LAYOUT = 1
+LAYOUT = 2
 _HEADER = struct.Struct(">BBHH")
 MAX_FRAMES, MAX_PRESETS, MAX_SIDE = 255, 16, 65535
 _LONGEST = 5  # bytes of a length
@@ -66,7 +67,10 @@ class IdealCodec:
         return self.models[True].generate(y_tilde, omega_index)
 
     def _generate(self, y_tilde: Any, omega_index: Any, context_f: Any) -> Any:
-        return self.models[False].feature_generator(y_tilde, omega_index, context_f)
+        model = self.models[False]
+        feature = model.feature_generator(y_tilde, omega_index, context_f)
+        frame = model.frame_generator(feature, omega_index)
+        return model.kept(feature, frame), frame
 
     @property
     def padding_multiple(self) -> int:
@@ -129,28 +133,31 @@ class _Session:
         self._codec, self._omega_index = codec, omega_index
         self._omega = ops.full((1,), omega_index, dtype="int32")
         self._grid, self._size = (padded[0] // 64, padded[1] // 64), size
+        self._slope = penalty(omega_index, codec.models[False].config.num_omega)
         self._feature: Any = None
         self._frame: Any = None
 
     def encode(self, frame: np.ndarray) -> tuple[bytes, float]:
         """Message and estimated bits of the next frame: uint8 [height, width, 3], padded."""
         pixels = ops.convert_to_tensor(frame[None].astype(np.float32) / 255.0)
-        codec, contexts = self._codec, self._contexts()
+        codec, motion = self._codec, self._search(pixels)
+        contexts = self._contexts(motion)
         if contexts is None:
             y, z_hat = codec.intra_steps.analyse(pixels, self._omega)
         else:
             y, z_hat = codec.steps.analyse(pixels, contexts[1], self._omega)
         z = np.rint(ops.convert_to_numpy(z_hat)[0]).astype(np.int32)
         coder = codec.coders[contexts is None]
-        coded = coder.encode(y, z, self._parameters(z, contexts), self._omega_index)
+        coded = coder.encode(y, z, self._parameters(z, contexts), self._omega_index, motion)
         self._advance(coded.y_tilde, contexts)
         return coded.message, coded.estimated_bits
 
     def decode(self, message: bytes) -> None:
         """Move on by the next frame's message."""
-        contexts, reader = self._contexts(), MessageReader(message)
-        coder = self._codec.coders[contexts is None]
+        reader, intra = MessageReader(message), self._feature is None
+        coder = self._codec.coders[intra]
         z = coder.read_z(reader, self._grid, self._omega_index)
+        contexts = self._contexts(self._read_motion(reader))
         self._advance(coder.read_y(reader, self._parameters(z, contexts)), contexts)
 
     def picture(self) -> np.ndarray:
@@ -160,11 +167,31 @@ class _Session:
         levels = np.rint(255.0 * np.clip(np.nan_to_num(shown), 0.0, 1.0))
         return levels[:height, :width].astype(np.uint8)
 
-    def _contexts(self) -> Any:
+    @property
+    def _moves(self) -> bool:
+        model = self._codec.models[False]
+        return self._feature is not None and model.config.motion_compensation
+
+    def _search(self, pixels: Any) -> np.ndarray | None:
+        """Vectors [Hy, Wy, 2] of a P frame, where its model has any."""
+        if not self._moves:
+            return None
+        kept = ops.convert_to_numpy(self._feature)
+        return search_motion(kept, ops.convert_to_numpy(pixels), self._slope)[0]
+
+    def _read_motion(self, reader: MessageReader) -> np.ndarray | None:
+        if not self._moves:
+            return None
+        units = (4 * self._grid[0], 4 * self._grid[1])
+        return self._codec.models[False].motion_prior.read(reader, units)  # type: ignore[no-any-return]
+
+    def _contexts(self, motion: np.ndarray | None) -> Any:
         """(C_e, C_f) of a P frame; None at the start of a GOP, which is an I frame."""
         if self._feature is None:
             return None
-        return self._codec.steps.contexts(self._feature, self._omega)
+        vectors = None if motion is None else ops.convert_to_tensor(motion[None], "int32")
+        feature = self._codec.steps.reference(self._feature, vectors)
+        return self._codec.steps.contexts(feature, self._omega)
 
     def _parameters(self, z: np.ndarray, contexts: Any) -> Any:
         # Out of integers at both ends: the encoder's own z_hat may hold a negative zero.
@@ -179,8 +206,7 @@ class _Session:
             self._frame = codec.show_intra(latent, self._omega)
             self._feature, _ = codec.intra_steps.start(self._frame)
         else:
-            self._feature = codec.generate(latent, self._omega, contexts[1])
-            self._frame = codec.steps.show(self._feature, self._omega)
+            self._feature, self._frame = codec.generate(latent, self._omega, contexts[1])
 
 
 def _check(num_frames: int, omega_index: int, size: tuple[int, int]) -> None:

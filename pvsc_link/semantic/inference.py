@@ -4,7 +4,8 @@ Transmitter and receiver stay in step only if they compute the shared parts with
 functions on the same shapes: then equal inputs give equal bits. So the order of Fig. 5 is cut
 into steps, and both ends call the same step objects:
 
-    P frame   contexts, parameters, update, show: both ends;  analyse, map_to_symbols: transmitter
+    P frame   reference, contexts, parameters, update, show: both ends;
+              analyse, map_to_symbols: transmitter
     I frame   parameters, picture, start: both ends;          analyse, map_to_symbols: transmitter
 
 ``encode`` and ``decode`` put the steps together for one frame, the same way for every kind of
@@ -25,7 +26,8 @@ if TYPE_CHECKING:
 
 Compiler = Callable[[Callable[..., Any]], Callable[..., Any]]
 
-#: F and C_s of one end, each None before the first frame; C_s also where a model has none.
+#: F and C_s of one end, each None before the first frame; C_s also where a model has none. For
+#: motion compensation F is made of the previous frame, which is what is kept (``reference``).
 Buffers = tuple[Any, Any]
 
 
@@ -80,11 +82,16 @@ class PredictedSteps:
 
     def __init__(self, model: "PvscModel", compiled: Compiler = as_is):
         self.model = model
-        for step in ("contexts", "parameters", "analyse", "map_to_symbols", "update", "show"):
+        names = "reference contexts parameters analyse map_to_symbols update show"
+        for step in names.split():
             setattr(self, step, compiled(getattr(self, step)))
 
+    def reference(self, feature: Any, motion: Any = None) -> Any:
+        """F as the coding of a frame sees it, out of what was kept and the frame's vectors."""
+        return self.model.reference(feature, motion)
+
     def encode(self, frame: Any, buffers: Buffers, omega_index: Any) -> CodedFrame:
-        """``FrameSteps.encode``."""
+        """``FrameSteps.encode``, after ``reference``."""
         feature, state = buffers
         context_e, context_f = self.contexts(feature, omega_index)
         y, z_hat = self.analyse(frame, context_f, omega_index)
@@ -142,12 +149,17 @@ class PredictedSteps:
         omega_index: Any,
     ) -> tuple[Any, Any]:
         """(F_t, C_s,t), the next buffers (eq. 16, 19, 20, 21; eq. 22 to 24)."""
-        return self.model.update(
+        _, feature, state = self.model.update(
             symbols_hat, rate_index, parameters, context_f, state, omega_index
-        )[1:]
+        )
+        if self.model.config.motion_compensation:
+            feature = self.model.kept(feature, self.model.frame_generator(feature, omega_index))
+        return feature, state
 
     def show(self, feature: Any, omega_index: Any) -> Any:
-        """x_hat from F_t (eq. 21)."""
+        """x_hat from F_t (eq. 21), or what was kept of it."""
+        if self.model.config.motion_compensation:
+            return feature
         return self.model.frame_generator(feature, omega_index)
 
 

@@ -1,6 +1,7 @@
 """z_hat and y_bar of one frame to a bitstream and back: the ideal branch, really coded (eq. 8-13).
 
     message = range coder( z_hat under the factorised prior,
+                           vectors of motion, where the model has them,
                            y_bar of block 0 under sigma_0,
                            y_bar of block 1 under sigma_1 = E_s(..., y_bar_0 + mu_0), ... )
 
@@ -20,7 +21,7 @@ from keras import ops
 from pvsc_link.semantic import rate_control
 from pvsc_link.semantic.inference import Compiler, as_is
 from pvsc_link.semantic.latent_tables import latent_parts, read_latent
-from pvsc_link.semantic.range_coding import MessageReader, encode
+from pvsc_link.semantic.range_coding import MessageReader, encode, information
 from pvsc_link.semantic.side_information import hyper_parts
 
 #: (w, mu_0, sigma_0), each [1, Hy, Wy, channels_y], as the networks give them.
@@ -58,14 +59,22 @@ class LatentCoder:
         self._pmf_tables = functools.cache(model.z_prior.pmf_table)
 
     def encode(
-        self, y: Any, z: np.ndarray, parameters: Parameters, omega_index: int
+        self,
+        y: Any,
+        z: np.ndarray,
+        parameters: Parameters,
+        omega_index: int,
+        motion: np.ndarray | None = None,
     ) -> CodedLatent:
         """Range-code one frame at one quality preset.
 
         Input: ``y`` : [1, Hy, Wy, channels_y]; ``z`` : z_hat, [Hz, Wz, channels_z], int;
-        ``parameters`` : of that z_hat. Raises ``InputError`` for latents that have run away.
+        ``parameters`` : of that z_hat; ``motion`` : [Hy, Wy, 2], int, or None. Raises
+        ``InputError`` for latents that have run away.
         """
         parts = hyper_parts(z, self._pmf_tables(omega_index))
+        moved = [] if motion is None else self._model.motion_prior.parts(motion)
+        parts += moved
         normalised = _plain(y) / _plain(parameters[0])
         sent, spread = [], []
 
@@ -78,6 +87,7 @@ class LatentCoder:
 
         y_tilde = self._walk(parameters, code)
         estimate = self._estimate(z, np.concatenate(sent), np.concatenate(spread), omega_index)
+        estimate += information(moved)
         return CodedLatent(encode(parts), y_tilde, estimate)
 
     def read_z(self, reader: MessageReader, shape: tuple[int, int], omega_index: int) -> np.ndarray:

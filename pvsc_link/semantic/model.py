@@ -34,11 +34,13 @@ from typing import Any
 
 from keras import ops
 
+from pvsc_link.semantic.block_motion import compensate
 from pvsc_link.semantic.context_extractor import ContextExtractor, IntraFeatureAdaptor
 from pvsc_link.semantic.feature_extractor import FeatureExtractor
 from pvsc_link.semantic.generator import FeatureGenerator, FrameGenerator
 from pvsc_link.semantic.inference import Compiler, PredictedSteps, as_is
 from pvsc_link.semantic.latent_coding import LatentCodingModel
+from pvsc_link.semantic.motion_prior import MotionPrior
 from pvsc_link.semantic.presets import PvscConfig
 
 
@@ -58,6 +60,8 @@ class PvscModel(LatentCodingModel):
         self.feature_extractor = FeatureExtractor(cfg, name="feature_extractor", **own)
         self.feature_generator = FeatureGenerator(cfg, name="feature_generator", **own)
         self.frame_generator = FrameGenerator(cfg, name="frame_generator", **own)
+        if cfg.motion_compensation:
+            self.motion_prior = MotionPrior(cfg, name="motion_prior")
         self._build_all()
 
     def steps(self, compiled: Compiler = as_is) -> PredictedSteps:
@@ -70,18 +74,36 @@ class PvscModel(LatentCodingModel):
         Input: ``frame_tx``, ``frame_rx`` : [batch, height, width, 3], float32; without a channel
         there is no ``frame_rx``.
         Output: ``feature_tx`` and, given ``frame_rx``, ``feature_rx`` : F, [batch, height/8,
-        width/8, channels_feature]; with temporal coding also ``state_tx`` and ``state_rx`` : C_s,
+        width/8, channels_feature], or the frame itself with motion
+        compensation; with temporal coding also ``state_tx`` and ``state_rx`` : C_s,
         [batch, Hy, Wy, embed_dim], the learned constant.
         """
         frames = {"tx": frame_tx} if frame_rx is None else {"tx": frame_tx, "rx": frame_rx}
         buffers = {}
         for end, frame in frames.items():
-            buffers[f"feature_{end}"] = self.intra_adaptor(frame)
+            moves = self.config.motion_compensation
+            buffers[f"feature_{end}"] = (
+                self.kept(None, frame) if moves else self.intra_adaptor(frame)
+            )
             batch, height, width = ops.shape(frame)[:3]
             state = self.feature_decoder.initial_state(batch, height // 16, width // 16)
             if state is not None:
                 buffers[f"state_{end}"] = state
         return buffers
+
+    def reference(self, feature: Any, motion: Any = None) -> Any:
+        """F that C_ext sees, out of a buffer.
+
+        With motion compensation the buffer holds the previous frame, and ``motion`` : [batch, Hy,
+        Wy, 2], int32, moves it; None: nothing moves.
+        """
+        if not self.config.motion_compensation:
+            return feature
+        return self.intra_adaptor(feature if motion is None else compensate(feature, motion))
+
+    def kept(self, feature: Any, frame: Any) -> Any:
+        """What the buffer holds of a coded frame: F_t, or with motion compensation the frame."""
+        return ops.clip(frame, 0.0, 1.0) if self.config.motion_compensation else feature
 
     def call(
         self,
@@ -90,12 +112,13 @@ class PvscModel(LatentCodingModel):
         omega_index: Any,
         noise: dict[str, Any] | None = None,
         *,
+        motion: Any = None,
         quantiser: str = "round",
         channel: Any = None,
     ) -> dict[str, Any]:
         """``forward``, reachable through ``stateless_call`` as well."""
         return self.forward(
-            frame, buffers, omega_index, noise, quantiser=quantiser, channel=channel
+            frame, buffers, omega_index, noise, motion=motion, quantiser=quantiser, channel=channel
         )
 
     def forward(
@@ -105,6 +128,7 @@ class PvscModel(LatentCodingModel):
         omega_index: Any,
         noise: dict[str, Any] | None = None,
         *,
+        motion: Any = None,
         quantiser: str = "round",
         channel: Any = None,
     ) -> dict[str, Any]:
@@ -112,6 +136,7 @@ class PvscModel(LatentCodingModel):
 
         Parameters
         ----------
+        motion : vectors of ``block_motion``, [batch, Hy, Wy, 2], int32; None: nothing moves
         quantiser : ``round``, ``noise`` or ``ste`` (``quantisation.quantise``)
         channel : ``(symbols_padded, rate_index) -> symbols_padded_hat``, channel and equaliser on
             padded reals; None runs the ideal branch alone (stage 1)
@@ -133,20 +158,18 @@ class PvscModel(LatentCodingModel):
         buffers : for the next frame; without a channel F^tx is the ideal branch's
         """
         noise = noise or {}
-        context_e, context_f = self.context_extractor(buffers["feature_tx"], omega_index)  # (6)
+        reference = self.reference(buffers["feature_tx"], motion)
+        context_e, context_f = self.context_extractor(reference, omega_index)  # (6)
         y = self.feature_extractor(frame, omega_index, context_f)  # (7)
         z_hat, num_bits_z = self.hyper_latent(y, omega_index, quantiser, noise.get("z"))  # (8)
         parameters = self.parameters_of(z_hat, context_e)  # (10)
         coded = self.quantise(y, parameters, quantiser, noise.get("y"))  # (11) to (14)
         feature = self.feature_generator(coded.pop("y_tilde"), omega_index, context_f)
-        output = {
-            **coded,
-            "z_hat": z_hat,
-            "num_bits_z": num_bits_z,
-            "frame_ideal": self.frame_generator(feature, omega_index),  # (26)
-        }
+        frame_ideal = self.frame_generator(feature, omega_index)  # (26)
+        output = {**coded, "z_hat": z_hat, "num_bits_z": num_bits_z, "frame_ideal": frame_ideal}
         if channel is None:
-            return {**output, "buffers": {**buffers, "feature_tx": feature}}
+            kept = self.kept(feature, frame_ideal)
+            return {**output, "buffers": {**buffers, "feature_tx": kept}}
         rate_index = coded["rate_index"]
         sent = self.encode_features(
             coded["y_bar"], rate_index, omega_index, buffers.get("state_tx")
@@ -154,7 +177,9 @@ class PvscModel(LatentCodingModel):
         received = self.over_the_air(sent, rate_index, channel)  # (1) to (4)
         output |= {"symbols": sent[0], "buffers": {}}
         for end, symbols_hat in received.items():
-            decoded = self.receive(symbols_hat, rate_index, z_hat, buffers, omega_index, end)
+            decoded = self.receive(
+                symbols_hat, rate_index, z_hat, buffers, omega_index, end, motion
+            )
             output["buffers"] |= decoded.pop("buffers")
             output |= decoded
         return output
@@ -167,25 +192,25 @@ class PvscModel(LatentCodingModel):
         buffers: dict[str, Any],
         omega_index: Any,
         end: str,
+        motion: Any = None,
     ) -> dict[str, Any]:
         """One end's decoding out of its own buffers: eq. 16 to 21, or eq. 22 to 24.
 
-        Parameters: ``end`` : ``tx`` (symbols as sent) or ``rx`` (equalised).
+        Parameters: ``end`` : ``tx`` (symbols as sent) or ``rx`` (equalised); ``motion`` : as
+        ``forward``.
         Output: ``y_bar_<end>``, ``frame_<end>``, and ``buffers`` of this end.
         """
-        context_e, context_f = self.context_extractor(buffers[f"feature_{end}"], omega_index)
+        reference = self.reference(buffers[f"feature_{end}"], motion)
+        context_e, context_f = self.context_extractor(reference, omega_index)
         parameters = self.parameters_of(z_hat, context_e)
         y_bar, feature, state = self.update(
             symbols_hat, rate_index, parameters, context_f, buffers.get(f"state_{end}"), omega_index
         )
-        following = {f"feature_{end}": feature}
+        frame = self.frame_generator(feature, omega_index)
+        following = {f"feature_{end}": self.kept(feature, frame)}
         if state is not None:
             following[f"state_{end}"] = state
-        return {
-            f"y_bar_{end}": y_bar,
-            f"frame_{end}": self.frame_generator(feature, omega_index),
-            "buffers": following,
-        }
+        return {f"y_bar_{end}": y_bar, f"frame_{end}": frame, "buffers": following}
 
     def update(
         self,

@@ -1,11 +1,13 @@
-"""Prior of the rate map given z_hat alone, in integers: side format ``range`` (beyond the paper).
+"""Prior of the rate map given z_hat and itself, in integers: side format ``range``.
 
-sigma depends on C_e, which differs between the ends by channel noise, so it cannot serve an
-entropy coder. z_hat arrives error-free, and integer arithmetic on it gives the same tables on any
-device: a linear score of (z, |z|) sorts each spatial unit into one of a few classes, and each
-class has its own table of counts. Score and tables are statistics, fitted once after training.
+Beyond the paper. sigma depends on C_e, which differs between the ends by channel noise, so it
+cannot serve an entropy coder. z_hat arrives error-free, and so do the units coded before: integer
+arithmetic on them gives the same tables on any device. A linear score of (z, |z|) and of the units
+to the left and above sorts each spatial unit into one of a few classes, and each class has its own
+table of counts. Score and tables are statistics, fitted once after training.
 """
 
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -13,13 +15,94 @@ from keras import ops
 
 from pvsc_link.semantic.configured_layer import ConfiguredLayer
 from pvsc_link.semantic.presets import PvscConfig
-from pvsc_link.semantic.range_coding import quantise_pmf
+from pvsc_link.semantic.range_coding import MessageReader, Part, quantise_pmf
 from pvsc_link.types import InputError
 
 NUM_CLASSES = 16
 UNITS_PER_CELL = 16  # 4x4 units of 1/16 share one place of z_hat at 1/64
+#: Units that are known when one is coded, as (rows up, columns right).
+NEIGHBOURS = ((0, -1), (1, -1), (1, 0), (1, 1), (0, -2), (2, 0))
 _SCALE = 256  # integer steps of the score per rate index
+_MARGIN = max(max(up, abs(right)) for up, right in NEIGHBOURS)
 _RIDGE = 1e-2  # keeps channels of z that never move out of the fit
+
+
+@dataclass(frozen=True)
+class RateMapTables:
+    """What both ends know of one frame's rate map before its first unit.
+
+    ``scores`` : [Hy, Wy], what z_hat says; ``weights`` : of ``context_features``, in 1 /
+    ``_SCALE``; ``borders`` : between classes; ``counts`` : [classes, num_rates]. All int64.
+
+    Units are coded along diagonals that fall one row in two columns: whatever a unit needs of the
+    row above, its right neighbour included, then lies on an earlier one.
+    """
+
+    scores: np.ndarray
+    weights: np.ndarray
+    borders: np.ndarray
+    counts: np.ndarray
+
+    def parts(self, rate_index: np.ndarray) -> list[Part]:
+        """The map for the range coder, one part a diagonal.
+
+        Input: ``rate_index`` : [Hy, Wy], integers. Raises ``InputError`` for another shape.
+        """
+        if rate_index.shape != self.scores.shape:
+            raise InputError(
+                "rate map does not belong to z_hat",
+                found=rate_index.shape,
+                allowed=self.scores.shape,
+                remedy="Pass the tables of the same frame.",
+            )
+        everywhere = np.indices(rate_index.shape)
+        classes = self._classes(context_features(self.scores, rate_index, *everywhere))
+        places = diagonals(*self.scores.shape)
+        return [(rate_index[place], self.counts[classes[place]]) for place in places]
+
+    def read(self, reader: MessageReader) -> np.ndarray:
+        """The map out of a message: int32 [Hy, Wy].
+
+        Raises ``SideInformationError`` where the message does not fit.
+        """
+        known = np.zeros(self.scores.shape, np.int64)
+        for rows, columns in diagonals(*self.scores.shape):
+            classes = self._classes(context_features(self.scores, known, rows, columns))
+            known[rows, columns] = reader.read(len(rows), self.counts[classes])
+        return known.astype(np.int32)
+
+    def _classes(self, features: np.ndarray) -> np.ndarray:
+        return np.searchsorted(self.borders, features @ self.weights // _SCALE, side="right")
+
+
+def diagonals(height: int, width: int) -> list[tuple[np.ndarray, np.ndarray]]:
+    """(rows, columns) of the units of each diagonal, in coding order."""
+    rows, columns = (index.ravel() for index in np.indices((height, width)))
+    number = columns + 2 * rows
+    order = np.argsort(number, kind="stable")
+    ends = np.flatnonzero(np.diff(number[order])) + 1
+    return [(rows[places], columns[places]) for places in np.split(order, ends)]
+
+
+def context_features(
+    scores: np.ndarray,
+    rate_index: np.ndarray,
+    rows: np.ndarray,
+    columns: np.ndarray,
+) -> np.ndarray:
+    """What the classes of units are computed from: [..., 2 + 2 len(NEIGHBOURS)], int64.
+
+    Their score, their neighbours' rate indices (0 outside the frame), whether each of these lies
+    inside, and 1, all but the first times ``_SCALE``.
+    Input: ``scores``, ``rate_index`` : [Hy, Wy]; ``rows``, ``columns`` : [...], which units.
+    """
+    known = np.pad(rate_index.astype(np.int64), _MARGIN)
+    inside = np.pad(np.ones(scores.shape, np.int64), _MARGIN)
+    places = [(rows + _MARGIN - up, columns + _MARGIN + right) for up, right in NEIGHBOURS]
+    context = [known[place] for place in places] + [inside[place] for place in places]
+    constant = np.ones(rows.shape, np.int64)
+    scaled = [_SCALE * feature for feature in (*context, constant)]
+    return np.stack([scores[rows, columns], *scaled], axis=-1)
 
 
 class RateMapPrior(ConfiguredLayer):
@@ -40,6 +123,9 @@ class RateMapPrior(ConfiguredLayer):
         self.score_weights = self._integers(
             "score_weights", (cfg.num_omega, UNITS_PER_CELL, 2 * cfg.channels_z + 1), 0
         )
+        self.context_weights = self._integers(
+            "context_weights", (cfg.num_omega, 2 + 2 * len(NEIGHBOURS)), 0
+        )
         self.borders = self._integers("borders", (cfg.num_omega, NUM_CLASSES - 1), 0)
         self.counts = self._integers("counts", (cfg.num_omega, NUM_CLASSES, len(geometric)), 0)
         self.counts.assign(np.broadcast_to(geometric, self.counts.shape).astype(np.int32))
@@ -48,16 +134,14 @@ class RateMapPrior(ConfiguredLayer):
         start = {"dtype": "int32", "initializer": lambda s, dtype=None: ops.full(s, value, dtype)}
         return self.add_weight(name=name, shape=shape, trainable=False, **start)
 
-    def tables(self, z_hat: np.ndarray, preset_index: int) -> np.ndarray:
-        """Counts of every unit's rate index, exact on any device.
+    def tables(self, z_hat: np.ndarray, preset_index: int) -> RateMapTables:
+        """Tables of one frame's rate map, exact on any device.
 
-        Input: ``z_hat`` : [Hz, Wz, channels_z], integers. Output: [4 Hz, 4 Wz, num_rates], int64,
-        each table summing to 2**16.
+        Input: ``z_hat`` : [Hz, Wz, channels_z], integers, for a map of [4 Hz, 4 Wz].
         """
-        borders = ops.convert_to_numpy(self.borders)[preset_index]
-        classes = np.searchsorted(borders, self._scores(z_hat, preset_index), side="right")
-        # Equal borders, as before a fit, leave the classes between them empty.
-        return ops.convert_to_numpy(self.counts)[preset_index].astype(np.int64)[classes]
+        weights = (self.context_weights, self.borders, self.counts)
+        of_preset = (ops.convert_to_numpy(w)[preset_index].astype(np.int64) for w in weights)
+        return RateMapTables(self._scores(z_hat, preset_index), *of_preset)
 
     def _scores(self, z_hat: np.ndarray, preset_index: int) -> np.ndarray:
         weights = ops.convert_to_numpy(self.score_weights)[preset_index].astype(np.int64)
@@ -82,12 +166,19 @@ class RateMapPrior(ConfiguredLayer):
         weights = _ridge(features, cells.reshape(-1, UNITS_PER_CELL).astype(float))
         self._store(self.score_weights, preset_index, np.rint(weights.T * _SCALE))
         scores = np.stack([self._scores(z, preset_index) for z in z_hat])
+        pairs = zip(scores, rate_index, strict=True)
+        everywhere = np.indices(rate_index.shape[1:])
+        context = np.stack([context_features(s, index, *everywhere) for s, index in pairs])
+        flat = context.reshape(-1, context.shape[-1])
+        weights = _ridge(flat / _SCALE, rate_index.reshape(-1, 1).astype(float))
+        self._store(self.context_weights, preset_index, np.rint(weights[:, 0] * _SCALE))
+        scores = flat @ ops.convert_to_numpy(self.context_weights)[preset_index] // _SCALE
         steps = np.arange(1, NUM_CLASSES) / NUM_CLASSES
         borders = np.floor(np.quantile(scores, steps))
         self._store(self.borders, preset_index, borders)
         classes = np.searchsorted(borders, scores, side="right")
         seen = np.ones((NUM_CLASSES, len(self.config.rate_set)))
-        np.add.at(seen, (classes.ravel(), rate_index.ravel()), 1)
+        np.add.at(seen, (classes, rate_index.ravel()), 1)
         self._store(self.counts, preset_index, quantise_pmf(seen))
 
     def _store(self, weight: Any, preset_index: int, values: np.ndarray) -> None:

@@ -1,11 +1,12 @@
 """Side-information bitstreams b_z and b_k (eq. 8, 9; section II-B2), real bytes both ways.
 
-b_z: hyper-latents, range coded channel by channel under the factorised prior's integer tables.
+b_z: hyper-latents, range coded channel by channel under the factorised prior's integer tables;
+     behind them, where the model compensates motion, its vectors (``motion_prior``).
 b_k: the rate map of a frame, in one of three formats, labelled in every result:
 
 ``png``      the paper's PNG, container and all;
 ``payload``  that PNG without the 57 bytes that both ends know;
-``range``    beyond the paper: range coded under per-unit tables that both ends compute.
+``range``    beyond the paper: range coded under tables that both ends compute.
 
 Neither stream carries sizes: frame size, C_z and format belong to the session. Streams that
 are damaged raise ``SideInformationError``; damage that leaves a legal stream cannot be seen
@@ -13,24 +14,24 @@ here (a PNG has CRC-32 and Adler-32, a payload Adler-32, range coding its canoni
 so the link protects them with a CRC.
 """
 
-from typing import TypeAlias
+from typing import Protocol, TypeAlias
 
 import numpy as np
 
 from pvsc_link.semantic.range_coding import (
+    MessageReader,
     Part,
     SideInformationError,
-    check_counts,
-    decode,
     encode,
     information,
-    quantise_pmf,
 )
 from pvsc_link.semantic.rate_map_png import deflate_map, inflate_map, unwrap_png, wrap_png
 from pvsc_link.types import InputError
 
 __all__ = [
     "SIDE_FORMATS",
+    "MapTables",
+    "MotionTables",
     "PmfTables",
     "SideInformationError",
     "decode_hyper_latent",
@@ -47,6 +48,26 @@ __all__ = [
 PmfTables: TypeAlias = tuple[int, np.ndarray]
 
 SIDE_FORMATS = ("png", "payload", "range")
+
+
+class MotionTables(Protocol):
+    """What both ends know of vectors: ``MotionPrior``."""
+
+    def parts(self, motion: np.ndarray) -> list[Part]:
+        """Vectors [Hy, Wy, 2] for the range coder, in coding order."""
+
+    def read(self, reader: MessageReader, shape: tuple[int, int]) -> np.ndarray:
+        """The vectors, int32 [Hy, Wy, 2], out of what ``parts`` became."""
+
+
+class MapTables(Protocol):
+    """What both ends know of one frame's rate map: ``RateMapPrior.tables`` of its z_hat."""
+
+    def parts(self, rate_index: np.ndarray) -> list[Part]:
+        """The map [Hy, Wy] for the range coder, in coding order."""
+
+    def read(self, reader: MessageReader) -> np.ndarray:
+        """The map, int32 [Hy, Wy], out of what ``parts`` became."""
 
 
 def hyper_parts(z_hat: np.ndarray, pmf_tables: PmfTables) -> list[Part]:
@@ -68,25 +89,32 @@ def hyper_latent_bits(z_hat: np.ndarray, pmf_tables: PmfTables) -> float:
     return information(hyper_parts(z_hat, pmf_tables))
 
 
-def encode_hyper_latent(z_hat: np.ndarray, pmf_tables: PmfTables) -> bytes:
+def encode_hyper_latent(
+    z_hat: np.ndarray, pmf_tables: PmfTables, moved: list[Part] | None = None
+) -> bytes:
     """b_z of one frame (eq. 8).
 
     There is no escape for values beyond the tables: the model clips z to their support before
     it uses z_hat itself, so both ends hold what is sent.
 
-    Input: ``z_hat`` : [Hz, Wz, C_z], int, inside the tables; ``pmf_tables`` : PmfTables.
+    Input: ``z_hat`` : [Hz, Wz, C_z], int, inside the tables; ``pmf_tables`` : PmfTables;
+    ``moved`` : ``MotionTables.parts`` of the frame's vectors, where it has any.
     Output: bytes, at most 2 more than the information. Raises ``InputError`` for a value
     outside its table, a wrong shape or a bad table.
     """
-    return encode(hyper_parts(z_hat, pmf_tables))
+    return encode(hyper_parts(z_hat, pmf_tables) + (moved or []))
 
 
 def decode_hyper_latent(
-    message: bytes, shape: tuple[int, int, int], pmf_tables: PmfTables
-) -> np.ndarray:
-    """z_hat of a b_z (eq. 9): [Hz, Wz, C_z], int32.
+    message: bytes,
+    shape: tuple[int, int, int],
+    pmf_tables: PmfTables,
+    motion_tables: MotionTables | None = None,
+) -> tuple[np.ndarray, np.ndarray | None]:
+    """z_hat of a b_z (eq. 9), [Hz, Wz, C_z], int32, and the vectors, [4 Hz, 4 Wz, 2], int32.
 
-    Parameters: ``shape`` : (Hz, Wz, C_z), from the frame size and the preset.
+    Parameters: ``shape`` : (Hz, Wz, C_z), from the frame size and the preset; ``motion_tables`` :
+    None where the frame has no vectors, which are then None too.
     Raises ``SideInformationError`` for a truncated or corrupted message, as far as visible;
     ``InputError`` for tables of another channel count.
     """
@@ -98,8 +126,11 @@ def decode_hyper_latent(
             allowed=len(counts),
             remedy="Pass the tables of the preset.",
         )
-    parts = decode(message, [(height * width, row) for row in counts])
-    return (np.stack(parts, axis=-1).reshape(shape) + offset).astype(np.int32)
+    reader = MessageReader(message)
+    parts = [reader.read(height * width, row) for row in counts]
+    motion = None if motion_tables is None else motion_tables.read(reader, (4 * height, 4 * width))
+    reader.finish()
+    return (np.stack(parts, axis=-1).reshape(shape) + offset).astype(np.int32), motion
 
 
 def _bit_depth(num_rates: int) -> int:
@@ -126,23 +157,6 @@ def _check_map(rate_index: np.ndarray, num_rates: int) -> np.ndarray:
     return index
 
 
-def _unit_tables(
-    probabilities: np.ndarray | None, shape: tuple[int, int], num_rates: int
-) -> np.ndarray:
-    """Tables [Hy * Wy, num_rates]: integers are taken as counts, floats are quantised."""
-    if probabilities is None or np.shape(probabilities) != (*shape, num_rates):
-        raise InputError(
-            "side_format 'range' needs the rates' probabilities of every unit",
-            found=None if probabilities is None else np.shape(probabilities),
-            allowed=(*shape, num_rates),
-            remedy="Compute them from z_hat, or choose side_format png or payload.",
-        )
-    table = np.asarray(probabilities)
-    whole = np.issubdtype(table.dtype, np.integer)
-    counts = check_counts(table) if whole else quantise_pmf(table)
-    return counts.reshape(-1, num_rates)
-
-
 def _check_format(side_format: str) -> None:
     if side_format not in SIDE_FORMATS:
         raise InputError(
@@ -153,34 +167,39 @@ def _check_format(side_format: str) -> None:
         )
 
 
-def rate_map_bits(rate_index: np.ndarray, probabilities: np.ndarray) -> float:
-    """Information of a rate map under per-unit tables, in bits.
+def _required(tables: MapTables | None) -> MapTables:
+    if tables is None:
+        raise InputError(
+            "side_format 'range' needs tables of the rate map",
+            found=None,
+            allowed="RateMapPrior.tables of the frame's z_hat",
+            remedy="Pass them, or choose side_format png or payload.",
+        )
+    return tables
 
-    Input: ``rate_index`` : [Hy, Wy], int; ``probabilities`` : [Hy, Wy, num_rates].
-    """
-    num_rates = np.shape(probabilities)[-1]
-    index = _check_map(rate_index, num_rates)
-    return information([(index.ravel(), _unit_tables(probabilities, index.shape, num_rates))])
+
+def rate_map_bits(rate_index: np.ndarray, tables: MapTables) -> float:
+    """Information of a rate map [Hy, Wy], int, under its tables, in bits."""
+    return information(tables.parts(np.asarray(rate_index)))
 
 
 def encode_rate_map(
     rate_index: np.ndarray,
     num_rates: int,
     side_format: str,
-    probabilities: np.ndarray | None = None,
+    tables: MapTables | None = None,
 ) -> bytes:
     """b_k of one frame (section II-B2).
 
     Parameters: ``num_rates`` : size of the rate set; ``side_format`` : one of SIDE_FORMATS.
-    Input: ``rate_index`` : [Hy, Wy], int; ``probabilities`` : [Hy, Wy, num_rates], for
-    ``range`` only: floats, or integer counts where both ends may compute on unlike devices.
+    Input: ``rate_index`` : [Hy, Wy], int; ``tables`` : MapTables of this frame, for ``range`` only.
     Output: bytes. Raises ``InputError`` for an index outside the rate set, an unknown format,
-    or missing probabilities.
+    or missing tables.
     """
     _check_format(side_format)
     index = _check_map(rate_index, num_rates)
     if side_format == "range":
-        return encode([(index.ravel(), _unit_tables(probabilities, index.shape, num_rates))])
+        return encode(_required(tables).parts(index))
     depth, (height, width) = _bit_depth(num_rates), index.shape
     payload = deflate_map(index, depth)
     return payload if side_format == "payload" else wrap_png(payload, height, width, depth)
@@ -191,7 +210,7 @@ def decode_rate_map(
     shape: tuple[int, int],
     num_rates: int,
     side_format: str,
-    probabilities: np.ndarray | None = None,
+    tables: MapTables | None = None,
 ) -> np.ndarray:
     """Rate map of a b_k: [Hy, Wy], int32; parameters as for ``encode_rate_map``.
 
@@ -202,8 +221,10 @@ def decode_rate_map(
     _check_format(side_format)
     height, width = shape
     if side_format == "range":
-        tables = _unit_tables(probabilities, shape, num_rates)
-        return decode(message, [(height * width, tables)])[0].reshape(shape).astype(np.int32)
+        reader = MessageReader(message)
+        index = _required(tables).read(reader)
+        reader.finish()
+        return index
     depth = _bit_depth(num_rates)
     payload = message if side_format == "payload" else unwrap_png(message, height, width, depth)
     index = inflate_map(payload, height, width, depth)

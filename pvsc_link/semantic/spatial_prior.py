@@ -1,5 +1,6 @@
 """E_s: parameters of a later block of spatial units from the earlier ones (eq. 11, 19, 23)."""
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -8,12 +9,15 @@ from keras import ops
 
 from pvsc_link.semantic.configured_layer import ConfiguredLayer
 from pvsc_link.semantic.dc_block import DepthConvBlock, DepthConvStack, convolution
-from pvsc_link.semantic.hyperprior import positive_sigma
+from pvsc_link.semantic.hyperprior import MIN_SIGMA
 from pvsc_link.semantic.presets import PvscConfig
 from pvsc_link.semantic.token_grid import pack_parities, unpack_parities
 
 #: (row, column) in each 2x2 cell, in coding order, of the four-step partition of an I frame
 QUADTREE_ORDER = ((0, 0), (1, 1), (0, 1), (1, 0))
+
+
+_UNIT_SCALE = math.log(math.expm1(1.0))  # softplus of it is 1
 
 
 def checkerboard_masks(height: int, width: int) -> Sequence[np.ndarray]:
@@ -34,6 +38,12 @@ def quadtree_masks(height: int, width: int) -> Sequence[np.ndarray]:
 
 def _as_mask(places: np.ndarray) -> np.ndarray:
     return places.astype(np.float32)[None, :, :, None]
+
+
+def _refined(mu_0: Any, sigma_0: Any, change: Any) -> tuple[Any, Any]:
+    """What H_dec said, moved by what the neighbours tell; no change where that is zero."""
+    shift, scale = ops.split(change, 2, axis=-1)
+    return mu_0 + shift, ops.maximum(sigma_0 * ops.softplus(scale + _UNIT_SCALE), MIN_SIGMA)
 
 
 class SpatialPrior(ConfiguredLayer):
@@ -67,7 +77,9 @@ class SpatialPrior(ConfiguredLayer):
         blocks = {"dtype": self.dtype_policy, "zero_init": cfg.zero_init_residual}
         self.gather = DepthConvBlock(cfg.channels_prior, name="gather", **blocks)
         self.refine = DepthConvBlock(cfg.channels_prior, name="refine", **blocks)
-        self.heads = convolution(2 * cfg.channels_y, name="heads", dtype=self.dtype_policy)
+        self.heads = convolution(
+            2 * cfg.channels_y, name="heads", kernel_initializer="zeros", dtype=self.dtype_policy
+        )
 
     def build(self, input_shape: Any = None) -> None:
         self.gather.build(self._shape(4 * self.config.channels_y))
@@ -80,10 +92,8 @@ class SpatialPrior(ConfiguredLayer):
         gathered = self.gather(ops.concatenate([y_before, w, mu_0, sigma_0], axis=-1))
         _, block_1 = ops.split(pack_parities(gathered), 2, axis=0)
         packed = self.heads(self.refine(block_1))
-        mu, sigma = ops.split(
-            unpack_parities(ops.zeros_like(packed), packed, w.shape[2]), 2, axis=-1
-        )
-        return mu, positive_sigma(sigma)
+        change = unpack_parities(ops.zeros_like(packed), packed, w.shape[2])
+        return _refined(mu_0, sigma_0, change)
 
 
 class QuadtreePrior(ConfiguredLayer):
@@ -108,7 +118,9 @@ class QuadtreePrior(ConfiguredLayer):
         self.trunk = DepthConvStack(
             cfg.channels_prior, 2, zero_init=cfg.zero_init_residual, name="trunk", **own
         )
-        self.heads = convolution(2 * cfg.channels_y, name="heads", **own)
+        self.heads = convolution(
+            2 * cfg.channels_y, name="heads", kernel_initializer="zeros", **own
+        )
 
     def build(self, input_shape: Any = None) -> None:
         for entry in self.entries:
@@ -121,5 +133,4 @@ class QuadtreePrior(ConfiguredLayer):
     ) -> tuple[Any, Any]:
         entry = self.entries[block - 1]
         features = entry(ops.concatenate([y_before, w, mu_0, sigma_0], axis=-1))
-        mu, sigma = ops.split(self.heads(self.trunk(features)), 2, axis=-1)
-        return mu, positive_sigma(sigma)
+        return _refined(mu_0, sigma_0, self.heads(self.trunk(features)))

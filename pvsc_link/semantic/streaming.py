@@ -16,6 +16,7 @@ from pvsc_link.semantic.dvst.model import DvstModel
 from pvsc_link.semantic.inference import CodedFrame, Compiler, FrameSteps, IntraSteps, as_is
 from pvsc_link.semantic.intra import IntraModel
 from pvsc_link.semantic.model import PvscModel
+from pvsc_link.semantic.motion_search import penalty, search_motion
 from pvsc_link.semantic.session_checks import check_session, checked_frame
 from pvsc_link.semantic.side_information import SideInformationError
 from pvsc_link.types import InputError, Payload
@@ -65,14 +66,26 @@ class _StreamEnd:
         self.state: Any = None  # C_s, [1, Hy, Wy, embed_dim]
         self._intra_frame: Any = None  # the picture while an I frame is the newest
 
-    def hyper_latent(self, message: bytes, *, intra: bool) -> np.ndarray:
-        """z_hat out of its b_z: int32 [height / 64, width / 64, channels_z].
+    def hyper_latent(self, message: bytes, *, intra: bool) -> tuple[np.ndarray, np.ndarray | None]:
+        """z_hat out of its b_z, int32 [height / 64, width / 64, channels_z], and the vectors.
 
-        Raises ``SideInformationError`` for a message that no encoder has produced.
+        The vectors : int32 [Hy, Wy, 2], or None for a frame without. Raises
+        ``SideInformationError`` for a message that no encoder has produced.
         """
         channels = self._models[intra].config.channels_z
         shape = (self.height // 64, self.width // 64, channels)
-        return side_information.decode_hyper_latent(message, shape, self._pmf_tables[intra])
+        return side_information.decode_hyper_latent(
+            message, shape, self._pmf_tables[intra], self._motion_prior(intra)
+        )
+
+    def _motion_prior(self, intra: bool) -> Any:
+        """Of the vectors; None where frames have none."""
+        return None if intra else getattr(self._models[False], "motion_prior", None)
+
+    def _reference(self, motion: np.ndarray | None) -> Any:
+        """F as the coding of a P frame sees it."""
+        vectors = None if motion is None else ops.convert_to_tensor(motion[None], "int32")
+        return self.steps.reference(self.feature, vectors)
 
     def gain(self, message: bytes, *, intra: bool) -> np.float32:
         """What the received symbols are multiplied with, out of b_k; errors as ``hyper_latent``."""
@@ -98,14 +111,20 @@ class _StreamEnd:
             message, shape, len(config.rate_set), self.side_format, tables
         )
 
-    def _rate_tables(self, z: np.ndarray, intra: bool) -> np.ndarray | None:
-        """Per-unit tables of the rate map, which only the format ``range`` needs."""
+    def _rate_tables(self, z: np.ndarray, intra: bool) -> side_information.MapTables | None:
+        """Tables of the rate map, which only the format ``range`` needs."""
         if self.side_format != "range":
             return None
         return self._models[intra].rate_map_prior.tables(z, self._rows[intra])
 
     def _finish(
-        self, symbols: np.ndarray, rate_index: np.ndarray, z: np.ndarray, kept: Any, intra: bool
+        self,
+        symbols: np.ndarray,
+        rate_index: np.ndarray,
+        z: np.ndarray,
+        reference: Any,
+        kept: Any,
+        intra: bool,
     ) -> None:
         """Decode symbols, the gain undone, and move the buffers on (eq. 16 to 24)."""
         rate_set = self._models[intra].config.rate_set
@@ -115,7 +134,7 @@ class _StreamEnd:
             ops.convert_to_tensor(padded),
             ops.convert_to_tensor(rate_index[None], dtype="int32"),
             ops.convert_to_tensor(z[None].astype(np.float32)),
-            (self.feature, self.state),
+            (reference, self.state),
             self._omega,
             kept,
         )
@@ -156,13 +175,23 @@ class Transmitter(_StreamEnd):
         if not intra:
             self._require_reference()
         steps: FrameSteps = self.intra_steps if intra else self.steps
-        coded = steps.encode(pixels, (self.feature, self.state), self._omega)
+        motion = None if intra else self._search(pixels)
+        reference = None if intra else self._reference(motion)
+        coded = steps.encode(pixels, (reference, self.state), self._omega)
         z = ops.convert_to_numpy(coded.z_hat)[0].astype(np.int32)
         rate_index = ops.convert_to_numpy(coded.rate_index)[0].astype(np.int32)
-        payload = self._payload(z, rate_index, coded, intra)
+        payload = self._payload(z, motion, rate_index, coded, intra)
         gain = self.gain(payload.side_bits["k"], intra=intra)
-        self._finish(gain * payload.symbols, rate_index, z, coded.kept, intra)
+        self._finish(gain * payload.symbols, rate_index, z, reference, coded.kept, intra)
         return payload
+
+    def _search(self, pixels: Any) -> np.ndarray | None:
+        """Vectors [Hy, Wy, 2] of a P frame, where its model has any."""
+        if self._motion_prior(intra=False) is None:
+            return None
+        slope = penalty(self.omega_index, self._models[False].config.num_omega)
+        kept = ops.convert_to_numpy(self.feature)
+        return search_motion(kept, ops.convert_to_numpy(pixels), slope)[0]
 
     def frame_hat(self) -> np.ndarray:
         """What an ideal channel would show of the newest frame: float32 [height, width, 3].
@@ -173,7 +202,12 @@ class Transmitter(_StreamEnd):
         return self._picture()
 
     def _payload(
-        self, z: np.ndarray, rate_index: np.ndarray, coded: CodedFrame, intra: bool
+        self,
+        z: np.ndarray,
+        motion: np.ndarray | None,
+        rate_index: np.ndarray,
+        coded: CodedFrame,
+        intra: bool,
     ) -> Payload:
         """Side bitstreams and packed symbols of a frame."""
         gain = b""
@@ -181,8 +215,9 @@ class Transmitter(_StreamEnd):
             gain = bytes([int(symbol_mapping.gain_index(coded.gain)[0])])
         rate_set = self._models[intra].config.rate_set
         tables = self._rate_tables(z, intra)
+        moved = None if motion is None else self._motion_prior(intra).parts(motion)
         side_bits = {
-            "z": side_information.encode_hyper_latent(z, self._pmf_tables[intra]),
+            "z": side_information.encode_hyper_latent(z, self._pmf_tables[intra], moved),
             "k": gain
             + side_information.encode_rate_map(rate_index, len(rate_set), self.side_format, tables),
         }
@@ -232,7 +267,7 @@ class Receiver(_StreamEnd):
         if not intra and self.feature is None:
             return "no_reference"
         try:
-            z = self.hyper_latent(_present(side_bits, "z"), intra=intra)
+            z, motion = self.hyper_latent(_present(side_bits, "z"), intra=intra)
         except SideInformationError:
             return "side_z_lost"
         try:
@@ -246,7 +281,8 @@ class Receiver(_StreamEnd):
         expected = symbol_mapping.num_symbols(rate_index, rate_set)
         if symbols.size != expected or not np.isfinite(symbols).all():
             return "symbols_mismatch"
-        self._finish(gain * symbols, rate_index, z, None, intra)
+        reference = None if intra else self._reference(motion)
+        self._finish(gain * symbols, rate_index, z, reference, None, intra)
         return "ok"
 
 

@@ -10,6 +10,7 @@ from pvsc_link.train.clip_cache import ClipCache
 from pvsc_link.train.config import PhaseConfig, TrainConfig
 from pvsc_link.train.curriculum import gop_at, learning_rate_at, ramp
 from pvsc_link.train.sampling import BatchShape, draw_frames, step_generator
+from pvsc_link.train.vectors import vectors
 
 
 class BatchMaker:
@@ -41,13 +42,15 @@ class BatchMaker:
         Output: ``frames`` : [batch, T, crop, crop, 3], uint8; ``omega_index`` : [batch], int32;
         ``noise_y``, ``noise_z`` : [batch, T, ...], float32, uniform in [-0.5, 0.5); ``rows``,
         ``place`` : [T, ...], int32, the part that LPIPS sees; ``draws`` (``channel.draw``) with a
-        channel; ``per_weight``, ``adv_weight``, ``learning_rate`` : scalars, float32.
+        channel; ``motion`` : [batch, T, crop / 16, crop / 16, 2], int32, of frame t from frame
+        t - 1, where the model compensates it; ``per_weight``,
+        ``adv_weight``, ``learning_rate`` : scalars, float32.
         """
         phase = self.phase
         rng = step_generator(self.config.seed, salt, self.first_step + step)
         shape = BatchShape(phase.batch, gop_at(phase, step), phase.crop)
         loss = phase.loss
-        batch = {
+        batch: dict[str, Any] = {
             "frames": draw_frames(self.cache, self.config.data, shape, rng),
             "omega_index": rng.integers(0, len(self.config.omega), phase.batch, np.int32),
             **self._noise(shape, rng),
@@ -58,7 +61,18 @@ class BatchMaker:
         }
         if phase.channel is not None:
             batch |= self._draws(shape, rng)
+        if self.model.motion_compensation:
+            batch["motion"] = self._motion(batch["frames"], batch["omega_index"])
         return batch
+
+    def _motion(self, frames: np.ndarray, omega_index: np.ndarray) -> np.ndarray:
+        """Vectors between the pictures as they are: on the link the reference is a decoded one."""
+        floats = frames.astype(np.float32) / np.float32(255)
+        motion = [
+            vectors(self.model, floats[:, t], floats[:, t + 1], omega_index)
+            for t in range(frames.shape[1] - 1)
+        ]
+        return np.stack([np.zeros_like(motion[0]), *motion], axis=1)
 
     def _noise(self, shape: BatchShape, rng: np.random.Generator) -> dict[str, np.ndarray]:
         def uniform(step: int, channels: int) -> np.ndarray:

@@ -13,6 +13,7 @@ from pvsc_link.metrics.lpips import Lpips
 from pvsc_link.train import channel
 from pvsc_link.train.backend import inference
 from pvsc_link.train.config import ChannelConfig, EvaluationConfig
+from pvsc_link.train.vectors import vectors
 
 
 class Evaluator:
@@ -75,7 +76,8 @@ class Evaluator:
             buffers = self._start(*start)
             for frame in frames[1:]:
                 draws = self._draws(self.inter, frames, rng)
-                output = self._code_inter(frame[None], buffers, omega_index, draws)
+                motion = vectors(self.inter.config, buffers["feature_tx"], frame[None], [index])
+                output = self._code_inter(frame[None], buffers, omega_index, draws, motion)
                 buffers = output.pop("buffers")
                 outputs.append(output)
         end = "ideal" if self.link is None else "rx"
@@ -86,9 +88,11 @@ class Evaluator:
         return self.intra.forward(frame, omega_index, channel=_through(draws))
 
     def _forward_inter(
-        self, frame: Any, buffers: dict[str, Any], omega_index: Any, draws: Any
+        self, frame: Any, buffers: dict[str, Any], omega_index: Any, draws: Any, motion: Any
     ) -> dict[str, Any]:
-        return self.inter.forward(frame, buffers, omega_index, channel=_through(draws))
+        return self.inter.forward(
+            frame, buffers, omega_index, motion=motion, channel=_through(draws)
+        )
 
     def _draws(self, model: Any, frames: np.ndarray, rng: np.random.Generator) -> Any:
         if self.link is None:

@@ -156,12 +156,12 @@ def _set_generator(model: Any, statistics: TransformStatistics, scale: np.ndarra
 
 
 def _set_spread(model: Any, spread: np.ndarray) -> None:
-    """Heads that say: step 1, mean 0, standard deviation as measured."""
+    """Heads that say: step 1, mean 0, standard deviation as measured; E_s changes nothing."""
     raw = np.log(np.expm1(np.maximum(spread - MIN_SIGMA, 1e-2))).astype(np.float32)
     zeros = np.zeros_like(raw)
     for heads, bias in (
         (model.hyper_decoder.heads, (zeros, zeros, raw)),
-        (model.spatial_prior.heads, (zeros, raw)),
+        (model.spatial_prior.heads, (zeros, zeros)),
     ):
         heads.kernel.assign(np.zeros(heads.kernel.shape, np.float32))
         heads.bias.assign(np.concatenate(bias))

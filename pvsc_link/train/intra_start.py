@@ -17,6 +17,7 @@ from pvsc_link.semantic.hyperprior import MIN_SIGMA
 from pvsc_link.semantic.rate_control import symbol_bits
 from pvsc_link.train.distillation import weights_by_path
 from pvsc_link.train.informed_init import embed_matrix
+from pvsc_link.train.vectors import with_motion_undone
 from pvsc_link.types import InputError
 
 _LAST_OF_RESIDUAL = ("output_projection/kernel", "mlp/reduce/kernel")
@@ -34,6 +35,7 @@ def start_from_intra(intra: Any, inter: Any, pairs: np.ndarray) -> None:
     Raises ``InputError`` where the prior is too narrow for both.
     """
     _check_width(intra.config, inter.config)
+    pairs = with_motion_undone(inter.config, pairs)
     _copy_shared(intra, inter, inter.layers)
     width = inter.config.channels_feature
     for stack in (inter.feature_extractor.stack, inter.feature_generator.stack):
@@ -73,8 +75,7 @@ def _copy_shared(intra: Any, inter: Any, layers: Any) -> None:
 
 
 def _check_width(intra: Any, inter: Any) -> None:
-    latents = inter.channels_y
-    least = max(intra.channels_prior + latents, 3 * latents)
+    least = intra.channels_prior + min(inter.channels_y, inter.channels_feature)
     if inter.channels_prior < least:
         raise InputError(
             f"channels_prior of {inter.name} with intra_start",
@@ -85,27 +86,43 @@ def _check_width(intra: Any, inter: Any) -> None:
 
 
 def _start_prediction(intra: Any, inter: Any, pairs: np.ndarray) -> None:
-    """C_ext, H_dec and E_s: the mean out of the previous frame and z_hat."""
-    seen = _measure(intra, pairs)
+    """C_ext, F_ext, G, H_dec and E_s: y out of the previous frame and z_hat."""
+    if inter.config.predict_latent:
+        still = np.stack([pairs[:, 0], pairs[:, 0]], axis=1)
+        seen = _measure(intra, still)
+        _start_latent_prediction(intra, inter, *_fit(seen["cells"], seen["y"], 1.0 / seen["size"]))
+    seen = _measure(intra, pairs, inter.feature_extractor.prediction)
     adaptor = inter.intra_adaptor.block.adaptor
     embed_matrix(adaptor, *_fit(seen["patches"], seen["feature"]))
     weight = 1.0 / seen["size"]
-    latents = inter.config.channels_y
-    from_past, offset = _fit(seen["cells"], seen["y"], weight)
+    count = min(inter.config.channels_y, inter.config.channels_feature)
+    from_past, offset = (a[..., :count] for a in _fit(seen["cells"], seen["y"], weight))
     _start_temporal(inter.hyper_decoder, from_past, offset)
     known = np.concatenate([seen["hyper"], seen["cells"] @ from_past + offset], axis=-1)
     mean, bias = _fit(known, seen["y"], weight)
     error = seen["y"] - known @ mean - bias
     shrink = _cheapest_shift(error / seen["w"], seen["sigma"])
     _start_hyper_decoder(intra.hyper_decoder, inter.hyper_decoder, mean, bias, shrink)
-    spread = seen["sigma"] * np.exp(shrink)
-    _start_spatial_prior(inter.spatial_prior, latents, np.maximum(spread, MIN_SIGMA + 0.01))
+    heads = inter.spatial_prior.heads
+    embed_matrix(heads, np.zeros(heads.kernel.shape[2:], np.float32))  # E_s changes nothing
 
 
-def _measure(intra: Any, pairs: np.ndarray) -> dict[str, np.ndarray]:
+def _start_latent_prediction(
+    intra: Any, inter: Any, matrix: np.ndarray, offset: np.ndarray
+) -> None:
+    """What stands still is copied: a frame's own latent out of its decoded features."""
+    for half in (inter.feature_extractor, inter.feature_generator):
+        half.prediction.vector.rows.assign(intra.feature_extractor.vector_f.rows)
+        kernel = half.prediction.down.kernel
+        kernel.assign(matrix.reshape(kernel.shape))
+        half.prediction.down.bias.assign(offset)
+
+
+def _measure(intra: Any, pairs: np.ndarray, prediction: Any = None) -> dict[str, np.ndarray]:
     """What the intra model makes of pairs, flat: of the first frame ``patches`` [n8, 192],
     ``feature`` [n8, C]; of both ``cells`` [n16, 4C] (past) and ``y``, ``w``, ``sigma``,
-    ``hyper`` [n16, ...] (present), ``size`` [n16, 1]: how large y is at that preset."""
+    ``hyper`` [n16, ...] (present; y less what ``prediction`` says), ``size`` [n16, 1]: how large
+    y is at that preset."""
     batches = np.array_split(pairs, max(1, len(pairs) // _BATCH))
     parts: dict[str, list[np.ndarray]] = {}
     for number, batch in enumerate(batches):
@@ -117,6 +134,9 @@ def _measure(intra: Any, pairs: np.ndarray) -> dict[str, np.ndarray]:
         y_tilde = intra.dequantise(before["y_bar"], parameters)
         feature = intra.feature_generator(y_tilde, omega_index)
         y = intra.feature_extractor(batch[:, 1], omega_index)
+        size = ops.broadcast_to(ops.std(y, axis=(1, 2, 3), keepdims=True), (*y.shape[:3], 1))
+        if prediction is not None:
+            y = y - prediction(feature, omega_index)
         z_hat, _ = intra.hyper_latent(y, omega_index)
         decoder = intra.hyper_decoder
         joint = decoder.exit(decoder.up_16(decoder.up_32(decoder.stack(z_hat))))
@@ -126,8 +146,7 @@ def _measure(intra: Any, pairs: np.ndarray) -> dict[str, np.ndarray]:
             "patches": patches,
             "feature": feature,
             "cells": pixel_unshuffle(scaled, 2),
-            **{"y": y, "w": w, "sigma": sigma, "hyper": decoder.fusion(joint)},
-            "size": ops.broadcast_to(ops.std(y, axis=(1, 2, 3), keepdims=True), (*y.shape[:3], 1)),
+            **{"y": y, "w": w, "sigma": sigma, "hyper": decoder.fusion(joint), "size": size},
         }
         for name, value in values.items():
             flat = ops.convert_to_numpy(value).reshape(-1, value.shape[-1])
@@ -166,11 +185,11 @@ def _cheapest_shift(values: np.ndarray, sigma: np.ndarray) -> np.ndarray:
 def _start_temporal(decoder: Any, matrix: np.ndarray, bias: np.ndarray) -> None:
     """The stride-2 layer gives the predicted latents first; its other channels stay as drawn."""
     kernel = ops.convert_to_numpy(decoder.temporal_down.kernel).copy()
-    count = min(matrix.shape[1], kernel.shape[-1])
-    kernel[..., :count] = matrix[:, :count].reshape(2, 2, -1, count)
+    count = matrix.shape[1]
+    kernel[..., :count] = matrix.reshape(2, 2, -1, count)
     decoder.temporal_down.kernel.assign(kernel)
     full = np.zeros(kernel.shape[-1], np.float32)
-    full[:count] = bias[:count]
+    full[:count] = bias
     decoder.temporal_down.bias.assign(full)
 
 
@@ -183,7 +202,7 @@ def _start_hyper_decoder(
     inputs, outputs = joint.adaptor.kernel.shape[2:]
     matrix = np.zeros((inputs, outputs), np.float32)
     matrix[:hyper, :width] = _matrix(first.adaptor)
-    passed = min(inputs - hyper, outputs - width)
+    passed = len(mean) - width
     matrix[hyper : hyper + passed, width : width + passed] = np.eye(passed)
     embed_matrix(joint.adaptor, matrix, ops.convert_to_numpy(first.adaptor.bias))
     for before, after in zip(source.fusion.blocks, target.fusion.blocks, strict=True):
@@ -193,7 +212,7 @@ def _start_hyper_decoder(
     heads = np.zeros(target.heads.kernel.shape[2:], np.float32)
     latents = w.shape[1]
     heads[:width, :latents], heads[:width, 2 * latents :] = w, sigma
-    heads[: width + latents, latents : 2 * latents] = mean
+    heads[: len(mean), latents : 2 * latents] = mean
     embed_matrix(target.heads, heads, np.concatenate([w_bias, bias, sigma_bias + shrink]))
 
 
@@ -226,26 +245,6 @@ def _copy_channels(source: Any, target: Any, inputs: Any, outputs: Any) -> None:
                 new[:, :, j : j + n, b : b + m] = old[:, :, i : i + n, a : a + m]
     target.kernel.assign(new)
     target.bias.assign(bias)
-
-
-def _start_spatial_prior(prior: Any, latents: int, spread: np.ndarray) -> None:
-    """mu_1 = mu_0, sigma_1 about sigma_0; y_before stands ready in the channels behind them.
-
-    Input: ``spread`` : [n, C_y], values of sigma_0 for which the copy should hold.
-    """
-    order = [2 * latents, 3 * latents, 0]  # of (y_before, w, mu_0, sigma_0)
-    matrix = np.zeros(prior.gather.adaptor.kernel.shape[2:], np.float32)
-    for place, first in enumerate(order):
-        columns = slice(place * latents, (place + 1) * latents)
-        matrix[first : first + latents, columns] = np.eye(latents)
-    embed_matrix(prior.gather.adaptor, matrix)
-    raw = np.log(np.expm1(spread - MIN_SIGMA))
-    slope = ((spread - spread.mean(0)) * (raw - raw.mean(0))).mean(0) / (spread.var(0) + 1e-6)
-    heads = np.zeros(prior.heads.kernel.shape[2:], np.float32)
-    heads[:latents, :latents] = np.eye(latents)
-    heads[latents : 2 * latents, latents:] = np.diag(slope)
-    offset = raw.mean(0) - slope * spread.mean(0)
-    embed_matrix(prior.heads, heads, np.concatenate([np.zeros(latents), offset]))
 
 
 def _matrix(layer: Any) -> np.ndarray:

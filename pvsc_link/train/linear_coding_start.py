@@ -12,6 +12,7 @@ import numpy as np
 from keras import ops
 
 from pvsc_link.train.intra_start import quiet_residuals
+from pvsc_link.train.vectors import vectors
 
 #: Samples of all rates together that a rate's own statistics are mixed with: rare rates have few.
 _PRIOR_SAMPLES = 200.0
@@ -37,12 +38,13 @@ def start_linear_coding(
     model.vector_tx.rows.assign(scale)
     model.vector_rx.rows.assign(1.0 / scale)
     y_bar = y_bar * scale[omega_index]
+    basis = _basis(y_bar, model.config.embed_dim)
     rates = model.config.rate_set
     encoder, decoder = model.feature_encoder, model.feature_decoder
     for layer in (encoder, decoder):
         quiet_residuals(layer)
-        for dense in (layer.embedding.projection, layer.to_features):
-            dense.kernel.assign(np.eye(*dense.kernel.shape, dtype=np.float32))
+        for dense, matrix in ((layer.embedding.projection, basis), (layer.to_features, basis.T)):
+            dense.kernel.assign(matrix)
             dense.bias.assign(np.zeros(dense.bias.shape, np.float32))
         for name in ("position", "rate_embedding"):
             variable = getattr(layer.embedding, name)
@@ -79,7 +81,8 @@ def sent_units(
         output = intra.forward(batch[:, 0], omega_index)
         if inter is not None:
             buffers = inter.start_buffers(ops.clip(output["frame_ideal"], 0.0, 1.0))
-            output = inter.forward(batch[:, 1], buffers, omega_index)
+            motion = vectors(inter.config, buffers["feature_tx"], batch[:, 1], presets)
+            output = inter.forward(batch[:, 1], buffers, omega_index, motion=motion)
         y_bar, rate_index = (ops.convert_to_numpy(output[k]) for k in ("y_bar", "rate_index"))
         presets = np.broadcast_to(presets[:, None, None], rate_index.shape)
         outputs.append((y_bar.reshape(-1, y_bar.shape[-1]), rate_index.ravel(), presets.ravel()))
@@ -102,6 +105,15 @@ def linear_code(
     gain = np.sqrt(power / variances)
     estimate = gain * variances / (power + noise_variance)
     return gain[:, None] * basis.T, basis * estimate
+
+
+def _basis(units: np.ndarray, width: int) -> np.ndarray:
+    """The units' strongest directions, or all: [C_y, width], orthonormal columns or rows."""
+    channels = units.shape[1]
+    if width >= channels:
+        return np.eye(channels, width, dtype=np.float32)
+    _, vectors = np.linalg.eigh(units.T @ units)
+    return vectors[:, ::-1][:, :width].astype(np.float32)
 
 
 def _preset_scales(y_bar: np.ndarray, omega_index: np.ndarray, num_omega: int) -> np.ndarray:

@@ -25,7 +25,7 @@ BRANCHES = {
     3: {"ideal": 1.0, "tx": 1.0, "rx": 1.0},
 }
 #: Entries of a batch with one slice per frame, on axis 1 or (without a clip axis) 0.
-_PER_CLIP_AND_FRAME = ("noise_y", "noise_z", "draws")
+_PER_CLIP_AND_FRAME = ("noise_y", "noise_z", "draws", "motion")
 _PER_FRAME = ("rows", "place")
 
 
@@ -108,6 +108,7 @@ class Objective:
             buffers,
             omega_index,
             noise={"y": given["noise_y"], "z": given["noise_z"]},
+            motion=given.get("motion"),
             quantiser=self.phase.quantiser,
             channel=_channel(given.get("draws")),
         )

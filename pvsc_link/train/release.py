@@ -40,7 +40,7 @@ def release(run: Path, folder: Path, training: str | None = None) -> list[Path]:
     intra, inter = models = [_model(run / "weights", kind) for kind in ("intra", "inter")]
     for model in models:
         _round_to_half(model)
-    fit_rate_map_priors(intra, inter, config)
+    fit_tables(intra, inter, config)
     folder.mkdir(parents=True, exist_ok=True)
     name = f"{config.preset}_{training}" if training else config.preset
     written = []
@@ -54,8 +54,10 @@ def release(run: Path, folder: Path, training: str | None = None) -> list[Path]:
     return written
 
 
-def fit_rate_map_priors(intra: Any, inter: Any, config: Any) -> None:
-    """Fit the tables of side format ``range`` of both models to clips of the training data.
+def fit_tables(intra: Any, inter: Any, config: Any) -> None:
+    """Fit the tables of the side information of both models to clips of the training data.
+
+    These are the rate maps' (format ``range``), and of P frames those of the vectors of motion.
 
     Parameters: ``config`` : TrainConfig, for its data and seed. The P model's buffers are the
     transmitter's, as they are on the link.
@@ -67,26 +69,38 @@ def fit_rate_map_priors(intra: Any, inter: Any, config: Any) -> None:
     shape = BatchShape(_FIT_CLIPS, _FIT_FRAMES, _FIT_CROP)
     clips = draw_frames(open_cache(config.data), config.data, shape, rng)
     clips = clips.astype(np.float32) / np.float32(255)
+    motions: list[np.ndarray] = []
     for preset in range(intra.config.num_omega):
         first, *others = _code(intra, inter, clips, preset)
         for model, coded in ((intra, [first]), (inter, others)):
-            z_hat, rate_index = (np.concatenate(arrays) for arrays in zip(*coded, strict=True))
+            maps = [(o["z_hat"], o["rate_index"]) for o in coded]
+            z_hat, rate_index = (np.concatenate(arrays) for arrays in zip(*maps, strict=True))
             model.rate_map_prior.fit(np.rint(z_hat), rate_index, preset)
+        motions += [motion for o in others if o["motion"] is not None for motion in o["motion"]]
+    if motions:
+        inter.motion_prior.fit(motions)
 
 
-def _code(intra: Any, inter: Any, clips: np.ndarray, preset: int) -> list[tuple[Any, Any]]:
-    """(z_hat, rate_index) of every frame of the GOPs, as the transmitter makes them."""
+def _code(intra: Any, inter: Any, clips: np.ndarray, preset: int) -> list[dict[str, Any]]:
+    """z_hat, rate_index and motion of every frame of the GOPs, as the transmitter makes them."""
     from keras import ops
+
+    from pvsc_link.train.vectors import vectors
 
     omega_index = ops.full((len(clips),), preset, "int32")
     outputs = [intra.forward(clips[:, 0], omega_index, channel=_as_sent)]
     shown = ops.clip(outputs[0]["frame_tx"], 0.0, 1.0)
     buffers = inter.start_buffers(shown, shown)
     for t in range(1, clips.shape[1]):
-        outputs.append(inter.forward(clips[:, t], buffers, omega_index, channel=_as_sent))
-        buffers = outputs[-1]["buffers"]
+        motion = vectors(inter.config, buffers["feature_tx"], clips[:, t], [preset] * len(clips))
+        outputs.append(
+            inter.forward(clips[:, t], buffers, omega_index, motion=motion, channel=_as_sent)
+        )
+        outputs[-1]["motion"], buffers = motion, outputs[-1]["buffers"]
     return [
-        (ops.convert_to_numpy(o["z_hat"]), ops.convert_to_numpy(o["rate_index"])) for o in outputs
+        {"motion": o.get("motion")}
+        | {name: ops.convert_to_numpy(o[name]) for name in ("z_hat", "rate_index")}
+        for o in outputs
     ]
 
 

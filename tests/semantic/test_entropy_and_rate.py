@@ -10,10 +10,8 @@ from keras import ops
 from pvsc_link.semantic import quantisation, rate_control
 from pvsc_link.semantic.factorized_prior import Z_MAX, FactorizedPrior
 from pvsc_link.semantic.presets import PRESETS, PvscConfig
-from pvsc_link.semantic.rate_map_prior import RateMapPrior
 from pvsc_link.semantic.side_information import (
     encode_hyper_latent,
-    encode_rate_map,
     hyper_latent_bits,
 )
 from pvsc_link.semantic.spatial_prior import checkerboard_masks, quadtree_masks
@@ -175,25 +173,3 @@ def test_coded_hyper_latents_cost_what_training_estimates(prior):
 def test_a_missing_preset_is_refused(prior):
     with pytest.raises(InputError, match="preset"):
         prior.pmf_table(2)
-
-
-def test_rate_maps_code_shorter_once_their_prior_is_fitted_to_z():
-    rng = np.random.default_rng(1)
-    z = rng.integers(-4, 5, (40, 6, 6, 4))
-    activity = np.kron(np.abs(z[..., 0]) + z[..., 1] // 2, np.ones((1, 4, 4), int))
-    rate = np.clip((activity + rng.integers(0, 2, activity.shape)) // 2, 0, 3)
-    layer = RateMapPrior(CONFIG)
-    layer.build()
-
-    def coded_bytes():
-        tables = [layer.tables(frame, 1) for frame in z[30:]]
-        return sum(
-            len(encode_rate_map(k, 4, "range", t)) for k, t in zip(rate[30:], tables, strict=True)
-        )
-
-    before = coded_bytes()
-    layer.fit(z[:30], rate[:30], 1)
-    assert coded_bytes() < 0.75 * before
-    np.testing.assert_array_equal(layer.tables(z[0], 1).sum(-1), 2**16)
-    with pytest.raises(InputError):
-        layer.fit(z, rate[:, :-1], 0)

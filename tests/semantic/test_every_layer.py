@@ -39,6 +39,7 @@ CONFIG = PvscConfig(
     eta=0.3,
 )
 INTRA = replace(CONFIG, intra=True, temporal_coding=False)
+PREDICTING = replace(CONFIG, predict_latent=True)
 STREAM = replace(CONFIG, temporal_coding=False, spatial_coding=False, num_omega=1)
 DVST = DvstConfig(
     "dvst_contract",
@@ -57,7 +58,7 @@ DVST = DvstConfig(
     depth_decoder=1,
 )
 #: Tables of integers for the range coder, without a network in them.
-NO_NETWORK = {"RateMapPrior"}
+NO_NETWORK = {"MotionPrior", "RateMapPrior"}
 RNG = np.random.default_rng(0)
 
 
@@ -91,13 +92,16 @@ CASES = {
     "SubPixelUp": [({"channels": 5, "kernel_size": 3}, [real(4, 4, 3)])],
     "LearnableVector": [({"config": CONFIG}, [real(4, 4, 7), OMEGA])],
     "ContextExtractor": [({"config": CONFIG}, [real(8, 8, 12), OMEGA])],
+    "LatentPrediction": [({"config": PREDICTING}, [real(8, 8, 12), OMEGA])],
     "IntraFeatureAdaptor": [({"config": CONFIG}, [FRAME])],
     "FeatureExtractor": [
         ({"config": CONFIG}, [FRAME, OMEGA, real(8, 8, 12)]),
+        ({"config": PREDICTING}, [FRAME, OMEGA, real(8, 8, 12)]),
         ({"config": INTRA}, [FRAME, OMEGA]),
     ],
     "FeatureGenerator": [
         ({"config": CONFIG}, [Y, OMEGA, real(8, 8, 12)]),
+        ({"config": PREDICTING}, [Y, OMEGA, real(8, 8, 12)]),
         ({"config": INTRA}, [Y, OMEGA]),
     ],
     "FrameGenerator": [

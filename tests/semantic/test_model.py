@@ -27,6 +27,8 @@ from pvsc_link.types import InputError
 
 SMALL = PvscConfig(
     "small",
+    predict_latent=True,
+    motion_compensation=True,
     channels_y=12,
     channels_z=8,
     channels_feature=16,
@@ -47,6 +49,7 @@ SMALL = PvscConfig(
     num_omega=2,
 )
 OMEGA = np.array([0, 1], np.int32)
+MOTION = np.random.default_rng(4).integers(-20, 21, (2, 4, 4, 2)).astype(np.int32)
 FRAMES = np.random.default_rng(0).random((3, 2, 64, 64, 3)).astype(np.float32)
 
 
@@ -71,6 +74,12 @@ def models():
         # Untrained, z rounds to zero, and a layer fed with zeros has no gradient to show.
         last = model.hyper_encoder.stack.blocks[-1].gate_out
         last.bias.assign(3.0 * np.random.default_rng(2).standard_normal(last.bias.shape))
+        # E_s starts as a change of nothing: what leads to it has no gradient yet either.
+        heads = model.spatial_prior.heads.kernel
+        heads.assign(0.1 * np.random.default_rng(3).standard_normal(heads.shape))
+    for half in (pair[1].feature_extractor, pair[1].feature_generator):
+        kernel = half.prediction.down.kernel
+        kernel.assign(0.1 * np.random.default_rng(5).standard_normal(kernel.shape))
     return pair
 
 
@@ -80,8 +89,9 @@ def gop(intra, model, quantiser="ste", channel=None):
     frames = ("frame_tx", "frame_rx") if channel else ("frame_ideal",)
     outputs, buffers = [first], model.start_buffers(*(first[name] for name in frames))
     for frame in FRAMES[1:]:
+        drawn = uniform(model)
         outputs.append(
-            model(frame, buffers, OMEGA, uniform(model), quantiser=quantiser, channel=channel)
+            model(frame, buffers, OMEGA, drawn, motion=MOTION, quantiser=quantiser, channel=channel)
         )
         buffers = outputs[-1]["buffers"]
     return outputs
@@ -161,7 +171,7 @@ def test_each_clip_of_a_batch_is_coded_by_itself(models, noisy_gop):
     first, both, _ = noisy_gop
     buffers = model.start_buffers(first["frame_tx"], first["frame_rx"])
     alone = {k: v[1:] for k, v in buffers.items()}
-    output = model(FRAMES[1, 1:], alone, OMEGA[1:], channel=lambda s, k: s)
+    output = model(FRAMES[1, 1:], alone, OMEGA[1:], motion=MOTION[1:], channel=lambda s, k: s)
     for name in ("rate_index", "frame_ideal", "frame_tx"):
         np.testing.assert_allclose(output[name][0], both[name][1], atol=1e-4)
 

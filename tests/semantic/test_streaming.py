@@ -21,7 +21,7 @@ def stirred(model, seed=0):
     rng = np.random.default_rng(seed)
     for weight in model.trainable_weights:
         value = ops.convert_to_numpy(weight)
-        scale = 0.1 / np.sqrt(max(np.prod(value.shape[:-1]), 1)) if value.ndim > 1 else 0.02
+        scale = 0.3 / np.sqrt(max(np.prod(value.shape[:-1]), 1)) if value.ndim > 1 else 0.02
         weight.assign(value + scale * rng.standard_normal(value.shape).astype(np.float32))
     return model
 

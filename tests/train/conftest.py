@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pvsc_link.semantic.presets import PRESETS, PvscConfig
+from pvsc_link.semantic.presets import PRESETS, PvscConfig, intra_of
 from pvsc_link.train.config import TrainConfig
 
 MICRO = PvscConfig(
@@ -27,6 +27,8 @@ MICRO = PvscConfig(
     num_vit=1,
     mlp_ratio=1,
     window_size=4,
+    predict_latent=True,
+    motion_compensation=True,
     rate_set=(0, 2, 4, 8),
     num_omega=2,
 )
@@ -34,8 +36,9 @@ MICRO = PvscConfig(
 
 @pytest.fixture
 def micro_preset(monkeypatch):
-    """``micro`` among the presets."""
-    monkeypatch.setitem(PRESETS, "micro", MICRO)
+    """``micro`` and its I-frame model among the presets."""
+    for config in (MICRO, intra_of(MICRO)):
+        monkeypatch.setitem(PRESETS, config.name, config)
     return MICRO
 
 

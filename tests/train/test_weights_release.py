@@ -6,6 +6,7 @@ import pytest
 from keras import ops
 
 from pvsc_link.semantic.pretrained import find_weights, load_models
+from pvsc_link.semantic.side_information import rate_map_bits
 from pvsc_link.train.release import main, release
 from pvsc_link.train.trainer import Trainer
 from pvsc_link.types import InputError
@@ -51,9 +52,7 @@ def bits_of_a_rate_map(intra):
     frame = np.full((1, 64, 64, 3), 0.5, np.float32)
     sent = intra.forward(frame, ops.convert_to_tensor([1], "int32"))
     z_hat, index = (ops.convert_to_numpy(sent[k])[0] for k in ("z_hat", "rate_index"))
-    counts = intra.rate_map_prior.tables(np.rint(z_hat), 1)
-    chosen = np.take_along_axis(counts, index[..., None].astype(int), axis=-1)
-    return -np.log2(chosen / 2**16).sum()
+    return rate_map_bits(index, intra.rate_map_prior.tables(np.rint(z_hat), 1))
 
 
 def test_a_run_without_p_model_is_refused(micro_run, tmp_path, capsys):

@@ -4,13 +4,15 @@ Units (rate indices, bits, symbols) lie one above the other: motion, below it co
 hyper-latents lie side by side in channels.
 """
 
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from keras import ops
 
 from pvsc_link.semantic.configured_layer import ConfiguredLayer
-from pvsc_link.semantic.rate_map_prior import RateMapPrior
+from pvsc_link.semantic.range_coding import MessageReader, Part
+from pvsc_link.semantic.rate_map_prior import RateMapPrior, RateMapTables
 
 
 def stack_units(motion: Any, context: Any) -> Any:
@@ -34,6 +36,23 @@ def split_channels(latents: Any, channels_motion: int) -> tuple[Any, Any]:
     return latents[..., :channels_motion], latents[..., channels_motion:]
 
 
+@dataclass(frozen=True)
+class StackedRateMapTables:
+    """The map of the motion stream, then that of the context stream."""
+
+    motion: RateMapTables
+    context: RateMapTables
+
+    def parts(self, rate_index: np.ndarray) -> list[Part]:
+        """As ``RateMapTables.parts``, of the stacked map."""
+        motion, context = np.split(rate_index, 2)
+        return self.motion.parts(motion) + self.context.parts(context)
+
+    def read(self, reader: MessageReader) -> np.ndarray:
+        """As ``RateMapTables.read``: the stacked map."""
+        return np.concatenate([self.motion.read(reader), self.context.read(reader)])
+
+
 class StackedRateMapPrior(ConfiguredLayer):
     """Tables of the rate map of both streams, each a ``RateMapPrior`` over z_hat of both.
 
@@ -50,10 +69,10 @@ class StackedRateMapPrior(ConfiguredLayer):
         for prior in (self.motion, self.context):
             prior.build()
 
-    def tables(self, z_hat: np.ndarray, preset_index: int) -> np.ndarray:
-        """Counts of every unit: [8 Hz, 4 Wz, num_rates], int64; else as ``RateMapPrior.tables``."""
+    def tables(self, z_hat: np.ndarray, preset_index: int) -> "StackedRateMapTables":
+        """Tables of a map of [8 Hz, 4 Wz]; else as ``RateMapPrior.tables``."""
         priors = (self.motion, self.context)
-        return np.concatenate([prior.tables(z_hat, preset_index) for prior in priors])
+        return StackedRateMapTables(*(prior.tables(z_hat, preset_index) for prior in priors))
 
     def fit(self, z_hat: np.ndarray, rate_index: np.ndarray, preset_index: int) -> None:
         """``RateMapPrior.fit`` of both; ``rate_index`` : [frames, 8 Hz, 4 Wz], integers."""

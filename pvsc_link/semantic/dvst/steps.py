@@ -29,6 +29,10 @@ class DvstSteps:
         for step in _STEPS:
             setattr(self, step, compiled(getattr(self, step)))
 
+    def reference(self, feature: Any, motion: Any = None) -> Any:
+        """The frame before, as it is: its motion is a part of the coding."""
+        return feature
+
     def encode(self, frame: Any, buffers: Buffers, omega_index: Any) -> CodedFrame:
         """``FrameSteps.encode``; there is no quality preset to choose."""
         reference, _ = buffers
