@@ -176,7 +176,7 @@ def _quieten_hyper_latent(model: Any) -> None:
 
 
 def _set_prediction(model: Any, statistics: TransformStatistics, scale: np.ndarray) -> None:
-    """The previous frame's latent as the mean, through C_ext, H_dec and E_s."""
+    """The previous frame's latent as the mean, through C_ext and H_dec; E_s changes nothing."""
     latents = statistics.blocks.shape[3]
     width = model.config.channels_prior
     kept = np.eye(latents, min(latents, width), dtype=np.float32)
@@ -184,16 +184,14 @@ def _set_prediction(model: Any, statistics: TransformStatistics, scale: np.ndarr
     embed_matrix(model.intra_adaptor.block.adaptor, statistics.patches, centre)
     embed_matrix(model.context_extractor.entry, np.eye(statistics.patches.shape[1]))
     _set_rows(model.context_extractor.vector_c, scale)
-    decoder, prior = model.hyper_decoder, model.spatial_prior
+    decoder = model.hyper_decoder
     _embed_cells(decoder.temporal_down, statistics.blocks[..., : decoder.temporal.channels])
     # Behind the join come the channels of the hyper-latent; the mean takes the first places.
     from_hyper = decoder.fusion.blocks[0].adaptor.kernel.shape[2] - decoder.temporal.channels
     _route(decoder.fusion.blocks[0].adaptor, from_hyper, kept)
-    _route(prior.gather.adaptor, 2 * latents, kept)  # y_before, w, then mu_0
-    for heads, place in ((decoder.heads, latents), (prior.heads, 0)):
-        kernel = np.zeros(heads.kernel.shape, np.float32)
-        kernel[0, 0, : kept.shape[1], place : place + latents] = kept.T
-        heads.kernel.assign(kernel)
+    kernel = np.zeros(decoder.heads.kernel.shape, np.float32)
+    kernel[0, 0, : kept.shape[1], latents : 2 * latents] = kept.T
+    decoder.heads.kernel.assign(kernel)
 
 
 def _route(adaptor: Any, first: int, kept: np.ndarray) -> None:
