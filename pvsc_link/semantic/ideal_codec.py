@@ -22,7 +22,7 @@ from pvsc_link.semantic.inference import Compiler, IntraSteps, PredictedSteps, a
 from pvsc_link.semantic.intra import IntraModel
 from pvsc_link.semantic.latent_coder import LatentCoder
 from pvsc_link.semantic.model import PvscModel
-from pvsc_link.semantic.motion_search import penalty, search_motion
+from pvsc_link.semantic.motion_search import vectors
 from pvsc_link.semantic.range_coding import MessageReader, SideInformationError
 from pvsc_link.types import InputError
 
@@ -133,7 +133,6 @@ class _Session:
         self._codec, self._omega_index = codec, omega_index
         self._omega = ops.full((1,), omega_index, dtype="int32")
         self._grid, self._size = (padded[0] // 64, padded[1] // 64), size
-        self._slope = penalty(omega_index, codec.models[False].config.num_omega)
         self._feature: Any = None
         self._frame: Any = None
 
@@ -176,8 +175,8 @@ class _Session:
         """Vectors [Hy, Wy, 2] of a P frame, where its model has any."""
         if not self._moves:
             return None
-        kept = ops.convert_to_numpy(self._feature)
-        return search_motion(kept, ops.convert_to_numpy(pixels), self._slope)[0]
+        config = self._codec.models[False].config
+        return vectors(config, self._feature, pixels, [self._omega_index])[0]  # type: ignore[no-any-return]
 
     def _read_motion(self, reader: MessageReader) -> np.ndarray | None:
         if not self._moves:

@@ -8,10 +8,14 @@ are those of the difference to what the neighbours predict (``motion_prior``), a
 before.
 """
 
+from typing import Any
+
 import numpy as np
+from keras import ops
 
 from pvsc_link.semantic.block_motion import BEFORE, FILTERS, MAX_MOTION, STEPS, UNIT
 from pvsc_link.semantic.motion_prior import NEIGHBOURS, neighbour, predicted
+from pvsc_link.semantic.presets import PvscConfig
 
 _LUMA = np.array([0.2126, 0.7152, 0.0722], np.float32)  # BT.709
 _MARGIN = MAX_MOTION // STEPS + FILTERS.shape[1]
@@ -27,6 +31,20 @@ def penalty(omega_index: int, num_omega: int) -> float:
     """What a bit of motion may cost at a quality preset, in levels of summed differences."""
     coarse, fine = _PENALTIES
     return float(coarse * (fine / coarse) ** (omega_index / max(1, num_omega - 1)))
+
+
+def vectors(config: PvscConfig, reference: Any, frames: Any, omega_index: Any) -> Any:
+    """What a transmitter sends of the motion, int32 [batch, Hy, Wy, 2]; None without any.
+
+    Parameters: ``config`` : of the P model, which compensates motion or not.
+    Input: ``reference``, ``frames`` : as ``search_motion``, tensors too; ``omega_index`` : quality
+    preset of each picture, [batch].
+    """
+    if not config.motion_compensation:
+        return None
+    slopes = np.array([penalty(int(index), config.num_omega) for index in omega_index])
+    old, new = ops.convert_to_numpy(reference), ops.convert_to_numpy(frames)
+    return search_motion(old, new, slopes)
 
 
 def search_motion(

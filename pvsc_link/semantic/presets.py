@@ -145,8 +145,8 @@ PVSC_TINY = PvscConfig(
 #: the largest part of the side information), and a k off by half an octave next to nothing.
 OCTAVE_RATE_SET = (0, 4, 8, 16, 32, 64, 128)
 
-#: 4.2 M parameters: twice the latents, since what lies beyond the strongest components of a block
-#: is lost at any rate (64 of 768 end at 24 to 30 dB on textured clips), and for P frames a prior
+#: 6.3 M parameters, I and P: twice the latents, since what lies beyond the strongest components
+#: of a block is lost at any rate (64 of 768 end at 24 to 30 dB on textured clips), and for P frames a prior
 #: wide enough for the mean that the previous frame predicts (``train.intra_start``). The preset
 #: that two cores train, and that has weights.
 PVSC_SMALL = replace(

@@ -16,7 +16,7 @@ from pvsc_link.semantic.dvst.model import DvstModel
 from pvsc_link.semantic.inference import CodedFrame, Compiler, FrameSteps, IntraSteps, as_is
 from pvsc_link.semantic.intra import IntraModel
 from pvsc_link.semantic.model import PvscModel
-from pvsc_link.semantic.motion_search import penalty, search_motion
+from pvsc_link.semantic.motion_search import vectors
 from pvsc_link.semantic.session_checks import check_session, checked_frame
 from pvsc_link.semantic.side_information import SideInformationError
 from pvsc_link.types import InputError, Payload
@@ -189,9 +189,8 @@ class Transmitter(_StreamEnd):
         """Vectors [Hy, Wy, 2] of a P frame, where its model has any."""
         if self._motion_prior(intra=False) is None:
             return None
-        slope = penalty(self.omega_index, self._models[False].config.num_omega)
-        kept = ops.convert_to_numpy(self.feature)
-        return search_motion(kept, ops.convert_to_numpy(pixels), slope)[0]
+        config = self._models[False].config
+        return vectors(config, self.feature, pixels, [self.omega_index])[0]  # type: ignore[no-any-return]
 
     def frame_hat(self) -> np.ndarray:
         """What an ideal channel would show of the newest frame: float32 [height, width, 3].

@@ -4,13 +4,13 @@ from typing import Any
 
 import numpy as np
 
+from pvsc_link.semantic.motion_search import vectors
 from pvsc_link.semantic.presets import PvscConfig
 from pvsc_link.train import channel
 from pvsc_link.train.clip_cache import ClipCache
 from pvsc_link.train.config import PhaseConfig, TrainConfig
 from pvsc_link.train.curriculum import gop_at, learning_rate_at, ramp
 from pvsc_link.train.sampling import BatchShape, draw_frames, step_generator
-from pvsc_link.train.vectors import vectors
 
 
 class BatchMaker:

@@ -12,12 +12,13 @@ from typing import Any
 import numpy as np
 from keras import ops
 
+from pvsc_link.semantic.block_motion import compensate
 from pvsc_link.semantic.dc_block import pixel_unshuffle
 from pvsc_link.semantic.hyperprior import MIN_SIGMA
+from pvsc_link.semantic.motion_search import vectors
 from pvsc_link.semantic.rate_control import symbol_bits
 from pvsc_link.train.distillation import weights_by_path
 from pvsc_link.train.informed_init import embed_matrix
-from pvsc_link.train.vectors import with_motion_undone
 from pvsc_link.types import InputError
 
 _LAST_OF_RESIDUAL = ("output_projection/kernel", "mlp/reduce/kernel")
@@ -35,7 +36,7 @@ def start_from_intra(intra: Any, inter: Any, pairs: np.ndarray) -> None:
     Raises ``InputError`` where the prior is too narrow for both.
     """
     _check_width(intra.config, inter.config)
-    pairs = with_motion_undone(inter.config, pairs)
+    pairs = _with_motion_undone(inter.config, pairs)
     _copy_shared(intra, inter, inter.layers)
     width = inter.config.channels_feature
     for stack in (inter.feature_extractor.stack, inter.feature_generator.stack):
@@ -44,6 +45,19 @@ def start_from_intra(intra: Any, inter: Any, pairs: np.ndarray) -> None:
     inter.context_extractor.vector_c.rows.assign(intra.feature_extractor.vector_f.rows)
     copy_feature_coding(intra, inter)
     _start_prediction(intra, inter, pairs)
+
+
+def _with_motion_undone(config: Any, pairs: np.ndarray) -> np.ndarray:
+    """Pairs of frames, the first of each moved to where the second has it; as they are without.
+
+    Input, output: [count, 2, height, width, 3], float32.
+    """
+    if not config.motion_compensation:
+        return pairs
+    presets = np.arange(len(pairs)) % config.num_omega
+    motion = vectors(config, pairs[:, 0], pairs[:, 1], presets)
+    moved = ops.convert_to_numpy(ops.clip(compensate(pairs[:, 0], motion), 0.0, 1.0))
+    return np.stack([moved, pairs[:, 1]], axis=1)
 
 
 def copy_feature_coding(intra: Any, inter: Any) -> None:

@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 from keras import ops
 
+from pvsc_link.semantic.motion_search import vectors
 from pvsc_link.train.intra_start import quiet_residuals
-from pvsc_link.train.vectors import vectors
 
 #: Samples of all rates together that a rate's own statistics are mixed with: rare rates have few.
 _PRIOR_SAMPLES = 200.0

@@ -85,7 +85,7 @@ def _code(intra: Any, inter: Any, clips: np.ndarray, preset: int) -> list[dict[s
     """z_hat, rate_index and motion of every frame of the GOPs, as the transmitter makes them."""
     from keras import ops
 
-    from pvsc_link.train.vectors import vectors
+    from pvsc_link.semantic.motion_search import vectors
 
     omega_index = ops.full((len(clips),), preset, "int32")
     outputs = [intra.forward(clips[:, 0], omega_index, channel=_as_sent)]
