@@ -146,9 +146,9 @@ PVSC_TINY = PvscConfig(
 OCTAVE_RATE_SET = (0, 4, 8, 16, 32, 64, 128)
 
 #: 6.3 M parameters, I and P: twice the latents, since what lies beyond the strongest components
-#: of a block is lost at any rate (64 of 768 end at 24 to 30 dB on textured clips), and for P frames a prior
-#: wide enough for the mean that the previous frame predicts (``train.intra_start``). The preset
-#: that two cores train, and that has weights.
+#: of a block is lost at any rate (64 of 768 end at 24 to 30 dB on textured clips), for P frames
+#: motion compensation and a prior wide enough for the mean that the previous frame predicts
+#: (``train.intra_start``). The preset that two cores train, and that has weights.
 PVSC_SMALL = replace(
     PVSC_TINY,
     name="pvsc_small",
