@@ -5,8 +5,9 @@ functions on the same shapes: then equal inputs give equal bits. So the order of
 into steps, and both ends call the same step objects:
 
     P frame   reference, contexts, parameters, update, show: both ends;
-              analyse, map_to_symbols: transmitter
-    I frame   parameters, picture, start: both ends;          analyse, map_to_symbols: transmitter
+              analyse, quantise, map_to_symbols: transmitter
+    I frame   parameters, picture, start: both ends;
+              analyse, quantise, map_to_symbols: transmitter
 
 ``encode`` and ``decode`` put the steps together for one frame, the same way for every kind of
 frame and model; other models of P frames bring their own (``DvstSteps``).
@@ -31,6 +32,11 @@ Compiler = Callable[[Callable[..., Any]], Callable[..., Any]]
 Buffers = tuple[Any, Any]
 
 
+#: (z_hat, k*) of a frame, tensors, to its rate map: whoever pays for b_k may choose another than
+#: the nearest rates of eq. 14. Shapes [1, Hz, Wz, channels_z], [1, Hy, Wy] -> [1, Hy, Wy], int32.
+RateChoice = Callable[[Any, Any], Any]
+
+
 class CodedFrame(NamedTuple):
     """One frame out of a transmitter's steps, shapes as in ``PvscModel.forward``."""
 
@@ -44,7 +50,9 @@ class CodedFrame(NamedTuple):
 class FrameSteps(Protocol):
     """Coding of one kind of frame at both ends."""
 
-    def encode(self, frame: Any, buffers: Buffers, omega_index: Any) -> CodedFrame:
+    def encode(
+        self, frame: Any, buffers: Buffers, omega_index: Any, choose: RateChoice | None = None
+    ) -> CodedFrame:
         """A frame [1, height, width, 3] given the transmitter's own buffers."""
         ...
 
@@ -82,7 +90,7 @@ class PredictedSteps:
 
     def __init__(self, model: "PvscModel", compiled: Compiler = as_is):
         self.model = model
-        names = "reference contexts parameters analyse map_to_symbols update show"
+        names = "reference contexts parameters analyse quantise map_to_symbols update show"
         for step in names.split():
             setattr(self, step, compiled(getattr(self, step)))
 
@@ -90,14 +98,19 @@ class PredictedSteps:
         """F as the coding of a frame sees it, out of what was kept and the frame's vectors."""
         return self.model.reference(feature, motion)
 
-    def encode(self, frame: Any, buffers: Buffers, omega_index: Any) -> CodedFrame:
+    def encode(
+        self, frame: Any, buffers: Buffers, omega_index: Any, choose: RateChoice | None = None
+    ) -> CodedFrame:
         """``FrameSteps.encode``, after ``reference``."""
         feature, state = buffers
         context_e, context_f = self.contexts(feature, omega_index)
         y, z_hat = self.analyse(frame, context_f, omega_index)
         z_hat = whole(z_hat)
         parameters = self.parameters(z_hat, context_e)
-        rate_index, symbols, gain = self.map_to_symbols(y, parameters, state, omega_index)
+        y_bar, rate_index, wanted = self.quantise(y, parameters)
+        if choose is not None:
+            rate_index = choose(z_hat, wanted)
+        symbols, gain = self.map_to_symbols(y_bar, rate_index, state, omega_index)
         return CodedFrame(z_hat, rate_index, symbols, (parameters, context_f), gain)
 
     def decode(
@@ -130,14 +143,15 @@ class PredictedSteps:
         """(w, mu_0, sigma_0) (eq. 10, 18)."""
         return self.model.parameters_of(z_hat, context_e)
 
+    def quantise(self, y: Any, parameters: Any) -> tuple[Any, Any, Any]:
+        """(y_bar, rate_index, k*): eq. 11 to 14, k* before it is rounded."""
+        return _quantised(self.model, y, parameters)
+
     def map_to_symbols(
-        self, y: Any, parameters: Any, state: Any, omega_index: Any
-    ) -> tuple[Any, Any, Any]:
-        """(rate_index, symbols_padded, gain): eq. 11 to 15."""
-        coded = self.model.quantise(y, parameters)
-        rate_index = coded["rate_index"]
-        sent = self.model.encode_features(coded["y_bar"], rate_index, omega_index, state)
-        return rate_index, *sent
+        self, y_bar: Any, rate_index: Any, state: Any, omega_index: Any
+    ) -> tuple[Any, Any]:
+        """(symbols_padded, gain): eq. 15."""
+        return self.model.encode_features(y_bar, rate_index, omega_index, state)  # type: ignore[no-any-return]
 
     def update(
         self,
@@ -172,15 +186,20 @@ class IntraSteps:
 
     def __init__(self, intra: "IntraModel", model: Any, compiled: Compiler = as_is):
         self.intra, self.model = intra, model
-        for step in ("analyse", "parameters", "map_to_symbols", "picture", "start"):
+        for step in "analyse parameters quantise map_to_symbols picture start".split():
             setattr(self, step, compiled(getattr(self, step)))
 
-    def encode(self, frame: Any, buffers: Any, omega_index: Any) -> CodedFrame:
+    def encode(
+        self, frame: Any, buffers: Any, omega_index: Any, choose: RateChoice | None = None
+    ) -> CodedFrame:
         """``FrameSteps.encode``; nothing that was before matters."""
         y, z_hat = self.analyse(frame, omega_index)
         z_hat = whole(z_hat)
         parameters = self.parameters(z_hat)
-        rate_index, symbols, gain = self.map_to_symbols(y, parameters, omega_index)
+        y_bar, rate_index, wanted = self.quantise(y, parameters)
+        if choose is not None:
+            rate_index = choose(z_hat, wanted)
+        symbols, gain = self.map_to_symbols(y_bar, rate_index, omega_index)
         return CodedFrame(z_hat, rate_index, symbols, parameters, gain)
 
     def decode(
@@ -205,11 +224,13 @@ class IntraSteps:
         """(w, mu_0, sigma_0) from z_hat alone."""
         return self.intra.parameters_of(z_hat)
 
-    def map_to_symbols(self, y: Any, parameters: Any, omega_index: Any) -> tuple[Any, Any, Any]:
-        """(rate_index, symbols_padded, gain)."""
-        coded = self.intra.quantise(y, parameters)
-        rate_index = coded["rate_index"]
-        return rate_index, *self.intra.encode_features(coded["y_bar"], rate_index, omega_index)
+    def quantise(self, y: Any, parameters: Any) -> tuple[Any, Any, Any]:
+        """(y_bar, rate_index, k*)."""
+        return _quantised(self.intra, y, parameters)
+
+    def map_to_symbols(self, y_bar: Any, rate_index: Any, omega_index: Any) -> tuple[Any, Any]:
+        """(symbols_padded, gain)."""
+        return self.intra.encode_features(y_bar, rate_index, omega_index)
 
     def picture(self, symbols_hat: Any, rate_index: Any, parameters: Any, omega_index: Any) -> Any:
         """x_hat of the I frame."""
@@ -219,3 +240,8 @@ class IntraSteps:
         """(F, C_s) for the first P frame, from the decoded I frame."""
         buffers = self.model.start_buffers(frame_hat)
         return buffers["feature_tx"], buffers.get("state_tx")
+
+
+def _quantised(model: Any, y: Any, parameters: Any) -> tuple[Any, Any, Any]:
+    coded = model.quantise(y, parameters)
+    return coded["y_bar"], coded["rate_index"], model.config.eta * coded["num_bits_y"]

@@ -20,7 +20,7 @@ from pvsc_link.semantic.presets import PvscConfig
 _LUMA = np.array([0.2126, 0.7152, 0.0722], np.float32)  # BT.709
 _MARGIN = MAX_MOTION // STEPS + FILTERS.shape[1]
 #: Penalty per bit, in levels: of the coarsest quality preset and of the finest.
-_PENALTIES = (60.0, 6.0)
+_PENALTIES = (60.0, 24.0)
 _REACH = 8  # of the search at a reduced size, in its pixels
 _SWEEPS = 2  # of that search, each with the vectors of the one before
 _ROWS = 2  # every second row of a unit is compared

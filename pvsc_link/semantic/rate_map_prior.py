@@ -25,6 +25,9 @@ NEIGHBOURS = ((0, -1), (1, -1), (1, 0), (1, 1), (0, -2), (2, 0))
 _SCALE = 256  # integer steps of the score per rate index
 _MARGIN = max(max(up, abs(right)) for up, right in NEIGHBOURS)
 _RIDGE = 1e-2  # keeps channels of z that never move out of the fit
+#: Reals that a bit of b_k stands for: between the side link's 1.2 at 6 dB and 2.7 at 0 dB.
+_REALS_PER_BIT = 1.5
+_TURNS = 2  # of choosing maps with the tables, and fitting these to the maps
 
 
 @dataclass(frozen=True)
@@ -42,6 +45,27 @@ class RateMapTables:
     weights: np.ndarray
     borders: np.ndarray
     counts: np.ndarray
+
+    def choose(self, wanted: np.ndarray, rate_set: tuple[int, ...]) -> np.ndarray:
+        """The map that costs least, its own bits included: int32 [Hy, Wy].
+
+        Eq. 14 takes the rate nearest to k* = eta * bits of each unit. If distortion falls
+        exponentially with the reals, over k* of them, then a unit that gets k instead costs about
+        (k - k*)^2 / (2 k*) reals more than at its optimum; a rate that nobody expects there costs
+        ``_REALS_PER_BIT`` times its bits. Unit by unit in coding order.
+
+        Input: ``wanted`` : [Hy, Wy], float, k*. Parameters: ``rate_set`` : reals by index.
+        """
+        rates = np.asarray(rate_set, np.float64)
+        scale = 2.0 * np.maximum(wanted, rates[1])
+        excess = (rates - wanted[..., None]) ** 2 / scale[..., None]
+        counts = self.counts.astype(np.float64)
+        price = -_REALS_PER_BIT * np.log2(counts / counts.sum(axis=1, keepdims=True))
+        chosen = np.zeros(wanted.shape, np.int64)
+        for rows, columns in diagonals(*wanted.shape):
+            classes = self._classes(context_features(self.scores, chosen, rows, columns))
+            chosen[rows, columns] = np.argmin(excess[rows, columns] + price[classes], axis=-1)
+        return chosen.astype(np.int32)
 
     def parts(self, rate_index: np.ndarray) -> list[Part]:
         """The map for the range coder, one part a diagonal.
@@ -143,9 +167,29 @@ class RateMapPrior(ConfiguredLayer):
         of_preset = (ops.convert_to_numpy(w)[preset_index].astype(np.int64) for w in weights)
         return RateMapTables(self._scores(z_hat, preset_index), *of_preset)
 
+    def choose(self, z_hat: Any, wanted: Any, preset_index: int) -> Any:
+        """``RateMapTables.choose`` for one frame's tensors: an ``inference.RateChoice``."""
+        z = ops.convert_to_numpy(z_hat)[0].astype(np.int32)
+        tables = self.tables(z, preset_index)
+        chosen = tables.choose(ops.convert_to_numpy(wanted)[0], self.config.rate_set)
+        return ops.convert_to_tensor(chosen[None], "int32")
+
     def _scores(self, z_hat: np.ndarray, preset_index: int) -> np.ndarray:
         weights = ops.convert_to_numpy(self.score_weights)[preset_index].astype(np.int64)
         return _to_units(_integer_features(z_hat) @ weights.T)
+
+    def fit_to_wanted(self, z_hat: np.ndarray, wanted: np.ndarray, preset_index: int) -> None:
+        """``fit`` to the maps that ``choose`` makes with these very tables, in turns.
+
+        Input: ``z_hat`` : as ``fit``; ``wanted`` : [frames, 4 Hz, 4 Wz], k* of ``choose``.
+        """
+        rate_set = self.config.rate_set
+        nearest = np.abs(wanted[..., None] - np.asarray(rate_set)).argmin(axis=-1)
+        self.fit(z_hat, nearest, preset_index)
+        for _ in range(_TURNS):
+            tables = [self.tables(z, preset_index) for z in z_hat]
+            pairs = zip(tables, wanted, strict=True)
+            self.fit(z_hat, np.stack([t.choose(k, rate_set) for t, k in pairs]), preset_index)
 
     def fit(self, z_hat: np.ndarray, rate_index: np.ndarray, preset_index: int) -> None:
         """Fit score and tables of one preset to coded frames: least squares, then histograms.

@@ -6,6 +6,7 @@ noise-free channel both ends hold equal numbers. Memory does not grow with the n
 """
 
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -177,7 +178,9 @@ class Transmitter(_StreamEnd):
         steps: FrameSteps = self.intra_steps if intra else self.steps
         motion = None if intra else self._search(pixels)
         reference = None if intra else self._reference(motion)
-        coded = steps.encode(pixels, (reference, self.state), self._omega)
+        coded = steps.encode(
+            pixels, (reference, self.state), self._omega, self._choice_of_rates(intra)
+        )
         z = ops.convert_to_numpy(coded.z_hat)[0].astype(np.int32)
         rate_index = ops.convert_to_numpy(coded.rate_index)[0].astype(np.int32)
         payload = self._payload(z, motion, rate_index, coded, intra)
@@ -191,6 +194,11 @@ class Transmitter(_StreamEnd):
             return None
         config = self._models[False].config
         return vectors(config, self.feature, pixels, [self.omega_index])[0]  # type: ignore[no-any-return]
+
+    def _choice_of_rates(self, intra: bool) -> Any:
+        """``inference.RateChoice``: with tables of the rate map, what a rate costs counts."""
+        choose = partial(self._models[intra].rate_map_prior.choose, preset_index=self._rows[intra])
+        return choose if self.side_format == "range" else None
 
     def frame_hat(self) -> np.ndarray:
         """What an ideal channel would show of the newest frame: float32 [height, width, 3].

@@ -45,6 +45,9 @@ class LossConfig(StrictModel):
     per_share: Share = 1.0  # of the frames of a step on which LPIPS is computed
     per_dtype: Literal["float32", "mixed_bfloat16"] = "float32"
     per_ramp: int = Field(default=0, ge=0)  # steps from 0 to full weight
+    #: Weight of each reconstruction of R_t; null: the paper's, 1 each (``objective.BRANCHES``). A
+    #: branch without a weight is not computed.
+    branches: dict[Literal["ideal", "tx", "rx"], Annotated[float, Field(gt=0)]] | None = None
     adv_ramp: int = Field(default=0, ge=0)
 
 
@@ -93,6 +96,11 @@ class PhaseConfig(StrictModel):
             raise self._refused("gop", self.gop, "2 or more for inter")
         if self.intra_start and (self.model == "intra" or self.informed_start):
             raise self._refused("intra_start", True, "for an inter phase without informed_start")
+        if self.loss.branches is not None:
+            allowed = {"ideal"} if self.stage == 1 else {"ideal", "tx", "rx"}
+            if not self.loss.branches or not set(self.loss.branches) <= allowed:
+                found = sorted(self.loss.branches)
+                raise self._refused("loss.branches", found, f"some of {sorted(allowed)}")
         if self.coding_start and self.stage == 1:
             raise self._refused("coding_start", self.coding_start, "none in stage 1")
         if self.coding_start == "intra" and self.model == "intra":
@@ -127,6 +135,9 @@ class TrainConfig(StrictModel):
     preset: str
     seed: int = Field(default=1, ge=0, lt=2**31)
     omega: list[Annotated[float, Field(ge=0)]] = Field(default=list(PAPER_OMEGA), min_length=1)
+    #: The weights of I frames, where they are not ``omega``: a GOP gains when its I frame, from
+    #: which all others are predicted, is finer than they are.
+    intra_omega: list[Annotated[float, Field(ge=0)]] | None = None
     beta_1: float = Field(default=0.9, ge=0, lt=1)
     beta_2: float = Field(default=0.999, ge=0, lt=1)
     clip_norm: float = Field(default=1.0, gt=0)
@@ -139,6 +150,21 @@ class TrainConfig(StrictModel):
     data: DataConfig
     phases: list[PhaseConfig] = Field(min_length=1)
     evaluation: EvaluationConfig = EvaluationConfig()
+
+    def omega_of(self, model: Literal["intra", "inter"]) -> list[float]:
+        """Weights of the quality presets of one kind of frame."""
+        return self.intra_omega or self.omega if model == "intra" else self.omega
+
+    @model_validator(mode="after")
+    def _one_weight_per_preset(self) -> "TrainConfig":
+        if self.intra_omega is not None and len(self.intra_omega) != len(self.omega):
+            raise InputError(
+                "number of weights in intra_omega",
+                found=len(self.intra_omega),
+                allowed=f"{len(self.omega)}, as in omega",
+                remedy="Name one per quality preset, or leave intra_omega out.",
+            )
+        return self
 
     @model_validator(mode="after")
     def _unique_phases(self) -> "TrainConfig":

@@ -22,7 +22,7 @@ class Evaluator:
     Parameters
     ----------
     config : EvaluationConfig
-    omega : weights of the presets
+    omega : weights of the presets of I frames and of P frames
     intra, inter : models; ``inter`` None measures I frames alone
     link : ChannelConfig, whose first condition is used; None measures the ideal branch
     """
@@ -30,7 +30,7 @@ class Evaluator:
     def __init__(
         self,
         config: EvaluationConfig,
-        omega: list[float],
+        omega: tuple[list[float], list[float]],
         intra: Any,
         inter: Any,
         link: ChannelConfig | None,
@@ -53,15 +53,19 @@ class Evaluator:
         LPIPS and PSNR are means over frames; P rows leave the I frame out.
         """
         for clip, frames in self.clips.items():
-            for index, omega in enumerate(self.omega):
-                place = {"clip": clip, "omega_index": index, "omega": omega}
+            for index, weights in enumerate(zip(*self.omega, strict=True)):
+                place = {"clip": clip, "omega_index": index}
                 shown, coded = self._code(frames, index)
                 kinds = {"I": slice(0, 1)}
                 if self.inter is not None:
                     kinds["P"] = slice(1, None)
-                for kind, part in kinds.items():
+                for omega, (kind, part) in zip(weights, kinds.items(), strict=False):
                     row = self._measure(frames[part], shown[part], coded[part])
-                    yield {**place, "frame_kind": kind, **row}, frames[len(shown) - 1], shown[-1]
+                    yield (
+                        {**place, "omega": omega, "frame_kind": kind, **row},
+                        frames[len(shown) - 1],
+                        shown[-1],
+                    )
 
     def _code(self, frames: np.ndarray, index: int) -> tuple[np.ndarray, list[dict[str, Any]]]:
         omega_index = ops.convert_to_tensor([index], "int32")

@@ -16,9 +16,10 @@ from pvsc_link.train import channel, losses
 from pvsc_link.train.backend import compiled
 from pvsc_link.train.config import PhaseConfig
 
-#: Weight of each reconstruction of R_t by stage. In stage 1 the ideal branch stands in for all
-#: three, which it equals before there is feature coding: so the balance of distortion and rate
-#: that a preset learns is the one that stage 3 goes on with.
+#: Weight of each reconstruction of R_t by stage, unless ``LossConfig.branches`` names others. In
+#: stage 1 the ideal branch stands in for all three, which it equals before there is feature
+#: coding: so the balance of distortion and rate that a preset learns is the one that stage 3 goes
+#: on with.
 BRANCHES = {
     1: {"ideal": 3.0},
     2: {"tx": 1.0, "rx": 1.0},
@@ -61,6 +62,7 @@ class Objective:
         self.phase, self.omega = phase, omega
         self.model, self.intra = model, intra
         self.perceptual, self.discriminator = perceptual, discriminator
+        self.branches = phase.loss.branches or BRANCHES[phase.stage]
         self._frame = compiled(self._intra_frame if intra is None else self._inter_frame)
 
     def __call__(self, batch: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
@@ -154,7 +156,7 @@ class Objective:
             place = given["rows"], given["place"]
             features = self.perceptual.features(self.perceptual.cut(frame, *place))
             chosen = omega if self.perceptual.count == frame.shape[0] else ops.take(omega, place[0])
-        for branch, weight in BRANCHES[self.phase.stage].items():
+        for branch, weight in self.branches.items():
             frame_hat = output[f"frame_{branch}"]
             rec = losses.reconstruction_loss(frame, frame_hat)
             terms[f"rec_{branch}"] = ops.mean(rec)
@@ -181,9 +183,8 @@ class Objective:
         return generator_loss(score * omega[:, None, None, None])
 
     def _discriminator_loss(self, frame: Any, output: dict[str, Any]) -> Any:
-        branches = BRANCHES[self.phase.stage]
         real = self.discriminator(frame)
-        fakes = [self.discriminator(ops.stop_gradient(output[f"frame_{b}"])) for b in branches]
+        fakes = [self.discriminator(ops.stop_gradient(output[f"frame_{b}"])) for b in self.branches]
         return sum(discriminator_loss(real, fake) for fake in fakes) / len(fakes)
 
 

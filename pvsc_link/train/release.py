@@ -73,16 +73,17 @@ def fit_tables(intra: Any, inter: Any, config: Any) -> None:
     for preset in range(intra.config.num_omega):
         first, *others = _code(intra, inter, clips, preset)
         for model, coded in ((intra, [first]), (inter, others)):
-            maps = [(o["z_hat"], o["rate_index"]) for o in coded]
-            z_hat, rate_index = (np.concatenate(arrays) for arrays in zip(*maps, strict=True))
-            model.rate_map_prior.fit(np.rint(z_hat), rate_index, preset)
+            maps = [(o["z_hat"], o["num_bits_y"]) for o in coded]
+            z_hat, num_bits = (np.concatenate(arrays) for arrays in zip(*maps, strict=True))
+            wanted = model.config.eta * num_bits
+            model.rate_map_prior.fit_to_wanted(np.rint(z_hat), wanted, preset)
         motions += [motion for o in others if o["motion"] is not None for motion in o["motion"]]
     if motions:
         inter.motion_prior.fit(motions)
 
 
 def _code(intra: Any, inter: Any, clips: np.ndarray, preset: int) -> list[dict[str, Any]]:
-    """z_hat, rate_index and motion of every frame of the GOPs, as the transmitter makes them."""
+    """z_hat, bits of y and motion of every frame of the GOPs, as the transmitter makes them."""
     from keras import ops
 
     from pvsc_link.semantic.motion_search import vectors
@@ -99,7 +100,7 @@ def _code(intra: Any, inter: Any, clips: np.ndarray, preset: int) -> list[dict[s
         outputs[-1]["motion"], buffers = motion, outputs[-1]["buffers"]
     return [
         {"motion": o.get("motion")}
-        | {name: ops.convert_to_numpy(o[name]) for name in ("z_hat", "rate_index")}
+        | {name: ops.convert_to_numpy(o[name]) for name in ("z_hat", "num_bits_y")}
         for o in outputs
     ]
 

@@ -8,7 +8,7 @@ arrays by path; so a phase may prune the rate set, or start from another run.
 import json
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -107,7 +107,7 @@ class Phase:
         self.discriminator = self._discriminator() if phase.loss.adv else None
         objective = Objective(
             phase,
-            config.omega,
+            config.omega_of(phase.model),
             self.model,
             None if self.inter is None else self.intra,
             PerceptualLoss(phase.loss, phase.batch) if phase.loss.per else None,
@@ -204,12 +204,14 @@ class Phase:
         skipped = sum(result[1] for result in results)
         return {"norm": results[0][0], "skipped": skipped}
 
-    def _network(self, kind: str, cache: ClipCache) -> Any:
+    def _network(self, kind: Literal["intra", "inter"], cache: ClipCache) -> Any:
         learns = kind == self.phase.model
         model = build_model(self._model_config(kind))
         if not self.store.give(kind, model):
             if learns and self.phase.informed_start:
-                start_informed(model, self._statistics(cache, model.config), self.config.omega)
+                start_informed(
+                    model, self._statistics(cache, model.config), self.config.omega_of(kind)
+                )
             elif learns and self.phase.intra_start:
                 pairs = self._pictures(cache, _START_CROPS, self.phase.crop)
                 start_from_intra(self.intra, model, pairs)

@@ -193,8 +193,9 @@ class Trainer:
         if not settings.clips:
             return
         if self._evaluator is None or self._evaluator.intra is not phase.intra:
+            omega = self.config.omega_of("intra"), self.config.omega_of("inter")
             self._evaluator = Evaluator(
-                settings, self.config.omega, phase.intra, phase.inter, phase.phase.channel
+                settings, omega, phase.intra, phase.inter, phase.phase.channel
             )
         place = {"step": self.global_step, "phase": phase.phase.name}
         pictures: dict[str, list[np.ndarray]] = {}

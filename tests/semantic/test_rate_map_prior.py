@@ -95,3 +95,48 @@ def test_maps_of_other_frames_are_refused(fitted):
         encode_rate_map(rate[0, :-1], 4, "range", fitted.tables(z[0], 1))
     with pytest.raises(InputError, match="tables"):
         encode_rate_map(rate[0], 4, "range")
+
+
+def wanted_of(rate, seed):
+    """k* up to half a step beside the rates of a map."""
+    rng = np.random.default_rng(seed)
+    return np.maximum(0.0, np.asarray(CONFIG.rate_set)[rate] + rng.uniform(-2.5, 2.5, rate.shape))
+
+
+def test_rates_are_chosen_with_their_bits_in_mind(fitted):
+    """Fewer bits for about the wanted reals."""
+    rates = np.asarray(CONFIG.rate_set)
+    for seed, (z, rate) in enumerate(zip(*smooth(5, 3), strict=True)):
+        wanted, tables = wanted_of(rate, seed), fitted.tables(z, 1)
+        nearest = np.abs(wanted[..., None] - rates).argmin(axis=-1)
+        chosen = tables.choose(wanted, CONFIG.rate_set)
+        assert chosen.dtype == np.int32
+        assert rate_map_bits(chosen, tables) < 0.9 * rate_map_bits(nearest, tables)
+        assert np.mean(np.abs(rates[chosen] - wanted)) < 3
+        assert np.mean(rates[chosen]) == pytest.approx(np.mean(wanted), rel=0.25)
+
+
+def test_where_all_rates_cost_alike_the_nearest_is_chosen():
+    wanted = np.full(SHAPE, 4.0)
+    prior = RateMapPrior(CONFIG)
+    prior.build()
+    prior.counts.assign(np.ones(prior.counts.shape, np.int32))
+    tables = prior.tables(np.zeros((6, 6, 4), int), 0)
+    np.testing.assert_array_equal(tables.choose(wanted, CONFIG.rate_set), 1)
+
+
+def test_tables_fitted_to_chosen_maps_make_them_cheaper():
+    z, rate = smooth(60, 4)
+    wanted = wanted_of(rate, 9)
+    bits = []
+    for fit_to in ("nearest", "chosen"):
+        prior = RateMapPrior(CONFIG)
+        prior.build()
+        if fit_to == "chosen":
+            prior.fit_to_wanted(z[:50], wanted[:50], 0)
+        else:
+            nearest = np.abs(wanted[..., None] - np.asarray(CONFIG.rate_set)).argmin(axis=-1)
+            prior.fit(z[:50], nearest[:50], 0)
+        every = [(prior.tables(f, 0), k) for f, k in zip(z[50:], wanted[50:], strict=True)]
+        bits.append(sum(rate_map_bits(t.choose(k, CONFIG.rate_set), t) for t, k in every))
+    assert bits[1] < bits[0]

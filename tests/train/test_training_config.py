@@ -62,6 +62,8 @@ def test_an_unknown_key_is_refused_with_the_nearest_name(tmp_path):
         {"model": "inter", "gop": [1, 2]},
         {"crop": 100},
         {"crop": 64, "loss": {"per_crop": 128}},
+        {"loss": {"branches": {"rx": 1.0}}},
+        {"loss": {"branches": {}}},
     ],
     ids=str,
 )
@@ -101,3 +103,13 @@ def test_a_ramp_ends_at_the_full_weight():
     assert 0 < values[0] < 0.1
     assert values[10] == values[11] == 0.8
     assert ramp(0.8, 0, 0) == 0.8
+
+
+def test_i_frames_may_have_weights_of_their_own():
+    fields = {"name": "a", "preset": "pvsc_tiny", "data": {}, "phases": [PHASE], "omega": [1, 2]}
+    plain = validated(fields, TrainConfig, "a.yaml", "another")
+    assert plain.omega_of("intra") == plain.omega_of("inter") == [1, 2]
+    own = validated({**fields, "intra_omega": [3, 6]}, TrainConfig, "a.yaml", "another")
+    assert (own.omega_of("intra"), own.omega_of("inter")) == ([3, 6], [1, 2])
+    with pytest.raises(InputError, match="intra_omega"):
+        validated({**fields, "intra_omega": [3]}, TrainConfig, "a.yaml", "another")

@@ -26,7 +26,7 @@ def test_rows_cover_every_clip_preset_and_kind_with_the_psnr_of_the_frames(micro
     settings = EvaluationConfig(clips=["carphone"], num_frames=3, crop=64)
     intra, inter = build_model(intra_of(micro_preset)), build_model(micro_preset)
     link = ChannelConfig(channel="rayleigh", snr_db=[6.0], csi_nmse_db=[-10.0])
-    results = list(Evaluator(settings, OMEGA, intra, inter, link).rows())
+    results = list(Evaluator(settings, (OMEGA, OMEGA), intra, inter, link).rows())
     places = [(row["omega"], row["frame_kind"]) for row, _, _ in results]
     assert places == [(0.1, "I"), (0.1, "P"), (0.8, "I"), (0.8, "P")]
     frame = load_clip("carphone", 0, 3).frames[2, 40:104, 56:120] / np.float32(255)
@@ -41,7 +41,9 @@ def test_rows_cover_every_clip_preset_and_kind_with_the_psnr_of_the_frames(micro
 def test_an_intra_row_is_the_psnr_of_its_picture(micro_preset):
     settings = EvaluationConfig(clips=["carphone"], num_frames=1, crop=64)
     intra = build_model(intra_of(micro_preset))
-    (row, original, shown), *_ = Evaluator(settings, OMEGA[:1], intra, None, None).rows()
+    (row, original, shown), *_ = Evaluator(
+        settings, (OMEGA[:1], OMEGA[:1]), intra, None, None
+    ).rows()
     assert row["psnr_db"] == pytest.approx(
         -10 * np.log10(np.mean((original - shown) ** 2)), abs=1e-3
     )

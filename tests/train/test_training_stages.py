@@ -112,6 +112,21 @@ def test_a_term_of_weight_zero_is_not_computed_and_the_loss_is_the_sum_of_the_ot
     assert float(terms["loss"]) == pytest.approx(expected, rel=1e-5)
 
 
+def test_reconstructions_weigh_as_the_phase_says_and_others_are_not_computed(micro_run):
+    config = micro_run(
+        {"model": "intra", "stage": 3, "quantiser": "ste", "channel": AWGN, "batch": 1}
+        | {"loss": {"per": 0.0, "branches": {"tx": 0.5, "rx": 2.0}}}
+    ).model_copy(update={"intra_omega": [0.4, 7.0]})
+    phase, maker = prepared(config)
+    batch = maker.make(0)
+    terms = phase.step(batch)
+    assert "rec_ideal" not in terms
+    omega = config.intra_omega[int(batch["omega_index"][0])]
+    distortion = 0.5 * float(terms["rec_tx"]) + 2.0 * float(terms["rec_rx"])
+    expected = omega * distortion + float(terms["rate"])
+    assert float(terms["loss"]) == pytest.approx(expected, rel=1e-5)
+
+
 def test_bits_of_z_weigh_as_much_as_the_side_link_makes_them(micro_run):
     every = []
     for side_eta in (None, 1.2):

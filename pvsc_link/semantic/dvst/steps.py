@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from pvsc_link.semantic.dvst import stacking
 from pvsc_link.semantic.dvst.motion_compensation import Compensated
-from pvsc_link.semantic.inference import Buffers, CodedFrame, Compiler, as_is, whole
+from pvsc_link.semantic.inference import Buffers, CodedFrame, Compiler, RateChoice, as_is, whole
 
 if TYPE_CHECKING:
     from pvsc_link.semantic.dvst.model import DvstModel
@@ -33,8 +33,10 @@ class DvstSteps:
         """The frame before, as it is: its motion is a part of the coding."""
         return feature
 
-    def encode(self, frame: Any, buffers: Buffers, omega_index: Any) -> CodedFrame:
-        """``FrameSteps.encode``; there is no quality preset to choose."""
+    def encode(
+        self, frame: Any, buffers: Buffers, omega_index: Any, choose: RateChoice | None = None
+    ) -> CodedFrame:
+        """``FrameSteps.encode``; no quality preset to choose, and always the nearest rates."""
         reference, _ = buffers
         y, z_m = self.estimate(frame, reference)
         z_m = whole(z_m)
