@@ -47,10 +47,13 @@ def find_weights(
     """The files of a preset: in the package, or in the ``weights/`` folder of a training run.
 
     A training run names them ``intra`` and ``inter``. ``training`` : another training of the
-    preset than PVSC's own, whose files in the package have it behind the preset's name.
+    preset than PVSC's own, whose files in the package have it behind the preset's name; without
+    it ``folder`` may name one, such as ``rayleigh``.
     Raises ``InputError`` for an unknown preset, and for a folder that lacks one of the two files.
     """
     check_preset(preset)
+    if training is None and folder in packaged_trainings(preset):
+        folder, training = None, folder
     name = f"{preset}_{training}" if training else preset
     place = PACKAGED if folder is None else Path(folder).expanduser()
     intra = first_file(place / f"{name}_intra{SUFFIX}", place / f"intra{SUFFIX}")
@@ -59,16 +62,24 @@ def find_weights(
         raise InputError(
             "weights",
             found=folder,
-            allowed=f"a folder with intra{SUFFIX} and inter{SUFFIX}",
+            allowed=f"a folder with intra{SUFFIX} and inter{SUFFIX}, or in the package one of "
+            f"{packaged_trainings(preset)}",
             remedy="Name the weights folder of a training run, or leave the key out.",
         )
     return WeightFiles(intra, inter) if intra and inter else WeightFiles(None, None)
 
 
+def packaged_trainings(preset: str) -> list[str]:
+    """Trainings of a preset besides its own whose weights are in the package."""
+    models = (path.name.removesuffix(SUFFIX) for path in PACKAGED.glob(f"{preset}_*{SUFFIX}"))
+    endings = sorted(name.removeprefix(f"{preset}_") for name in models)
+    return [ending for ending in endings if ending.split("_")[-1] != "intra"]
+
+
 def run_label(folder: str | None) -> str:
     """What a curve with the weights of ``folder`` is called, to go behind its variant.
 
-    The name of the training run; empty for the package's weights.
+    The name of the training run, or of a training in the package; empty for the preset's own.
     """
     if folder is None:
         return ""

@@ -49,6 +49,18 @@ def run_folder(micro, tmp_path):
     load_models.cache_clear()
 
 
+def test_another_training_of_the_package_is_found_by_its_name(micro, run_folder, monkeypatch):
+    folder, _ = run_folder
+    (folder / "intra.weights.h5").rename(folder / f"{micro}_rayleigh_intra.weights.h5")
+    (folder / "inter.weights.h5").rename(folder / f"{micro}_rayleigh.weights.h5")
+    monkeypatch.setattr("pvsc_link.semantic.pretrained.PACKAGED", folder)
+    files = find_weights(micro, "rayleigh")
+    assert files == find_weights(micro, training="rayleigh")
+    assert files.inter == folder / f"{micro}_rayleigh.weights.h5"
+    with pytest.raises(InputError, match="'rayleigh'"):
+        find_weights(micro, "no_such_training")
+
+
 def test_weights_of_a_training_run_are_loaded_with_their_own_config(micro, run_folder):
     folder, trained = run_folder
     files = find_weights(micro, str(folder))
