@@ -197,8 +197,8 @@ class Transmitter(_StreamEnd):
 
     def _choice_of_rates(self, intra: bool) -> Any:
         """``inference.RateChoice``: with tables of the rate map, what a rate costs counts."""
-        choose = partial(self._models[intra].rate_map_prior.choose, preset_index=self._rows[intra])
-        return choose if self.side_format == "range" else None
+        choose = self._models[intra].rate_map_prior.choose if self.side_format == "range" else None
+        return choose and partial(choose, preset_index=self._rows[intra])
 
     def frame_hat(self) -> np.ndarray:
         """What an ideal channel would show of the newest frame: float32 [height, width, 3].

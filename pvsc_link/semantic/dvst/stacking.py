@@ -69,6 +69,9 @@ class StackedRateMapPrior(ConfiguredLayer):
         for prior in (self.motion, self.context):
             prior.build()
 
+    #: Both streams always take the nearest rates (``DvstSteps.encode``).
+    choose = None
+
     def tables(self, z_hat: np.ndarray, preset_index: int) -> "StackedRateMapTables":
         """Tables of a map of [8 Hz, 4 Wz]; else as ``RateMapPrior.tables``."""
         priors = (self.motion, self.context)
