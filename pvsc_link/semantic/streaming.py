@@ -158,7 +158,7 @@ class Transmitter(_StreamEnd):
     intra, model : the I-frame and P-frame models; both ends need equal weights
     height, width : coded frame size in pixels, multiples of ``padding_multiple``
     omega_index : quality preset, below ``num_omega``
-    side_format : ``png`` (the paper's), ``payload`` or ``range``, for b_k
+    side_format : of b_k, ``png`` (the paper's), ``payload`` or ``range`` (``RateMapTables.choose``)
     compiled : wraps each step once, e.g. ``tf.function``
 
     Raises ``InputError`` for any of these out of range.

@@ -194,20 +194,38 @@ def test_what_was_encoded_side_by_side_equals_what_was_encoded_alone(micro, sche
         assert ours.payload.side_bits == theirs.payload.side_bits
 
 
-@pytest.mark.parametrize("side_format", ["payload", "range"])
-def test_the_format_of_the_rate_map_changes_its_bytes_and_nothing_else(
-    micro, scheme, video, gops, same_models, monkeypatch, side_format
-):
+@pytest.fixture
+def sent_as(micro, scheme, video, same_models, monkeypatch):
+    """GOPs of quality preset 1 with the rate map in another format."""
     monkeypatch.setattr(semantic, "SharedTraces", lambda **_: scheme._traces)
-    other = SemanticScheme(micro, side_format=side_format)
-    assert other.variant == f"{micro}-{side_format}"
-    sent = other.encode(video, 2, 1)
-    for png, ours in zip(gops[1], sent, strict=True):
+
+    def send(side_format):
+        other = SemanticScheme(micro, side_format=side_format)
+        assert other.variant == f"{micro}-{side_format}"
+        return other.encode(video, 2, 1)
+
+    return send
+
+
+def test_bytes_of_the_rate_map_without_png_are_fewer_and_nothing_else_changes(gops, sent_as):
+    for png, ours in zip(gops[1], sent_as("payload"), strict=True):
         assert len(ours.side_stream) < len(png.side_stream)
         for theirs, frame in zip(png.frames, ours.frames, strict=True):
             np.testing.assert_array_equal(frame.rate_index, theirs.rate_index)
             np.testing.assert_array_equal(frame.symbols, theirs.symbols)
             assert frame.payload.side_bits["z"] == theirs.payload.side_bits["z"]
+
+
+def test_a_range_coded_map_is_chosen_for_its_bits_and_gets_there(gops, sent_as):
+    """The receiver's map is the chosen one: the symbols fit it. z is that of the same frame."""
+    for png, ours in zip(gops[1], sent_as("range"), strict=True):
+        assert len(ours.side_stream) < len(png.side_stream)
+        assert ours.frames[0].payload.side_bits["z"] == png.frames[0].payload.side_bits["z"]
+        for frame in ours.frames:
+            sent = int(np.count_nonzero(frame.symbols))
+            assert 0 < sent <= frame.payload.symbols.size
+        maps = [(a.rate_index, b.rate_index) for a, b in zip(ours.frames, png.frames, strict=True)]
+        assert any(not np.array_equal(chosen, nearest) for chosen, nearest in maps)
 
 
 @pytest.mark.slow
