@@ -57,8 +57,8 @@ class SemanticScheme:
     ----------
     preset : key of ``semantic.presets.PRESETS``, a P-frame preset
     side_format : format of the rate map, one of ``SIDE_FORMATS``
-    weights : folder of a training run's weights, or another training in the package, such as
-        ``rayleigh``; None: those of the package, if it has them
+    weights : folder of a training run's weights, or the name of another training of the preset
+        in the package (``pretrained.packaged_trainings``); None: the preset's own, if it has any
     jit_compile : bool, compile transmitter and receiver with XLA
     receiver_arithmetic : key of ``semantic.arithmetic.ARITHMETICS``; another than ``same`` lets
         the receiver alone compute otherwise (Fig. 1)

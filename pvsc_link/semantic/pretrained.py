@@ -48,7 +48,7 @@ def find_weights(
 
     A training run names them ``intra`` and ``inter``. ``training`` : another training of the
     preset than PVSC's own, whose files in the package have it behind the preset's name; without
-    it ``folder`` may name one, such as ``rayleigh``.
+    it ``folder`` may name one of ``packaged_trainings``.
     Raises ``InputError`` for an unknown preset, and for a folder that lacks one of the two files.
     """
     check_preset(preset)

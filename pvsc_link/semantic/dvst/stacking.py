@@ -59,6 +59,9 @@ class StackedRateMapPrior(ConfiguredLayer):
     Parameters: ``config`` : PvscConfig with the channels of both streams (``DvstConfig.both``).
     """
 
+    #: Both streams always take the nearest rates (``DvstSteps.encode``).
+    choose = None
+
     def __init__(self, config: Any, **kwargs: Any):
         super().__init__(config, **kwargs)
         self.trainable = False
@@ -68,9 +71,6 @@ class StackedRateMapPrior(ConfiguredLayer):
     def build(self, input_shape: Any = None) -> None:
         for prior in (self.motion, self.context):
             prior.build()
-
-    #: Both streams always take the nearest rates (``DvstSteps.encode``).
-    choose = None
 
     def tables(self, z_hat: np.ndarray, preset_index: int) -> "StackedRateMapTables":
         """Tables of a map of [8 Hz, 4 Wz]; else as ``RateMapPrior.tables``."""
