@@ -47,7 +47,7 @@ class RateMapTables:
     counts: np.ndarray
 
     def choose(self, wanted: np.ndarray, rate_set: tuple[int, ...]) -> np.ndarray:
-        """The map that costs least, its own bits included: int32 [Hy, Wy].
+        """A map chosen with its own bits in mind, greedily: int32 [Hy, Wy].
 
         Eq. 14 takes the rate nearest to k* = eta * bits of each unit. If distortion falls
         exponentially with the reals, over k* of them, then a unit that gets k instead costs about
