@@ -19,6 +19,8 @@ from pvsc_link.types import InputError
 #: Weights that come with the package: ``<preset>.weights.h5`` and ``<preset>_intra.weights.h5``;
 #: of the learned codec ``<preset>_lvc_l1.weights.h5`` and so on.
 PACKAGED = Path(__file__).parent / "weights"
+#: Folder in a training run with its weights as they would be shipped (``train.ablation``).
+RELEASED = "released"
 UNTRAINED = "untrained"
 _SEED = 1
 
@@ -84,7 +86,8 @@ def run_label(folder: str | None) -> str:
     if folder is None:
         return ""
     place = Path(folder).expanduser().resolve()
-    return f", weights {place.parent.name if place.name == 'weights' else place.name}"
+    within = place.name in ("weights", RELEASED)
+    return f", weights {place.parent.name if within else place.name}"
 
 
 def check_preset(preset: str) -> None:

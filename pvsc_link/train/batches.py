@@ -39,22 +39,25 @@ class BatchMaker:
     def make(self, step: int, salt: int = 0) -> dict[str, Any]:
         """Batch of step ``step`` of the phase.
 
-        Output: ``frames`` : [batch, T, crop, crop, 3], uint8; ``omega_index`` : [batch], int32;
-        ``noise_y``, ``noise_z`` : [batch, T, ...], float32, uniform in [-0.5, 0.5); ``rows``,
-        ``place`` : [T, ...], int32, the part that LPIPS sees; ``draws`` (``channel.draw``) with a
+        Output: ``frames`` : [batch, T, crop, crop, 3], uint8, T = lead_in + gop; ``omega_index`` :
+        [batch], int32; ``noise_y``, ``noise_z`` : [batch, T, ...], float32, uniform in
+        [-0.5, 0.5); ``rows``, ``place`` : [gop, ...], int32, the part that LPIPS sees, of the last
+        gop frames; ``draws`` (``channel.draw``) with a
         channel; ``motion`` : [batch, T, crop / 16, crop / 16, 2], int32, of frame t from frame
         t - 1, where the model compensates it; ``per_weight``,
         ``adv_weight``, ``learning_rate`` : scalars, float32.
         """
         phase = self.phase
         rng = step_generator(self.config.seed, salt, self.first_step + step)
-        shape = BatchShape(phase.batch, gop_at(phase, step), phase.crop)
-        loss = phase.loss
+        gop, loss = gop_at(phase, step), phase.loss
+        lead_in = phase.lead_in
+        before = int(rng.choice(lead_in)) if len(lead_in) > 1 else lead_in[0]
+        shape = BatchShape(phase.batch, before + gop, phase.crop)
         batch: dict[str, Any] = {
             "frames": draw_frames(self.cache, self.config.data, shape, rng),
             "omega_index": rng.integers(0, len(self.config.omega), phase.batch, np.int32),
             **self._noise(shape, rng),
-            **self._perceptual_place(shape, rng),
+            **self._perceptual_place(gop, rng),
             "per_weight": np.float32(ramp(loss.per, loss.per_ramp, step)),
             "adv_weight": np.float32(ramp(loss.adv, loss.adv_ramp, step)),
             "learning_rate": np.float32(learning_rate_at(phase, step)),
@@ -85,14 +88,12 @@ class BatchMaker:
             "noise_z": uniform(64, self.model.channels_z),
         }
 
-    def _perceptual_place(
-        self, shape: BatchShape, rng: np.random.Generator
-    ) -> dict[str, np.ndarray]:
-        loss = self.phase.loss
-        count = max(1, round(loss.per_share * shape.batch))
-        rows = [rng.permutation(shape.batch)[:count] for _ in range(shape.num_frames)]
-        room = shape.crop - (loss.per_crop or shape.crop)
-        place = rng.integers(0, room + 1, (shape.num_frames, 2))
+    def _perceptual_place(self, gop: int, rng: np.random.Generator) -> dict[str, np.ndarray]:
+        phase, loss = self.phase, self.phase.loss
+        count = max(1, round(loss.per_share * phase.batch))
+        rows = [rng.permutation(phase.batch)[:count] for _ in range(gop)]
+        room = phase.crop - (loss.per_crop or phase.crop)
+        place = rng.integers(0, room + 1, (gop, 2))
         return {"rows": np.array(rows, np.int32), "place": place.astype(np.int32)}
 
     def _draws(self, shape: BatchShape, rng: np.random.Generator) -> dict[str, Any]:

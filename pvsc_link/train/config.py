@@ -73,6 +73,10 @@ class PhaseConfig(StrictModel):
     steps: Positive
     quantiser: Literal["noise", "ste"]
     gop: list[Annotated[int, Field(ge=1, le=32)]] = Field(default=[1], min_length=1)
+    #: P frames coded between the I frame and those that learn, without a gradient; each step draws
+    #: one of these numbers. So frames learn from references as old as a long GOP's, at the price
+    #: of the forward pass.
+    lead_in: list[Annotated[int, Field(ge=0, le=30)]] = Field(default=[0], min_length=1)
     crop: Annotated[int, Field(ge=64, multiple_of=64)] = 256
     batch: Positive = 8
     learning_rate: float = Field(default=1e-4, gt=0)
@@ -94,6 +98,8 @@ class PhaseConfig(StrictModel):
             raise self._refused("gop", self.gop, "1 for intra, 2 or more for inter")
         if self.model == "inter" and min(self.gop) < 2:
             raise self._refused("gop", self.gop, "2 or more for inter")
+        if self.model == "intra" and max(self.lead_in) > 0:
+            raise self._refused("lead_in", self.lead_in, "0 for intra")
         if self.intra_start and (self.model == "intra" or self.informed_start):
             raise self._refused("intra_start", True, "for an inter phase without informed_start")
         if self.loss.branches is not None:
@@ -144,7 +150,9 @@ class TrainConfig(StrictModel):
     ema_decay: float = Field(default=0.999, ge=0, lt=1)
     learning_rate_factors: dict[str, float] = {}  # word in a weight's path: factor
     checkpoint_minutes: float = Field(default=5.0, gt=0)
-    initial_weights: str | None = None  # folder ``weights/`` of another run: fine-tuning
+    #: Fine-tuning: folder ``weights/`` of another run, or a preset with weights in the package.
+    initial_weights: str | None = None
+    initial_except: list[str] = []  # words in the paths of weights that start afresh all the same
     distilled_rates: Literal["preset", "used"] = "preset"
     discriminator_filters: Annotated[int, Field(ge=4, multiple_of=4)] = 64
     data: DataConfig

@@ -3,30 +3,28 @@
 import json
 from pathlib import Path
 
-from pvsc_link.semantic.presets import PvscConfig
+from pvsc_link.semantic.presets import PRESETS, PvscConfig
+from pvsc_link.semantic.pretrained import find_weights
+from pvsc_link.semantic.weights import SUFFIX
 from pvsc_link.train.config import TrainConfig
 from pvsc_link.train.distillation import build_model
 from pvsc_link.train.stages import WeightStore
 from pvsc_link.types import InputError
 
 
-def load_initial_weights(folder: Path, config: TrainConfig, store: WeightStore) -> None:
-    """Put ``intra.weights.h5`` and ``inter.weights.h5`` of ``folder`` into ``store``.
+def load_initial_weights(place: str, config: TrainConfig, store: WeightStore) -> None:
+    """Put the intra and the inter weights of ``place`` into ``store``.
 
-    Input: ``folder`` : ``weights/`` of a run, each file with its model's config beside it.
-    Raises ``InputError`` if there is none, or if a model has other presets than ``config``.
+    Input: ``place`` : folder ``weights/`` of a run, each file with its model's config beside it;
+    or the name of a preset whose weights are in the package. Weights with one of
+    ``config.initial_except`` in their paths are left out.
+    Raises ``InputError`` if there are none, if a model has other presets than ``config``, or if
+    one of those words is in no path.
     """
-    found = sorted(folder.expanduser().glob("*.weights.h5"))
-    if not found:
-        raise InputError(
-            "initial_weights",
-            found=str(folder),
-            allowed="the weights/ folder of a run",
-            remedy="Correct initial_weights in the config.",
-        )
-    for path in found:
-        kind = path.name.removesuffix(".weights.h5")
-        described = PvscConfig.from_dict(json.loads((path.parent / f"{kind}.json").read_text()))
+    left_out: set[str] = set()
+    for kind, path in _files(place).items():
+        beside = path.with_name(path.name.removesuffix(SUFFIX) + ".json")
+        described = PvscConfig.from_dict(json.loads(beside.read_text(encoding="utf-8")))
         if described.num_omega != len(config.omega):
             raise InputError(
                 f"presets of {path}",
@@ -37,3 +35,33 @@ def load_initial_weights(folder: Path, config: TrainConfig, store: WeightStore) 
         model = build_model(described)
         model.load_weights(path)
         store.keep(kind, model)
+        for name in list(store.weights[kind]):
+            words = [word for word in config.initial_except if word in name]
+            left_out.update(words)
+            if words:
+                del store.weights[kind][name]
+    for word in set(config.initial_except) - left_out:
+        raise InputError(
+            "initial_except",
+            found=word,
+            allowed="words in the paths of weights, such as feature_encoder or q_tx",
+            remedy="Correct it in the config.",
+        )
+
+
+def _files(place: str) -> dict[str, Path]:
+    if place in PRESETS and not PRESETS[place].intra:
+        packaged = find_weights(place)
+        found = {"intra": packaged.intra, "inter": packaged.inter}
+    else:
+        paths = Path(place).expanduser().glob(f"*{SUFFIX}")
+        found = {path.name.removesuffix(SUFFIX): path for path in sorted(paths)}
+    files = {kind: path for kind, path in found.items() if path is not None}
+    if not files:
+        raise InputError(
+            "initial_weights",
+            found=place,
+            allowed="the weights/ folder of a run, or a preset with weights in the package",
+            remedy="Correct initial_weights in the config.",
+        )
+    return files

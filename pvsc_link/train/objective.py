@@ -25,9 +25,9 @@ BRANCHES = {
     2: {"tx": 1.0, "rx": 1.0},
     3: {"ideal": 1.0, "tx": 1.0, "rx": 1.0},
 }
-#: Entries of a batch with one slice per frame, on axis 1 or (without a clip axis) 0.
+#: Entries of a batch with one slice per frame on axis 1, or per frame that learns on axis 0.
 _PER_CLIP_AND_FRAME = ("noise_y", "noise_z", "draws", "motion")
-_PER_FRAME = ("rows", "place")
+_PER_LEARNING_FRAME = ("rows", "place")
 
 
 class Objective:
@@ -64,6 +64,7 @@ class Objective:
         self.perceptual, self.discriminator = perceptual, discriminator
         self.branches = phase.loss.branches or BRANCHES[phase.stage]
         self._frame = compiled(self._intra_frame if intra is None else self._inter_frame)
+        self._lead = compiled(self._lead_frame)
 
     def __call__(self, batch: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
         frames = ops.cast(batch["frames"], "float32") / 255.0
@@ -74,11 +75,15 @@ class Objective:
         return terms["loss"], terms
 
     def _group_of_pictures(self, frames: Any, batch: dict[str, Any]) -> dict[str, Any]:
-        buffers = self._start(frames[:, 0], batch)
-        every = []
+        buffers, index, every = self._start(frames[:, 0], batch), batch["omega_index"], []
+        lead_in = frames.shape[1] - batch["rows"].shape[0]
         for t in range(1, frames.shape[1]):
-            terms, buffers = self._frame(frames[:, t], buffers, batch["omega_index"], _at(batch, t))
-            every.append(terms)
+            given = _at(batch, t, lead_in)
+            if t <= lead_in:
+                buffers = self._lead(frames[:, t], buffers, index, given)
+            else:
+                terms, buffers = self._frame(frames[:, t], buffers, index, given)
+                every.append(terms)
         return {key: sum(terms[key] for terms in every) / len(every) for key in every[0]}
 
     def _start(self, frame: Any, batch: dict[str, Any]) -> dict[str, Any]:
@@ -105,7 +110,20 @@ class Objective:
     def _inter_frame(
         self, frame: Any, buffers: dict[str, Any], omega_index: Any, given: dict[str, Any]
     ) -> tuple[dict[str, Any], dict[str, Any]]:
-        output = self.model.forward(
+        output = self._forward(frame, buffers, omega_index, given)
+        return self._terms(frame, omega_index, output, given), output["buffers"]
+
+    def _lead_frame(
+        self, frame: Any, buffers: dict[str, Any], omega_index: Any, given: dict[str, Any]
+    ) -> dict[str, Any]:
+        """Buffers after a P frame from which nothing is learnt."""
+        output = self._forward(frame, buffers, omega_index, given)
+        return keras.tree.map_structure(ops.stop_gradient, output["buffers"])
+
+    def _forward(
+        self, frame: Any, buffers: dict[str, Any], omega_index: Any, given: dict[str, Any]
+    ) -> dict[str, Any]:
+        return self.model.forward(
             frame,
             buffers,
             omega_index,
@@ -114,7 +132,6 @@ class Objective:
             quantiser=self.phase.quantiser,
             channel=_channel(given.get("draws")),
         )
-        return self._terms(frame, omega_index, output, given), output["buffers"]
 
     def _terms(
         self, frame: Any, omega_index: Any, output: dict[str, Any], given: dict[str, Any]
@@ -200,10 +217,10 @@ def _channel(draws: dict[str, Any] | None) -> Any:
     return lambda symbols, rate_index: channel.transmit(symbols, draws)
 
 
-def _at(batch: dict[str, Any], t: int) -> dict[str, Any]:
+def _at(batch: dict[str, Any], t: int, lead_in: int = 0) -> dict[str, Any]:
     """What frame ``t`` of a batch is given."""
     given = {key: batch[key] for key in ("per_weight", "adv_weight")}
-    given |= {key: batch[key][t] for key in _PER_FRAME}
+    given |= {key: batch[key][max(0, t - lead_in)] for key in _PER_LEARNING_FRAME}
     for key in _PER_CLIP_AND_FRAME:
         if key in batch:
             value = batch[key]

@@ -80,7 +80,7 @@ class Trainer:
         loaded = load_checkpoint(self.folder)
         if loaded is None:
             if self.config.initial_weights:
-                load_initial_weights(Path(self.config.initial_weights), self.config, self.store)
+                load_initial_weights(self.config.initial_weights, self.config, self.store)
             return {}
         self.progress, arrays = loaded
         self.store.restore(arrays, self.progress.rate_sets)

@@ -6,6 +6,7 @@ import pytest
 
 from pvsc_link.scenario.loader import validated
 from pvsc_link.semantic.presets import PRESETS
+from pvsc_link.train.ablation import load_ablation_config, runs_of
 from pvsc_link.train.config import PAPER_OMEGA, PhaseConfig, TrainConfig, load_train_config
 from pvsc_link.train.curriculum import gop_at, learning_rate_at, ramp
 from pvsc_link.types import InputError
@@ -18,7 +19,26 @@ def phase(**changes):
     return PhaseConfig.model_validate(PHASE | changes)
 
 
-@pytest.mark.parametrize("path", sorted(SCENARIOS.glob("train_*.yaml")), ids=lambda p: p.stem)
+FILES = sorted(SCENARIOS.glob("train_*.yaml"))
+ABLATIONS = [path for path in FILES if "\nvariants:" in path.read_text()]
+RUNS = [path for path in FILES if path not in ABLATIONS]
+
+
+@pytest.mark.parametrize("path", ABLATIONS, ids=lambda p: p.stem)
+def test_every_shipped_ablation_gives_all_variants_the_same_steps(path):
+    head = path.read_text().split("name:")[0]
+    assert f"python -m pvsc_link.train.ablation scenarios/{path.name}" in head
+    runs = runs_of(load_ablation_config(path))
+    assert {run.preset for run in runs.values()} <= set(PRESETS)
+    budgets = {
+        tuple((p.name, p.steps, p.crop, p.batch) for p in run.phases) for run in runs.values()
+    }
+    assert len(budgets) == 1
+    changed = {run.model_dump_json(exclude={"name"}) for run in runs.values()}
+    assert len(changed) == len(runs)
+
+
+@pytest.mark.parametrize("path", RUNS, ids=lambda p: p.stem)
 def test_every_shipped_training_file_opens_with_its_command_and_is_valid(path):
     assert f"python -m pvsc_link.train scenarios/{path.name}" in path.read_text().split("name:")[0]
     config = load_train_config(path)
