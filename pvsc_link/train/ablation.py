@@ -21,6 +21,7 @@ from pvsc_link.train.config import TrainConfig
 from pvsc_link.types import InputError
 
 LOG = logging.getLogger(__name__)
+_EXAMPLE = "scenarios/train_ablation.yaml"
 
 
 class Variant(StrictModel):
@@ -38,8 +39,7 @@ class AblationConfig(TrainConfig):
 
 def load_ablation_config(path: str | Path) -> AblationConfig:
     """Read and validate a training file with variants; raises as ``load_train_config``."""
-    name = Path(path).name
-    return validated(read_yaml(path), AblationConfig, name, "scenarios/train_ablation.yaml")
+    return validated(read_yaml(path), AblationConfig, Path(path).name, _EXAMPLE)
 
 
 def runs_of(config: AblationConfig) -> dict[str, TrainConfig]:
