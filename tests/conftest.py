@@ -3,6 +3,7 @@
 from dataclasses import replace
 
 import keras
+import numpy as np
 import pytest
 
 from pvsc_link.semantic.dvst.presets import DVST_PRESETS, DvstConfig
@@ -81,3 +82,18 @@ def micro_dvst(micro):
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(DVST_PRESETS, MICRO_DVST.name, MICRO_DVST)
         yield MICRO_DVST.name
+
+
+@pytest.fixture(scope="session")
+def stirred():
+    """A function that moves weights away from their start, where whole branches are zero."""
+
+    def stir(model, seed=0):
+        rng = np.random.default_rng(seed)
+        for weight in model.trainable_weights:
+            value = np.asarray(weight)
+            scale = 0.3 / np.sqrt(max(np.prod(value.shape[:-1]), 1)) if value.ndim > 1 else 0.02
+            weight.assign(value + scale * rng.standard_normal(value.shape).astype(np.float32))
+        return model
+
+    return stir

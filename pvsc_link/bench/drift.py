@@ -31,6 +31,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--weights", help="weights folder of a training run")
     parser.add_argument("--gop", type=int, default=12)
     parser.add_argument("--gops", type=int, default=2, help="GOPs of each clip")
+    parser.add_argument(
+        "--refresh-every", nargs="+", type=int, default=[0, 4], help="each in turn (0: none)"
+    )
     parser.add_argument("--snr-db", type=float, default=6.0)
     parser.add_argument("--rates", nargs="*", type=int, help="quality presets (default: all)")
     parser.add_argument("--folder", type=Path, default=Path("results/drift"))
@@ -40,8 +43,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except InputError as error:
         print(error, file=sys.stderr)
         return 2
-    shown = table.assign(place=table["frame"] % given.gop)
-    print(shown.groupby("place")[["lpips", "psnr_db"]].mean().round(4).to_string())
+    shown = table.assign(place=table["frame"] % given.gop).groupby(["refresh_every", "place"])
+    print(shown[["lpips", "psnr_db"]].mean().unstack(0).round(4).to_string())
+    print(table.groupby(["refresh_every", "rate"])["cbr"].mean().unstack(0).to_string())
     given.folder.mkdir(parents=True, exist_ok=True)
     table.to_csv(given.folder / "drift.csv", index=False)
     write_manifest(given.folder / "drift.csv", ["drift", *(argv or [])])
@@ -49,7 +53,15 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _rows(given: argparse.Namespace) -> Iterator[dict]:
-    scheme, lpips = SemanticScheme(given.preset, weights=given.weights), Lpips()
+    for every in given.refresh_every:
+        scheme = SemanticScheme(
+            given.preset, side_format="range", weights=given.weights, refresh_every=every
+        )
+        yield from _rows_of(scheme, given)
+
+
+def _rows_of(scheme: SemanticScheme, given: argparse.Namespace) -> Iterator[dict]:
+    lpips = Lpips()
     rates = given.rates or scheme.default_rates
     link = LinkOptions(scheme.default_equalizer, scheme.default_csi_aware, "layered", 20)
     point = ChannelPoint("awgn", given.snr_db)
@@ -58,6 +70,7 @@ def _rows(given: argparse.Namespace) -> Iterator[dict]:
         for rate in rates:
             sent = scheme.encode(video, given.gop, rate)
             received = scheme.transmit(sent, point, link, _SIDE_MCS, list(range(len(sent))))
+            uses = sum(sum(reception.num_channel_uses.values()) for reception in received)
             for gop, reception in enumerate(received):
                 for place, frame_hat in enumerate(reception.frames_hat):
                     frame = gop * given.gop + place
@@ -66,7 +79,9 @@ def _rows(given: argparse.Namespace) -> Iterator[dict]:
                         "preset": scheme.preset,
                         "weights": scheme.weights_id,
                         "snr_db": given.snr_db,
+                        "refresh_every": scheme.refresh_every,
                         "rate": rate,
+                        "cbr": round(uses / video.frames.size, 6),
                         "frame": frame,
                         **_measured(lpips, video, frame, frame_hat),
                     }

@@ -122,13 +122,18 @@ def _drift_verdict(drift: pd.DataFrame | None) -> Verdict:
     title = f"LPIPS of the last against the second frame, GOP {_DRIFT_GOP}"
     if drift is None or drift.empty:
         return Verdict(5, title, None, "no drift.csv")
-    place = drift["frame"] % _DRIFT_GOP
-    second, last = (drift.loc[place == n, "lpips"].mean() for n in (1, _DRIFT_GOP - 1))
-    if pd.isna(last) or pd.isna(second):
-        return Verdict(5, title, None, f"no GOP of {_DRIFT_GOP} in drift.csv")
-    growth = 100.0 * (last / second - 1.0)
-    found = f"{second:.4f} to {last:.4f}, {growth:+.1f} % (limit {DRIFT_LIMIT_PERCENT:+.0f} %)"
-    return Verdict(5, title, bool(growth <= DRIFT_LIMIT_PERCENT), found)
+    ways = drift.groupby("refresh_every") if "refresh_every" in drift else [(0, drift)]
+    growths, words = [], []
+    for every, rows in ways:
+        place = rows["frame"] % _DRIFT_GOP
+        second, last = (rows.loc[place == n, "lpips"].mean() for n in (1, _DRIFT_GOP - 1))
+        if pd.isna(last) or pd.isna(second):
+            return Verdict(5, title, None, f"no GOP of {_DRIFT_GOP} in drift.csv")
+        growths.append(100.0 * (last / second - 1.0))
+        way = f"refresh every {every}" if every else "no refresh"
+        words.append(f"{way} {second:.4f} to {last:.4f}, {growths[-1]:+.1f} %")
+    found = f"{'; '.join(words)} (limit {DRIFT_LIMIT_PERCENT:+.0f} %)"
+    return Verdict(5, title, bool(min(growths) <= DRIFT_LIMIT_PERCENT), found)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -11,7 +11,8 @@ from pvsc_link.types import ChannelPoint
 
 #: Keys of an entry that its codec or semantic scheme takes; what is given counts in the point's id.
 OPTIONS = (
-    *("preset", "index", "binary", "timeout_s", "side_format", "weights", "jit_compile"),
+    *("preset", "index", "binary", "timeout_s", "side_format", "refresh_every"),
+    *("weights", "jit_compile"),
     *("checkout", "python", "checkpoints", "device", "receiver_arithmetic"),
 )
 

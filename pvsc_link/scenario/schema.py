@@ -101,6 +101,7 @@ class SchemeEntry(StrictModel):
     device: str | None = None
     timeout_s: float | None = Field(default=None, gt=0)
     side_format: str | None = None
+    refresh_every: int | None = Field(default=None, ge=0)
     weights: str | None = None
     receiver_arithmetic: str | None = None
     jit_compile: bool | None = None

@@ -37,6 +37,7 @@ from pvsc_link.semantic.pretrained import (
     load_models,
     run_label,
 )
+from pvsc_link.semantic.refresh import check_refresh
 from pvsc_link.semantic.side_information import SIDE_FORMATS
 from pvsc_link.semantic.streaming import Transmitter
 from pvsc_link.types import ChannelPoint, InputError, Reception, Video
@@ -59,6 +60,8 @@ class SemanticScheme:
     side_format : format of the rate map, one of ``SIDE_FORMATS``
     weights : folder of a training run's weights, or the name of another training of the preset
         in the package (``pretrained.packaged_trainings``); None: the preset's own, if it has any
+    refresh_every : every n-th P frame of a GOP is sent finer (``semantic.refresh``); 0: none, as in
+        the paper
     jit_compile : bool, compile transmitter and receiver with XLA
     receiver_arithmetic : key of ``semantic.arithmetic.ARITHMETICS``; another than ``same`` lets
         the receiver alone compute otherwise (Fig. 1)
@@ -79,15 +82,20 @@ class SemanticScheme:
         weights: str | None = None,
         jit_compile: bool = False,
         receiver_arithmetic: str = SAME,
+        refresh_every: int = 0,
     ):
         self._files = self._find(preset, weights)
         self._arithmetic = find_arithmetic(receiver_arithmetic)
         if side_format not in SIDE_FORMATS:
             remedy = "png is the paper's."
             raise InputError("side_format", found=side_format, allowed=SIDE_FORMATS, remedy=remedy)
+        check_refresh(refresh_every)
         self.preset, self.side_format = preset, side_format
+        self.refresh_every = refresh_every
         self.variant = preset if side_format == "png" else f"{preset}-{side_format}"
         self.variant += run_label(weights)
+        if refresh_every:
+            self.variant += f", refresh {refresh_every}"
         if receiver_arithmetic != SAME:
             self.variant += f", receiver {receiver_arithmetic}"
         self.allowed_rates = self.default_rates = self._rates()
@@ -205,6 +213,7 @@ class SemanticScheme:
             width=padded[1],
             omega_index=rate,
             side_format=self.side_format,
+            refresh_every=self.refresh_every,
             compiled=self._traces,
         )
         return GopEncoder(*self._models, transmitter, size)
@@ -248,6 +257,6 @@ def frames_with_side(gop: SentGop, side: BitReception) -> np.ndarray:
 def _decoded(
     gop: SentGop, side_ok: np.ndarray, link: LinkTensors, session: ReceiverSession
 ) -> Iterator[tuple[np.ndarray, bool]]:
-    omega = tf.constant([gop.omega_index], tf.int32)
     for frame, ok in zip(gop.frames, side_ok, strict=True):
+        omega = tf.constant([frame.preset], tf.int32)
         yield session.decode(frame, omega, link, side_ok=bool(ok))

@@ -27,6 +27,7 @@ class SentFrame:
     z: np.ndarray  # float32 [1, Hz, Wz, C_z]
     gain: np.ndarray  # float32 [], of the equalised symbols
     motion: np.ndarray | None  # int32 [1, Hy, Wy, 2]; None where a frame has no vectors
+    preset: int  # quality preset
 
 
 @dataclass(frozen=True)
@@ -83,17 +84,18 @@ class GopEncoder:
         sent, first = [], 0
         for position, payload in enumerate(payloads):
             side = {part: next(read) for part in side_stream.PARTS}
-            sent.append(self._sent_frame(payload, side, position == 0, first))
+            sent.append(self._sent_frame(payload, side, position, first))
             first += payload.symbols.size
         omega_index = self._transmitter.omega_index
         return SentGop(tuple(sent), messages, stream, self._size, omega_index, command, version)
 
     def _sent_frame(
-        self, payload: Payload, side: dict[str, bytes], intra: bool, first: int
+        self, payload: Payload, side: dict[str, bytes], position: int, first: int
     ) -> SentFrame:
-        end = self._transmitter
-        z, motion = end.hyper_latent(side["z"], intra=intra)
-        rate_index = end.rate_map(side["k"], z, intra=intra)
+        end, intra = self._transmitter, position == 0
+        coding = end.coding(position)
+        z, motion = end.hyper_latent(side["z"], coding)
+        rate_index = end.rate_map(side["k"], z, coding)
         gain = np.asarray(end.gain(side["k"], intra=intra))
         rate_set = self._models[intra].config.rate_set
         symbols, places = _dense(payload.symbols, rate_index, rate_set, first)
@@ -107,6 +109,7 @@ class GopEncoder:
             floats[None],
             gain,
             None if motion is None else motion[None],
+            coding.preset,
         )
 
 

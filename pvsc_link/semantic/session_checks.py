@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 
 from pvsc_link.semantic.intra import IntraModel
+from pvsc_link.semantic.refresh import check_refresh
 from pvsc_link.semantic.side_information import SIDE_FORMATS
 from pvsc_link.types import InputError
 
@@ -36,7 +37,13 @@ def checked_frame(frame: np.ndarray, height: int, width: int) -> np.ndarray:
 
 
 def check_session(
-    intra: IntraModel, model: Any, height: int, width: int, omega_index: int, side_format: str
+    intra: IntraModel,
+    model: Any,
+    height: int,
+    width: int,
+    omega_index: int,
+    side_format: str,
+    refresh_every: int = 0,
 ) -> None:
     """Raise ``InputError`` for session parameters that the models cannot serve."""
     multiple = max(intra.config.padding_multiple, model.config.padding_multiple)
@@ -58,3 +65,4 @@ def check_session(
     for passed, (what, found, allowed) in checks:
         if not passed:
             raise InputError(what, found=found, allowed=allowed, remedy="Change the session.")
+    check_refresh(refresh_every)

@@ -18,6 +18,7 @@ from pvsc_link.semantic.inference import CodedFrame, Compiler, FrameSteps, Intra
 from pvsc_link.semantic.intra import IntraModel
 from pvsc_link.semantic.model import PvscModel
 from pvsc_link.semantic.motion_search import vectors
+from pvsc_link.semantic.refresh import preset_at
 from pvsc_link.semantic.session_checks import check_session, checked_frame
 from pvsc_link.semantic.side_information import SideInformationError
 from pvsc_link.types import InputError, Payload
@@ -40,6 +41,17 @@ class DecodedFrame:
         return np.rint(self.frame * 255.0).astype(np.uint8)
 
 
+@dataclass(frozen=True)
+class _Coding:
+    """How a frame is coded: what both ends know of it from its place in the GOP."""
+
+    intra: bool
+    preset: int  # quality preset
+    row: int  # of the statistics
+    pmf_tables: side_information.PmfTables
+    omega: Any  # the preset as a tensor, [1], int32
+
+
 class _StreamEnd:
     """Models, session parameters and buffers of one end."""
 
@@ -52,31 +64,54 @@ class _StreamEnd:
         width: int,
         omega_index: int = 0,
         side_format: str = "png",
+        refresh_every: int = 0,
         compiled: Compiler = as_is,
     ):
-        check_session(intra, model, height, width, omega_index, side_format)
+        check_session(intra, model, height, width, omega_index, side_format, refresh_every)
         self.height, self.width = height, width
         self.omega_index, self.side_format = omega_index, side_format
+        self.refresh_every = refresh_every
         self.intra_steps = IntraSteps(intra, model, compiled)
         self.steps = model.steps(compiled)
         self._models: dict[bool, Any] = {True: intra, False: model}
-        self._rows = {kind: m.config.row(omega_index) for kind, m in self._models.items()}
-        self._pmf_tables = {k: m.z_prior.pmf_table(self._rows[k]) for k, m in self._models.items()}
-        self._omega = ops.full((1,), omega_index, dtype="int32")
+        self._num_presets = model.config.num_omega
+        self._codings: dict[tuple[bool, int], _Coding] = {}
+        self._place = 0  # of the newest frame in its GOP
+        self._shown_with = self.coding(0).omega
         self.feature: Any = None  # F, [1, height / 8, width / 8, channels_feature], or x_hat
         self.state: Any = None  # C_s, [1, Hy, Wy, embed_dim]
         self._intra_frame: Any = None  # the picture while an I frame is the newest
 
-    def hyper_latent(self, message: bytes, *, intra: bool) -> tuple[np.ndarray, np.ndarray | None]:
+    def preset_at(self, place: int) -> int:
+        """Quality preset of the frame at ``place`` of its GOP (0: the I frame)."""
+        return preset_at(self.omega_index, place, self.refresh_every, self._num_presets)
+
+    def coding(self, place: int) -> _Coding:
+        """How the frame at ``place`` of its GOP (0: the I frame) is coded."""
+        key = place == 0, self.preset_at(place)
+        if key not in self._codings:
+            intra, preset = key
+            row = self._models[intra].config.row(preset)
+            tables = self._models[intra].z_prior.pmf_table(row)
+            omega = ops.full((1,), preset, dtype="int32")
+            self._codings[key] = _Coding(intra, preset, row, tables, omega)
+        return self._codings[key]
+
+    def _next(self, intra: bool) -> _Coding:
+        """Of the frame that follows the newest one."""
+        self._place = 0 if intra else self._place + 1
+        return self.coding(self._place)
+
+    def hyper_latent(self, message: bytes, coding: _Coding) -> tuple[np.ndarray, np.ndarray | None]:
         """z_hat out of its b_z, int32 [height / 64, width / 64, channels_z], and the vectors.
 
         The vectors : int32 [Hy, Wy, 2], or None for a frame without. Raises
         ``SideInformationError`` for a message that no encoder has produced.
         """
-        channels = self._models[intra].config.channels_z
+        channels = self._models[coding.intra].config.channels_z
         shape = (self.height // 64, self.width // 64, channels)
         return side_information.decode_hyper_latent(
-            message, shape, self._pmf_tables[intra], self._motion_prior(intra)
+            message, shape, coding.pmf_tables, self._motion_prior(coding.intra)
         )
 
     def _motion_prior(self, intra: bool) -> Any:
@@ -102,21 +137,21 @@ class _StreamEnd:
             raise SideInformationError("b_k is empty")
         return message[:length], message[length:]
 
-    def rate_map(self, message: bytes, z: np.ndarray, *, intra: bool) -> np.ndarray:
+    def rate_map(self, message: bytes, z: np.ndarray, coding: _Coding) -> np.ndarray:
         """The rate map out of its b_k: int32 [Hy, Wy]; errors as ``hyper_latent``."""
-        message = self._split(message, intra)[1]
-        config = self._models[intra].config
+        message = self._split(message, coding.intra)[1]
+        config = self._models[coding.intra].config
         shape = config.rate_map_shape(self.height, self.width)
-        tables = self._rate_tables(z, intra)
+        tables = self._rate_tables(z, coding)
         return side_information.decode_rate_map(
             message, shape, len(config.rate_set), self.side_format, tables
         )
 
-    def _rate_tables(self, z: np.ndarray, intra: bool) -> side_information.MapTables | None:
+    def _rate_tables(self, z: np.ndarray, coding: _Coding) -> side_information.MapTables | None:
         """Tables of the rate map, which only the format ``range`` needs."""
         if self.side_format != "range":
             return None
-        return self._models[intra].rate_map_prior.tables(z, self._rows[intra])
+        return self._models[coding.intra].rate_map_prior.tables(z, coding.row)
 
     def _finish(
         self,
@@ -125,9 +160,10 @@ class _StreamEnd:
         z: np.ndarray,
         reference: Any,
         kept: Any,
-        intra: bool,
+        coding: _Coding,
     ) -> None:
         """Decode symbols, the gain undone, and move the buffers on (eq. 16 to 24)."""
+        intra = coding.intra
         rate_set = self._models[intra].config.rate_set
         padded = symbol_mapping.unpack(symbols, rate_index, rate_set)[None]
         steps: FrameSteps = self.intra_steps if intra else self.steps
@@ -136,9 +172,10 @@ class _StreamEnd:
             ops.convert_to_tensor(rate_index[None], dtype="int32"),
             ops.convert_to_tensor(z[None].astype(np.float32)),
             (reference, self.state),
-            self._omega,
+            coding.omega,
             kept,
         )
+        self._shown_with = coding.omega
         self._intra_frame = following if intra else None
         self.feature, self.state = self.intra_steps.start(following) if intra else following
 
@@ -146,7 +183,7 @@ class _StreamEnd:
         """The frame the buffers stand for: float32 [height, width, 3], clipped to [0, 1]."""
         frame = self._intra_frame
         if frame is None:
-            frame = self.steps.show(self.feature, self._omega)
+            frame = self.steps.show(self.feature, self._shown_with)
         return np.clip(ops.convert_to_numpy(frame)[0], 0.0, 1.0)
 
 
@@ -159,6 +196,8 @@ class Transmitter(_StreamEnd):
     height, width : coded frame size in pixels, multiples of ``padding_multiple``
     omega_index : quality preset, below ``num_omega``
     side_format : of b_k, ``png`` (the paper's), ``payload`` or ``range`` (``RateMapTables.choose``)
+    refresh_every : every n-th P frame of a GOP is sent ``REFRESH_PRESETS`` presets finer, so
+        that what later frames are predicted from does not decay; 0: none (the paper's)
     compiled : wraps each step once, e.g. ``tf.function``
 
     Raises ``InputError`` for any of these out of range.
@@ -175,30 +214,32 @@ class Transmitter(_StreamEnd):
         pixels = ops.convert_to_tensor(checked_frame(frame, self.height, self.width)[None])
         if not intra:
             self._require_reference()
+        coding = self._next(intra)
         steps: FrameSteps = self.intra_steps if intra else self.steps
-        motion = None if intra else self._search(pixels)
+        motion = None if intra else self._search(pixels, coding.preset)
         reference = None if intra else self._reference(motion)
         coded = steps.encode(
-            pixels, (reference, self.state), self._omega, self._choice_of_rates(intra)
+            pixels, (reference, self.state), coding.omega, self._choice_of_rates(coding)
         )
         z = ops.convert_to_numpy(coded.z_hat)[0].astype(np.int32)
         rate_index = ops.convert_to_numpy(coded.rate_index)[0].astype(np.int32)
-        payload = self._payload(z, motion, rate_index, coded, intra)
+        payload = self._payload(z, motion, rate_index, coded, coding)
         gain = self.gain(payload.side_bits["k"], intra=intra)
-        self._finish(gain * payload.symbols, rate_index, z, reference, coded.kept, intra)
+        self._finish(gain * payload.symbols, rate_index, z, reference, coded.kept, coding)
         return payload
 
-    def _search(self, pixels: Any) -> np.ndarray | None:
+    def _search(self, pixels: Any, preset: int) -> np.ndarray | None:
         """Vectors [Hy, Wy, 2] of a P frame, where its model has any."""
         if self._motion_prior(intra=False) is None:
             return None
         config = self._models[False].config
-        return vectors(config, self.feature, pixels, [self.omega_index])[0]  # type: ignore[no-any-return]
+        return vectors(config, self.feature, pixels, [preset])[0]  # type: ignore[no-any-return]
 
-    def _choice_of_rates(self, intra: bool) -> Any:
+    def _choice_of_rates(self, coding: _Coding) -> Any:
         """``inference.RateChoice``: with tables of the rate map, what a rate costs counts."""
-        choose = self._models[intra].rate_map_prior.choose if self.side_format == "range" else None
-        return choose and partial(choose, preset_index=self._rows[intra])
+        prior = self._models[coding.intra].rate_map_prior
+        choose = prior.choose if self.side_format == "range" else None
+        return choose and partial(choose, preset_index=coding.row)
 
     def frame_hat(self) -> np.ndarray:
         """What an ideal channel would show of the newest frame: float32 [height, width, 3].
@@ -214,17 +255,17 @@ class Transmitter(_StreamEnd):
         motion: np.ndarray | None,
         rate_index: np.ndarray,
         coded: CodedFrame,
-        intra: bool,
+        coding: _Coding,
     ) -> Payload:
         """Side bitstreams and packed symbols of a frame."""
         gain = b""
         if coded.gain is not None:
             gain = bytes([int(symbol_mapping.gain_index(coded.gain)[0])])
-        rate_set = self._models[intra].config.rate_set
-        tables = self._rate_tables(z, intra)
-        moved = None if motion is None else self._motion_prior(intra).parts(motion)
+        rate_set = self._models[coding.intra].config.rate_set
+        tables = self._rate_tables(z, coding)
+        moved = None if motion is None else self._motion_prior(coding.intra).parts(motion)
         side_bits = {
-            "z": side_information.encode_hyper_latent(z, self._pmf_tables[intra], moved),
+            "z": side_information.encode_hyper_latent(z, coding.pmf_tables, moved),
             "k": gain
             + side_information.encode_rate_map(rate_index, len(rate_set), self.side_format, tables),
         }
@@ -271,15 +312,16 @@ class Receiver(_StreamEnd):
         return DecodedFrame(self._last, status)
 
     def _decode(self, symbols_hat: np.ndarray, side_bits: dict[str, Any], intra: bool) -> str:
+        coding = self._next(intra)
         if not intra and self.feature is None:
             return "no_reference"
         try:
-            z, motion = self.hyper_latent(_present(side_bits, "z"), intra=intra)
+            z, motion = self.hyper_latent(_present(side_bits, "z"), coding)
         except SideInformationError:
             return "side_z_lost"
         try:
             message = _present(side_bits, "k")
-            rate_index = self.rate_map(message, z, intra=intra)
+            rate_index = self.rate_map(message, z, coding)
             gain = self.gain(message, intra=intra)
         except SideInformationError:
             return "side_k_lost"
@@ -289,7 +331,7 @@ class Receiver(_StreamEnd):
         if symbols.size != expected or not np.isfinite(symbols).all():
             return "symbols_mismatch"
         reference = None if intra else self._reference(motion)
-        self._finish(gain * symbols, rate_index, z, reference, None, intra)
+        self._finish(gain * symbols, rate_index, z, reference, None, coding)
         return "ok"
 
 

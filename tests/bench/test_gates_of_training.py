@@ -84,6 +84,9 @@ def test_drift_compares_the_last_with_the_second_frame_of_every_gop():
     assert gates._drift_verdict(drift).holds is True
     worse = drift.assign(lpips=[0.1] + [0.2] * 10 + [0.23] + lpips[:11] + [0.23])
     assert gates._drift_verdict(worse).holds is False
+    both = pd.concat([worse.assign(refresh_every=0), drift.assign(refresh_every=4)])
+    assert gates._drift_verdict(both).holds is True
+    assert "no refresh" in gates._drift_verdict(both).found
 
 
 def test_the_command_answers_for_folders_that_are_not_there(tmp_path, capsys):

@@ -16,18 +16,8 @@ HEIGHT, WIDTH = 64, 128
 SESSION = {"height": HEIGHT, "width": WIDTH}
 
 
-def stirred(model, seed=0):
-    """Weights away from their start: branches that begin at zero would hide whole layers."""
-    rng = np.random.default_rng(seed)
-    for weight in model.trainable_weights:
-        value = ops.convert_to_numpy(weight)
-        scale = 0.3 / np.sqrt(max(np.prod(value.shape[:-1]), 1)) if value.ndim > 1 else 0.02
-        weight.assign(value + scale * rng.standard_normal(value.shape).astype(np.float32))
-    return model
-
-
 @pytest.fixture(scope="module")
-def models():
+def models(stirred):
     intra = stirred(IntraModel(PRESETS["pvsc_tiny_intra"]), 1)
     return intra, stirred(PvscModel(PRESETS["pvsc_tiny"]), 2)
 
