@@ -8,6 +8,7 @@ from typing import Any
 from pvsc_link.schemes.scheme import LinkOptions
 from pvsc_link.schemes.semantic import SemanticScheme
 from pvsc_link.schemes.semantic_gop import SentGop
+from pvsc_link.semantic.arithmetic import SAME
 from pvsc_link.semantic.dvst.pretrained import find_dvst_weights, load_dvst_models
 from pvsc_link.semantic.pretrained import UNTRAINED, WeightFiles, run_label
 from pvsc_link.types import ChannelPoint, Reception, Video
@@ -41,7 +42,8 @@ class DvstScheme:
     ----------
     preset : key of ``semantic.dvst.presets.DVST_PRESETS``
     weights : folder with weights of one or more rates; None: those of the package, if it has them
-    options : ``side_format``, ``jit_compile``, ``receiver_arithmetic`` of ``SemanticScheme``
+    side_format, jit_compile, receiver_arithmetic : as ``SemanticScheme``; there is no
+        ``refresh_every``, since a model is of one rate
 
     Raises ``InputError`` for an unknown preset, and for a folder without weights.
     """
@@ -51,7 +53,16 @@ class DvstScheme:
     default_equalizer = SemanticScheme.default_equalizer
     default_csi_aware = SemanticScheme.default_csi_aware
 
-    def __init__(self, preset: str = "dvst_tiny", weights: str | None = None, **options: Any):
+    def __init__(
+        self,
+        preset: str = "dvst_tiny",
+        weights: str | None = None,
+        side_format: str = "png",
+        jit_compile: bool = False,
+        receiver_arithmetic: str = SAME,
+    ):
+        options: dict[str, Any] = {"side_format": side_format, "jit_compile": jit_compile}
+        options["receiver_arithmetic"] = receiver_arithmetic
         files = find_dvst_weights(preset, weights)
         self._schemes: dict[int, _OneModel] = {}
         for of_model in dict.fromkeys(files.values()):

@@ -112,3 +112,8 @@ def test_every_rate_with_weights_is_a_model_of_its_own(micro_dvst, folder):
 def test_bad_options_are_refused_with_what_is_allowed(options, said):
     with pytest.raises(InputError, match=said):
         DvstScheme(**options)
+
+
+def test_models_of_one_rate_have_no_finer_preset_to_refresh_with(micro_dvst):
+    with pytest.raises(TypeError, match="refresh_every"):
+        DvstScheme(micro_dvst, refresh_every=4)
