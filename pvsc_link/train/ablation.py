@@ -92,7 +92,7 @@ def _train(given: argparse.Namespace) -> int:
         LOG.info("variant %s", name)
         if not Trainer(runs[name], folder / name).run():
             return 3
-        release(folder / name, folder / name / RELEASED)
+        release([folder / name], folder / name / RELEASED)
     return 0
 
 

@@ -1,15 +1,17 @@
-"""``python -m pvsc_link.train.release RUN``: the weights of a run as files small enough to ship.
+"""``python -m pvsc_link.train.release RUN...``: the weights of runs, small enough to ship.
 
-Beside copying, three things that only make sense when training is over: weights are rounded to
-half precision (half the size; what is measured afterwards is what ships), the integer
-tables of the rate map are fitted to training clips, and both models get the names under which
-a scenario finds them.
+Beside copying, four things that only make sense when training is over: where several runs have a
+model, its weights become their mean ("model soup", Wortsman et al., ICML 2022), weights are rounded
+to half precision (half the size; what is measured afterwards is what ships), the integer tables of
+the side information are fitted to training clips, and both models get the names under which a
+scenario finds them.
 """
 
 import argparse
 import json
 import os
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,22 +24,25 @@ _FIT_CLIPS, _FIT_FRAMES, _FIT_CROP = 16, 3, 192
 _FIT_SALT = 10**6 + 1  # no training step draws with it
 
 
-def release(run: Path, folder: Path, training: str | None = None) -> list[Path]:
+def release(runs: Sequence[Path], folder: Path, training: str | None = None) -> list[Path]:
     """Write ``<preset>[_<training>]_intra`` and ``<preset>[_<training>]``, weights and config.
 
     Parameters
     ----------
-    run : folder of a training run, with ``config.yaml`` and both files in ``weights/``
+    runs : folders of training runs, with ``config.yaml`` and files in ``weights/``; the I and the
+        P model are each the mean of those runs that have one. Data, seed and preset's name come
+        from the first.
     folder : where the files go
     training : name of a training that is not the preset's own, such as ``rayleigh``
 
-    Output: the two weight files. Raises ``InputError`` where the run lacks a model.
+    Output: the two weight files. Raises ``InputError`` where no run has a model, or runs
+    have models of different configs.
     """
     from pvsc_link.semantic.weights import SUFFIX, save_weights
     from pvsc_link.train.config import load_train_config
 
-    config = load_train_config(run / "config.yaml")
-    intra, inter = models = [_model(run / "weights", kind) for kind in ("intra", "inter")]
+    config = load_train_config(runs[0] / "config.yaml")
+    intra, inter = models = [_mean_model(runs, kind) for kind in ("intra", "inter")]
     for model in models:
         _round_to_half(model)
     fit_tables(intra, inter, config)
@@ -109,20 +114,37 @@ def _as_sent(symbols: Any, rate_index: Any) -> Any:
     return symbols
 
 
+def _mean_model(runs: Sequence[Path], kind: str) -> Any:
+    """The I or P model with the mean weights of the runs that have one."""
+    folders = [run / "weights" for run in runs if (run / "weights" / f"{kind}.json").is_file()]
+    if not folders:
+        raise InputError(
+            f"{kind} model of a run",
+            found=f"no weights/{kind}.json in {', '.join(map(str, runs))}",
+            allowed="a run whose phases trained an intra and an inter model",
+            remedy="Train the missing one, or name the run that did as well.",
+        )
+    model, *others = [_model(folder, kind) for folder in folders]
+    for folder, other in zip(folders[1:], others, strict=True):
+        if other.config != model.config:
+            raise InputError(
+                f"{kind} models of several runs",
+                found=f"the config in {folder} differs from that in {folders[0]}",
+                allowed="runs of the same model, one started from the other",
+                remedy="Release them one by one.",
+            )
+    for variables in zip(*(m.trainable_variables for m in (model, *others)), strict=True):
+        variables[0].assign(np.mean([np.asarray(v, np.float32) for v in variables], axis=0))
+    return model
+
+
 def _model(folder: Path, kind: str) -> Any:
     from pvsc_link.semantic.presets import PvscConfig
     from pvsc_link.semantic.weights import SUFFIX, load_weights
     from pvsc_link.train.distillation import build_model
 
-    described = folder / f"{kind}.json"
-    if not described.is_file():
-        raise InputError(
-            f"{kind} model of a run",
-            found=f"no {described}",
-            allowed="a run whose phases trained an intra and an inter model",
-            remedy="Train the missing one, with initial_weights from this run.",
-        )
-    model = build_model(PvscConfig.from_dict(json.loads(described.read_text(encoding="utf-8"))))
+    described = (folder / f"{kind}.json").read_text(encoding="utf-8")
+    model = build_model(PvscConfig.from_dict(json.loads(described)))
     load_weights(model, folder / f"{kind}{SUFFIX}")
     return model
 
@@ -168,7 +190,7 @@ def _store_as_half(path: Path) -> None:
 def main(arguments: list[str] | None = None) -> int:
     """Entry point; returns the exit status: 0, or 2 for bad input."""
     parser = argparse.ArgumentParser(prog="python -m pvsc_link.train.release", description=__doc__)
-    parser.add_argument("run", type=Path, help="folder of a training run")
+    parser.add_argument("runs", nargs="+", type=Path, help="folders of training runs")
     parser.add_argument("--training", help="name of a training other than the preset's own")
     parser.add_argument(
         "--folder", type=Path, help="where the files go (default: among the package's weights)"
@@ -178,7 +200,7 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         from pvsc_link.semantic.pretrained import PACKAGED
 
-        for path in release(given.run, given.folder or PACKAGED, given.training):
+        for path in release(given.runs, given.folder or PACKAGED, given.training):
             print(f"{path} ({path.stat().st_size / 1e6:.1f} MB)")
     except InputError as error:
         print(error, file=sys.stderr)

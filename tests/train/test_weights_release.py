@@ -1,11 +1,14 @@
 """Weights that ship: small files that load as what was measured, with fitted rate-map tables."""
 
+import shutil
+
 import h5py
 import numpy as np
 import pytest
 from keras import ops
 
-from pvsc_link.semantic.pretrained import find_weights, load_models
+from pvsc_link.semantic.model import PvscModel
+from pvsc_link.semantic.pretrained import find_weights, load_model, load_models
 from pvsc_link.semantic.side_information import rate_map_bits
 from pvsc_link.train.release import main, release
 from pvsc_link.train.trainer import Trainer
@@ -26,7 +29,7 @@ def finished_run(micro_run, tmp_path, monkeypatch):
 def test_released_weights_are_the_trained_ones_in_half_precision_with_fitted_tables(
     finished_run, tmp_path
 ):
-    written = release(finished_run, tmp_path / "shipped", "rayleigh")
+    written = release([finished_run], tmp_path / "shipped", "rayleigh")
     assert [path.name for path in written] == [
         "micro_rayleigh_intra.weights.h5",
         "micro_rayleigh.weights.h5",
@@ -59,6 +62,33 @@ def test_a_run_without_p_model_is_refused(micro_run, tmp_path, capsys):
     run = tmp_path / "run"
     Trainer(micro_run(INTRA), run)  # pins the config; nothing is trained
     with pytest.raises(InputError, match="intra model of a run"):
-        release(run, tmp_path / "shipped")
+        release([run], tmp_path / "shipped")
     assert main([str(run), "--folder", str(tmp_path / "shipped")]) == 2
     assert "intra model" in capsys.readouterr().err
+
+
+def test_several_runs_are_released_as_their_mean(finished_run, micro_run, tmp_path):
+    other = tmp_path / "other"
+    start = str(finished_run / "weights")
+    Trainer(micro_run(INTER, seed=7, initial_weights=start), other).run()
+    release([finished_run, other], tmp_path / "shipped")
+    shipped = load_models("micro", find_weights("micro", str(tmp_path / "shipped")))
+    intra, inter = load_models("micro", find_weights("micro", str(finished_run / "weights")))
+    for a, b in zip(intra.trainable_variables, shipped[0].trainable_variables, strict=True):
+        np.testing.assert_allclose(np.asarray(b), np.asarray(a), rtol=1e-3, atol=1e-6)
+    second = load_model(PvscModel, inter.config, other / "weights" / "inter.weights.h5")
+    moved = 0
+    for a, b, c in zip(*(m.trainable_variables for m in (inter, second, shipped[1])), strict=True):
+        mean = (np.asarray(a) + np.asarray(b)) / 2
+        np.testing.assert_allclose(np.asarray(c), mean, rtol=1e-3, atol=1e-6)
+        moved += not np.allclose(np.asarray(a), np.asarray(b), rtol=1e-2)
+    assert moved > 10
+
+
+def test_runs_of_different_models_are_refused(finished_run, tmp_path):
+    other = tmp_path / "other"
+    shutil.copytree(finished_run, other)
+    described = other / "weights" / "intra.json"
+    described.write_text(described.read_text().replace('"eta": 0.2', '"eta": 0.3'))
+    with pytest.raises(InputError, match="intra models of several runs"):
+        release([finished_run, other], tmp_path / "shipped")
