@@ -1,12 +1,10 @@
 """``python -m pvsc_link.train scenarios/train_tiny.yaml``: train, or go on where a run stopped."""
 
 import argparse
-import logging
-import os
 import sys
 from pathlib import Path
 
-from pvsc_link.types import InputError
+from pvsc_link.train.console import run_logged
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -17,14 +15,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--threads", type=int, help="cores to use (default: all)")
     parser.add_argument("--measure", action="store_true", help="print what a step costs and stop")
     given = parser.parse_args(arguments)
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-    logging.basicConfig(format="%(asctime)s %(message)s", datefmt="%d.%m. %H:%M:%S")
-    logging.getLogger("pvsc_link").setLevel(logging.INFO)
-    try:
-        return _train(given)
-    except InputError as error:
-        print(error, file=sys.stderr)
-        return 2
+    return run_logged(lambda: _train(given))
 
 
 def _train(given: argparse.Namespace) -> int:

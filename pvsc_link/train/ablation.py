@@ -8,7 +8,6 @@ information fitted: what a scenario measures.
 
 import argparse
 import logging
-import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,7 @@ from pydantic import Field
 from pvsc_link.scenario.loader import read_yaml, validated
 from pvsc_link.scenario.schema import StrictModel
 from pvsc_link.train.config import TrainConfig
+from pvsc_link.train.console import run_logged
 from pvsc_link.types import InputError
 
 LOG = logging.getLogger(__name__)
@@ -65,14 +65,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--only", nargs="+", help="names of variants (default: all)")
     parser.add_argument("--threads", type=int, help="cores to use (default: all)")
     given = parser.parse_args(arguments)
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-    logging.basicConfig(format="%(asctime)s %(message)s", datefmt="%d.%m. %H:%M:%S")
-    logging.getLogger("pvsc_link").setLevel(logging.INFO)
-    try:
-        return _train(given)
-    except InputError as error:
-        print(error, file=sys.stderr)
-        return 2
+    return run_logged(lambda: _train(given))
 
 
 def _train(given: argparse.Namespace) -> int:

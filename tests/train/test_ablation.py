@@ -43,7 +43,7 @@ def test_each_variant_is_trained_and_released(config, tmp_path, monkeypatch):
     monkeypatch.setattr("pvsc_link.train.trainer.Trainer", Trainer)
     monkeypatch.setattr(
         "pvsc_link.train.release.release",
-        lambda run, folder: done.append(("release", run.name, folder.name)),
+        lambda runs, folder: done.append(("release", runs[0].name, folder.name)),
     )
     monkeypatch.setattr("pvsc_link.train.backend.make_repeatable", lambda threads: None)
     only = ["--only", "other", "rec"]
