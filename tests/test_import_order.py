@@ -19,7 +19,7 @@ ALLOWED = {
     "train": MATERIAL - {"codecs"},
     "sweep": MATERIAL,
     "report": {"metrics.bd", "metrics.statistics", "sweep.store"},
-    "transmit": MATERIAL | {"sweep", "report.frames", "report.curves", "report.style"},
+    "transmit": MATERIAL | {"sweep", "report.matched_frames", "report.curves", "report.style"},
 }
 #: Doors of one file alone. lvc is PVSC's own ideal branch behind LDPC: it runs the same networks,
 #: not a copy of them.

@@ -13,6 +13,8 @@ from pvsc_link.report.arithmetic_figure import arithmetic_figures
 from pvsc_link.report.axis_figure import axis_figures
 from pvsc_link.report.bler_figure import bler_figures
 from pvsc_link.report.cbr_figure import cbr_figures
+from pvsc_link.report.frame_figure import frame_figures
+from pvsc_link.report.matched_frames import matched_frames
 from pvsc_link.report.panels import NamedFigure
 from pvsc_link.report.rate_figure import grid_figures, rate_figures
 from pvsc_link.report.results import Results, read_results
@@ -83,6 +85,7 @@ def _kinds(results: Results) -> Iterator[tuple[str, Iterator[NamedFigure]]]:
     yield "floating-point mismatch", arithmetic_figures(keyed)
     yield "CBR by part", cbr_figures(means, styles)
     yield "BLER", bler_figures(results.bler)
+    yield "shown frames", frame_figures(matched_frames(results.folder, keyed, styles))
 
 
 _AXES = {"snr_db": "SNR", "csi_nmse_db": "NMSE", "coherence_length": "coherence length"}
@@ -94,6 +97,7 @@ _WHY_NONE = {
     "floating-point mismatch": "no receiver computes otherwise than its transmitter.",
     "CBR by part": "all channel uses belong to one part.",
     "BLER": "no MCS was measured at two SNRs.",
+    "shown frames": "none were kept (--save-frames keeps them).",
 }
 
 

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 from PIL import Image, ImageDraw
 
-from pvsc_link.report.frames import zoom_boxes
+from pvsc_link.report.matched_frames import zoom_boxes
 from pvsc_link.transmit.lettering import Caption, caption_strip, heading, strip_height
 from pvsc_link.transmit.mosaic import enlargement, scaled
 
@@ -21,9 +21,9 @@ def still_picture(
     """The picture, uint8 RGB: caption, frame with boxes, and the boxes enlarged, for each scheme.
 
     Input: ``frames`` : uint8 RGB [height, width, 3], the original first; the boxes are those of
-    ``report.frames.zoom_boxes``: where schemes differ most, and where the scene has most detail.
+    ``report.matched_frames.zoom_boxes``: where schemes differ most, and where detail is.
     """
-    boxes = zoom_boxes({str(place): frame for place, frame in enumerate(frames)})
+    boxes = zoom_boxes(frames)
     height, width = frames[0].shape[:2]
     share = max(enlargement(width, _LEAST_WIDTH), 1) * min(1.0, _MOST_WIDTH / width)
     size = (round(height * share), round(width * share))

@@ -5,7 +5,10 @@ import pytest
 from PIL import Image
 
 from pvsc_link.report import frames
-from pvsc_link.report.frames import comparisons, zoom_boxes
+from pvsc_link.report.figures import draw_figures
+from pvsc_link.report.frame_figure import frame_figures, with_zoom
+from pvsc_link.report.frames import comparisons
+from pvsc_link.report.matched_frames import matched_frames, zoom_boxes
 from pvsc_link.report.notebook import paper_tables, plot_against, plot_bler, plot_rate
 from pvsc_link.report.page_data import page_data
 from pvsc_link.report.results import load_results, read_results
@@ -81,13 +84,45 @@ def test_too_many_bytes_become_jpeg_and_then_fewer(framed, monkeypatch):
     assert "comparisons are on the page" in remarks[-1]
 
 
+def test_a_figure_shows_every_scheme_once_with_its_numbers(framed, tmp_path):
+    Image.new("RGB", (80, 48)).save(reference_file(framed, "a/b clip.mp4", 7))
+    results = read_results(framed)
+    matched = matched_frames(framed, results.curves.keyed, results.curves.styles)
+    figures = dict(frame_figures(matched))
+    assert len(figures) == 3, "one per channel condition"
+    panels = next(iter(figures.values()))().axes
+    titles = [panel.get_title() for panel in panels if panel.get_title()]
+    assert titles[0].startswith("Reference")
+    assert len(titles) == 5
+    assert all("CBR 0." in title and "LPIPS" in title for title in titles[1:])
+    written = draw_figures(results, tmp_path, ["png"]).files
+    assert sum(path.name.startswith("frames_b clip_gop4") for path in written) == 3, written
+
+
+def test_no_figure_of_frames_that_cannot_be_compared(framed):
+    for path in (framed / "frames").iterdir():
+        path.write_bytes(b"no picture")
+    curves = read_results(framed).curves
+    assert not list(frame_figures(matched_frames(framed, curves.keyed, curves.styles)))
+
+
+def test_a_zoom_box_is_repeated_below_the_frame():
+    frame = np.zeros((20, 40, 3), np.uint8)
+    frame[0:5, 10:20] = 200
+    shown = with_zoom(Image.fromarray(frame), [(0.25, 0, 0.25, 0.25), (0.5, 0.5, 0.25, 0.25)])
+    assert shown.shape == (30, 40, 3)
+    np.testing.assert_array_equal(shown[:20], frame)
+    assert (shown[20:, :20] == 200).all()
+    assert (shown[20:, 20:] == 0).all()
+
+
 def test_zoom_boxes_lie_where_schemes_differ_and_do_not_overlap():
     rng = np.random.default_rng(0)
     scene = np.full((100, 200, 3), 128.0)
     scene[60:90, 20:70] += rng.normal(0, 30, (30, 50, 3))  # detail, the same in both
     other = scene.copy()
     other[10:30, 150:190] += 60  # what the schemes disagree about
-    images = {"a": np.clip(scene, 0, 255).astype(np.uint8), "b": np.clip(other, 0, 255)}
+    images = [np.clip(scene, 0, 255).astype(np.uint8), np.clip(other, 0, 255)]
     (x1, y1, wide, high), (x2, y2, _, _) = zoom_boxes(images)
     assert 0.55 < x1 < 0.95
     assert y1 < 0.3
