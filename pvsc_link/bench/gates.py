@@ -122,6 +122,8 @@ def _drift_verdict(drift: pd.DataFrame | None) -> Verdict:
     title = f"LPIPS of the last against the second frame, GOP {_DRIFT_GOP}"
     if drift is None or drift.empty:
         return Verdict(5, title, None, "no drift.csv")
+    if "clip" in drift:
+        title += f", {', '.join(sorted(drift['clip'].unique()))}"
     ways = drift.groupby("refresh_every") if "refresh_every" in drift else [(0, drift)]
     growths, words = [], []
     for every, rows in ways:
