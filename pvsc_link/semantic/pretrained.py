@@ -34,12 +34,17 @@ class WeightFiles:
 
     @property
     def identity(self) -> str:
-        """``untrained``, or 12 hex digits of the SHA-256 of both files: the name of the weights."""
+        """``untrained``, or 12 hex digits of the SHA-256 of both files and the configs beside them.
+
+        A config belongs to it: another rate set or eta with the same weights is another model.
+        """
         if self.intra is None or self.inter is None:
             return UNTRAINED
         digest = hashlib.sha256()
         for path in (self.intra, self.inter):
             digest.update(path.read_bytes())
+            if (config := _config_file(path)).is_file():
+                digest.update(config.read_bytes())
         return digest.hexdigest()[:12]
 
 
@@ -122,12 +127,13 @@ def load_model(kind: Callable[[Any], Any], preset: Any, path: Path | None) -> An
 
 def _config(preset: Any, path: Path | None) -> Any:
     """The preset; or what a training run wrote beside its weights, e.g. a distilled rate set."""
-    if path is None:
-        return preset
-    beside = path.with_name(path.name.removesuffix(SUFFIX) + ".json")
-    if not beside.is_file():
+    if path is None or not (beside := _config_file(path)).is_file():
         return preset
     return type(preset).from_dict(json.loads(beside.read_text(encoding="utf-8")))
+
+
+def _config_file(path: Path) -> Path:
+    return path.with_name(path.name.removesuffix(SUFFIX) + ".json")
 
 
 @contextmanager

@@ -157,7 +157,8 @@ def _set_generator(model: Any, statistics: TransformStatistics, scale: np.ndarra
 
 def _set_spread(model: Any, spread: np.ndarray) -> None:
     """Heads that say: step 1, mean 0, standard deviation as measured; E_s changes nothing."""
-    raw = np.log(np.expm1(np.maximum(spread - MIN_SIGMA, 1e-2))).astype(np.float32)
+    sigma = np.maximum(spread - MIN_SIGMA, 1e-2)
+    raw = (sigma + np.log(-np.expm1(-sigma))).astype(np.float32)  # softplus(raw) = sigma
     zeros = np.zeros_like(raw)
     for heads, bias in (
         (model.hyper_decoder.heads, (zeros, zeros, raw)),

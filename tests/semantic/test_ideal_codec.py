@@ -12,7 +12,6 @@ from pvsc_link.media.padding import pad_to_multiple
 from pvsc_link.semantic import pretrained
 from pvsc_link.semantic.arithmetic import find_arithmetic, receiving
 from pvsc_link.semantic.ideal_codec import IdealCodec
-from pvsc_link.semantic.informed_init import start_as_transform_codec
 from pvsc_link.semantic.intra import IntraModel
 from pvsc_link.semantic.latent_tables import MAX_SIGMA, SCALES, latent_parts, read_latent, table
 from pvsc_link.semantic.model import PvscModel
@@ -26,9 +25,11 @@ from pvsc_link.semantic.range_coding import (
     information,
 )
 from pvsc_link.semantic.rate_control import symbol_bits
+from pvsc_link.train.informed_init import measure_statistics, start_informed
 from pvsc_link.types import InputError
 
 SIZE = (72, 100)
+FINE = 50.0  # omega with a quantisation step of 0.02
 #: Bytes of a GOP beside its messages: the header, and one or two for the length of each.
 HEADER, LENGTH = 6, 2
 
@@ -36,11 +37,13 @@ HEADER, LENGTH = 6, 2
 def models_of(preset, frames, seed=0):
     """Transform codecs of the frames, every weight then moved a little: all depends on all."""
     keras.utils.set_random_seed(seed)
-    clip = (frames[None] / 255).astype(np.float32)
+    pairs = np.stack([frames[:-1], frames[1:]], axis=1).astype(np.float32) / 255
     rng = np.random.default_rng(seed)
     for kind, name in ((IntraModel, f"{preset}_intra"), (PvscModel, preset)):
         model = kind(replace(PRESETS[name], zero_init_residual=True))
-        start_as_transform_codec(model, clip, step=0.02)
+        config = model.config
+        statistics = measure_statistics(pairs, config.channels_feature, config.channels_y)
+        start_informed(model, statistics, [FINE] * config.num_omega)
         for weight in model.trainable_weights:
             value = ops.convert_to_numpy(weight)
             weight.assign(value + 0.01 * rng.standard_normal(value.shape).astype(np.float32))

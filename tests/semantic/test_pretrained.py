@@ -76,12 +76,13 @@ def test_only_results_of_trained_weights_are_ok(micro, run_folder):
     assert SemanticScheme(micro).status == UNTRAINED
 
 
-def test_other_weights_have_another_name(micro, run_folder):
+@pytest.mark.parametrize("changed", ["intra.weights.h5", "inter.json"])
+def test_other_weights_or_another_config_have_another_name(micro, run_folder, changed):
     folder, _ = run_folder
     before = find_weights(micro, str(folder)).identity
     assert before == find_weights(micro, str(folder)).identity
-    path = folder / "intra.weights.h5"
-    path.write_bytes(path.read_bytes() + b"\0")
+    path = folder / changed
+    path.write_bytes(path.read_bytes() + b" ")
     assert find_weights(micro, str(folder)).identity != before
 
 
