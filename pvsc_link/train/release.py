@@ -64,8 +64,9 @@ def fit_tables(intra: Any, inter: Any, config: Any) -> None:
 
     These are the rate maps' (format ``range``), and of P frames those of the vectors of motion.
 
-    Parameters: ``config`` : TrainConfig, for its data and seed. The P model's buffers are the
-    transmitter's, as they are on the link.
+    Parameters: ``config`` : TrainConfig, for its data, its seed, and whether F_tx and F_rx have
+    learnt: then the P model's buffers are the transmitter's, else the ideal branch's. Vectors are
+    searched in what the receiver will hold, and without training F_rx shows noise.
     """
     from pvsc_link.train.clip_cache import open_cache
     from pvsc_link.train.sampling import BatchShape, draw_frames, step_generator
@@ -74,9 +75,10 @@ def fit_tables(intra: Any, inter: Any, config: Any) -> None:
     shape = BatchShape(_FIT_CLIPS, _FIT_FRAMES, _FIT_CROP)
     clips = draw_frames(open_cache(config.data), config.data, shape, rng)
     clips = clips.astype(np.float32) / np.float32(255)
+    channel = _as_sent if max(phase.stage for phase in config.phases) > 1 else None
     motions: list[np.ndarray] = []
     for preset in range(intra.config.num_omega):
-        first, *others = _code(intra, inter, clips, preset)
+        first, *others = _code(intra, inter, clips, preset, channel)
         for model, coded in ((intra, [first]), (inter, others)):
             maps = [(o["z_hat"], o["num_bits_y"]) for o in coded]
             z_hat, num_bits = (np.concatenate(arrays) for arrays in zip(*maps, strict=True))
@@ -87,20 +89,23 @@ def fit_tables(intra: Any, inter: Any, config: Any) -> None:
         inter.motion_prior.fit(motions)
 
 
-def _code(intra: Any, inter: Any, clips: np.ndarray, preset: int) -> list[dict[str, Any]]:
+def _code(
+    intra: Any, inter: Any, clips: np.ndarray, preset: int, channel: Any
+) -> list[dict[str, Any]]:
     """z_hat, bits of y and motion of every frame of the GOPs, as the transmitter makes them."""
     from keras import ops
 
     from pvsc_link.semantic.motion_search import vectors
 
     omega_index = ops.full((len(clips),), preset, "int32")
-    outputs = [intra.forward(clips[:, 0], omega_index, channel=_as_sent)]
-    shown = ops.clip(outputs[0]["frame_tx"], 0.0, 1.0)
-    buffers = inter.start_buffers(shown, shown)
+    outputs = [intra.forward(clips[:, 0], omega_index, channel=channel)]
+    end = "ideal" if channel is None else "tx"
+    shown = ops.clip(outputs[0][f"frame_{end}"], 0.0, 1.0)
+    buffers = inter.start_buffers(shown, None if channel is None else shown)
     for t in range(1, clips.shape[1]):
         motion = vectors(inter.config, buffers["feature_tx"], clips[:, t], [preset] * len(clips))
         outputs.append(
-            inter.forward(clips[:, t], buffers, omega_index, motion=motion, channel=_as_sent)
+            inter.forward(clips[:, t], buffers, omega_index, motion=motion, channel=channel)
         )
         outputs[-1]["motion"], buffers = motion, outputs[-1]["buffers"]
     return [
