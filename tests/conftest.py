@@ -30,6 +30,7 @@ MICRO = PvscConfig(
     window_size=4,
     predict_latent=True,
     motion_compensation=True,
+    blend_reference=True,
     rate_set=(0, 2, 3, 4, 6, 8),
     num_omega=3,
 )
@@ -40,6 +41,7 @@ _STREAM = replace(
     spatial_coding=False,
     predict_latent=False,
     motion_compensation=False,
+    blend_reference=False,
     num_omega=1,
 )
 MICRO_DVST = DvstConfig(

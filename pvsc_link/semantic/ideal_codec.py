@@ -13,7 +13,7 @@ set where more follow) and the message. Errors on the way are the business of th
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from keras import ops
@@ -66,10 +66,10 @@ class IdealCodec:
     def _show_intra(self, y_tilde: Any, omega_index: Any) -> Any:
         return self.models[True].generate(y_tilde, omega_index)
 
-    def _generate(self, y_tilde: Any, omega_index: Any, context_f: Any) -> Any:
+    def _generate(self, y_tilde: Any, omega_index: Any, context_f: Any, reference: Any) -> Any:
         model = self.models[False]
         feature = model.feature_generator(y_tilde, omega_index, context_f)
-        frame = model.frame_generator(feature, omega_index)
+        frame = model.picture(feature, reference, omega_index)
         return model.kept(feature, frame), frame
 
     @property
@@ -124,6 +124,14 @@ class IdealCodec:
         return omega_index, num_frames, (height, width)
 
 
+class _Contexts(NamedTuple):
+    """C_e, C_f and what they were made of (``PvscModel.reference``)."""
+
+    e: Any
+    f: Any
+    reference: Any
+
+
 class _Session:
     """The buffer F of one end of a stream, moved on frame by frame."""
 
@@ -144,7 +152,7 @@ class _Session:
         if contexts is None:
             y, z_hat = codec.intra_steps.analyse(pixels, self._omega)
         else:
-            y, z_hat = codec.steps.analyse(pixels, contexts[1], self._omega)
+            y, z_hat = codec.steps.analyse(pixels, contexts.f, self._omega)
         z = np.rint(ops.convert_to_numpy(z_hat)[0]).astype(np.int32)
         coder = codec.coders[contexts is None]
         coded = coder.encode(y, z, self._parameters(z, contexts), self._omega_index, motion)
@@ -184,28 +192,30 @@ class _Session:
         units = (4 * self._grid[0], 4 * self._grid[1])
         return self._codec.models[False].motion_prior.read(reader, units)  # type: ignore[no-any-return]
 
-    def _contexts(self, motion: np.ndarray | None) -> Any:
-        """(C_e, C_f) of a P frame; None at the start of a GOP, which is an I frame."""
+    def _contexts(self, motion: np.ndarray | None) -> "_Contexts | None":
+        """Those of a P frame; None at the start of a GOP, which is an I frame."""
         if self._feature is None:
             return None
         vectors = None if motion is None else ops.convert_to_tensor(motion[None], "int32")
-        feature = self._codec.steps.reference(self._feature, vectors)
-        return self._codec.steps.contexts(feature, self._omega)
+        reference = self._codec.steps.reference(self._feature, vectors)
+        return _Contexts(*self._codec.steps.contexts(reference, self._omega), reference)
 
-    def _parameters(self, z: np.ndarray, contexts: Any) -> Any:
+    def _parameters(self, z: np.ndarray, contexts: "_Contexts | None") -> Any:
         # Out of integers at both ends: the encoder's own z_hat may hold a negative zero.
         z_hat = ops.convert_to_tensor(z[None].astype(np.float32))
         if contexts is None:
             return self._codec.intra_steps.parameters(z_hat)
-        return self._codec.steps.parameters(z_hat, contexts[0])
+        return self._codec.steps.parameters(z_hat, contexts.e)
 
-    def _advance(self, y_tilde: np.ndarray, contexts: Any) -> None:
+    def _advance(self, y_tilde: np.ndarray, contexts: "_Contexts | None") -> None:
         codec, latent = self._codec, ops.convert_to_tensor(y_tilde)
         if contexts is None:
             self._frame = codec.show_intra(latent, self._omega)
             self._feature, _ = codec.intra_steps.start(self._frame)
         else:
-            self._feature, self._frame = codec.generate(latent, self._omega, contexts[1])
+            self._feature, self._frame = codec.generate(
+                latent, self._omega, contexts.f, contexts.reference
+            )
 
 
 def _check(num_frames: int, omega_index: int, size: tuple[int, int]) -> None:

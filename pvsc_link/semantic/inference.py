@@ -95,15 +95,15 @@ class PredictedSteps:
             setattr(self, step, compiled(getattr(self, step)))
 
     def reference(self, feature: Any, motion: Any = None) -> Any:
-        """F as the coding of a frame sees it, out of what was kept and the frame's vectors."""
+        """What a frame is coded by, out of what was kept and the frame's vectors."""
         return self.model.reference(feature, motion)
 
     def encode(
         self, frame: Any, buffers: Buffers, omega_index: Any, choose: RateChoice | None = None
     ) -> CodedFrame:
         """``FrameSteps.encode``, after ``reference``."""
-        feature, state = buffers
-        context_e, context_f = self.contexts(feature, omega_index)
+        reference, state = buffers
+        context_e, context_f = self.contexts(reference, omega_index)
         y, z_hat = self.analyse(frame, context_f, omega_index)
         z_hat = whole(z_hat)
         parameters = self.parameters(z_hat, context_e)
@@ -123,16 +123,18 @@ class PredictedSteps:
         kept: Any = None,
     ) -> Buffers:
         """``FrameSteps.decode``."""
-        feature, state = buffers
+        reference, state = buffers
         if kept is None:
-            context_e, context_f = self.contexts(feature, omega_index)
+            context_e, context_f = self.contexts(reference, omega_index)
             kept = self.parameters(z_hat, context_e), context_f
         parameters, context_f = kept
-        return self.update(symbols_hat, rate_index, parameters, context_f, state, omega_index)
+        return self.update(
+            symbols_hat, rate_index, parameters, context_f, reference, state, omega_index
+        )
 
-    def contexts(self, feature: Any, omega_index: Any) -> tuple[Any, Any]:
-        """(C_e, C_f) from F of the previous frame (eq. 6, 17)."""
-        return self.model.context_extractor(feature, omega_index)
+    def contexts(self, reference: Any, omega_index: Any) -> tuple[Any, Any]:
+        """(C_e, C_f) from what is known of the previous frame (eq. 6, 17)."""
+        return self.model.contexts(reference, omega_index)
 
     def analyse(self, frame: Any, context_f: Any, omega_index: Any) -> tuple[Any, Any]:
         """y (eq. 7) and z_hat (eq. 8)."""
@@ -159,6 +161,7 @@ class PredictedSteps:
         rate_index: Any,
         parameters: Any,
         context_f: Any,
+        reference: Any,
         state: Any,
         omega_index: Any,
     ) -> tuple[Any, Any]:
@@ -167,7 +170,8 @@ class PredictedSteps:
             symbols_hat, rate_index, parameters, context_f, state, omega_index
         )
         if self.model.config.motion_compensation:
-            feature = self.model.kept(feature, self.model.frame_generator(feature, omega_index))
+            picture = self.model.picture(feature, reference, omega_index)
+            feature = self.model.kept(feature, picture)
         return feature, state
 
     def show(self, feature: Any, omega_index: Any) -> Any:

@@ -42,12 +42,15 @@ from pvsc_link.semantic.inference import Compiler, PredictedSteps, as_is
 from pvsc_link.semantic.latent_coding import LatentCodingModel
 from pvsc_link.semantic.motion_prior import MotionPrior
 from pvsc_link.semantic.presets import PvscConfig
+from pvsc_link.semantic.reference_blend import ReferenceBlend
+from pvsc_link.types import InputError
 
 
 class PvscModel(LatentCodingModel):
     """P frames over the ideal, tx and rx branches of section II-C.
 
-    Parameters: ``config`` : PvscConfig. All weights exist after construction.
+    Parameters: ``config`` : PvscConfig. All weights exist after construction. Raises
+    ``InputError`` for ``blend_reference`` without ``motion_compensation``.
     """
 
     intra = False
@@ -62,6 +65,10 @@ class PvscModel(LatentCodingModel):
         self.frame_generator = FrameGenerator(cfg, name="frame_generator", **own)
         if cfg.motion_compensation:
             self.motion_prior = MotionPrior(cfg, name="motion_prior")
+        self.reference_blend: Any = None
+        if cfg.blend_reference:
+            _check_blend(cfg)
+            self.reference_blend = ReferenceBlend(cfg, name="reference_blend", **own)
         self._build_all()
 
     def steps(self, compiled: Compiler = as_is) -> PredictedSteps:
@@ -92,14 +99,27 @@ class PvscModel(LatentCodingModel):
         return buffers
 
     def reference(self, feature: Any, motion: Any = None) -> Any:
-        """F that C_ext sees, out of a buffer.
+        """What a frame is coded by, out of a buffer: F, or with motion compensation a picture.
 
-        With motion compensation the buffer holds the previous frame, and ``motion`` : [batch, Hy,
-        Wy, 2], int32, moves it; None: nothing moves.
+        The buffer then holds the previous frame, and ``motion`` : [batch, Hy, Wy, 2], int32, moves
+        it; None: nothing moves.
         """
-        if not self.config.motion_compensation:
+        if motion is None or not self.config.motion_compensation:
             return feature
-        return self.intra_adaptor(feature if motion is None else compensate(feature, motion))
+        return compensate(feature, motion)
+
+    def contexts(self, reference: Any, omega_index: Any) -> tuple[Any, Any]:
+        """(C_e, C_f) of eq. 6 and 17 from ``reference``."""
+        moves = self.config.motion_compensation
+        feature = self.intra_adaptor(reference) if moves else reference
+        return self.context_extractor(feature, omega_index)  # type: ignore[no-any-return]
+
+    def picture(self, feature: Any, reference: Any, omega_index: Any) -> Any:
+        """x_hat from F_t (eq. 21, 26), and with ``blend_reference`` from what moved as well."""
+        frame = self.frame_generator(feature, omega_index)
+        if self.reference_blend is None:
+            return frame
+        return self.reference_blend(frame, reference, feature, omega_index)
 
     def kept(self, feature: Any, frame: Any) -> Any:
         """What the buffer holds of a coded frame: F_t, or with motion compensation the frame."""
@@ -159,13 +179,13 @@ class PvscModel(LatentCodingModel):
         """
         noise = noise or {}
         reference = self.reference(buffers["feature_tx"], motion)
-        context_e, context_f = self.context_extractor(reference, omega_index)  # (6)
+        context_e, context_f = self.contexts(reference, omega_index)  # (6)
         y = self.feature_extractor(frame, omega_index, context_f)  # (7)
         z_hat, num_bits_z = self.hyper_latent(y, omega_index, quantiser, noise.get("z"))  # (8)
         parameters = self.parameters_of(z_hat, context_e)  # (10)
         coded = self.quantise(y, parameters, quantiser, noise.get("y"))  # (11) to (14)
         feature = self.feature_generator(coded.pop("y_tilde"), omega_index, context_f)
-        frame_ideal = self.frame_generator(feature, omega_index)  # (26)
+        frame_ideal = self.picture(feature, reference, omega_index)  # (26)
         output = {**coded, "z_hat": z_hat, "num_bits_z": num_bits_z, "frame_ideal": frame_ideal}
         if channel is None:
             kept = self.kept(feature, frame_ideal)
@@ -201,12 +221,12 @@ class PvscModel(LatentCodingModel):
         Output: ``y_bar_<end>``, ``frame_<end>``, and ``buffers`` of this end.
         """
         reference = self.reference(buffers[f"feature_{end}"], motion)
-        context_e, context_f = self.context_extractor(reference, omega_index)
+        context_e, context_f = self.contexts(reference, omega_index)
         parameters = self.parameters_of(z_hat, context_e)
         y_bar, feature, state = self.update(
             symbols_hat, rate_index, parameters, context_f, buffers.get(f"state_{end}"), omega_index
         )
-        frame = self.frame_generator(feature, omega_index)
+        frame = self.picture(feature, reference, omega_index)
         following = {f"feature_{end}": self.kept(feature, frame)}
         if state is not None:
             following[f"state_{end}"] = state
@@ -225,3 +245,13 @@ class PvscModel(LatentCodingModel):
         y_bar, state = self.decode_features(symbols_hat, rate_index, omega_index, state)
         y_tilde = self.dequantise(y_bar, parameters)
         return y_bar, self.feature_generator(y_tilde, omega_index, context_f), state
+
+
+def _check_blend(config: PvscConfig) -> None:
+    if not config.motion_compensation:
+        raise InputError(
+            f"blend_reference of {config.name}",
+            found="motion_compensation=False",
+            allowed="motion_compensation=True, whose buffer is the previous picture",
+            remedy="Set both, or neither.",
+        )

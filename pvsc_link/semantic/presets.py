@@ -47,6 +47,7 @@ class PvscConfig:
     motion_compensation: bool = (
         False  # of the previous picture, with sent vectors; not in the paper
     )
+    blend_reference: bool = False  # G's picture with the moved previous one; not in the paper
     rate_set: tuple[int, ...] = PAPER_RATE_SET
     num_omega: int = 5  # rows of every learnable vector, one per quality preset
     eta: float = 0.2
@@ -88,6 +89,7 @@ def intra_of(config: PvscConfig) -> PvscConfig:
         temporal_coding=False,
         predict_latent=False,
         motion_compensation=False,
+        blend_reference=False,
         # A wide, deeper transform for I frames at 1/8 is DCVC-RT-Intra's choice: 368 channels.
         # Nothing is known of a previous frame: no width is needed for what it predicts.
         channels_prior=(
@@ -157,6 +159,7 @@ PVSC_SMALL = replace(
     embed_dim=96,
     predict_latent=True,
     motion_compensation=True,
+    blend_reference=True,
     rate_set=OCTAVE_RATE_SET,
 )
 

@@ -108,6 +108,7 @@ CASES = {
         ({"config": CONFIG}, [real(8, 8, 12), OMEGA]),
         ({"config": replace(CONFIG, depth_deblock=0)}, [real(8, 8, 12), OMEGA]),
     ],
+    "ReferenceBlend": [({"config": CONFIG}, [FRAME, FRAME[::-1], real(8, 8, 12), OMEGA])],
     "HyperEncoder": [({"config": CONFIG}, [Y])],
     "HyperDecoder": [
         ({"config": CONFIG}, [real(1, 1, 6), real(8, 8, 12)]),

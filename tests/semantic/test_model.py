@@ -29,6 +29,7 @@ SMALL = PvscConfig(
     "small",
     predict_latent=True,
     motion_compensation=True,
+    blend_reference=True,
     channels_y=12,
     channels_z=8,
     channels_feature=16,
@@ -77,8 +78,9 @@ def models():
         # E_s starts as a change of nothing: what leads to it has no gradient yet either.
         heads = model.spatial_prior.heads.kernel
         heads.assign(0.1 * np.random.default_rng(3).standard_normal(heads.shape))
-    for half in (pair[1].feature_extractor, pair[1].feature_generator):
-        kernel = half.prediction.down.kernel
+    halves = pair[1].feature_extractor, pair[1].feature_generator
+    starting = [half.prediction.down.kernel for half in halves]
+    for kernel in (*starting, pair[1].reference_blend.exit.kernel):
         kernel.assign(0.1 * np.random.default_rng(5).standard_normal(kernel.shape))
     return pair
 
