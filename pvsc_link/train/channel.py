@@ -24,8 +24,10 @@ def draw(
 
     Parameters: ``shape`` : [batch, num_frames, Hy, Wy, L], L = ceil(Kmax / 2) complex symbols.
     Output: ``noise`` and, under Rayleigh fading, ``fading``, ``csi_error`` : [..., L, 2], float32,
-    CN(0, 1) as real and imaginary parts; ``noise_power``, ``csi_nmse`` and, for ``biased_lmmse``,
-    ``loading``, what joins |h_hat|^2 in its divisor : [batch, num_frames], float32, linear.
+    CN(0, 1) as real and imaginary parts; ``noise_power``, ``csi_nmse``; ``shrink``, what multiplies
+    h_hat where the receiver is aware of its error (``link.csi``), else 1; and, for
+    ``biased_lmmse``, ``loading``, what joins |h_hat|^2 in its divisor : [batch, num_frames],
+    float32, linear.
     """
 
     def complex_normal() -> np.ndarray:
@@ -34,10 +36,12 @@ def draw(
     snr_db = rng.choice(np.array(config.snr_db), shape[0])
     nmse = [0.0 if n is None else db_to_linear(n) for n in config.csi_nmse_db]
     per_clip = {"noise_power": noise_variance(snr_db), "csi_nmse": rng.choice(nmse, shape[0])}
+    known = per_clip["csi_nmse"] if config.csi_aware else np.zeros(shape[0])
+    per_clip["shrink"] = 1.0 / (1.0 + known)
+    if config.equalizer == "biased_lmmse":
+        per_clip["loading"] = per_clip["noise_power"] + per_clip["shrink"] * known
     draws = {k: np.repeat(v[:, None], shape[1], 1).astype(np.float32) for k, v in per_clip.items()}
     draws["noise"] = complex_normal()
-    if config.equalizer == "biased_lmmse":
-        draws["loading"] = draws["noise_power"]
     if config.channel == "rayleigh":
         draws["fading"], draws["csi_error"] = complex_normal(), complex_normal()
     return draws
@@ -59,6 +63,7 @@ def transmit(symbols_padded: Any, draws: dict[str, Any]) -> Any:
         return _reals((x + noise) / (1.0 + loading), num_reals)
     h = draws["fading"]
     h_hat = h + ops.sqrt(_per_clip(draws["csi_nmse"])) * draws["csi_error"]
+    h_hat = _per_clip(draws["shrink"]) * h_hat
     y = _product(h, x) + noise
     power = ops.maximum(ops.sum(ops.square(h_hat), axis=-1, keepdims=True), CHANNEL_POWER_FLOOR)
     return _reals(_product(_conjugate(h_hat), y) / (power + loading), num_reals)

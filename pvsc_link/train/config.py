@@ -58,6 +58,7 @@ class ChannelConfig(StrictModel):
     equalizer: Literal["zf", "biased_lmmse"] = "zf"
     snr_db: list[SnrDb] = Field(default=[10.0], min_length=1)
     csi_nmse_db: list[NmseDb | None] = Field(default=[None], min_length=1)
+    csi_aware: bool = False  # whether the equalizer knows the variance of the CSI error
 
 
 class PhaseConfig(StrictModel):

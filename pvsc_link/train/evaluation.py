@@ -101,11 +101,8 @@ class Evaluator:
     def _draws(self, model: Any, frames: np.ndarray, rng: np.random.Generator) -> Any:
         if self.link is None:
             return None
-        first = ChannelConfig(
-            channel=self.link.channel,
-            snr_db=self.link.snr_db[:1],
-            csi_nmse_db=self.link.csi_nmse_db[:1],
-        )
+        condition = {"snr_db": self.link.snr_db[:1], "csi_nmse_db": self.link.csi_nmse_db[:1]}
+        first = self.link.model_copy(update=condition)
         grid = (1, 1, frames.shape[1] // 16, frames.shape[2] // 16)
         draws = channel.draw(first, (*grid, (max(model.config.rate_set) + 1) // 2), rng)
         return {key: value[:, 0] for key, value in draws.items()}

@@ -40,31 +40,41 @@ def draws_of_the_link(channel, snr_db, nmse):
         "noise": as_pairs(noise),
         "noise_power": np.full(SHAPE[0], noise_variance(snr_db), np.float32),
         "csi_nmse": np.full(SHAPE[0], nmse, np.float32),
+        "shrink": np.ones(SHAPE[0], np.float32),
     }
     if channel == "rayleigh":
         draws |= {"fading": as_pairs(h), "csi_error": as_pairs(error)}
     return draws
 
 
+@pytest.mark.parametrize("csi_aware", [False, True])
 @pytest.mark.parametrize("equalizer", get_args(ChannelConfig.model_fields["equalizer"].annotation))
 @pytest.mark.parametrize(
     ("channel", "snr_db", "nmse_db"),
     [("awgn", 0.0, None), ("awgn", 10.0, None), ("rayleigh", 6.0, None), ("rayleigh", 6.0, -10.0)],
 )
-def test_equal_draws_give_the_output_of_the_sionna_link(channel, snr_db, nmse_db, equalizer):
+def test_equal_draws_give_the_output_of_the_sionna_link(
+    channel, snr_db, nmse_db, equalizer, csi_aware
+):
     nmse = 0.0 if nmse_db is None else db_to_linear(nmse_db)
     x = symbols()
     sent = tf.constant(np.stack([pack(frame, np.zeros(SHAPE[1:3], int), (8,)) for frame in x]))
-    link = SymbolLink(channel, equalizer)
+    link = SymbolLink(channel, equalizer, csi_aware=csi_aware)
     length = None if channel == "awgn" else 1
     if channel == "awgn":
         nmse_db = None
     expected, _ = link(sent, snr_db=snr_db, csi_nmse_db=nmse_db, coherence_length=length, seed=7)
     draws = draws_of_the_link(channel, snr_db, nmse)
-    config = ChannelConfig(channel=channel, snr_db=[snr_db], equalizer=equalizer)
+    config = ChannelConfig(
+        channel=channel,
+        snr_db=[snr_db],
+        csi_nmse_db=[nmse_db],
+        equalizer=equalizer,
+        csi_aware=csi_aware,
+    )
     of_training = draw(config, (SHAPE[0], 1, 1, 1, 1), np.random.default_rng(0))
-    if "loading" in of_training:
-        draws["loading"] = of_training["loading"][:, 0]
+    for name in {"shrink", "loading"} & set(of_training):
+        draws[name] = of_training[name][:, 0]
     got = transmit(x, draws).numpy()
     np.testing.assert_allclose(
         got.reshape(SHAPE[0], -1, 2),
@@ -82,6 +92,7 @@ def test_the_equaliser_divides_by_the_floor_in_a_deep_fade_like_the_links():
         "csi_error": fade,
         "noise_power": np.ones(1, np.float32),
         "csi_nmse": np.zeros(1, np.float32),
+        "shrink": np.ones(1, np.float32),
     }
     x = np.array([0.6, -0.2], np.float32).reshape(1, 1, 1, 2)
     h = tf.constant([1e-4 + 1e-4j], tf.complex64)

@@ -38,6 +38,19 @@ def test_rows_cover_every_clip_preset_and_kind_with_the_psnr_of_the_frames(micro
         assert shown.shape == (64, 64, 3)
 
 
+def test_the_first_condition_and_the_equalizer_of_the_run_are_measured(micro_preset):
+    settings = EvaluationConfig(clips=["carphone"], num_frames=1, crop=64)
+    intra = build_model(intra_of(micro_preset))
+    shown = {}
+    for equalizer in ("zf", "biased_lmmse"):
+        link = ChannelConfig(channel="rayleigh", equalizer=equalizer, snr_db=[6.0, 60.0])
+        evaluator = Evaluator(settings, (OMEGA[:1], OMEGA[:1]), intra, None, link)
+        draws = evaluator._draws(intra, np.zeros((1, 64, 64, 3)), np.random.default_rng(0))
+        assert draws["noise_power"] == pytest.approx(10**-0.6)
+        ((_, _, shown[equalizer]),) = evaluator.rows()
+    assert np.abs(shown["zf"] - shown["biased_lmmse"]).max() > 0
+
+
 def test_an_intra_row_is_the_psnr_of_its_picture(micro_preset):
     settings = EvaluationConfig(clips=["carphone"], num_frames=1, crop=64)
     intra = build_model(intra_of(micro_preset))
