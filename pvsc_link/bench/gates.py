@@ -30,7 +30,8 @@ class Gate:
     """BD-CBR of ``scheme`` against ``anchor`` below ``limit_percent``, mean over clips, GOP 4.
 
     ``scheme``, ``anchor`` : name, or name:variant; ``condition`` : columns of points.csv;
-    ``equalizer`` : the one that ``scheme`` must have, where a sweep has it with several.
+    ``equalizer``, ``training`` : those that ``scheme`` must have, where a sweep has it with
+    several; without ``training`` the weights are the preset's own.
     """
 
     number: int
@@ -40,11 +41,15 @@ class Gate:
     condition: _Condition
     limit_percent: float = 0.0
     equalizer: str = ""
+    training: str = ""
 
     @property
     def title(self) -> str:
         place = ", ".join(f"{name} {value}" for name, value in self.condition.items())
-        scheme = f"{self.scheme} with {self.equalizer}" if self.equalizer else self.scheme
+        own = (self.equalizer, self.training and f"{self.training} weights")
+        scheme = " with ".join((self.scheme, " and ".join(filter(None, own)))).removesuffix(
+            " with "
+        )
         return f"{scheme} against {self.anchor}, {self.metric}, {place}"
 
 
@@ -53,6 +58,7 @@ GATES = (
     Gate(2, "pvsc", "lvc:lvc-perceptual", "lpips", _AWGN_0_DB),
     Gate(2, "pvsc", "lvc:lvc-perceptual", "lpips", _FADING, equalizer="zf"),
     Gate(2, "pvsc", "lvc:lvc-perceptual", "lpips", _FADING, equalizer="biased_lmmse"),
+    Gate(2, "pvsc", "lvc:lvc-perceptual", "lpips", _FADING, 0.0, "biased_lmmse", "rayleigh"),
     Gate(3, "pvsc", "x265", "lpips", _AWGN_6_DB),
     Gate(3, "pvsc", "x265", "dists", _AWGN_6_DB),
     Gate(4, "pvsc", "precoded:VTM-17.0", "lpips", _AWGN_6_DB),
@@ -89,9 +95,8 @@ def _verdict(gate: Gate, points: pd.DataFrame) -> Verdict:
     rows = points[(points["gop"] == 4) & (points["status"] != UNTRAINED)]
     for column, value in gate.condition.items():
         rows = rows[rows[column] == value]
-    if gate.equalizer:
-        rows = rows[~_is(rows, gate.scheme) | (rows["equalizer"] == gate.equalizer)]
-    tested = rows[_is(rows, gate.scheme)]
+    tested = _tested(rows, gate)
+    rows = rows[~_is(rows, gate.scheme) | rows.index.isin(tested.index)]
     clips = sorted(set(tested["clip"]) & set(rows[_is(rows, gate.anchor)]["clip"]))
     both = rows[(_is(rows, gate.scheme) | _is(rows, gate.anchor)) & rows["clip"].isin(clips)]
     if both.empty:
@@ -110,6 +115,15 @@ def _verdict(gate: Gate, points: pd.DataFrame) -> Verdict:
     value = float(line["bd_cbr_percent"])
     found = f"BD-CBR {value:+.1f} % ({each}; {limit})"
     return Verdict(gate.number, gate.title, value < gate.limit_percent, found)
+
+
+def _tested(rows: pd.DataFrame, gate: Gate) -> pd.DataFrame:
+    """Rows of the gate's scheme with its equalizer and its weights."""
+    tested = rows[_is(rows, gate.scheme)]
+    if gate.equalizer:
+        tested = tested[tested["equalizer"] == gate.equalizer]
+    weights = tested["variant"].fillna("").str.extract(r"weights ([^,]*)", expand=False).fillna("")
+    return tested[weights == gate.training]
 
 
 def _is(rows: pd.DataFrame, label: str) -> pd.Series:

@@ -73,9 +73,23 @@ def test_under_fading_every_equalizer_of_pvsc_has_a_verdict_of_its_own():
     shrunk = {"equalizer": "biased_lmmse", **fading}
     rows += curve("pvsc", "pvsc_small", [c / 2 for c in CBR], LPIPS, **shrunk)
     found = [v for v in gates.verdicts(pd.DataFrame(rows)) if "rayleigh" in v.title]
-    assert [v.holds for v in found] == [False, True]
-    assert "with zf against" in found[0].title
+    assert [v.holds for v in found] == [False, True, None]
+    assert "pvsc zf against" in found[0].title
     assert "BD-CBR -50.0 %" in found[1].found
+
+
+def test_weights_for_another_channel_have_a_verdict_of_their_own():
+    fading = {"channel": "rayleigh", "csi_nmse_db": -10.0}
+    rows = curve("lvc", "lvc-perceptual", CBR, LPIPS, equalizer="lmmse", **fading)
+    pvsc = {"equalizer": "biased_lmmse", **fading}
+    rows += curve("pvsc", "pvsc_small-range", CBR, LPIPS, **pvsc)
+    halved = [c / 2 for c in CBR]
+    rows += curve("pvsc", "pvsc_small-range, weights rayleigh", halved, LPIPS, **pvsc)
+    found = {v.title: v.found for v in gates.verdicts(pd.DataFrame(rows)) if "biased" in v.title}
+    own, other = (found[t] for t in sorted(found, key=len))
+    assert "BD-CBR +0.0 %" in own
+    assert "BD-CBR -50.0 %" in other
+    assert any("biased_lmmse and rayleigh weights against" in title for title in found)
 
 
 def test_drift_compares_the_last_with_the_second_frame_of_every_gop():
