@@ -46,10 +46,8 @@ class Gate:
     @property
     def title(self) -> str:
         place = ", ".join(f"{name} {value}" for name, value in self.condition.items())
-        own = (self.equalizer, self.training and f"{self.training} weights")
-        scheme = " with ".join((self.scheme, " and ".join(filter(None, own)))).removesuffix(
-            " with "
-        )
+        own = filter(None, (self.equalizer, self.training and f"{self.training} weights"))
+        scheme = " ".join((self.scheme, " and ".join(own))).strip()
         return f"{scheme} against {self.anchor}, {self.metric}, {place}"
 
 
