@@ -10,6 +10,7 @@ from keras import ops
 from pvsc_link.semantic.model import PvscModel
 from pvsc_link.semantic.pretrained import find_weights, load_model, load_models
 from pvsc_link.semantic.side_information import rate_map_bits
+from pvsc_link.semantic.weights import save_weights
 from pvsc_link.train.release import main, release
 from pvsc_link.train.trainer import Trainer
 from pvsc_link.types import InputError
@@ -56,6 +57,26 @@ def bits_of_a_rate_map(intra):
     sent = intra.forward(frame, ops.convert_to_tensor([1], "int32"))
     z_hat, index = (ops.convert_to_numpy(sent[k])[0] for k in ("z_hat", "rate_index"))
     return rate_map_bits(index, intra.rate_map_prior.tables(np.rint(z_hat), 1))
+
+
+def test_tables_of_a_run_that_never_sent_anything_do_not_hang_on_feature_coding(
+    finished_run, tmp_path
+):
+    """F_rx of a learned codec has not learnt: vectors found in its pictures would be noise."""
+    other = tmp_path / "other"
+    shutil.copytree(finished_run, other)
+    models = load_models("micro", find_weights("micro", str(other / "weights")))
+    for kind, model in zip(("intra", "inter"), models, strict=True):
+        for weight in model.feature_decoder.weights:
+            weight.assign(np.asarray(weight) + 1.0)
+        save_weights(model, other / "weights" / f"{kind}.weights.h5")
+    load_models.cache_clear()
+    tables = []
+    for run in (finished_run, other):
+        release([run], tmp_path / f"of_{run.name}")
+        _, inter = load_models("micro", find_weights("micro", str(tmp_path / f"of_{run.name}")))
+        tables.append(np.asarray(inter.motion_prior.counts))
+    np.testing.assert_array_equal(*tables)
 
 
 def test_a_run_without_p_model_is_refused(micro_run, tmp_path, capsys):
