@@ -54,7 +54,7 @@ class BitLink:
         *,
         equalizer: str | Equalizer = "lmmse",
         csi_aware: bool = True,
-        decoder: str = "sionna",
+        decoder: str = "layered",
         num_iter: int = 20,
     ):
         self.mcs = mcs if isinstance(mcs, Mcs) else get_mcs(mcs)
@@ -191,7 +191,7 @@ def get_bit_link(
     *,
     equalizer: str = "lmmse",
     csi_aware: bool = True,
-    decoder: str = "sionna",
+    decoder: str = "layered",
     num_iter: int = 20,
 ) -> BitLink:
     """The ``BitLink`` of these parameters, built, traced and compiled once per process."""
