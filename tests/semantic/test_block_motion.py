@@ -186,4 +186,5 @@ def test_models_without_motion_have_no_table_of_it():
 
     tiny = replace(PVSC_SMALL, channels_feature=16, channels_pixel=16, channels_prior=16)
     assert hasattr(PvscModel(tiny), "motion_prior")
-    assert not hasattr(PvscModel(replace(tiny, motion_compensation=False)), "motion_prior")
+    still = replace(tiny, motion_compensation=False, blend_reference=False)
+    assert not hasattr(PvscModel(still), "motion_prior")
