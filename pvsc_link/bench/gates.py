@@ -5,8 +5,9 @@ verdict and the number come from ``points.csv`` and ``drift.csv``, nothing is ru
 """
 
 import argparse
+import json
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -78,15 +79,18 @@ class Verdict:
         return f"gate {self.number}  {word:12}  {self.title}: {self.found}"
 
 
-def verdicts(points: pd.DataFrame, drift: pd.DataFrame | None = None) -> Iterator[Verdict]:
+def verdicts(
+    points: pd.DataFrame, drift: pd.DataFrame | None = None, weights: Collection[str] = ()
+) -> Iterator[Verdict]:
     """Every gate on rows of one or more sweeps, then the drift gate.
 
     Input: ``points`` : as ``sweep.store.read_points`` gives them; ``drift`` : ``drift.csv`` of
-    ``python -m pvsc_link.bench drift``.
+    ``python -m pvsc_link.bench drift``; ``weights`` : identities of PVSC's weights in the sweeps,
+    other ones say nothing about them in ``drift`` (default: not compared).
     """
     for gate in GATES:
         yield _verdict(gate, points)
-    yield _drift_verdict(drift)
+    yield _drift_verdict(drift, weights)
 
 
 def _verdict(gate: Gate, points: pd.DataFrame) -> Verdict:
@@ -130,10 +134,16 @@ def _is(rows: pd.DataFrame, label: str) -> pd.Series:
     return chosen & (rows["variant"] == variant) if variant else chosen
 
 
-def _drift_verdict(drift: pd.DataFrame | None) -> Verdict:
+def _drift_verdict(drift: pd.DataFrame | None, weights: Collection[str] = ()) -> Verdict:
     title = f"LPIPS of the last against the second frame, GOP {_DRIFT_GOP}"
     if drift is None or drift.empty:
         return Verdict(5, title, None, "no drift.csv")
+    if weights and "weights" in drift:
+        measured = sorted(drift["weights"].unique())
+        drift = drift[drift["weights"].isin(weights)]
+        if drift.empty:
+            found = f"drift.csv is of weights {', '.join(measured)}, the results of "
+            return Verdict(5, title, None, f"{found}{', '.join(sorted(weights))}")
     if "clip" in drift:
         title += f", {', '.join(sorted(drift['clip'].unique()))}"
     ways = drift.groupby("refresh_every") if "refresh_every" in drift else [(0, drift)]
@@ -148,6 +158,17 @@ def _drift_verdict(drift: pd.DataFrame | None) -> Verdict:
         words.append(f"{way} {second:.4f} to {last:.4f}, {growths[-1]:+.1f} %")
     found = f"{'; '.join(words)} (limit {DRIFT_LIMIT_PERCENT:+.0f} %)"
     return Verdict(5, title, bool(min(growths) <= DRIFT_LIMIT_PERCENT), found)
+
+
+def _weights_of(folders: Iterable[Path]) -> set[str]:
+    """Identities of PVSC's weights, as the manifests of the results give them."""
+    manifests = (folder / "manifest.json" for folder in folders)
+    scenarios = (
+        json.loads(path.read_text()).get("scenario", {}) for path in manifests if path.is_file()
+    )
+    schemes = (scheme for scenario in scenarios for scheme in scenario.get("schemes", ()))
+    named = (scheme.get("weights") or "" for scheme in schemes if scheme.get("scheme") == "pvsc")
+    return {identity.strip() for name in named for identity in name.split(",") if identity}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -167,7 +188,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"no results in {', '.join(map(str, given.folders))}", file=sys.stderr)
         return 2
     drift = pd.read_csv(given.drift) if given.drift.is_file() else None
-    every = list(verdicts(pd.concat(found, ignore_index=True), drift))
+    points = pd.concat(found, ignore_index=True)
+    every = list(verdicts(points, drift, _weights_of(given.folders)))
     for verdict in every:
         print(verdict)
     return 0 if all(verdict.holds for verdict in every) else 1

@@ -1,5 +1,7 @@
 """The gates of the trained weights are read from results, and say what they lack."""
 
+import json
+
 import pandas as pd
 import pytest
 
@@ -101,6 +103,20 @@ def test_drift_compares_the_last_with_the_second_frame_of_every_gop():
     both = pd.concat([worse.assign(refresh_every=0), drift.assign(refresh_every=4)])
     assert gates._drift_verdict(both).holds is True
     assert "no refresh" in gates._drift_verdict(both).found
+
+
+def test_drift_of_other_weights_than_those_of_the_sweeps_says_nothing(points, tmp_path, capsys):
+    rows = {"frame": range(12), "lpips": [0.2] * 12}
+    drift = pd.DataFrame({**rows, "weights": "old"})
+    assert gates._drift_verdict(drift, {"old"}).holds is True
+    both = pd.concat([drift.assign(weights="new"), drift.assign(lpips=range(12))])
+    assert gates._drift_verdict(both, {"new"}).holds is True
+    points.to_csv(tmp_path / "points.csv", index=False)
+    drift.to_csv(tmp_path / "drift.csv", index=False)
+    schemes = [{"scheme": "lvc", "weights": "old"}, {"scheme": "pvsc", "weights": "new"}]
+    (tmp_path / "manifest.json").write_text(json.dumps({"scenario": {"schemes": schemes}}))
+    assert gates.main([str(tmp_path), "--drift", str(tmp_path / "drift.csv")]) == 1
+    assert "drift.csv is of weights old, the results of new" in capsys.readouterr().out
 
 
 def test_the_command_answers_for_folders_that_are_not_there(tmp_path, capsys):
