@@ -138,6 +138,7 @@ class Objective:
     ) -> dict[str, Any]:
         loss, num_pixels = self.phase.loss, frame.shape[1] * frame.shape[2]
         omega = ops.take(ops.convert_to_tensor(self.omega, "float32"), omega_index, axis=0)
+        share = omega**-loss.preset_balance
         rate = losses.rate_loss(
             output["rate_reals"],
             output["num_bits_z"],
@@ -150,8 +151,8 @@ class Objective:
             "bpp_y": ops.mean(ops.sum(output["num_bits_y"], axis=(1, 2))) / num_pixels,
             "bpp_z": ops.mean(output["num_bits_z"]) / num_pixels,
         }
-        total = terms["rate"] if loss.rate and self.phase.stage != 2 else 0.0
-        total = total + self._distortion(frame, omega, output, given, terms)
+        total = ops.mean(share * rate) if loss.rate and self.phase.stage != 2 else 0.0
+        total = total + self._distortion(frame, share * omega, output, given, terms)
         if self.discriminator is not None:
             terms["discriminator"] = self._discriminator_loss(frame, output)
             total = total + terms["discriminator"]
