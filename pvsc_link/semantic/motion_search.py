@@ -19,18 +19,16 @@ from pvsc_link.semantic.presets import PvscConfig
 
 _LUMA = np.array([0.2126, 0.7152, 0.0722], np.float32)  # BT.709
 _MARGIN = MAX_MOTION // STEPS + FILTERS.shape[1]
-#: Penalty per bit, in levels: of the coarsest quality preset and of the finest.
-_PENALTIES = (60.0, 24.0)
 _REACH = 8  # of the search at a reduced size, in its pixels
 _SWEEPS = 2  # of that search, each with the vectors of the one before
 _ROWS = 2  # every second row of a unit is compared
 _AROUND = [(a, b) for a in (-1, 0, 1) for b in (-1, 0, 1) if (a, b) != (0, 0)]
 
 
-def penalty(omega_index: int, num_omega: int) -> float:
+def penalty(config: PvscConfig, omega_index: int) -> float:
     """What a bit of motion may cost at a quality preset, in levels of summed differences."""
-    coarse, fine = _PENALTIES
-    return float(coarse * (fine / coarse) ** (omega_index / max(1, num_omega - 1)))
+    coarse, fine = config.motion_penalty
+    return float(coarse * (fine / coarse) ** (omega_index / max(1, config.num_omega - 1)))
 
 
 def vectors(config: PvscConfig, reference: Any, frames: Any, omega_index: Any) -> Any:
@@ -42,7 +40,7 @@ def vectors(config: PvscConfig, reference: Any, frames: Any, omega_index: Any) -
     """
     if not config.motion_compensation:
         return None
-    slopes = np.array([penalty(int(index), config.num_omega) for index in omega_index])
+    slopes = np.array([penalty(config, int(index)) for index in omega_index])
     old, new = ops.convert_to_numpy(reference), ops.convert_to_numpy(frames)
     return search_motion(old, new, slopes)
 

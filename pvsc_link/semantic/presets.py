@@ -47,6 +47,9 @@ class PvscConfig:
     motion_compensation: bool = (
         False  # of the previous picture, with sent vectors; not in the paper
     )
+    #: Levels of summed differences that a bit of the vectors must save the transmitter, coarsest
+    #: quality preset and finest: a choice of the search, the receiver does not know it.
+    motion_penalty: tuple[float, float] = (60.0, 24.0)
     blend_reference: bool = False  # G's picture with the moved previous one; not in the paper
     rate_set: tuple[int, ...] = PAPER_RATE_SET
     num_omega: int = 5  # rows of every learnable vector, one per quality preset
@@ -89,6 +92,7 @@ def intra_of(config: PvscConfig) -> PvscConfig:
         temporal_coding=False,
         predict_latent=False,
         motion_compensation=False,
+        motion_penalty=PvscConfig.motion_penalty,
         blend_reference=False,
         # A wide, deeper transform for I frames at 1/8 is DCVC-RT-Intra's choice: 368 channels.
         # Nothing is known of a previous frame: no width is needed for what it predicts.
@@ -159,6 +163,8 @@ PVSC_SMALL = replace(
     embed_dim=96,
     predict_latent=True,
     motion_compensation=True,
+    # What lvc's P frames use costs PVSC's too much: a reference with channel noise seems to move.
+    motion_penalty=(180.0, 72.0),
     blend_reference=True,
     rate_set=OCTAVE_RATE_SET,
 )

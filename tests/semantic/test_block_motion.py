@@ -12,7 +12,7 @@ from PIL import Image
 from pvsc_link.semantic.block_motion import MAX_MOTION, STEPS, UNIT, compensate
 from pvsc_link.semantic.motion_prior import MotionPrior, predicted
 from pvsc_link.semantic.motion_search import penalty, search_motion
-from pvsc_link.semantic.presets import PVSC_SMALL
+from pvsc_link.semantic.presets import PVSC_SMALL, PvscConfig
 from pvsc_link.semantic.range_coding import (
     TOTAL,
     MessageReader,
@@ -107,7 +107,7 @@ def test_the_search_finds_a_shift(vector):
 
 
 def test_a_picture_that_stands_still_moves_nowhere_and_costs_next_to_nothing():
-    motion = search_motion(waves(), waves(), penalty(2, 5))
+    motion = search_motion(waves(), waves(), penalty(PVSC_SMALL, 2))
     assert not motion.any()
     prior = MotionPrior(PVSC_SMALL)
     prior.fit([np.zeros_like(motion[0])] * 50)
@@ -123,8 +123,20 @@ def test_dearer_bits_give_fewer_of_them():
         for slope in (0.0, 6.0, 60.0)
     ]
     assert bits[0] > bits[1] > bits[2]
-    assert penalty(0, 5) > penalty(1, 5) > penalty(4, 5)
-    assert penalty(0, 1) > 0
+
+
+def test_coarse_presets_pay_more_for_a_bit_of_motion():
+    config = replace(PVSC_SMALL, motion_penalty=(100.0, 25.0))
+    slopes = [penalty(config, index) for index in range(config.num_omega)]
+    assert (slopes[0], slopes[-1]) == pytest.approx((100.0, 25.0))
+    assert slopes == sorted(slopes, reverse=True)
+    assert penalty(replace(config, num_omega=1), 0) == 100.0
+
+
+def test_a_config_from_before_penalties_has_the_codecs():
+    fields = PVSC_SMALL.to_dict()
+    del fields["motion_penalty"]
+    assert PvscConfig.from_dict(fields).motion_penalty == PvscConfig.motion_penalty
 
 
 def test_pictures_are_searched_independently():

@@ -100,7 +100,7 @@ def test_the_ideal_branch_of_training_gives_the_same_pictures(sender, frames, co
     omega = np.array([1], np.int32)
     first = intra(pixels[0], omega)["frame_ideal"]
     buffers = model.start_buffers(first)
-    slope = penalty(1, model.config.num_omega)
+    slope = penalty(model.config, 1)
     motion = search_motion(buffers["feature_tx"].numpy(), pixels[1].numpy(), slope)
     second = model(pixels[1], buffers, omega, motion=motion)
     for shown, frame in zip((first, second["frame_ideal"]), coded.frames_hat, strict=False):
