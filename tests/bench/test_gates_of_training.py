@@ -111,7 +111,7 @@ def test_drift_of_other_weights_than_those_of_the_sweeps_says_nothing(points, tm
     assert gates._drift_verdict(drift, {"old"}).holds is True
     both = pd.concat([drift.assign(weights="new"), drift.assign(lpips=range(12))])
     assert gates._drift_verdict(both, {"new"}).holds is True
-    points.to_csv(tmp_path / "points.csv", index=False)
+    points.assign(note="").to_csv(tmp_path / "points.csv", index=False)
     drift.to_csv(tmp_path / "drift.csv", index=False)
     schemes = [{"scheme": "lvc", "weights": "old"}, {"scheme": "pvsc", "weights": "new"}]
     (tmp_path / "manifest.json").write_text(json.dumps({"scenario": {"schemes": schemes}}))
