@@ -38,8 +38,8 @@ class LossConfig(StrictModel):
     latent: float = Field(default=0.0, ge=0)  # y_bar behind the channel; not in the paper
     rate: bool = True
     side: bool = True  # whether z counts in the rate loss
-    #: Each clip's loss is divided by omega to this power. 0: as the paper; the finest presets, of
-    #: a large omega, then decide what the shared weights learn. 1: distortion counts alike in all.
+    #: Rate and distortion of each clip are divided by its omega to this power. 0: as the paper; the
+    #: finest presets, of a large omega, outweigh the others. 1: distortion counts alike in all.
     preset_balance: Share = 0.0
     #: Reals that a bit of z stands for; null: eta, as in eq. 25. The side link's MCS needs more:
     #: 1.2 at 6 dB (MCS 12: 1.70 bit per symbol), 2.7 at 0 dB (MCS 5: 0.74).
