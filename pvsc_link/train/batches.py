@@ -6,6 +6,7 @@ import numpy as np
 
 from pvsc_link.semantic.motion_search import vectors
 from pvsc_link.semantic.presets import PvscConfig
+from pvsc_link.semantic.refresh import preset_at
 from pvsc_link.train import channel
 from pvsc_link.train.clip_cache import ClipCache
 from pvsc_link.train.config import PhaseConfig, TrainConfig
@@ -40,7 +41,7 @@ class BatchMaker:
         """Batch of step ``step`` of the phase.
 
         Output: ``frames`` : [batch, T, crop, crop, 3], uint8, T = lead_in + gop; ``omega_index`` :
-        [batch], int32; ``noise_y``, ``noise_z`` : [batch, T, ...], float32, uniform in
+        [batch, T], int32; ``noise_y``, ``noise_z`` : [batch, T, ...], float32, uniform in
         [-0.5, 0.5); ``rows``, ``place`` : [gop, ...], int32, the part that LPIPS sees, of the last
         gop frames; ``draws`` (``channel.draw``) with a
         channel; ``motion`` : [batch, T, crop / 16, crop / 16, 2], int32, of frame t from frame
@@ -50,12 +51,11 @@ class BatchMaker:
         phase = self.phase
         rng = step_generator(self.config.seed, salt, self.first_step + step)
         gop, loss = gop_at(phase, step), phase.loss
-        lead_in = phase.lead_in
-        before = int(rng.choice(lead_in)) if len(lead_in) > 1 else lead_in[0]
+        before, refresh_every = (_one_of(c, rng) for c in (phase.lead_in, phase.refresh_every))
         shape = BatchShape(phase.batch, before + gop, phase.crop)
         batch: dict[str, Any] = {
             "frames": draw_frames(self.cache, self.config.data, shape, rng),
-            "omega_index": rng.integers(0, len(self.config.omega), phase.batch, np.int32),
+            "omega_index": self._presets(shape, refresh_every, rng),
             **self._noise(shape, rng),
             **self._perceptual_place(gop, rng),
             "per_weight": np.float32(ramp(loss.per, loss.per_ramp, step)),
@@ -68,11 +68,21 @@ class BatchMaker:
             batch["motion"] = self._motion(batch["frames"], batch["omega_index"])
         return batch
 
+    def _presets(
+        self, shape: BatchShape, refresh_every: int, rng: np.random.Generator
+    ) -> np.ndarray:
+        """Quality preset of every frame: each clip's own, finer where a P frame refreshes."""
+        count = len(self.config.omega)
+        of_clips = rng.integers(0, count, shape.batch, np.int32)
+        places = range(shape.num_frames)
+        presets = [[preset_at(i, t, refresh_every, count) for t in places] for i in of_clips]
+        return np.array(presets, np.int32)
+
     def _motion(self, frames: np.ndarray, omega_index: np.ndarray) -> np.ndarray:
         """Vectors between the pictures as they are: on the link the reference is a decoded one."""
         floats = frames.astype(np.float32) / np.float32(255)
         motion = [
-            vectors(self.model, floats[:, t], floats[:, t + 1], omega_index)
+            vectors(self.model, floats[:, t], floats[:, t + 1], omega_index[:, t + 1])
             for t in range(frames.shape[1] - 1)
         ]
         return np.stack([np.zeros_like(motion[0]), *motion], axis=1)
@@ -110,3 +120,7 @@ class BatchMaker:
         conditions = ("noise_power", "csi_nmse")
         intra = {k: v[:, 0] for k, v in own.items() if k not in conditions}
         return {"draws": draws, "intra_draws": intra}
+
+
+def _one_of(numbers: list[int], rng: np.random.Generator) -> int:
+    return int(rng.choice(numbers)) if len(numbers) > 1 else numbers[0]

@@ -81,6 +81,8 @@ class PhaseConfig(StrictModel):
     #: one of these numbers. So frames learn from references as old as a long GOP's, at the price
     #: of the forward pass.
     lead_in: list[Annotated[int, Field(ge=0, le=30)]] = Field(default=[0], min_length=1)
+    #: As a scheme's (``semantic.refresh``); each step draws one of these numbers.
+    refresh_every: list[Annotated[int, Field(ge=0)]] = Field(default=[0], min_length=1)
     crop: Annotated[int, Field(ge=64, multiple_of=64)] = 256
     batch: Positive = 8
     learning_rate: float = Field(default=1e-4, gt=0)
@@ -104,6 +106,8 @@ class PhaseConfig(StrictModel):
             raise self._refused("gop", self.gop, "2 or more for inter")
         if self.model == "intra" and max(self.lead_in) > 0:
             raise self._refused("lead_in", self.lead_in, "0 for intra")
+        if self.model == "intra" and max(self.refresh_every) > 0:
+            raise self._refused("refresh_every", self.refresh_every, "0 for intra")
         if self.intra_start and (self.model == "intra" or self.informed_start):
             raise self._refused("intra_start", True, "for an inter phase without informed_start")
         if self.loss.branches is not None:

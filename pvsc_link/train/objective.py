@@ -69,16 +69,16 @@ class Objective:
     def __call__(self, batch: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
         frames = ops.cast(batch["frames"], "float32") / 255.0
         if self.intra is None:
-            terms = self._frame(frames[:, 0], batch["omega_index"], _at(batch, 0))
+            terms = self._frame(frames[:, 0], batch["omega_index"][:, 0], _at(batch, 0))
         else:
             terms = self._group_of_pictures(frames, batch)
         return terms["loss"], terms
 
     def _group_of_pictures(self, frames: Any, batch: dict[str, Any]) -> dict[str, Any]:
-        buffers, index, every = self._start(frames[:, 0], batch), batch["omega_index"], []
+        buffers, every = self._start(frames[:, 0], batch), []
         lead_in = frames.shape[1] - batch["rows"].shape[0]
         for t in range(1, frames.shape[1]):
-            given = _at(batch, t, lead_in)
+            given, index = _at(batch, t, lead_in), batch["omega_index"][:, t]
             if t <= lead_in:
                 buffers = self._lead(frames[:, t], buffers, index, given)
             else:
@@ -92,7 +92,7 @@ class Objective:
         if self.phase.channel is not None:
             draws = _at(batch, 0)["draws"]
             through = _channel({**draws, **batch["intra_draws"]})
-        sent = self.intra.forward(frame, batch["omega_index"], channel=through)
+        sent = self.intra.forward(frame, batch["omega_index"][:, 0], channel=through)
         names = ("frame_ideal",) if through is None else ("frame_tx", "frame_rx")
         shown = [ops.stop_gradient(ops.clip(sent[name], 0.0, 1.0)) for name in names]
         return self.model.start_buffers(*shown)

@@ -5,6 +5,7 @@ import pytest
 import tensorflow as tf
 
 from pvsc_link.semantic.presets import intra_of
+from pvsc_link.semantic.refresh import REFRESH_PRESETS
 from pvsc_link.train.batches import BatchMaker
 from pvsc_link.train.clip_cache import open_cache
 from pvsc_link.train.distillation import build_model
@@ -34,7 +35,7 @@ def cut(batch, num_frames):
     def first(value):
         return value[:, :num_frames]
 
-    timed = {k: first(batch[k]) for k in ("frames", "noise_y", "noise_z", "motion")}
+    timed = {k: first(batch[k]) for k in ("frames", "omega_index", "noise_y", "noise_z", "motion")}
     draws = {k: first(v) for k, v in batch["draws"].items()}
     places = {k: batch[k][:num_frames] for k in ("rows", "place")}
     return batch | timed | places | {"draws": draws}
@@ -71,6 +72,43 @@ def test_steps_draw_their_lead_in(micro_run, models):
     assert {batch["rows"].shape[0] for batch in batches} == {2}
 
 
-def test_an_intra_phase_has_no_lead_in(micro_run):
-    with pytest.raises((InputError, ValueError), match="lead_in"):
-        micro_run({"model": "intra", "lead_in": [0, 2]})
+def test_refreshing_frames_are_finer(micro_run, models):
+    phase = {**P_PHASE, "gop": [2], "lead_in": [3], "refresh_every": [0, 2], "steps": 20}
+    config = micro_run(phase)
+    inter, intra = models
+    maker = BatchMaker(
+        config, config.phases[0], inter.config, intra.config, open_cache(config.data), 0
+    )
+    finest = len(config.omega) - 1
+    seen = set()
+    for step in range(20):
+        presets = maker.make(step)["omega_index"]
+        others = np.delete(presets, [2, 4], axis=1)
+        assert (others == presets[:, :1]).all()
+        refreshing = (presets[:, [2, 4]] > presets[:, :1]).any()
+        seen.add(bool(refreshing))
+        if refreshing:
+            expected = np.minimum(presets[:, 0] + REFRESH_PRESETS, finest)
+            np.testing.assert_array_equal(presets[:, 2], expected)
+            np.testing.assert_array_equal(presets[:, 4], expected)
+    assert seen == {False, True}
+
+
+def test_the_loss_weighs_a_refreshing_frame_by_its_own_omega(micro_run, models):
+    config = micro_run({**P_PHASE, "gop": [2]})
+    _, batch = loss_of(config, models)
+    batch["omega_index"][:] = [[0, 1]]
+
+    def loss(*omega):
+        return Objective(config.phases[0], list(omega), *models)(batch)
+
+    fine, terms = loss(1.0, 10.0)
+    np.testing.assert_allclose(loss(5.0, 10.0)[0], fine, rtol=1e-5)
+    rec = sum(float(terms[f"rec_{branch}"]) for branch in ("ideal", "tx", "rx"))
+    np.testing.assert_allclose(loss(1.0, 20.0)[0] - fine, 10.0 * rec, rtol=1e-3)
+
+
+@pytest.mark.parametrize("frames", [{"lead_in": [0, 2]}, {"refresh_every": [3]}])
+def test_an_intra_phase_has_neither_lead_in_nor_refresh(micro_run, frames):
+    with pytest.raises((InputError, ValueError), match=next(iter(frames))):
+        micro_run({"model": "intra", **frames})

@@ -28,7 +28,7 @@ def test_a_clips_loss_is_divided_by_omega_to_the_power_of_the_balance(
         maker = BatchMaker(config, phase, intra.config, None, open_cache(config.data), 0)
         batch = maker.make(0)
         twice = {k: keras.tree.map_structure(lambda x: x[[0, 0]], batch[k]) for k in PER_CLIP}
-        given = {**batch, **twice, "omega_index": np.array(omega_index, np.int32)}
+        given = {**batch, **twice, "omega_index": np.array(omega_index, np.int32)[:, None]}
         return float(Objective(phase, config.omega, intra)(given)[0])
 
     coarse, fine = loss(0.0, 0, 0), loss(0.0, 1, 1)

@@ -107,7 +107,7 @@ def test_a_term_of_weight_zero_is_not_computed_and_the_loss_is_the_sum_of_the_ot
     batch = maker.make(0)
     terms = phase.step(batch)
     assert not {"per_ideal", "adv_ideal", "discriminator"} & set(terms)
-    omega = config.omega[int(batch["omega_index"][0])]
+    omega = config.omega[int(batch["omega_index"][0, 0])]
     expected = 3 * omega * float(terms["rec_ideal"]) + float(terms["rate"])
     assert float(terms["loss"]) == pytest.approx(expected, rel=1e-5)
 
@@ -121,7 +121,7 @@ def test_reconstructions_weigh_as_the_phase_says_and_others_are_not_computed(mic
     batch = maker.make(0)
     terms = phase.step(batch)
     assert "rec_ideal" not in terms
-    omega = config.intra_omega[int(batch["omega_index"][0])]
+    omega = config.intra_omega[int(batch["omega_index"][0, 0])]
     distortion = 0.5 * float(terms["rec_tx"]) + 2.0 * float(terms["rec_rx"])
     expected = omega * distortion + float(terms["rate"])
     assert float(terms["loss"]) == pytest.approx(expected, rel=1e-5)
