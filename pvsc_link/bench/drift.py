@@ -32,7 +32,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--gop", type=int, default=12)
     parser.add_argument("--gops", type=int, default=2, help="GOPs of each clip")
     parser.add_argument(
-        "--refresh-every", nargs="+", type=int, default=[0, 3, 4], help="each in turn (0: none)"
+        "--refresh-every", nargs="+", type=int, default=[0, 2], help="each in turn (0: none)"
     )
     parser.add_argument("--snr-db", type=float, default=6.0)
     parser.add_argument("--rates", nargs="*", type=int, help="quality presets (default: all)")

@@ -29,5 +29,5 @@ def check_refresh(refresh_every: int) -> None:
             "refresh_every",
             found=refresh_every,
             allowed="0 (none), or n: every n-th P frame refreshes",
-            remedy="4 suits GOPs of 8 and more.",
+            remedy="2 suits GOPs of 8 and more.",
         )
