@@ -8,6 +8,7 @@
 
 Both ends hold the same rate map k (it is side information) and their own decoded state C_s.
 An intra model uses the same classes with ``temporal_coding`` off: no state goes in or comes out.
+With ``hyperprior_coding`` both have a direct path around the ViT (``prior_guide``).
 An ``InputError`` from inside a Keras call reaches the caller as Keras' own error with its text.
 """
 
@@ -18,6 +19,7 @@ import keras
 from keras import ops
 
 from pvsc_link.semantic.configured_layer import ConfiguredLayer
+from pvsc_link.semantic.prior_guide import Prior, PriorEstimator, PriorGuide, reception_of
 from pvsc_link.semantic.rate_fc import FeaturesToReals, RealsToFeatures
 from pvsc_link.semantic.spatio_temporal_vit import SpatioTemporalVit, TokenEmbedding
 from pvsc_link.semantic.vit import VitBlock
@@ -37,12 +39,14 @@ class FeatureEncoder(ConfiguredLayer):
     rate_index : [batch, Hy, Wy], int32, index into ``config.rate_set``
     state : [batch, Hy, Wy, embed_dim], float, C_s,t-1; None without temporal coding
 
+    prior : Prior, needed for ``hyperprior_coding``
+
     Output
     ------
     symbols_padded : [batch, Hy, Wy, Kmax], float32; the first k reals of a unit, then exact
         zeros; of any power: ``symbol_mapping.normalise_power`` makes them fit for the air
 
-    Raises ``InputError`` for a missing state.
+    Raises ``InputError`` for a missing state or prior.
     """
 
     def __init__(self, config: Any, **kwargs: Any):
@@ -50,24 +54,42 @@ class FeatureEncoder(ConfiguredLayer):
         cfg, policy = self.config, self.dtype_policy
         self.embedding = TokenEmbedding(cfg, dtype=policy, name="embedding")
         self.transformer = SpatioTemporalVit(cfg, dtype=policy, name="transformer")
-        self.to_features = keras.layers.Dense(cfg.channels_y, dtype=policy, name="to_features")
+        self.to_features = _head(cfg, policy)
+        self.guide: Any = None
+        if cfg.hyperprior_coding:
+            self.guide = PriorGuide(cfg, dtype=policy, name="guide")
         self.to_reals = FeaturesToReals(cfg, dtype=policy, name="to_reals")
 
     def build(self, input_shape: Any = None) -> None:
-        for layer in (self.embedding, self.transformer, self.to_reals):
-            layer.build(None)
+        for layer in (self.embedding, self.transformer, self.to_reals, self.guide):
+            if layer is not None:
+                layer.build(None)
         self.to_features.build((None, self.config.embed_dim))
 
-    def call(self, y_bar: Any, rate_index: Any, state: Any = None) -> Any:
+    def call(
+        self, y_bar: Any, rate_index: Any, state: Any = None, prior: Prior | None = None
+    ) -> Any:
         _require_state(state, self.config.temporal_coding)
-        tokens = self.transformer(self.embedding(y_bar, rate_index), state)
-        reals = self.to_reals(self.to_features(tokens), rate_index)
+        if self.guide is None:
+            tokens = self.transformer(self.embedding(y_bar, rate_index), state)
+            features = self.to_features(tokens)
+        else:
+            features = self._guided(y_bar, rate_index, state, _required(prior))
+        reals = self.to_reals(features, rate_index)
         # What follows is the waveform: float32 whatever the networks compute in.
         return ops.cast(reals, "float32")
 
+    def _guided(self, y_bar: Any, rate_index: Any, state: Any, prior: Prior) -> Any:
+        direct = prior.w * ops.cast(y_bar, "float32")
+        tokens = self.embedding(direct / prior.spread, rate_index) + self.guide(*prior)
+        tokens = self.transformer(tokens, state)
+        added = prior.spread * ops.cast(self.to_features(tokens), "float32")
+        return direct * self.guide.opened(tokens, *prior) + added
+
     def macs(self, height: int, width: int) -> int:
         """Multiply-accumulates for Hy x Wy units, each FC_k at the cost of the longest."""
-        layers = (self.embedding, self.transformer)
+        layers = [self.embedding, self.transformer]
+        layers += [self.guide] if self.guide is not None else []
         total = sum(layer.macs(height, width) for layer in layers)
         total += height * width * math.prod(self.to_features.kernel.shape)
         return total + self.to_reals.macs(height * width)
@@ -127,12 +149,14 @@ class FeatureDecoder(ConfiguredLayer):
     rate_index : [batch, Hy, Wy], int32, index into ``config.rate_set``
     state : [batch, Hy, Wy, embed_dim], float, C_s,t-1; None without temporal coding
 
+    prior : Prior, needed for ``hyperprior_coding``
+
     Output
     ------
     y_bar_rx : [batch, Hy, Wy, C_y], float32
     state_next : [batch, Hy, Wy, embed_dim], float32, C_s,t; None without temporal coding
 
-    Raises ``InputError`` for a missing state.
+    Raises ``InputError`` for a missing state or prior.
     """
 
     def __init__(self, config: Any, **kwargs: Any):
@@ -141,7 +165,11 @@ class FeatureDecoder(ConfiguredLayer):
         self.from_reals = RealsToFeatures(cfg, dtype=policy, name="from_reals")
         self.embedding = TokenEmbedding(cfg, dtype=policy, name="embedding")
         self.transformer = SpatioTemporalVit(cfg, dtype=policy, name="transformer")
-        self.to_features = keras.layers.Dense(cfg.channels_y, dtype=policy, name="to_features")
+        self.to_features = _head(cfg, policy)
+        self.guide: Any = None
+        if cfg.hyperprior_coding:
+            self.guide = PriorGuide(cfg, dtype=policy, name="guide")
+            self.estimator = PriorEstimator(cfg, dtype="float32", name="estimator")
         self.decoded_state = None
         if cfg.temporal_coding:
             self.decoded_state = DecodedState(cfg, dtype=policy, name="decoded_state")
@@ -152,6 +180,9 @@ class FeatureDecoder(ConfiguredLayer):
         self.to_features.build((None, self.config.embed_dim))
         if self.decoded_state is not None:
             self.decoded_state.build(None)
+        if self.guide is not None:
+            self.guide.build(None)
+            self.estimator.build(None)
 
     def initial_state(self, batch: Any, height: int, width: int) -> Any:
         """C_s before the first P frame of a GOP, for both ends: a learned constant.
@@ -165,11 +196,28 @@ class FeatureDecoder(ConfiguredLayer):
             self.build(None)
         return self.decoded_state.initial_state(batch, height, width)
 
-    def call(self, symbols_padded_hat: Any, rate_index: Any, state: Any = None) -> Any:
+    def call(
+        self,
+        symbols_padded_hat: Any,
+        rate_index: Any,
+        state: Any = None,
+        prior: Prior | None = None,
+    ) -> Any:
         _require_state(state, self.config.temporal_coding)
         features = self.from_reals(symbols_padded_hat, rate_index)
-        tokens = self.transformer(self.embedding(features, rate_index), state)
-        y_bar_rx = ops.cast(self.to_features(tokens), "float32")
+        if self.guide is None:
+            tokens = self.transformer(self.embedding(features, rate_index), state)
+            y_bar_rx = ops.cast(self.to_features(tokens), "float32")
+        else:
+            prior = _required(prior)
+            reception = reception_of(symbols_padded_hat, rate_index, prior, self.config.rate_set)
+            direct = self.estimator(features, prior.spread, *reception)
+            tokens = self.embedding(direct / prior.spread, rate_index)
+            tokens = tokens + self.guide(*prior, reception.strength)
+            tokens = self.transformer(tokens, state)
+            added = prior.spread * ops.cast(self.to_features(tokens), "float32")
+            gate = self.guide.opened(tokens, *prior, reception.strength)
+            y_bar_rx = (direct * gate + added) / prior.w
         if self.decoded_state is None:
             return y_bar_rx, None
         return y_bar_rx, self.decoded_state(state, tokens)
@@ -177,10 +225,29 @@ class FeatureDecoder(ConfiguredLayer):
     def macs(self, height: int, width: int) -> int:
         """Multiply-accumulates for Hy x Wy units, each FC_k at the cost of the longest."""
         layers = [self.embedding, self.transformer]
-        layers += [self.decoded_state] if self.decoded_state is not None else []
+        layers += [layer for layer in (self.decoded_state, self.guide) if layer is not None]
         total = sum(layer.macs(height, width) for layer in layers)
         total += height * width * math.prod(self.to_features.kernel.shape)
         return total + self.from_reals.macs(height * width)
+
+
+def _head(config: Any, policy: Any) -> Any:
+    """Tokens to features; beside a direct path it starts as nothing to add."""
+    kernel = "zeros" if config.hyperprior_coding else "glorot_uniform"
+    return keras.layers.Dense(
+        config.channels_y, kernel_initializer=kernel, dtype=policy, name="to_features"
+    )
+
+
+def _required(prior: Prior | None) -> Prior:
+    if prior is None:
+        raise InputError(
+            "hyperprior_coding without a prior",
+            found=None,
+            allowed="w and sigma_0 of the frame",
+            remedy="Pass prior_of(parameters).",
+        )
+    return prior
 
 
 def _require_state(state: Any, temporal_coding: bool) -> None:

@@ -107,10 +107,10 @@ class PredictedSteps:
         y, z_hat = self.analyse(frame, context_f, omega_index)
         z_hat = whole(z_hat)
         parameters = self.parameters(z_hat, context_e)
-        y_bar, rate_index, wanted = self.quantise(y, parameters)
+        y_bar, rate_index, wanted = self.quantise(y, parameters, omega_index)
         if choose is not None:
             rate_index = choose(z_hat, wanted)
-        symbols, gain = self.map_to_symbols(y_bar, rate_index, state, omega_index)
+        symbols, gain = self.map_to_symbols(y_bar, rate_index, parameters, state, omega_index)
         return CodedFrame(z_hat, rate_index, symbols, (parameters, context_f), gain)
 
     def decode(
@@ -145,15 +145,17 @@ class PredictedSteps:
         """(w, mu_0, sigma_0) (eq. 10, 18)."""
         return self.model.parameters_of(z_hat, context_e)
 
-    def quantise(self, y: Any, parameters: Any) -> tuple[Any, Any, Any]:
+    def quantise(self, y: Any, parameters: Any, omega_index: Any) -> tuple[Any, Any, Any]:
         """(y_bar, rate_index, k*): eq. 11 to 14, k* before it is rounded."""
-        return _quantised(self.model, y, parameters)
+        return _quantised(self.model, y, parameters, omega_index)
 
     def map_to_symbols(
-        self, y_bar: Any, rate_index: Any, state: Any, omega_index: Any
+        self, y_bar: Any, rate_index: Any, parameters: Any, state: Any, omega_index: Any
     ) -> tuple[Any, Any]:
         """(symbols_padded, gain): eq. 15."""
-        return self.model.encode_features(y_bar, rate_index, omega_index, state)  # type: ignore[no-any-return]
+        return self.model.encode_features(  # type: ignore[no-any-return]
+            y_bar, rate_index, omega_index, state, parameters
+        )
 
     def update(
         self,
@@ -200,10 +202,10 @@ class IntraSteps:
         y, z_hat = self.analyse(frame, omega_index)
         z_hat = whole(z_hat)
         parameters = self.parameters(z_hat)
-        y_bar, rate_index, wanted = self.quantise(y, parameters)
+        y_bar, rate_index, wanted = self.quantise(y, parameters, omega_index)
         if choose is not None:
             rate_index = choose(z_hat, wanted)
-        symbols, gain = self.map_to_symbols(y_bar, rate_index, omega_index)
+        symbols, gain = self.map_to_symbols(y_bar, rate_index, parameters, omega_index)
         return CodedFrame(z_hat, rate_index, symbols, parameters, gain)
 
     def decode(
@@ -228,13 +230,15 @@ class IntraSteps:
         """(w, mu_0, sigma_0) from z_hat alone."""
         return self.intra.parameters_of(z_hat)
 
-    def quantise(self, y: Any, parameters: Any) -> tuple[Any, Any, Any]:
+    def quantise(self, y: Any, parameters: Any, omega_index: Any) -> tuple[Any, Any, Any]:
         """(y_bar, rate_index, k*)."""
-        return _quantised(self.intra, y, parameters)
+        return _quantised(self.intra, y, parameters, omega_index)
 
-    def map_to_symbols(self, y_bar: Any, rate_index: Any, omega_index: Any) -> tuple[Any, Any]:
+    def map_to_symbols(
+        self, y_bar: Any, rate_index: Any, parameters: Any, omega_index: Any
+    ) -> tuple[Any, Any]:
         """(symbols_padded, gain)."""
-        return self.intra.encode_features(y_bar, rate_index, omega_index)
+        return self.intra.encode_features(y_bar, rate_index, omega_index, parameters=parameters)
 
     def picture(self, symbols_hat: Any, rate_index: Any, parameters: Any, omega_index: Any) -> Any:
         """x_hat of the I frame."""
@@ -246,6 +250,6 @@ class IntraSteps:
         return buffers["feature_tx"], buffers.get("state_tx")
 
 
-def _quantised(model: Any, y: Any, parameters: Any) -> tuple[Any, Any, Any]:
-    coded = model.quantise(y, parameters)
-    return coded["y_bar"], coded["rate_index"], model.config.eta * coded["num_bits_y"]
+def _quantised(model: Any, y: Any, parameters: Any, omega_index: Any) -> tuple[Any, Any, Any]:
+    coded = model.quantise(y, parameters, omega_index)
+    return coded["y_bar"], coded["rate_index"], model.eta_of(omega_index) * coded["num_bits_y"]

@@ -62,12 +62,14 @@ class IntraModel(LatentCodingModel):
         y = self.feature_extractor(frame, omega_index)
         z_hat, num_bits_z = self.hyper_latent(y, omega_index, quantiser, noise.get("z"))
         parameters = self.parameters_of(z_hat)
-        coded = self.quantise(y, parameters, quantiser, noise.get("y"))
+        coded = self.quantise(y, parameters, omega_index, quantiser, noise.get("y"))
         frame_ideal = self.generate(coded.pop("y_tilde"), omega_index)
         output = {**coded, "z_hat": z_hat, "num_bits_z": num_bits_z, "frame_ideal": frame_ideal}
         if channel is None:
             return output
-        sent = self.encode_features(coded["y_bar"], coded["rate_index"], omega_index)
+        sent = self.encode_features(
+            coded["y_bar"], coded["rate_index"], omega_index, parameters=parameters
+        )
         received = self.over_the_air(sent, coded["rate_index"], channel)
         for end, symbols_hat in received.items():
             output[f"y_bar_{end}"], output[f"frame_{end}"] = self.receive(
@@ -79,7 +81,7 @@ class IntraModel(LatentCodingModel):
         self, symbols_hat: Any, rate_index: Any, parameters: tuple[Any, Any, Any], omega_index: Any
     ) -> tuple[Any, Any]:
         """(y_bar, frame) from equalised symbols, at either end (eq. 16, 20, 21)."""
-        y_bar, _ = self.decode_features(symbols_hat, rate_index, omega_index)
+        y_bar, _ = self.decode_features(symbols_hat, rate_index, omega_index, parameters=parameters)
         return y_bar, self.generate(self.dequantise(y_bar, parameters), omega_index)
 
     def generate(self, y_tilde: Any, omega_index: Any) -> Any:

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import keras
+import numpy as np
 from keras import ops
 
 from pvsc_link.semantic import quantisation, rate_control
@@ -17,6 +18,7 @@ from pvsc_link.semantic.feature_codec import FeatureDecoder, FeatureEncoder
 from pvsc_link.semantic.hyperprior import HyperDecoder, HyperEncoder
 from pvsc_link.semantic.multi_rate import LearnableVector
 from pvsc_link.semantic.presets import PvscConfig
+from pvsc_link.semantic.prior_guide import prior_of
 from pvsc_link.semantic.rate_map_prior import RateMapPrior
 from pvsc_link.semantic.spatial_prior import QuadtreePrior, SpatialPrior
 from pvsc_link.semantic.symbol_mapping import gain_index, gain_of, normalise_power
@@ -41,19 +43,23 @@ def code_units(
     masks: Sequence[Any],
     quantiser: str = "round",
     noise: Any = None,
+    eta: Any = None,
 ) -> dict[str, Any]:
     """y_bar (eq. 12), its entropy per unit (eq. 13) and the rate map (eq. 14).
 
-    Parameters: ``prior``, ``masks``, ``quantiser`` : of ``quantisation.quantise_blocks``.
-    Output: ``y_bar``, ``y_tilde`` : like ``y``, the latter of the ideal branch (eq. 26: what
-    ``dequantise_blocks`` would give, without running ``prior`` again); ``num_bits_y``,
-    ``rate_reals`` : [batch, Hy, Wy], float32; ``rate_index`` : [batch, Hy, Wy], int32.
+    Parameters: ``prior``, ``masks``, ``quantiser`` : of ``quantisation.quantise_blocks``; ``eta`` :
+    reals per bit, [batch, 1, 1] where it depends on the preset; None: the config's.
+    Output: ``y_bar``, ``residual`` (w y_bar), ``y_tilde`` : like ``y``, the last of the ideal
+    branch (eq. 26: what ``dequantise_blocks`` would give, without running ``prior`` again);
+    ``num_bits_y``, ``rate_reals`` : [batch, Hy, Wy], float32; ``rate_index`` : same, int32.
     """
     y_bar, mu, sigma = quantisation.quantise_blocks(y, parameters, prior, masks, quantiser, noise)
+    eta = config.eta if eta is None else eta
     num_bits = rate_control.unit_bits(y_bar, sigma)
-    rate_index, rate_reals = rate_control.allocate(num_bits, config.rate_set, config.eta)
+    rate_index, rate_reals = rate_control.allocate(num_bits, config.rate_set, eta)
     return {
         "y_bar": y_bar,
+        "residual": parameters[0] * y_bar,
         "y_tilde": parameters[0] * (y_bar + mu),
         "num_bits_y": num_bits,
         "rate_index": rate_index,
@@ -76,7 +82,8 @@ class LatentCodingModel(keras.Model):
     ----------
     config : PvscConfig, or the dict that ``PvscConfig.to_dict`` gives
 
-    Raises ``InputError`` where the config belongs to the other kind of frame.
+    Raises ``InputError`` where the config belongs to the other kind of frame, or has another number
+    of ``eta_factors`` than quality presets.
     """
 
     intra: bool
@@ -91,6 +98,13 @@ class LatentCodingModel(keras.Model):
                 found=f"{self.config.name}, intra={self.config.intra}",
                 allowed=f"intra={self.intra} for {type(self).__name__}",
                 remedy="IntraModel takes the *_intra presets, PvscModel the others.",
+            )
+        if len(factors := self.config.eta_factors) not in (0, self.config.num_omega):
+            raise InputError(
+                f"eta_factors of {self.config.name}",
+                found=factors,
+                allowed=f"none, or one for each of {self.config.num_omega} quality presets",
+                remedy="Give every preset its factor.",
             )
         own = {"dtype": self.dtype_policy}
         self.hyper_encoder = HyperEncoder(self.config, name="hyper_encoder", **own)
@@ -132,11 +146,22 @@ class LatentCodingModel(keras.Model):
         return self.hyper_decoder(z_hat, context_e)
 
     def quantise(
-        self, y: Any, parameters: tuple[Any, Any, Any], quantiser: str = "round", noise: Any = None
+        self,
+        y: Any,
+        parameters: tuple[Any, Any, Any],
+        omega_index: Any,
+        quantiser: str = "round",
+        noise: Any = None,
     ) -> dict[str, Any]:
         """``code_units`` with E_s and its masks; output as there."""
-        prior, masks = self.spatial_prior, self._masks(y)
-        return code_units(y, parameters, self.config, prior, masks, quantiser, noise)
+        prior, masks, eta = self.spatial_prior, self._masks(y), self.eta_of(omega_index)
+        return code_units(y, parameters, self.config, prior, masks, quantiser, noise, eta)
+
+    def eta_of(self, omega_index: Any) -> Any:
+        """eta of eq. 14 by quality preset: [batch, 1, 1], float32."""
+        cfg = self.config
+        factors = np.array(cfg.eta_factors or (1.0,) * cfg.num_omega, np.float32)
+        return ops.take(cfg.eta * factors, omega_index, axis=0)[:, None, None]
 
     def dequantise(self, y_bar: Any, parameters: tuple[Any, Any, Any]) -> Any:
         """y_tilde of eq. 20, with E_s fed from ``y_bar`` itself (eq. 19, 23)."""
@@ -145,16 +170,23 @@ class LatentCodingModel(keras.Model):
         )
 
     def encode_features(
-        self, y_bar: Any, rate_index: Any, omega_index: Any, state: Any = None
+        self,
+        y_bar: Any,
+        rate_index: Any,
+        omega_index: Any,
+        state: Any = None,
+        parameters: tuple[Any, Any, Any] | None = None,
     ) -> tuple[Any, Any]:
         """Symbols of the features with unit power (eq. 15), and the gain that undoes it.
 
         F_tx stands behind the preset's vector: how large y_bar is depends on the preset. The
-        paper names vectors for C_ext, F_ext and G alone.
+        paper names vectors for C_ext, F_ext and G alone. ``parameters`` : (w, mu_0, sigma_0), which
+        ``hyperprior_coding`` needs.
         Output: ``symbols`` as ``FeatureEncoder``, of unit mean power; ``gain`` : [batch], float32,
         one of the values that one byte of side information stands for (``symbol_mapping.gain_of``).
         """
-        reals = self.feature_encoder(self.vector_tx(y_bar, omega_index), rate_index, state)
+        scaled = self.vector_tx(y_bar, omega_index)
+        reals = self.feature_encoder(scaled, rate_index, state, prior=self._prior(parameters))
         symbols, gain = normalise_power(reals, rate_index, self.config.rate_set)
         known = gain_of(gain_index(gain))
         return symbols, gain + ops.stop_gradient(known - gain)
@@ -168,11 +200,25 @@ class LatentCodingModel(keras.Model):
         return {"tx": symbols * gain, "rx": channel(symbols, rate_index) * gain}
 
     def decode_features(
-        self, symbols_hat: Any, rate_index: Any, omega_index: Any, state: Any = None
+        self,
+        symbols_hat: Any,
+        rate_index: Any,
+        omega_index: Any,
+        state: Any = None,
+        parameters: tuple[Any, Any, Any] | None = None,
     ) -> tuple[Any, Any]:
-        """(y_bar_rx, C_s,t): F_rx and the preset's vector (eq. 16, 22), the gain undone before."""
-        y_bar, state = self.feature_decoder(symbols_hat, rate_index, state)
+        """(y_bar_rx, C_s,t): F_rx and the preset's vector (eq. 16, 22), the gain undone before.
+
+        ``parameters`` : as for ``encode_features``.
+        """
+        prior = self._prior(parameters)
+        y_bar, state = self.feature_decoder(symbols_hat, rate_index, state, prior=prior)
         return self.vector_rx(y_bar, omega_index), state
+
+    def _prior(self, parameters: tuple[Any, Any, Any] | None) -> Any:
+        if parameters is None or not self.config.hyperprior_coding:
+            return None
+        return prior_of(parameters)
 
     @property
     def coding_layers(self) -> tuple[Any, ...]:

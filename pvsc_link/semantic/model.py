@@ -183,7 +183,7 @@ class PvscModel(LatentCodingModel):
         y = self.feature_extractor(frame, omega_index, context_f)  # (7)
         z_hat, num_bits_z = self.hyper_latent(y, omega_index, quantiser, noise.get("z"))  # (8)
         parameters = self.parameters_of(z_hat, context_e)  # (10)
-        coded = self.quantise(y, parameters, quantiser, noise.get("y"))  # (11) to (14)
+        coded = self.quantise(y, parameters, omega_index, quantiser, noise.get("y"))  # (11) to (14)
         feature = self.feature_generator(coded.pop("y_tilde"), omega_index, context_f)
         frame_ideal = self.picture(feature, reference, omega_index)  # (26)
         output = {**coded, "z_hat": z_hat, "num_bits_z": num_bits_z, "frame_ideal": frame_ideal}
@@ -192,7 +192,7 @@ class PvscModel(LatentCodingModel):
             return {**output, "buffers": {**buffers, "feature_tx": kept}}
         rate_index = coded["rate_index"]
         sent = self.encode_features(
-            coded["y_bar"], rate_index, omega_index, buffers.get("state_tx")
+            coded["y_bar"], rate_index, omega_index, buffers.get("state_tx"), parameters
         )  # (15)
         received = self.over_the_air(sent, rate_index, channel)  # (1) to (4)
         output |= {"symbols": sent[0], "buffers": {}}
@@ -242,7 +242,7 @@ class PvscModel(LatentCodingModel):
         omega_index: Any,
     ) -> tuple[Any, Any, Any]:
         """(y_bar, F_t, C_s,t) from symbols: F_rx, E_s and the buffer's half of G (eq. 22 to 24)."""
-        y_bar, state = self.decode_features(symbols_hat, rate_index, omega_index, state)
+        y_bar, state = self.decode_features(symbols_hat, rate_index, omega_index, state, parameters)
         y_tilde = self.dequantise(y_bar, parameters)
         return y_bar, self.feature_generator(y_tilde, omega_index, context_f), state
 

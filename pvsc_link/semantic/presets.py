@@ -50,10 +50,12 @@ class PvscConfig:
     #: Levels of summed differences that a bit of the vectors must save the transmitter, coarsest
     #: quality preset and finest: a choice of the search, the receiver does not know it.
     motion_penalty: tuple[float, float] = (60.0, 24.0)
+    hyperprior_coding: bool = False  # F_tx and F_rx know sigma_0: ``prior_guide``; not in the paper
     blend_reference: bool = False  # G's picture with the moved previous one; not in the paper
     rate_set: tuple[int, ...] = PAPER_RATE_SET
     num_omega: int = 5  # rows of every learnable vector, one per quality preset
     eta: float = 0.2
+    eta_factors: tuple[float, ...] = ()  # of eta by quality preset; empty: 1; not in the paper
 
     @property
     def padding_multiple(self) -> int:

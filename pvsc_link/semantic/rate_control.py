@@ -59,12 +59,13 @@ def unit_bits(y_bar: Any, sigma: Any) -> Any:
     return ops.sum(symbol_bits(y_bar, sigma), axis=-1)
 
 
-def allocate(num_bits: Any, rate_set: tuple[int, ...], eta: float) -> tuple[Any, Any]:
+def allocate(num_bits: Any, rate_set: tuple[int, ...], eta: Any) -> tuple[Any, Any]:
     """Rate of each unit: the value of the rate set nearest to eta * bits (eq. 14), ties upwards.
 
     The gradient of k passes straight through to the unquantised eta * bits. Above the largest
     rate the nearest value is the largest rate.
 
+    Parameters: ``eta`` : reals per bit, a number or [batch, 1, 1].
     Input: ``num_bits`` : [batch, Hy, Wy], float32. Output: ``rate_index`` : [batch, Hy, Wy],
     int32, into ``rate_set``; ``rate_reals`` : same shape, float32, k in reals.
     """

@@ -60,13 +60,27 @@ def row_table(rate_set: tuple[int, ...]) -> np.ndarray:
     return np.minimum(rows, sum(rate_set) - 1).astype(np.int32)
 
 
+def _first_features(rate_set: tuple[int, ...]) -> Any:
+    """Initialiser of a kernel by which rate k passes on the first k features."""
+
+    def initialise(shape: Any, dtype: Any = None) -> Any:
+        eye = np.eye(max(rate_set), shape[1])
+        return ops.convert_to_tensor(np.concatenate([eye[:k] for k in rate_set]), dtype)
+
+    return initialise
+
+
 class _RateFc(ConfiguredLayer):
     """The kernel of sum(rate_set) rows and the grouped product, for either direction."""
 
     def _build_kernel(self) -> None:
         cfg = self.config
         self.kernel = self.add_weight(
-            name="kernel", shape=(sum(cfg.rate_set), cfg.channels_y), initializer="glorot_uniform"
+            name="kernel",
+            shape=(sum(cfg.rate_set), cfg.channels_y),
+            initializer=_first_features(cfg.rate_set)
+            if cfg.hyperprior_coding
+            else "glorot_uniform",
         )
 
     def _grouped(self, units: Any, rate_index: Any, product: Any) -> Any:

@@ -152,6 +152,10 @@ class TrainConfig(StrictModel):
     #: The weights of I frames, where they are not ``omega``: a GOP gains when its I frame, from
     #: which all others are predicted, is finer than they are.
     intra_omega: list[Annotated[float, Field(ge=0)]] | None = None
+    #: Factors of eta by quality preset, of P and of I frames: from some preset on y is as fine as
+    #: it gets, and only more reals per bit make finer what arrives.
+    eta_factors: list[Annotated[float, Field(gt=0)]] | None = None
+    intra_eta_factors: list[Annotated[float, Field(gt=0)]] | None = None
     beta_1: float = Field(default=0.9, ge=0, lt=1)
     beta_2: float = Field(default=0.999, ge=0, lt=1)
     clip_norm: float = Field(default=1.0, gt=0)
@@ -171,15 +175,21 @@ class TrainConfig(StrictModel):
         """Weights of the quality presets of one kind of frame."""
         return self.intra_omega or self.omega if model == "intra" else self.omega
 
+    def eta_factors_of(self, model: Literal["intra", "inter"]) -> tuple[float, ...]:
+        """Factors of eta by quality preset of one kind of frame; empty: 1."""
+        return tuple((self.intra_eta_factors if model == "intra" else self.eta_factors) or ())
+
     @model_validator(mode="after")
-    def _one_weight_per_preset(self) -> "TrainConfig":
-        if self.intra_omega is not None and len(self.intra_omega) != len(self.omega):
-            raise InputError(
-                "number of weights in intra_omega",
-                found=len(self.intra_omega),
-                allowed=f"{len(self.omega)}, as in omega",
-                remedy="Name one per quality preset, or leave intra_omega out.",
-            )
+    def _one_entry_per_preset(self) -> "TrainConfig":
+        for key in ("intra_omega", "eta_factors", "intra_eta_factors"):
+            entries = getattr(self, key)
+            if entries is not None and len(entries) != len(self.omega):
+                raise InputError(
+                    f"number of entries in {key}",
+                    found=len(entries),
+                    allowed=f"{len(self.omega)}, as in omega",
+                    remedy=f"Name one per quality preset, or leave {key} out.",
+                )
         return self
 
     @model_validator(mode="after")

@@ -34,6 +34,8 @@ def start_linear_coding(
     Input: ``y_bar`` : [units, C_y]; ``rate_index``, ``omega_index`` : [units], of training
     pictures.
     """
+    if model.config.hyperprior_coding:
+        return _start_direct_path(model, y_bar)
     scale = _preset_scales(y_bar, omega_index, model.config.num_omega)
     model.vector_tx.rows.assign(scale)
     model.vector_rx.rows.assign(1.0 / scale)
@@ -63,14 +65,23 @@ def start_linear_coding(
     decoder.from_reals.bias.assign(np.array(means, np.float32))
 
 
+def _start_direct_path(model: Any, residual: np.ndarray) -> None:
+    """Every rate k sends the k elements of most energy; what reads them knows the rest itself."""
+    order = np.argsort(-np.mean(np.square(residual), axis=0))
+    rows = np.eye(residual.shape[1], dtype=np.float32)[order]
+    kernel = np.concatenate([rows[:rate] for rate in model.config.rate_set])
+    for layer in (model.feature_encoder.to_reals, model.feature_decoder.from_reals):
+        layer.kernel.assign(kernel)
+
+
 def sent_units(
     intra: Any, inter: Any, pairs: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Features and rates of the units that a model sends, every quality preset in turn.
 
     Parameters: ``inter`` : P model whose second frames are taken; None for the I frames.
-    Input: ``pairs`` : [count, 2, height, width, 3], float32. Output: ``y_bar`` : [units, C_y];
-    ``rate_index``, ``omega_index`` : [units].
+    Input: ``pairs`` : [count, 2, height, width, 3], float32. Output: ``y_bar`` : [units, C_y],
+    w y_bar with ``hyperprior_coding``; ``rate_index``, ``omega_index`` : [units].
     """
     batches = np.array_split(pairs, max(1, len(pairs) // _BATCH))
     outputs = []
@@ -83,7 +94,8 @@ def sent_units(
             buffers = inter.start_buffers(ops.clip(output["frame_ideal"], 0.0, 1.0))
             motion = vectors(inter.config, buffers["feature_tx"], batch[:, 1], presets)
             output = inter.forward(batch[:, 1], buffers, omega_index, motion=motion)
-        y_bar, rate_index = (ops.convert_to_numpy(output[k]) for k in ("y_bar", "rate_index"))
+        sent = "residual" if (inter or intra).config.hyperprior_coding else "y_bar"
+        y_bar, rate_index = (ops.convert_to_numpy(output[k]) for k in (sent, "rate_index"))
         presets = np.broadcast_to(presets[:, None, None], rate_index.shape)
         outputs.append((y_bar.reshape(-1, y_bar.shape[-1]), rate_index.ravel(), presets.ravel()))
     y_bar, rate_index, presets = (np.concatenate(arrays) for arrays in zip(*outputs, strict=True))

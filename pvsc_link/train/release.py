@@ -68,6 +68,8 @@ def fit_tables(intra: Any, inter: Any, config: Any) -> None:
     learnt: then the P model's buffers are the transmitter's, else the ideal branch's. Vectors are
     searched in what the receiver will hold, and without training F_rx shows noise.
     """
+    from keras import ops
+
     from pvsc_link.train.clip_cache import open_cache
     from pvsc_link.train.sampling import BatchShape, draw_frames, step_generator
 
@@ -82,7 +84,7 @@ def fit_tables(intra: Any, inter: Any, config: Any) -> None:
         for model, coded in ((intra, [first]), (inter, others)):
             maps = [(o["z_hat"], o["num_bits_y"]) for o in coded]
             z_hat, num_bits = (np.concatenate(arrays) for arrays in zip(*maps, strict=True))
-            wanted = model.config.eta * num_bits
+            wanted = float(ops.convert_to_numpy(model.eta_of([preset]))[0, 0, 0]) * num_bits
             model.rate_map_prior.fit_to_wanted(np.rint(z_hat), wanted, preset)
         motions += [motion for o in others if o["motion"] is not None for motion in o["motion"]]
     if motions:

@@ -234,9 +234,10 @@ class Phase:
             snr_db = float(np.mean(self.phase.channel.snr_db))
             start_linear_coding(self.model, *coded, float(noise_variance(snr_db)))
 
-    def _model_config(self, kind: str) -> PvscConfig:
+    def _model_config(self, kind: Literal["intra", "inter"]) -> PvscConfig:
         config = replace(preset_config(self.config), num_omega=len(self.config.omega))
         config = intra_of(config) if kind == "intra" else config
+        config = replace(config, eta_factors=self.config.eta_factors_of(kind))
         if kind != self.phase.model:  # the fixed intra model stays as it was left
             return replace(config, rate_set=self.store.rate_sets.get(kind, config.rate_set))
         if self.phase.rate_set == "overcomplete":

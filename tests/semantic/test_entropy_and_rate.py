@@ -1,6 +1,7 @@
 """Probabilities, bits and rates against closed forms and brute force (eq. 8, 12 to 14, 20)."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -9,6 +10,7 @@ from keras import ops
 
 from pvsc_link.semantic import quantisation, rate_control
 from pvsc_link.semantic.factorized_prior import Z_MAX, FactorizedPrior
+from pvsc_link.semantic.intra import IntraModel
 from pvsc_link.semantic.presets import PRESETS, PvscConfig
 from pvsc_link.semantic.side_information import (
     encode_hyper_latent,
@@ -173,3 +175,17 @@ def test_coded_hyper_latents_cost_what_training_estimates(prior):
 def test_a_missing_preset_is_refused(prior):
     with pytest.raises(InputError, match="preset"):
         prior.pmf_table(2)
+
+
+def test_eta_factors_scale_the_reals_of_their_quality_preset():
+    config = replace(PRESETS["pvsc_tiny_intra"], eta_factors=(1.0, 1.0, 1.0, 1.0, 2.5))
+    model = IntraModel(config)
+    eta = ops.convert_to_numpy(model.eta_of(np.array([0, 4], np.int32)))
+    np.testing.assert_allclose(eta.ravel(), [0.2, 0.5], rtol=1e-6)
+    bits = np.full((2, 4, 4), 64.0, np.float32)
+    index, _ = rate_control.allocate(bits, config.rate_set, eta)
+    reals = np.array(config.rate_set)[ops.convert_to_numpy(index)]
+    assert (reals[0] == 12).all()  # 12.8
+    assert (reals[1] == 32).all()
+    with pytest.raises(InputError, match="eta_factors of pvsc_tiny_intra"):
+        IntraModel(replace(config, eta_factors=(1.0, 2.0)))

@@ -119,6 +119,13 @@ CASES = {
     "QuadtreePrior": [({"config": INTRA}, PARAMETERS)],
     "FeaturesToReals": [({"config": CONFIG}, [Y, RATE])],
     "RealsToFeatures": [({"config": CONFIG}, [real(4, 4, 5), RATE])],
+    "PriorGuide": [({"config": CONFIG}, [PARAMETERS[0], PARAMETERS[2], real(1, 1, 1)])],
+    "PriorEstimator": [
+        (
+            {"config": CONFIG},
+            [Y, PARAMETERS[2], np.abs(real(1, 1, 1)) + 0.5, 1 + real(1, 1, 1) ** 2],
+        )
+    ],
     "TokenEmbedding": [({"config": CONFIG}, [Y, RATE])],
     "SpatioTemporalVit": [({"config": CONFIG}, [TOKENS, STATE]), ({"config": INTRA}, [TOKENS])],
     "Mlp": [({"config": CONFIG}, [TOKENS])],

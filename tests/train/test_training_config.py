@@ -133,3 +133,13 @@ def test_i_frames_may_have_weights_of_their_own():
     assert (own.omega_of("intra"), own.omega_of("inter")) == ([3, 6], [1, 2])
     with pytest.raises(InputError, match="intra_omega"):
         validated({**fields, "intra_omega": [3]}, TrainConfig, "a.yaml", "another")
+
+
+def test_quality_presets_may_have_their_own_eta():
+    fields = {"name": "a", "preset": "pvsc_tiny", "data": {}, "phases": [PHASE], "omega": [1, 2]}
+    plain = validated(fields, TrainConfig, "a.yaml", "another")
+    assert plain.eta_factors_of("intra") == plain.eta_factors_of("inter") == ()
+    own = validated({**fields, "intra_eta_factors": [1, 2.5]}, TrainConfig, "a.yaml", "another")
+    assert (own.eta_factors_of("intra"), own.eta_factors_of("inter")) == ((1, 2.5), ())
+    with pytest.raises(InputError, match="number of entries in eta_factors"):
+        validated({**fields, "eta_factors": [3]}, TrainConfig, "a.yaml", "another")
