@@ -49,6 +49,11 @@ def _parser() -> argparse.ArgumentParser:
         "--retry-failed", action="store_true", help="run rows again whose codec failed"
     )
     parser.add_argument(
+        "--restore",
+        action="store_true",
+        help="take up the rows of points.csv whose database is gone, as in a fresh clone",
+    )
+    parser.add_argument(
         "--save-frames",
         action="store_true",
         help="keep the last frame of every point of the first seed for the report's pictures; "
@@ -81,6 +86,7 @@ def _run(words: argparse.Namespace, console: Console) -> int:
         fresh=words.fresh,
         retry_failed=words.retry_failed,
         save_frames=words.save_frames,
+        restored=words.restore,
         console=console,
     )
     _print_end(console, folder, table, write_figures(folder))

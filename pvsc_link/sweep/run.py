@@ -15,6 +15,7 @@ import pvsc_link
 from pvsc_link.metrics.frame_cache import FrameMetrics
 from pvsc_link.sweep.builder import Plan
 from pvsc_link.sweep.kept_frames import KeptFrames
+from pvsc_link.sweep.restore import restore
 from pvsc_link.sweep.rows import rows_of
 from pvsc_link.sweep.runner import Progress, SweepRunner
 from pvsc_link.sweep.store import SweepStore, points_table
@@ -29,6 +30,7 @@ def run_plan(
     fresh: bool = False,
     retry_failed: bool = False,
     save_frames: bool = False,
+    restored: bool = False,
     console: Console | None = None,
     command: str | None = None,
 ) -> pd.DataFrame:
@@ -36,12 +38,16 @@ def run_plan(
 
     Parameters: ``fresh`` : forget earlier rows; ``retry_failed`` : run rows again whose codec
     failed; ``save_frames`` : keep a frame per point for the report, and send rows again that have
-    none; ``console`` : where progress is shown; ``command`` : for the manifest, default the
-    command line.
-    Raises ``InputError`` if another sweep holds the folder or its rows are of another version.
+    none; ``restored`` : start with the rows of the tables in ``folder``, where their database is
+    gone (``sweep.restore``); ``console`` : where progress is shown; ``command`` : for the manifest,
+    default the command line.
+    Raises ``InputError`` if another sweep holds the folder, its rows are of another version, or
+    there is nothing to restore.
     """
     with _locked(folder):
         start = time.perf_counter()
+        if restored:
+            restore(folder, version=pvsc_link.__version__)
         store = SweepStore(folder, fresh=fresh, version=pvsc_link.__version__)
         # Plain text in notebooks: rich's live display there needs packages of its own.
         shown = console or Console(stderr=True, force_jupyter=False)

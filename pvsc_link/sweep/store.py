@@ -113,9 +113,12 @@ def write_text(text: str, path: Path) -> None:
     os.replace(file.name, path)
 
 
-def read_points(folder: str | Path) -> pd.DataFrame:
-    """``points.csv`` of a results folder as pandas reads it (missing values are NaN)."""
-    table = pd.read_csv(Path(folder) / "points.csv", dtype={"point_id": str})
+def read_points(folder: str | Path, name: str = "points.csv") -> pd.DataFrame:
+    """``points.csv`` of a results folder as pandas reads it (missing values are NaN).
+
+    ``name`` : another table of rows, ``mcs_neighbours.csv``. Numbers come back to the last bit.
+    """
+    table = pd.read_csv(Path(folder) / name, dtype={"point_id": str}, float_precision="round_trip")
     for column in ("variant", "note"):
         table[column] = table[column].fillna("")
     return table

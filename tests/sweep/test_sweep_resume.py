@@ -74,3 +74,32 @@ def test_two_sweeps_do_not_write_into_one_folder(write_scenario, tmp_path, capsy
         fcntl.flock(lock, fcntl.LOCK_EX)
         assert main([str(write_scenario()), "--out", str(tmp_path / "out")]) == 2
     assert "in use" in capsys.readouterr().err
+
+
+def test_a_restored_sweep_runs_nothing_anew_and_writes_the_same_tables(
+    own_caches, write_scenario, tmp_path, monkeypatch
+):
+    from pvsc_link.sweep.__main__ import main
+    from pvsc_link.sweep.runner import SweepRunner
+
+    scenario, out = str(write_scenario()), tmp_path / "out"
+    assert main([scenario, "--out", str(out)]) == 0
+    names = ("points.csv", "mcs_neighbours.csv", "bd_cbr.csv")
+    tables = {name: (out / "small" / name).read_text() for name in names}
+    for file in (out / "small").glob("points.sqlite*"):
+        file.unlink()
+
+    def refuse(*_):
+        raise AssertionError("a restored row ran again")
+
+    monkeypatch.setattr(SweepRunner, "_run_clip", refuse)
+    assert main([scenario, "--out", str(out), "--restore"]) == 0
+    assert {name: (out / "small" / name).read_text() for name in names} == tables
+
+
+def test_restore_without_tables_says_what_is_missing(write_scenario, tmp_path, capsys):
+    from pvsc_link.sweep.__main__ import main
+
+    assert main([str(write_scenario()), "--out", str(tmp_path), "--restore"]) == 2
+    assert "points.csv" in capsys.readouterr().err
+    assert not list(tmp_path.rglob("points.sqlite"))
