@@ -29,12 +29,12 @@ from pvsc_link.schemes.semantic_receiver import (
 )
 from pvsc_link.schemes.separated import SeparatedScheme
 from pvsc_link.semantic.arithmetic import SAME, find_arithmetic, receiving
-from pvsc_link.semantic.presets import PRESETS
 from pvsc_link.semantic.pretrained import (
     UNTRAINED,
     WeightFiles,
     find_weights,
     load_models,
+    num_quality_presets,
     run_label,
 )
 from pvsc_link.semantic.refresh import check_refresh
@@ -56,7 +56,8 @@ class SemanticScheme:
 
     Parameters
     ----------
-    preset : key of ``semantic.presets.PRESETS``, a P-frame preset
+    preset : key of ``semantic.presets.PRESETS``, a P-frame preset; its weights say how many quality
+        presets there are
     side_format : format of the rate map, one of ``SIDE_FORMATS``
     weights : folder of a training run's weights, or the name of another training of the preset
         in the package (``pretrained.packaged_trainings``); None: the preset's own, if it has any
@@ -190,7 +191,7 @@ class SemanticScheme:
         return find_weights(preset, weights)
 
     def _rates(self) -> tuple[int, ...]:
-        return tuple(range(PRESETS[self.preset].num_omega))
+        return tuple(range(num_quality_presets(self.preset, self._files)))
 
     def _load(self) -> tuple[Any, Any]:
         return load_models(self.preset, self._files)

@@ -112,6 +112,12 @@ def load_models(preset: str, files: WeightFiles) -> tuple[IntraModel, PvscModel]
     return intra, load_model(PvscModel, PRESETS[preset], files.inter)
 
 
+def num_quality_presets(preset: str, files: WeightFiles) -> int:
+    """Quality presets of the weights; without files, of the preset."""
+    pairs = ((PRESETS[f"{preset}_intra"], files.intra), (PRESETS[preset], files.inter))
+    return min(_config(config, path).num_omega for config, path in pairs)
+
+
 def load_model(kind: Callable[[Any], Any], preset: Any, path: Path | None) -> Any:
     """One model with the weights of ``path``; without, from the fixed start.
 

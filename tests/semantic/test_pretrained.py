@@ -99,3 +99,11 @@ def test_a_folder_that_lacks_one_of_the_two_models_is_refused(micro, run_folder)
 )
 def test_curves_of_two_checkpoints_have_two_names(folder, label):
     assert run_label(folder) == label
+
+
+def test_a_scheme_has_the_quality_presets_of_its_weights():
+    trained = SemanticScheme("pvsc_small")
+    intra, inter = load_models("pvsc_small", find_weights("pvsc_small"))
+    rows = {model.vector_tx.rows.shape[0] for model in (intra, inter)}
+    assert rows == {len(trained.allowed_rates)}
+    assert len(SemanticScheme("pvsc_tiny").allowed_rates) == PRESETS["pvsc_tiny"].num_omega
