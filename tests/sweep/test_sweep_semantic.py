@@ -61,7 +61,7 @@ def test_pvsc_stands_beside_its_baseline(own_caches, both, micro, tmp_path):
         ({"preset": "pvsc_huge"}, "pvsc_tiny"),
         ({"side_format": "gif"}, "payload"),
         ({"weights": "no/such/folder"}, "inter.weights.h5"),
-        ({"rates": [5]}, "rate"),
+        ({"rates": [6]}, "rate"),
         ({"variant": "psy"}, "variant"),
         ({"binary": "/bin/true"}, "binary"),
     ],
