@@ -1,11 +1,11 @@
 """The transmitter's search for the vectors of ``block_motion``: numpy, all units at once.
 
     every whole vector at 1/4 and at 1/2 of the size --> +-2 pixels --> +-1 --> +-1/2 --> +-1/4
+    --> the vectors so far, those next to them, the commonest --> all units together --> +-1 ...
 
-Each step takes, unit by unit, the vector of least  sum |x - prediction| + penalty * bits(vector),
-on luma in 8-bit levels, among those around the best so far and those of the neighbours; the bits
-are those of the difference to what the neighbours predict (``motion_prior``), as of the step
-before.
+Sought is the least of  sum |x - prediction| + penalty * bits,  over all units, on luma in 8-bit
+levels; the bits are those of the differences to what the neighbours predict. The first line looks
+for what moves at all, at a fraction of the penalty, the second weighs it (``motion_field``).
 """
 
 from typing import Any
@@ -14,7 +14,8 @@ import numpy as np
 from keras import ops
 
 from pvsc_link.semantic.block_motion import BEFORE, FILTERS, MAX_MOTION, STEPS, UNIT
-from pvsc_link.semantic.motion_prior import NEIGHBOURS, neighbour, predicted
+from pvsc_link.semantic.motion_field import choose, vector_bits
+from pvsc_link.semantic.motion_prior import predicted
 from pvsc_link.semantic.presets import PvscConfig
 
 _LUMA = np.array([0.2126, 0.7152, 0.0722], np.float32)  # BT.709
@@ -23,6 +24,10 @@ _REACH = 8  # of the search at a reduced size, in its pixels
 _SWEEPS = 2  # of that search, each with the vectors of the one before
 _ROWS = 2  # every second row of a unit is compared
 _AROUND = [(a, b) for a in (-1, 0, 1) for b in (-1, 0, 1) if (a, b) != (0, 0)]
+_CHEAP = np.float32(0.15)  # of the penalty, while vectors are looked for
+_COMMONEST = 8  # vectors of a picture that every unit may take
+#: Of the annealing, in bits: from 3 to 0.3, then three sweeps for the least.
+_TEMPERATURES = (*np.geomspace(3.0, 0.3, 12), 0.0, 0.0, 0.0)
 
 
 def penalty(config: PvscConfig, omega_index: int) -> float:
@@ -57,37 +62,61 @@ def search_motion(
     old, new = (255.0 * (np.asarray(f, np.float32) @ _LUMA) for f in (reference, frame))
     slope = np.reshape(np.asarray(slope, np.float32), (-1, 1, 1))
     planes = _interpolated(old)
-    best = _Best(_coarse(old, new, slope, 2), slope)
-    candidates = [np.zeros_like(best.motion), _coarse(old, new, slope, 4)]
-    for step in (2 * STEPS, STEPS, STEPS, STEPS // 2, 1, 1):
-        candidates += [best.motion + np.array(way, np.int32) * step for way in _AROUND]
-        candidates += [neighbour(best.motion, place) for place in NEIGHBOURS]
-        best.choose([np.clip(c, -MAX_MOTION, MAX_MOTION) for c in candidates], planes, new)
-        candidates = []
-    return best.motion
+    cheap = _CHEAP * slope
+    coarse = [_coarse(old, new, cheap, factor) for factor in (2, 4)]
+    found = _chosen(coarse[0], [np.zeros_like(coarse[0]), *coarse], planes, new, cheap)
+    found = _refined(found, (2 * STEPS, STEPS, STEPS // 2, 1), planes, new, cheap)
+    candidates = [np.zeros_like(found), found, *coarse, *_commonest(found, *coarse)]
+    candidates += [_moved(found, way) for way in _AROUND]
+    motion = _chosen(found, candidates, planes, new, slope, _TEMPERATURES)
+    return _refined(motion, (STEPS, STEPS // 2, 1), planes, new, slope)
 
 
-class _Best:
-    """The cheapest vector of each unit so far."""
-
-    def __init__(self, motion: np.ndarray, slope: np.ndarray):
-        self.motion, self._slope = motion, slope
-
-    def choose(self, candidates: list[np.ndarray], planes: np.ndarray, new: np.ndarray) -> None:
-        """The best of these and of what was best; what neighbours predict stays meanwhile."""
-        base = predicted(self.motion)
-        best = np.full(self.motion.shape[:-1], np.inf, np.float32)
-        for motion in [self.motion, *candidates]:
-            cost = _differences(planes, new, motion) + self._slope * _bits(motion - base)
-            better = cost < best
-            self.motion = np.where(better[..., None], motion, self.motion)
-            best = np.where(better, cost, best)
+def _chosen(
+    motion: np.ndarray,
+    candidates: list[np.ndarray],
+    planes: np.ndarray,
+    new: np.ndarray,
+    slope: np.ndarray,
+    temperatures: tuple[float, ...] = (0.0, 0.0),
+) -> np.ndarray:
+    differences = np.stack([_differences(planes, new, one) for one in candidates])
+    return choose(motion, np.stack(candidates), differences, slope, temperatures)
 
 
-def _bits(difference: np.ndarray) -> np.ndarray:
-    """About what a difference of vectors costs: [..., rows, columns]."""
-    table = 0.5 + 1.7 * np.log2(1.0 + np.arange(4 * MAX_MOTION, dtype=np.float32))
-    return table[np.abs(difference)].sum(axis=-1)  # type: ignore[no-any-return]
+def _refined(
+    motion: np.ndarray,
+    steps: tuple[int, ...],
+    planes: np.ndarray,
+    new: np.ndarray,
+    slope: np.ndarray,
+) -> np.ndarray:
+    """The best of what lies one step away and of what the units beside have, step by step."""
+    for step in steps:
+        around = [motion + np.array(way, np.int32) * step for way in _AROUND]
+        around = [np.clip(one, -MAX_MOTION, MAX_MOTION) for one in around]
+        beside = [_moved(motion, way) for way in _AROUND if 0 in way]
+        motion = _chosen(motion, [motion, *around, *beside], planes, new, slope)
+    return motion
+
+
+def _moved(motion: np.ndarray, way: tuple[int, int]) -> np.ndarray:
+    """What every unit's neighbour down and to the right by ``way`` has; zero outside."""
+    rows, columns = motion.shape[1:3]
+    wide = np.pad(motion, ((0, 0), (1, 1), (1, 1), (0, 0)))
+    down, right = 1 + way[0], 1 + way[1]
+    return wide[:, down : down + rows, right : right + columns]
+
+
+def _commonest(*fields: np.ndarray) -> list[np.ndarray]:
+    """The vectors that most units of a picture have, each as a field of its own."""
+    vectors = np.concatenate([field.reshape(len(field), -1, 2) for field in fields], axis=1)
+    best = np.zeros((_COMMONEST, *fields[0].shape), np.int32)
+    for picture, seen in enumerate(vectors):
+        different, number = np.unique(seen, axis=0, return_counts=True)
+        chosen = different[np.argsort(-number, kind="stable")[:_COMMONEST]]
+        best[: len(chosen), picture] = chosen[:, None, None]
+    return list(best)
 
 
 def _coarse(old: np.ndarray, new: np.ndarray, slope: np.ndarray, factor: int) -> np.ndarray:
@@ -107,7 +136,7 @@ def _coarse(old: np.ndarray, new: np.ndarray, slope: np.ndarray, factor: int) ->
     vectors = np.array(shifts, np.int32) * factor * STEPS
     motion = np.zeros((*grid, 2), np.int32)
     for _ in range(_SWEEPS):
-        bits = _bits(vectors[:, None, None, None] - predicted(motion))
+        bits = vector_bits(vectors[:, None, None, None] - predicted(motion))
         motion = vectors[np.argmin(differences + slope * bits, axis=0)]
     return motion
 

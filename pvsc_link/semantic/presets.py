@@ -166,7 +166,7 @@ PVSC_SMALL = replace(
     predict_latent=True,
     motion_compensation=True,
     # What lvc's P frames use costs PVSC's too much: a reference with channel noise seems to move.
-    motion_penalty=(180.0, 72.0),
+    motion_penalty=(180.0, 40.0),
     blend_reference=True,
     rate_set=OCTAVE_RATE_SET,
 )
