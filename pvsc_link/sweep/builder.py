@@ -45,8 +45,9 @@ def build(scenario: Scenario) -> Plan:
     _check_names("link.decoder", scenario.link.decoder, DECODERS)
     schemes: dict[tuple[int, str], Scheme] = {}
     entries = []
+    known: dict[tuple[str, str], Scheme] = {}
     for index, entry in enumerate(scenario.schemes):
-        made = [_scheme(entry, variant) for variant in entry.variant]
+        made = [_scheme(entry, variant, known) for variant in entry.variant]
         schemes.update({(index, scheme.variant): scheme for scheme in made})
         entries.append(_resolved(entry, made))
     resolved = scenario.model_copy(update={"schemes": entries})
@@ -85,25 +86,32 @@ def _read(clip: str | RawClip, media: Media, num_frames: int) -> Video:
     return replace(video, name=clip_name(clip), first_frame=media.first_frame)
 
 
-def _scheme(entry: SchemeEntry, variant: str | None) -> Scheme:
+def _scheme(
+    entry: SchemeEntry, variant: str | None, known: dict[tuple[str, str], Scheme]
+) -> Scheme:
+    """What the entry names; entries that ask for the same (but for the link) share one object."""
     _check_names("schemes.scheme", [entry.scheme], [*CODECS, *SEMANTIC])
-    if entry.scheme in SEMANTIC:
-        return _made(SEMANTIC, entry, variant)
-    codec = _made(CODECS, entry, variant)
-    _check_codec(codec, entry)
-    return SeparatedScheme(codec)
-
-
-def _made(table: Mapping[str, Callable[..., Any]], entry: SchemeEntry, variant: str | None) -> Any:
-    """What the entry names, with the options it gives; refuses options that this does not take."""
     options = {key: getattr(entry, key) for key in OPTIONS} | {"variant": variant}
     given = {key: value for key, value in options.items() if value is not None}
+    key = (entry.scheme, json.dumps(given, sort_keys=True, default=str))
+    if key not in known:
+        if entry.scheme in SEMANTIC:
+            known[key] = _made(SEMANTIC, entry.scheme, given)
+        else:
+            codec = _made(CODECS, entry.scheme, given)
+            _check_codec(codec, entry)
+            known[key] = SeparatedScheme(codec)
+    return known[key]
+
+
+def _made(table: Mapping[str, Callable[..., Any]], name: str, options: dict[str, Any]) -> Any:
+    """What a name means, with its options; refuses options that it does not take."""
     try:
-        return table[entry.scheme](**given)
+        return table[name](**options)
     except TypeError as error:
         raise InputError(
-            f"scheme {entry.scheme} takes no such option",
-            found=json.dumps(given),
+            f"scheme {name} takes no such option",
+            found=json.dumps(options, default=str),
             allowed=str(error),
             remedy="Remove the option.",
         ) from error

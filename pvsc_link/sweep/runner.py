@@ -98,18 +98,40 @@ class SweepRunner:
         """
         encoded: dict[tuple[int, str], Encoded] = {}
         for key in dict.fromkeys((point.entry, point.variant) for point in todo):
-            scheme = self.plan.schemes[key]
-            self._say(f"{scheme.name}: encode {video.name}, GOP {todo[0].gop}")
-            # All rates, finished or not: together they form the curve that MCS choice needs.
-            rates = sorted({p.rate for p in points if (p.entry, p.variant) == key})
-            with self._clock("encode"):
-                encoded[key] = self._encode(scheme, video, todo[0].gop, rates)
+            encoded[key] = self._encoded(key, video, points, encoded)
         digital = [key for key in encoded if self.plan.schemes[key].digital]
         with self._clock("metrics"):
             self._measure_clean(video, [encoded[key].curve for key in digital])
         for key in [*digital, *(key for key in encoded if key not in digital)]:
             of_key = [point for point in todo if (point.entry, point.variant) == key]
             self._send_all(video, of_key, encoded[key], key in digital)
+
+    def _encoded(
+        self,
+        key: tuple[int, str],
+        video: Video,
+        points: Sequence[Point],
+        encoded: Mapping[tuple[int, str], Encoded],
+    ) -> Encoded:
+        """The clip out of one entry's encoder, from an entry before that shares it if it can be.
+
+        All rates, finished or not: together they form the curve that MCS choice needs.
+        """
+        scheme = self.plan.schemes[key]
+        rates = {p.rate for p in points if (p.entry, p.variant) == key}
+        shared = [done for other, done in encoded.items() if self.plan.schemes[other] is scheme]
+        curve = {rate: gops for done in shared for rate, gops in done.curve.items()}
+        failures = {rate: failure for done in shared for rate, failure in done.failures.items()}
+        missing = sorted(rates - curve.keys() - failures.keys())
+        if missing:
+            self._say(f"{scheme.name}: encode {video.name}, GOP {points[0].gop}")
+            with self._clock("encode"):
+                new = self._encode(scheme, video, points[0].gop, missing)
+            curve, failures = curve | new.curve, failures | new.failures
+        return Encoded(
+            {rate: curve[rate] for rate in sorted(rates & curve.keys())},
+            {rate: failures[rate] for rate in sorted(rates & failures.keys())},
+        )
 
     def _send_all(
         self, video: Video, points: Sequence[Point], encoded: Encoded, digital: bool

@@ -1,5 +1,7 @@
 """Vectors chosen together: what units gain as a body, and what a choice costs its neighbours."""
 
+import itertools
+
 import numpy as np
 import pytest
 
@@ -68,7 +70,7 @@ def test_a_sweep_without_temperature_never_costs_more(seed):
         costs.append(cost(motion))
         motion = choose(motion, candidates, differences, slope, (0.0,))
     costs.append(cost(motion))
-    assert all(later <= earlier + 1e-3 for earlier, later in zip(costs, costs[1:], strict=False))
+    assert all(later <= earlier + 1e-3 for earlier, later in itertools.pairwise(costs))
     assert costs[-1] < costs[0]
 
 

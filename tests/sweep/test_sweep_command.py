@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 
 from pvsc_link.codecs.registry import CODECS
+from pvsc_link.schemes.separated import SeparatedScheme
 from pvsc_link.sweep import __main__ as command
 from pvsc_link.sweep.store import POINT_COLUMNS, read_points
 from pvsc_link.types import CodecFailure
@@ -161,3 +162,28 @@ def test_an_outage_is_a_row_with_grey_frames(own_caches, write_scenario, tmp_pat
     assert row.bler == 1.0
     assert row.cbr > 0
     assert row.psnr_db < 20
+
+
+def test_entries_that_differ_in_the_receiver_alone_are_encoded_once(
+    own_caches, write_scenario, tmp_path, monkeypatch
+):
+    encoded = []
+    made = SeparatedScheme.encode
+
+    def encode(scheme, video, gop, rate):
+        encoded.append(rate)
+        return made(scheme, video, gop, rate)
+
+    monkeypatch.setattr(SeparatedScheme, "encode", encode)
+    entries = [
+        {"scheme": "x264", "rates": [27, 37], "equalizer": "lmmse"},
+        {"scheme": "x264", "rates": [37, 42], "equalizer": "zf"},
+    ]
+    scenario = write_scenario(name="once", schemes=entries, anchor=None)
+    assert run(scenario, tmp_path / "out") == 0
+    points = read_points(tmp_path / "out" / "once")
+    assert sorted(encoded) == [27, 37, 42]
+    assert points.groupby("equalizer").rate.unique().map(sorted).to_dict() == {
+        "lmmse": [27, 37],
+        "zf": [37, 42],
+    }
