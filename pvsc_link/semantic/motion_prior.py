@@ -25,7 +25,9 @@ NUM_CLASSES = len(_SPREADS) + 1
 _SIZE = 4 * MAX_MOTION + 1  # differences from -2 MAX_MOTION to 2 MAX_MOTION
 #: One row above, one column at each side: where ``NEIGHBOURS`` of the border lie.
 _BORDER = ((1, 0), (1, 1), (0, 0))
-_FLAT = 0.02  # share of a table that no statistics can take away
+_FAR = np.abs(np.arange(_SIZE) - 2 * MAX_MOTION)  # how far a symbol is from no difference
+#: What a table says before any statistics, and how many vectors that weighs as much as.
+_GUESS, _WEIGHT = (1.0 + _FAR) ** -2.0 / np.sum((1.0 + _FAR) ** -2.0), 30.0
 
 
 def neighbour(motion: np.ndarray, place: tuple[int, int]) -> np.ndarray:
@@ -105,12 +107,22 @@ class MotionPrior(ConfiguredLayer):
         seen = np.zeros((NUM_CLASSES, _SIZE))
         for motion in motions:
             np.add.at(seen, (_classes(_around(motion)), _symbols(motion)), 1)
-        # A difference is as likely as its opposite, and nearly so as the next larger one.
-        seen = seen + seen[:, ::-1] + 1.0
-        far = np.exp(-np.abs(np.arange(_SIZE) - 2 * MAX_MOTION) / (MAX_MOTION / 4))
-        share = seen / seen.sum(axis=1, keepdims=True)
-        mixed = (1 - _FLAT) * share + _FLAT * far / far.sum()
-        self.counts.assign(quantise_pmf(mixed).astype(np.int32))
+        seen = _spread(seen + seen[:, ::-1])  # a difference is as likely as its opposite
+        common = _mixed(seen.sum(axis=0), _GUESS)
+        share = np.stack([_mixed(row, common) for row in seen])
+        self.counts.assign(quantise_pmf(share).astype(np.int32))
+
+
+def _spread(seen: np.ndarray) -> np.ndarray:
+    """Every vector counted among differences up to a sixth larger or smaller: [..., symbols]."""
+    place, reach = np.arange(_SIZE), _FAR // 6
+    near = np.abs(place - place[:, None]) <= reach[:, None]
+    return seen @ (near / near.sum(axis=1, keepdims=True))  # type: ignore[no-any-return]
+
+
+def _mixed(seen: np.ndarray, guess: np.ndarray) -> np.ndarray:
+    """Shares out of counts, where these are few out of a guess."""
+    return (seen + _WEIGHT * guess) / (seen.sum() + _WEIGHT)  # type: ignore[no-any-return]
 
 
 def _symbols(motion: np.ndarray) -> np.ndarray:
