@@ -1,7 +1,8 @@
 """``python -m pvsc_link.train.release RUN...``: the weights of runs, small enough to ship.
 
 Beside copying, four things that only make sense when training is over: where several runs have a
-model, its weights become their mean ("model soup", Wortsman et al., ICML 2022), weights are rounded
+model, its weights become their mean ("model soup", Wortsman et al., ICML 2022), with ``--packaged``
+that of these and of the weights in the package under the same name; weights are rounded
 to half precision (half the size; what is measured afterwards is what ships), the integer tables of
 the side information are fitted to training clips, and both models get the names under which a
 scenario finds them.
@@ -12,6 +13,7 @@ import json
 import os
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,9 +24,13 @@ from pvsc_link.types import InputError
 #: Clips, frames and pixels to which the tables of the rate map are fitted, per quality preset.
 _FIT_CLIPS, _FIT_FRAMES, _FIT_CROP = 16, 3, 192
 _FIT_SALT = 10**6 + 1  # no training step draws with it
+#: Fields of a config that may differ where weights are averaged.
+_WITHOUT_WEIGHTS = ("motion_penalty",)
 
 
-def release(runs: Sequence[Path], folder: Path, training: str | None = None) -> list[Path]:
+def release(
+    runs: Sequence[Path], folder: Path, training: str | None = None, packaged: bool = False
+) -> list[Path]:
     """Write ``<preset>[_<training>]_intra`` and ``<preset>[_<training>]``, weights and config.
 
     Parameters
@@ -34,15 +40,22 @@ def release(runs: Sequence[Path], folder: Path, training: str | None = None) -> 
         from the first.
     folder : where the files go
     training : name of a training that is not the preset's own, such as ``rayleigh``
+    packaged : bool, the mean takes in what the package has under that name
 
     Output: the two weight files. Raises ``InputError`` where no run has a model, or runs
     have models of different configs.
     """
+    from pvsc_link.semantic.pretrained import find_weights
     from pvsc_link.semantic.weights import SUFFIX, save_weights
     from pvsc_link.train.config import load_train_config
 
     config = load_train_config(runs[0] / "config.yaml")
-    intra, inter = models = [_mean_model(runs, kind) for kind in ("intra", "inter")]
+    sources = {kind: _of_runs(runs, kind) for kind in ("intra", "inter")}
+    if packaged:
+        files = find_weights(config.preset, training=training)
+        for kind, path in (("intra", files.intra), ("inter", files.inter)):
+            sources[kind] += [path] if path is not None else []
+    intra, inter = models = [_mean_model(paths) for paths in sources.values()]
     for model in models:
         _round_to_half(model)
     fit_tables(intra, inter, config)
@@ -121,8 +134,10 @@ def _as_sent(symbols: Any, rate_index: Any) -> Any:
     return symbols
 
 
-def _mean_model(runs: Sequence[Path], kind: str) -> Any:
-    """The I or P model with the mean weights of the runs that have one."""
+def _of_runs(runs: Sequence[Path], kind: str) -> list[Path]:
+    """Weight files of the I or P model of those runs that have one."""
+    from pvsc_link.semantic.weights import SUFFIX
+
     folders = [run / "weights" for run in runs if (run / "weights" / f"{kind}.json").is_file()]
     if not folders:
         raise InputError(
@@ -131,13 +146,19 @@ def _mean_model(runs: Sequence[Path], kind: str) -> Any:
             allowed="a run whose phases trained an intra and an inter model",
             remedy="Train the missing one, or name the run that did as well.",
         )
-    model, *others = [_model(folder, kind) for folder in folders]
-    for folder, other in zip(folders[1:], others, strict=True):
-        if other.config != model.config:
+    return [folder / f"{kind}{SUFFIX}" for folder in folders]
+
+
+def _mean_model(paths: Sequence[Path]) -> Any:
+    """The model of the first file, with the mean of the weights of all."""
+    model, *others = [_model(path) for path in paths]
+    same = {field: getattr(model.config, field) for field in _WITHOUT_WEIGHTS}
+    for path, other in zip(paths[1:], others, strict=True):
+        if replace(other.config, **same) != model.config:
             raise InputError(
-                f"{kind} models of several runs",
-                found=f"the config in {folder} differs from that in {folders[0]}",
-                allowed="runs of the same model, one started from the other",
+                "models whose mean is wanted",
+                found=f"the config of {path} differs from that of {paths[0]}",
+                allowed="weights of the same model, one trained from the other",
                 remedy="Release them one by one.",
             )
     for variables in zip(*(m.trainable_variables for m in (model, *others)), strict=True):
@@ -145,14 +166,14 @@ def _mean_model(runs: Sequence[Path], kind: str) -> Any:
     return model
 
 
-def _model(folder: Path, kind: str) -> Any:
+def _model(path: Path) -> Any:
     from pvsc_link.semantic.presets import PvscConfig
     from pvsc_link.semantic.weights import SUFFIX, load_weights
     from pvsc_link.train.distillation import build_model
 
-    described = (folder / f"{kind}.json").read_text(encoding="utf-8")
-    model = build_model(PvscConfig.from_dict(json.loads(described)))
-    load_weights(model, folder / f"{kind}{SUFFIX}")
+    beside = path.with_name(path.name.removesuffix(SUFFIX) + ".json")
+    model = build_model(PvscConfig.from_dict(json.loads(beside.read_text(encoding="utf-8"))))
+    load_weights(model, path)
     return model
 
 
@@ -200,6 +221,9 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("runs", nargs="+", type=Path, help="folders of training runs")
     parser.add_argument("--training", help="name of a training other than the preset's own")
     parser.add_argument(
+        "--packaged", action="store_true", help="mean of the runs and of the package's weights"
+    )
+    parser.add_argument(
         "--folder", type=Path, help="where the files go (default: among the package's weights)"
     )
     given = parser.parse_args(arguments)
@@ -207,7 +231,8 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         from pvsc_link.semantic.pretrained import PACKAGED
 
-        for path in release(given.runs, given.folder or PACKAGED, given.training):
+        folder = given.folder or PACKAGED
+        for path in release(given.runs, folder, given.training, given.packaged):
             print(f"{path} ({path.stat().st_size / 1e6:.1f} MB)")
     except InputError as error:
         print(error, file=sys.stderr)

@@ -106,10 +106,30 @@ def test_several_runs_are_released_as_their_mean(finished_run, micro_run, tmp_pa
     assert moved > 10
 
 
+def test_a_run_is_averaged_with_what_the_package_has(
+    finished_run, micro_run, tmp_path, monkeypatch
+):
+    package, other = tmp_path / "package", tmp_path / "other"
+    monkeypatch.setattr("pvsc_link.semantic.pretrained.PACKAGED", package)
+    release([finished_run], package)
+    start = str(finished_run / "weights")
+    Trainer(micro_run(INTRA, INTER, seed=7, initial_weights=start), other).run()
+    old, new = (
+        load_models("micro", find_weights("micro", str(folder)))
+        for folder in (package, other / "weights")
+    )
+    release([other], tmp_path / "mean", packaged=True)
+    mean = load_models("micro", find_weights("micro", str(tmp_path / "mean")))
+    for models in zip(old, new, mean, strict=True):
+        for a, b, c in zip(*(m.trainable_variables for m in models), strict=True):
+            middle = (np.asarray(a) + np.asarray(b)) / 2
+            np.testing.assert_allclose(np.asarray(c), middle, rtol=2e-3, atol=1e-6)
+
+
 def test_runs_of_different_models_are_refused(finished_run, tmp_path):
     other = tmp_path / "other"
     shutil.copytree(finished_run, other)
     described = other / "weights" / "intra.json"
     described.write_text(described.read_text().replace('"eta": 0.2', '"eta": 0.3'))
-    with pytest.raises(InputError, match="intra models of several runs"):
+    with pytest.raises(InputError, match="models whose mean is wanted"):
         release([finished_run, other], tmp_path / "shipped")
