@@ -120,10 +120,13 @@ def test_a_run_is_averaged_with_what_the_package_has(
     )
     release([other], tmp_path / "mean", packaged=True)
     mean = load_models("micro", find_weights("micro", str(tmp_path / "mean")))
+    moved = 0
     for models in zip(old, new, mean, strict=True):
         for a, b, c in zip(*(m.trainable_variables for m in models), strict=True):
             middle = (np.asarray(a) + np.asarray(b)) / 2
             np.testing.assert_allclose(np.asarray(c), middle, rtol=2e-3, atol=1e-6)
+            moved += not np.allclose(np.asarray(a), np.asarray(b), rtol=1e-2)
+    assert moved > 10
 
 
 def test_runs_of_different_models_are_refused(finished_run, tmp_path):
