@@ -1,19 +1,46 @@
 """The learned factorised prior of the hyper-latent, per channel and quality preset (eq. 8)."""
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from keras import ops
 
 from pvsc_link.semantic.configured_layer import ConfiguredLayer
 from pvsc_link.semantic.presets import PvscConfig
-from pvsc_link.semantic.range_coding import quantise_pmf
+from pvsc_link.semantic.range_coding import MessageReader, Part, quantise_pmf
 from pvsc_link.semantic.rate_fc import dense_gradient
 from pvsc_link.types import InputError
 
 #: z_hat is clipped to [-Z_MAX, Z_MAX], as the pmf tables have that support.
 Z_MAX = 127
 _STAGES = 4
+
+
+class PmfTables(NamedTuple):
+    """Integer probabilities of z_hat, every channel by itself.
+
+    ``offset`` : the integer that column 0 stands for; ``counts`` : [C_z, m], as in
+    ``range_coding``.
+    """
+
+    offset: int
+    counts: np.ndarray
+
+    @property
+    def num_channels(self) -> int:
+        """C_z."""
+        return len(self.counts)
+
+    def parts(self, z: np.ndarray) -> list[Part]:
+        """z_hat [Hz, Wz, C_z], whole numbers, for the range coder: one part a channel."""
+        symbols = z.reshape(-1, len(self.counts)).T.astype(np.int64) - self.offset
+        return list(zip(symbols, self.counts, strict=True))
+
+    def read(self, reader: MessageReader, shape: tuple[int, int]) -> np.ndarray:
+        """z_hat [Hz, Wz, C_z], int32, out of a message; errors as ``MessageReader.read``."""
+        height, width = shape
+        planes = [reader.read(height * width, row) for row in self.counts]
+        return np.stack(planes, axis=-1).reshape(*shape, -1) + np.int32(self.offset)
 
 
 class FactorizedPrior(ConfiguredLayer):
@@ -70,14 +97,14 @@ class FactorizedPrior(ConfiguredLayer):
                 values = values + ops.tanh(values) * ops.tanh(row(self.bends[i]))
         return values
 
-    def pmf_table(self, preset_index: int) -> tuple[int, np.ndarray]:
+    def pmf_table(self, preset_index: int) -> PmfTables:
         """Integer probabilities for the range coder, the same on every device.
 
         Computed in float64 numpy from the weights alone, so that no accelerator's float32 has a
         say. Every value keeps at least one count: any z_hat can be coded.
 
-        Output: offset, the value of the first column (-Z_MAX); counts : [channels_z,
-        2 Z_MAX + 1], int64, each row summing to 2**16.
+        Output: ``offset``, -Z_MAX; ``counts``, [channels_z, 2 Z_MAX + 1], int64, each row
+        summing to 2**16.
         Raises ``InputError`` for a preset that does not exist.
         """
         if not 0 <= preset_index < self.config.num_omega:
@@ -90,7 +117,7 @@ class FactorizedPrior(ConfiguredLayer):
         edges = np.arange(-Z_MAX, Z_MAX + 2) - 0.5
         cdf = self._cdf(edges[None, :], preset_index)
         cdf[:, 0], cdf[:, -1] = 0.0, 1.0
-        return -Z_MAX, quantise_pmf(np.diff(cdf, axis=1))
+        return PmfTables(-Z_MAX, quantise_pmf(np.diff(cdf, axis=1)))
 
     def _cdf(self, values: np.ndarray, preset_index: int) -> np.ndarray:
         def row(weight: Any) -> np.ndarray:

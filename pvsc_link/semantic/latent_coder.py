@@ -1,6 +1,6 @@
 """z_hat and y_bar of one frame to a bitstream and back: the ideal branch, really coded (eq. 8-13).
 
-    message = range coder( z_hat under the factorised prior,
+    message = range coder( z_hat under the factorised prior, or given its neighbours,
                            vectors of motion, where the model has them,
                            y_bar of block 0 under sigma_0,
                            y_bar of block 1 under sigma_1 = E_s(..., y_bar_0 + mu_0), ... )
@@ -56,7 +56,7 @@ class LatentCoder:
             compiled(functools.partial(self._prior, block=block))
             for block in range(len(self._prior.masks(2, 2)))
         ]
-        self._pmf_tables = functools.cache(model.z_prior.pmf_table)
+        self._hyper_tables = functools.cache(model.hyper_tables)
 
     def encode(
         self,
@@ -72,7 +72,7 @@ class LatentCoder:
         ``parameters`` : of that z_hat; ``motion`` : [Hy, Wy, 2], int, or None. Raises
         ``InputError`` for latents that have run away.
         """
-        parts = hyper_parts(z, self._pmf_tables(omega_index))
+        parts = hyper_parts(z, self._hyper_tables(omega_index))
         moved = [] if motion is None else self._model.motion_prior.parts(motion)
         parts += moved
         normalised = _plain(y) / _plain(parameters[0])
@@ -92,9 +92,8 @@ class LatentCoder:
 
     def read_z(self, reader: MessageReader, shape: tuple[int, int], omega_index: int) -> np.ndarray:
         """z_hat : [Hz, Wz, channels_z], int32, the first part of a message."""
-        offset, counts = self._pmf_tables(omega_index)
-        planes = [reader.read(shape[0] * shape[1], row) for row in counts]
-        return np.stack(planes, axis=-1).reshape(*shape, len(counts)) + np.int32(offset)
+        z: np.ndarray = self._hyper_tables(omega_index).read(reader, shape)
+        return z
 
     def read_y(self, reader: MessageReader, parameters: Parameters) -> np.ndarray:
         """y_tilde : [1, Hy, Wy, channels_y], float32, the rest of a message.

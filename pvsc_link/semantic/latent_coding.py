@@ -13,8 +13,9 @@ import numpy as np
 from keras import ops
 
 from pvsc_link.semantic import quantisation, rate_control
-from pvsc_link.semantic.factorized_prior import Z_MAX, FactorizedPrior
+from pvsc_link.semantic.factorized_prior import Z_MAX, FactorizedPrior, PmfTables
 from pvsc_link.semantic.feature_codec import FeatureDecoder, FeatureEncoder
+from pvsc_link.semantic.hyper_context import ContextTables, HyperContext
 from pvsc_link.semantic.hyperprior import HyperDecoder, HyperEncoder
 from pvsc_link.semantic.multi_rate import LearnableVector
 from pvsc_link.semantic.presets import PvscConfig
@@ -110,6 +111,7 @@ class LatentCodingModel(keras.Model):
         self.hyper_encoder = HyperEncoder(self.config, name="hyper_encoder", **own)
         self.hyper_decoder = HyperDecoder(self.config, name="hyper_decoder", **own)
         self.z_prior = FactorizedPrior(self.config, name="z_prior", dtype="float32")
+        self.hyper_context = HyperContext(self.config, name="hyper_context")
         self.rate_map_prior = RateMapPrior(self.config, name="rate_map_prior")
         prior = QuadtreePrior if self.intra else SpatialPrior
         self.spatial_prior = prior(self.config, name="spatial_prior", **own)
@@ -140,6 +142,14 @@ class LatentCodingModel(keras.Model):
         """
         z_hat = quantised_hyper_latent(self.hyper_encoder(y), quantiser, noise)
         return z_hat, ops.sum(self.z_prior(z_hat, omega_index), axis=(1, 2, 3))
+
+    def hyper_tables(self, preset_index: int) -> PmfTables | ContextTables:
+        """Integer tables of z_hat at a quality preset: of its neighbours, where these are fitted.
+
+        Raises ``InputError`` for a preset that does not exist.
+        """
+        plain = self.z_prior.pmf_table(preset_index)
+        return self.hyper_context.tables(preset_index) or plain
 
     def parameters_of(self, z_hat: Any, context_e: Any = None) -> tuple[Any, Any, Any]:
         """(w, mu_0, sigma_0) of eq. 10 and 18, each [batch, Hy, Wy, channels_y]."""
@@ -237,6 +247,6 @@ class LatentCodingModel(keras.Model):
         check_stage(stage)
         coding = self.coding_layers
         for layer in self.layers:
-            if layer is self.rate_map_prior:
+            if layer in (self.rate_map_prior, self.hyper_context):
                 continue  # statistics, never trained
             layer.trainable = stage == 3 or (layer in coding) == (stage == 2)

@@ -1,7 +1,8 @@
 """Side-information bitstreams b_z and b_k (eq. 8, 9; section II-B2), real bytes both ways.
 
-b_z: hyper-latents, range coded channel by channel under the factorised prior's integer tables;
-     behind them, where the model compensates motion, its vectors (``motion_prior``).
+b_z: hyper-latents, range coded under the integer tables of the factorised prior, or of their
+     neighbours (``hyper_context``); behind them, where the model compensates motion, its vectors
+     (``motion_prior``).
 b_k: the rate map of a frame, in one of three formats, labelled in every result:
 
 ``png``      the paper's PNG, container and all;
@@ -14,7 +15,7 @@ here (a PNG has CRC-32 and Adler-32, a payload Adler-32, range coding its canoni
 so the link protects them with a CRC.
 """
 
-from typing import Protocol, TypeAlias
+from typing import Protocol
 
 import numpy as np
 
@@ -30,9 +31,9 @@ from pvsc_link.types import InputError
 
 __all__ = [
     "SIDE_FORMATS",
+    "HyperTables",
     "MapTables",
     "MotionTables",
-    "PmfTables",
     "SideInformationError",
     "decode_hyper_latent",
     "decode_rate_map",
@@ -43,11 +44,21 @@ __all__ = [
     "rate_map_bits",
 ]
 
-#: The integer that column 0 stands for, and counts [C_z, m] as in ``range_coding``: what
-#: ``FactorizedPrior.pmf_table`` returns for a quality preset.
-PmfTables: TypeAlias = tuple[int, np.ndarray]
-
 SIDE_FORMATS = ("png", "payload", "range")
+
+
+class HyperTables(Protocol):
+    """What both ends know of z_hat: ``PmfTables``, or ``ContextTables`` where these are fitted."""
+
+    @property
+    def num_channels(self) -> int:
+        """C_z."""
+
+    def parts(self, z: np.ndarray) -> list[Part]:
+        """z_hat [Hz, Wz, C_z] for the range coder, in coding order."""
+
+    def read(self, reader: MessageReader, shape: tuple[int, int]) -> np.ndarray:
+        """z_hat, int32 [Hz, Wz, C_z], out of what ``parts`` became."""
 
 
 class MotionTables(Protocol):
@@ -70,67 +81,59 @@ class MapTables(Protocol):
         """The map, int32 [Hy, Wy], out of what ``parts`` became."""
 
 
-def hyper_parts(z_hat: np.ndarray, pmf_tables: PmfTables) -> list[Part]:
-    """z_hat [Hz, Wz, C_z] for the range coder: one part a channel, row by row."""
-    z, (offset, counts) = np.asarray(z_hat), pmf_tables
-    if z.ndim != 3 or z.shape[-1] != len(counts) or not np.issubdtype(z.dtype, np.integer):
+def hyper_parts(z_hat: np.ndarray, tables: HyperTables) -> list[Part]:
+    """z_hat [Hz, Wz, C_z] for the range coder. Raises ``InputError`` for what is no z_hat."""
+    z = np.asarray(z_hat)
+    fits = z.ndim == 3 and z.shape[-1] == tables.num_channels
+    if not fits or not np.issubdtype(z.dtype, np.integer):
         raise InputError(
             "hyper-latent does not fit its tables",
             found=f"{z.dtype} {z.shape}",
-            allowed=f"integers [Hz, Wz, {len(counts)}]",
+            allowed=f"integers [Hz, Wz, {tables.num_channels}]",
             remedy="Round z, take one frame, and pass the tables of its preset.",
         )
-    symbols = z.reshape(-1, len(counts)).T.astype(np.int64) - offset
-    return list(zip(symbols, counts, strict=True))
+    return tables.parts(z)
 
 
-def hyper_latent_bits(z_hat: np.ndarray, pmf_tables: PmfTables) -> float:
+def hyper_latent_bits(z_hat: np.ndarray, tables: HyperTables) -> float:
     """Information of z_hat under its tables, in bits. Input as for ``encode_hyper_latent``."""
-    return information(hyper_parts(z_hat, pmf_tables))
+    return information(hyper_parts(z_hat, tables))
 
 
 def encode_hyper_latent(
-    z_hat: np.ndarray, pmf_tables: PmfTables, moved: list[Part] | None = None
+    z_hat: np.ndarray, tables: HyperTables, moved: list[Part] | None = None
 ) -> bytes:
     """b_z of one frame (eq. 8).
 
     There is no escape for values beyond the tables: the model clips z to their support before
     it uses z_hat itself, so both ends hold what is sent.
 
-    Input: ``z_hat`` : [Hz, Wz, C_z], int, inside the tables; ``pmf_tables`` : PmfTables;
+    Input: ``z_hat`` : [Hz, Wz, C_z], int, inside the tables; ``tables`` : of its preset;
     ``moved`` : ``MotionTables.parts`` of the frame's vectors, where it has any.
     Output: bytes, at most 2 more than the information. Raises ``InputError`` for a value
     outside its table, a wrong shape or a bad table.
     """
-    return encode(hyper_parts(z_hat, pmf_tables) + (moved or []))
+    return encode(hyper_parts(z_hat, tables) + (moved or []))
 
 
 def decode_hyper_latent(
     message: bytes,
-    shape: tuple[int, int, int],
-    pmf_tables: PmfTables,
+    shape: tuple[int, int],
+    tables: HyperTables,
     motion_tables: MotionTables | None = None,
 ) -> tuple[np.ndarray, np.ndarray | None]:
     """z_hat of a b_z (eq. 9), [Hz, Wz, C_z], int32, and the vectors, [4 Hz, 4 Wz, 2], int32.
 
-    Parameters: ``shape`` : (Hz, Wz, C_z), from the frame size and the preset; ``motion_tables`` :
-    None where the frame has no vectors, which are then None too.
-    Raises ``SideInformationError`` for a truncated or corrupted message, as far as visible;
-    ``InputError`` for tables of another channel count.
+    Parameters: ``shape`` : (Hz, Wz), from the frame size; ``tables`` : of its preset;
+    ``motion_tables`` : None where the frame has no vectors, which are then None too.
+    Raises ``SideInformationError`` for a truncated or corrupted message, as far as visible.
     """
-    (height, width, channels), (offset, counts) = shape, pmf_tables
-    if channels != len(counts):
-        raise InputError(
-            "channels of z and tables differ",
-            found=channels,
-            allowed=len(counts),
-            remedy="Pass the tables of the preset.",
-        )
     reader = MessageReader(message)
-    parts = [reader.read(height * width, row) for row in counts]
+    z_hat = tables.read(reader, shape)
+    height, width = shape
     motion = None if motion_tables is None else motion_tables.read(reader, (4 * height, 4 * width))
     reader.finish()
-    return (np.stack(parts, axis=-1).reshape(shape) + offset).astype(np.int32), motion
+    return z_hat, motion
 
 
 def _bit_depth(num_rates: int) -> int:

@@ -23,7 +23,7 @@ class Coding:
     intra: bool
     preset: int  # quality preset
     row: int  # of the statistics
-    pmf_tables: side_information.PmfTables
+    hyper_tables: side_information.HyperTables
     omega: Any  # the preset as a tensor, [1], int32
 
 
@@ -67,7 +67,7 @@ class StreamEnd:
         if key not in self._codings:
             intra, preset = key
             row = self._models[intra].config.row(preset)
-            tables = self._models[intra].z_prior.pmf_table(row)
+            tables = self._models[intra].hyper_tables(row)
             omega = ops.full((1,), preset, dtype="int32")
             self._codings[key] = Coding(intra, preset, row, tables, omega)
         return self._codings[key]
@@ -83,10 +83,9 @@ class StreamEnd:
         The vectors : int32 [Hy, Wy, 2], or None for a frame without. Raises
         ``SideInformationError`` for a message that no encoder has produced.
         """
-        channels = self._models[coding.intra].config.channels_z
-        shape = (self.height // 64, self.width // 64, channels)
+        shape = (self.height // 64, self.width // 64)
         return side_information.decode_hyper_latent(
-            message, shape, coding.pmf_tables, self._motion_prior(coding.intra)
+            message, shape, coding.hyper_tables, self._motion_prior(coding.intra)
         )
 
     def _motion_prior(self, intra: bool) -> Any:

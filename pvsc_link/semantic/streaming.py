@@ -116,7 +116,7 @@ class Transmitter(StreamEnd):
         tables = self._rate_tables(z, coding)
         moved = None if motion is None else self._motion_prior(coding.intra).parts(motion)
         side_bits = {
-            "z": side_information.encode_hyper_latent(z, coding.pmf_tables, moved),
+            "z": side_information.encode_hyper_latent(z, coding.hyper_tables, moved),
             "k": gain
             + side_information.encode_rate_map(rate_index, len(rate_set), self.side_format, tables),
         }

@@ -21,8 +21,9 @@ import numpy as np
 
 from pvsc_link.types import InputError
 
-#: Clips, frames and pixels to which the tables of the rate map are fitted, per quality preset.
-_FIT_CLIPS, _FIT_FRAMES, _FIT_CROP = 16, 3, 192
+#: Clips, frames and pixels to which the tables of the side information are fitted, per quality
+#: preset, and pictures to which those of z_hat of I frames are.
+_FIT_CLIPS, _FIT_FRAMES, _FIT_CROP, _FIT_PICTURES = 32, 3, 192, 256
 _FIT_SALT = 10**6 + 1  # no training step draws with it
 #: Fields of a config that may differ where weights are averaged.
 _WITHOUT_WEIGHTS = ("motion_penalty",)
@@ -75,7 +76,8 @@ def release(
 def fit_tables(intra: Any, inter: Any, config: Any) -> None:
     """Fit the tables of the side information of both models to clips of the training data.
 
-    These are the rate maps' (format ``range``), and of P frames those of the vectors of motion.
+    These are the rate maps' (format ``range``), those of z_hat given its neighbours, and of P
+    frames those of the vectors of motion.
 
     Parameters: ``config`` : TrainConfig, for its data, its seed, and whether F_tx and F_rx have
     learnt: then the P model's buffers are the transmitter's, else the ideal branch's. Vectors are
@@ -86,10 +88,13 @@ def fit_tables(intra: Any, inter: Any, config: Any) -> None:
     from pvsc_link.train.clip_cache import open_cache
     from pvsc_link.train.sampling import BatchShape, draw_frames, step_generator
 
-    rng = step_generator(config.seed, _FIT_SALT, 0)
-    shape = BatchShape(_FIT_CLIPS, _FIT_FRAMES, _FIT_CROP)
-    clips = draw_frames(open_cache(config.data), config.data, shape, rng)
-    clips = clips.astype(np.float32) / np.float32(255)
+    def drawn(number: int, num_frames: int) -> np.ndarray:
+        shape = BatchShape(number, num_frames, _FIT_CROP)
+        rng = step_generator(config.seed, _FIT_SALT, num_frames)
+        frames = draw_frames(open_cache(config.data), config.data, shape, rng)
+        return frames.astype(np.float32) / np.float32(255)
+
+    clips, pictures = drawn(_FIT_CLIPS, _FIT_FRAMES), drawn(_FIT_PICTURES, 1)[:, 0]
     channel = _as_sent if max(phase.stage for phase in config.phases) > 1 else None
     motions: list[np.ndarray] = []
     for preset in range(intra.config.num_omega):
@@ -98,7 +103,11 @@ def fit_tables(intra: Any, inter: Any, config: Any) -> None:
             maps = [(o["z_hat"], o["num_bits_y"]) for o in coded]
             z_hat, num_bits = (np.concatenate(arrays) for arrays in zip(*maps, strict=True))
             wanted = float(ops.convert_to_numpy(model.eta_of([preset]))[0, 0, 0]) * num_bits
-            model.rate_map_prior.fit_to_wanted(np.rint(z_hat), wanted, preset)
+            z_hat = np.rint(z_hat)
+            model.rate_map_prior.fit_to_wanted(z_hat, wanted, preset)
+            if model is intra:
+                z_hat = np.concatenate([z_hat, _hyper_latents(intra, pictures, preset)])
+            model.hyper_context.fit(z_hat, preset, model.z_prior.pmf_table(preset))
         motions += [motion for o in others if o["motion"] is not None for motion in o["motion"]]
     if motions:
         inter.motion_prior.fit(motions)
@@ -128,6 +137,18 @@ def _code(
         | {name: ops.convert_to_numpy(o[name]) for name in ("z_hat", "num_bits_y")}
         for o in outputs
     ]
+
+
+def _hyper_latents(intra: Any, pictures: np.ndarray, preset: int) -> np.ndarray:
+    """z_hat of I frames: [pictures, Hz, Wz, channels_z], whole numbers."""
+    from keras import ops
+
+    found = []
+    for few in np.array_split(pictures, max(1, len(pictures) // _FIT_CLIPS)):
+        omega_index = ops.full((len(few),), preset, "int32")
+        y = intra.feature_extractor(few, omega_index)
+        found.append(np.rint(ops.convert_to_numpy(intra.hyper_latent(y, omega_index)[0])))
+    return np.concatenate(found)
 
 
 def _as_sent(symbols: Any, rate_index: Any) -> Any:

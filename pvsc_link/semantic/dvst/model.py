@@ -30,7 +30,7 @@ from pvsc_link.semantic.dvst.motion_compensation import Compensated, MotionCompe
 from pvsc_link.semantic.dvst.motion_estimator import MotionEstimator
 from pvsc_link.semantic.dvst.presets import DvstConfig
 from pvsc_link.semantic.dvst.steps import DvstSteps
-from pvsc_link.semantic.factorized_prior import FactorizedPrior
+from pvsc_link.semantic.factorized_prior import FactorizedPrior, PmfTables
 from pvsc_link.semantic.inference import Compiler, as_is
 from pvsc_link.semantic.latent_coding import check_stage
 
@@ -92,6 +92,10 @@ class DvstModel(keras.Model):
         """Bits of the hyper-latents of both streams: [batch], float32."""
         first = ops.zeros((ops.shape(z_hat)[0],), dtype="int32")
         return ops.sum(self.z_prior(z_hat, first), axis=(1, 2, 3))
+
+    def hyper_tables(self, preset_index: int) -> PmfTables:
+        """Integer tables of the hyper-latents of both streams."""
+        return self.z_prior.pmf_table(preset_index)
 
     def motion_latent(self, frame: Any, reference: Any) -> Any:
         """y_m of the motion from ``reference`` to ``frame``."""

@@ -1,0 +1,225 @@
+"""Prior of z_hat given its neighbours: what stands in for the factorised prior of eq. 8 in b_z.
+
+Beyond the paper. Places of z_hat at 1/64 that lie side by side resemble each other, which a prior
+of every channel by itself cannot know. The places to the left, above and at both sides of that are
+known when one is coded: integer arithmetic on them gives the mean of every channel, and how wrong
+their own means were says to which of a few classes of spread the place belongs. Means and spreads
+are statistics of training clips, fitted once after training (``train.release``); what training
+itself counts stays eq. 8.
+"""
+
+import functools
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from keras import ops
+
+from pvsc_link.semantic.configured_layer import ConfiguredLayer
+from pvsc_link.semantic.factorized_prior import Z_MAX, PmfTables
+from pvsc_link.semantic.presets import PvscConfig
+from pvsc_link.semantic.range_coding import TOTAL, MessageReader, Part, information, quantise_pmf
+from pvsc_link.semantic.rate_map_prior import diagonals
+
+#: Places that are known when one is coded, as (rows up, columns right), and what each one's error
+#: weighs.
+NEIGHBOURS = {(0, -1): 2, (1, 0): 2, (1, -1): 1, (1, 1): 1}
+#: Classes of spread; the first is that of a place without neighbours.
+NUM_CLASSES = 6
+_SPREADS = np.geomspace(0.05, 20.0, 60)  # of the logistic tables
+_STEPS = 4  # of a mean, per integer of z
+_SCALE = 256  # of the weights of a mean
+_LEVEL = 64  # what the mean error of a channel counts as
+_RIDGE = 100.0  # places that the fit of a mean has to outweigh
+_COMMON = 30.0  # places of all classes that a class begins with
+
+
+@dataclass(frozen=True)
+class ContextTables:
+    """What both ends know of one frame's z_hat before its first place; all int64.
+
+    ``mean_weights`` : [C_z, features], in 1 / ``_SCALE``; ``error_weights`` : [C_z]; ``borders`` :
+    between the classes but the first; ``spreads`` : [classes, C_z], numbers of logistic tables.
+    """
+
+    mean_weights: np.ndarray
+    error_weights: np.ndarray
+    borders: np.ndarray
+    spreads: np.ndarray
+
+    @property
+    def num_channels(self) -> int:
+        """C_z."""
+        return len(self.mean_weights)
+
+    def parts(self, z: np.ndarray) -> list[Part]:
+        """z_hat [Hz, Wz, C_z], whole numbers, for the range coder: one part a diagonal."""
+        z = np.asarray(z, np.int64)
+        means = self.means(z)
+        classes = self.classes(_STEPS * z - means)
+        return [
+            (z[place].ravel() + Z_MAX, self._counts(means[place], classes[place]))
+            for place in diagonals(*z.shape[:2])
+        ]
+
+    def read(self, reader: MessageReader, shape: tuple[int, int]) -> np.ndarray:
+        """z_hat [Hz, Wz, C_z], int32, out of a message.
+
+        Raises ``SideInformationError`` where the message does not fit.
+        """
+        z = np.zeros((*shape, self.num_channels), np.int64)
+        errors = np.zeros_like(z)
+        for place in diagonals(*shape):
+            means = self.means(z)[place]
+            counts = self._counts(means, self.classes(errors)[place])
+            z[place] = reader.read(len(counts), counts).reshape(means.shape) - Z_MAX
+            errors[place] = _STEPS * z[place] - means
+        return z.astype(np.int32)
+
+    def means(self, z: np.ndarray) -> np.ndarray:
+        """What the neighbours say of every channel, in 1 / ``_STEPS``: [Hz, Wz, C_z]."""
+        means = _features(z) @ self.mean_weights.T * _STEPS // _SCALE
+        return np.clip(means, -_STEPS * Z_MAX, _STEPS * Z_MAX)  # type: ignore[no-any-return]
+
+    def classes(self, errors: np.ndarray) -> np.ndarray:
+        """Class of every place from its neighbours' errors [Hz, Wz, C_z]: [Hz, Wz]."""
+        scores = _scores(errors, self.error_weights)
+        inner = 1 + np.searchsorted(self.borders, scores, side="right")
+        return np.where(scores < 0, 0, inner)
+
+    def _counts(self, means: np.ndarray, classes: np.ndarray) -> np.ndarray:
+        """Tables of all channels of some places, one after another: [n C_z, 2 Z_MAX + 1]."""
+        whole, part = np.divmod(means.ravel(), _STEPS)
+        columns = Z_MAX - whole[:, None] + np.arange(2 * Z_MAX + 1)
+        spreads = self.spreads[classes].ravel()
+        return quantise_pmf(_logistic_tables()[spreads[:, None], part[:, None], columns])
+
+
+class HyperContext(ConfiguredLayer):
+    """The statistics, in integers; nothing in it is trained by gradients.
+
+    Parameters: ``config`` : PvscConfig.
+    """
+
+    def __init__(self, config: PvscConfig, **kwargs: Any):
+        super().__init__(config, **kwargs)
+        self.trainable = False
+
+    def build(self, input_shape: Any = None) -> None:
+        presets, channels = self.config.num_omega, self.config.channels_z
+        shapes = {
+            "mean_weights": (channels, len(NEIGHBOURS) * (channels + 1) + 1),
+            "error_weights": (channels,),
+            "borders": (NUM_CLASSES - 2,),
+            "spreads": (NUM_CLASSES, channels),
+        }
+        self.statistics = {
+            name: self.add_weight(
+                name=name,
+                shape=(presets, *shape),
+                dtype="int32",
+                initializer="zeros",
+                trainable=False,
+            )
+            for name, shape in shapes.items()
+        }
+
+    def tables(self, preset_index: int) -> ContextTables | None:
+        """Tables of one quality preset, exact on any device; None before ``fit``."""
+        values = {
+            name: ops.convert_to_numpy(weight)[preset_index].astype(np.int64)
+            for name, weight in self.statistics.items()
+        }
+        return ContextTables(**values) if values["error_weights"].any() else None
+
+    def fit(self, z_hat: np.ndarray, preset_index: int, plain: PmfTables) -> bool:
+        """Fit the statistics of one preset to coded frames, if that pays.
+
+        Every second frame is coded with what the others say; unless that is shorter than with
+        ``plain``, the preset stays without.
+        Input: ``z_hat`` : [frames, Hz, Wz, channels_z], whole numbers; ``plain`` : tables that do
+        without neighbours. Output: whether it pays.
+        """
+        z = np.asarray(z_hat).astype(np.int64)
+        some, others = _fitted(z[::2]), z[1::2]
+        bits = [sum(information(t.parts(frame)) for frame in others) for t in (some, plain)]
+        tables = _fitted(z)
+        for name, weight in self.statistics.items():
+            whole = ops.convert_to_numpy(weight).copy()
+            whole[preset_index] = getattr(tables, name) if bits[0] < bits[1] else 0
+            weight.assign(whole)
+        return bits[0] < bits[1]
+
+
+def _fitted(z: np.ndarray) -> ContextTables:
+    """Least squares for the means, then least bits for the spreads. z : [frames, Hz, Wz, C_z]."""
+    channels = z.shape[-1]
+    flat = np.stack([_features(frame) for frame in z]).astype(np.float64)
+    flat = flat.reshape(-1, flat.shape[-1])
+    ridge = np.diag(np.append(np.full(flat.shape[1] - 1, _RIDGE), 1e-6))  # last the constant
+    weights = np.linalg.solve(flat.T @ flat + ridge, flat.T @ z.reshape(-1, channels))
+    nothing = np.zeros((NUM_CLASSES, channels), np.int64)
+    means = ContextTables(np.rint(_SCALE * weights.T).astype(np.int64), *nothing[:3])
+    errors = np.stack([_STEPS * frame - means.means(frame) for frame in z])
+    usual = np.abs(errors).mean(axis=(0, 1, 2))
+    error_weights = np.ceil(_LEVEL / np.maximum(usual, 0.1)).astype(np.int64)
+    scores = np.stack([_scores(frame, error_weights) for frame in errors])
+    inner = np.append(scores[scores >= 0], 0)
+    shares = np.arange(1, NUM_CLASSES - 1) / (NUM_CLASSES - 1)
+    borders = np.floor(np.quantile(inner, shares)).astype(np.int64)
+    tables = ContextTables(means.mean_weights, error_weights, borders, nothing)
+    classes = np.stack([tables.classes(frame) for frame in errors])
+    spreads = _least_bits(z.reshape(-1, channels), errors.reshape(-1, channels), classes.ravel())
+    return replace(tables, spreads=spreads)
+
+
+def _features(z: np.ndarray) -> np.ndarray:
+    """What means are computed from: [Hz, Wz, features], int64.
+
+    The neighbours' z, zero outside the frame, whether each lies inside, and 1.
+    """
+    inside = np.ones((*z.shape[:2], 1), np.int64)
+    planes = [plane for at in NEIGHBOURS for plane in (_at(z, at), _at(inside, at))]
+    return np.concatenate([*planes, inside], axis=-1)
+
+
+def _scores(errors: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """How wrong the neighbours' means were, on average: [Hz, Wz], int64; -1 without neighbours."""
+    wrong = np.abs(errors) @ weights
+    total, known = _summed(wrong), _summed(np.ones_like(wrong))
+    return np.where(known > 0, total // np.maximum(known, 1), -1)
+
+
+def _summed(plane: np.ndarray) -> np.ndarray:
+    """Of the neighbours of every place, by what they weigh: [Hz, Wz]."""
+    every = [share * _at(plane[..., None], at) for at, share in NEIGHBOURS.items()]
+    return np.sum(every, axis=0)[..., 0]  # type: ignore[no-any-return]
+
+
+def _at(plane: np.ndarray, neighbour: tuple[int, int]) -> np.ndarray:
+    """What lies ``neighbour`` (rows up, columns right) of every place, zero outside."""
+    up, right = neighbour
+    rows, columns = plane.shape[:2]
+    wide = np.pad(plane, ((1, 0), (1, 1), (0, 0)))
+    return wide[1 - up : 1 - up + rows, 1 + right : 1 + right + columns]
+
+
+def _least_bits(z: np.ndarray, errors: np.ndarray, classes: np.ndarray) -> np.ndarray:
+    """Number of the spread that codes z [n, C_z] shortest, [classes, C_z]."""
+    whole, part = np.divmod(_STEPS * z - errors, _STEPS)
+    bits = -np.log2(np.maximum(_logistic_tables()[:, part, 2 * Z_MAX + z - whole], 1.0) / TOTAL**2)
+    common = _COMMON * bits.mean(axis=1)
+    sums = [common + bits[:, classes == one].sum(axis=1) for one in range(NUM_CLASSES)]
+    return np.argmin(sums, axis=1)
+
+
+@functools.cache
+def _logistic_tables() -> np.ndarray:
+    """Logistic distributions in whole numbers: [spreads, _STEPS, 4 Z_MAX + 1], sums 2 ** 32.
+
+    Of z less the whole part of its mean, from -2 Z_MAX on, by the rest of the mean.
+    """
+    edges = np.arange(-2 * Z_MAX, 2 * Z_MAX + 2) - 0.5
+    rest = np.arange(_STEPS)[:, None] / _STEPS
+    cdf = 0.5 * (1.0 + np.tanh(0.5 * (edges - rest) / _SPREADS[:, None, None]))
+    return np.rint(np.diff(cdf) * TOTAL**2)  # type: ignore[no-any-return]
