@@ -143,12 +143,13 @@ class HyperContext(ConfiguredLayer):
         z = np.asarray(z_hat).astype(np.int64)
         some, others = _fitted(z[::2]), z[1::2]
         bits = [sum(information(t.parts(frame)) for frame in others) for t in (some, plain)]
-        tables = _fitted(z)
+        pays = bits[0] < bits[1]
+        tables = _fitted(z) if pays else None
         for name, weight in self.statistics.items():
             whole = ops.convert_to_numpy(weight).copy()
-            whole[preset_index] = getattr(tables, name) if bits[0] < bits[1] else 0
+            whole[preset_index] = getattr(tables, name, 0)
             weight.assign(whole)
-        return bits[0] < bits[1]
+        return pays
 
 
 def _fitted(z: np.ndarray) -> ContextTables:

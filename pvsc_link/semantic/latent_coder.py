@@ -92,8 +92,8 @@ class LatentCoder:
 
     def read_z(self, reader: MessageReader, shape: tuple[int, int], omega_index: int) -> np.ndarray:
         """z_hat : [Hz, Wz, channels_z], int32, the first part of a message."""
-        z: np.ndarray = self._hyper_tables(omega_index).read(reader, shape)
-        return z
+        tables = self._hyper_tables(omega_index)
+        return tables.read(reader, shape)  # type: ignore[no-any-return]
 
     def read_y(self, reader: MessageReader, parameters: Parameters) -> np.ndarray:
         """y_tilde : [1, Hy, Wy, channels_y], float32, the rest of a message.

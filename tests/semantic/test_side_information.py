@@ -67,7 +67,7 @@ def map_prior(index, num_rates):
     return FixedTables(np.exp(-np.abs(distance)))
 
 
-@pytest.mark.parametrize("shape", [(1, 1, 1), (4, 4), (18, 30, 128)])
+@pytest.mark.parametrize("shape", [(1, 1, 1), (4, 4, 32), (18, 30, 128)])
 def test_hyper_latents_survive_and_cost_their_information(shape):
     tables = gaussian_tables(shape[-1])
     z_hat = draw(tables, *shape[:2])
