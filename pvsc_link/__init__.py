@@ -44,8 +44,8 @@ def run_sweep(
     from pvsc_link.report.figures import write_figures
     from pvsc_link.scenario.loader import load_scenario
     from pvsc_link.scenario.schema import Scenario
-    from pvsc_link.sweep.builder import build
-    from pvsc_link.sweep.run import run_plan
+    from pvsc_link.sweep.plan import build
+    from pvsc_link.sweep.runner import run_plan
 
     given = scenario if isinstance(scenario, Scenario) else load_scenario(scenario)
     folder = Path(out) / given.name

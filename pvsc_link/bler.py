@@ -13,8 +13,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from pvsc_link.link.bler import BlerEstimate, estimate_of, measure_bler
-from pvsc_link.link.bler_cache import BlerCache
+from pvsc_link.link.bler import BlerCache, BlerEstimate, estimate_of, measure_bler
 from pvsc_link.link.mcs import MCS_TABLE
 from pvsc_link.types import ChannelPoint, InputError
 

@@ -6,8 +6,8 @@ import keras
 import numpy as np
 import pytest
 
-from pvsc_link.semantic.dvst.presets import DVST_PRESETS, DvstConfig
-from pvsc_link.semantic.presets import PRESETS, PvscConfig, intra_of
+from pvsc_link.models.dvst.config import DVST_PRESETS, DvstConfig
+from pvsc_link.models.pvsc.config import PRESETS, PvscConfig, intra_of
 
 MICRO = PvscConfig(
     "micro",

@@ -1,4 +1,11 @@
-"""``python -m pvsc_link.bench complexity``: parameters, MACs and times as in Tables IV and V.
+"""Multiply-accumulates of a traced function, counted operation by operation.
+
+The graph that TensorFlow would execute is walked; every convolution and matrix product counts
+with the shapes it has there. Element-wise work, norms and softmax do not count, as usual.
+
+Milliseconds per frame of the two ends, networks only, as Tables IV and V time them.
+
+``python -m pvsc_link.bench complexity``: parameters, MACs and times as in Tables IV and V.
 
 MACs are those of one transmitter pass plus one receiver pass per P frame (Fig. 5), the reading
 under which the paper's Tables IV and V agree with its architecture: what runs at both ends counts
@@ -8,23 +15,116 @@ twice, E_s even three times (once to quantise, once in either end's decoding).
 import argparse
 import csv
 import math
+import statistics
 import sys
+import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import tensorflow as tf
 
-from pvsc_link.bench.mac_count import count_macs
 from pvsc_link.bench.provenance import write_manifest
-from pvsc_link.bench.step_timing import time_function
-from pvsc_link.semantic.dvst.model import DvstModel
-from pvsc_link.semantic.dvst.presets import DVST_PRESETS, DvstConfig
-from pvsc_link.semantic.inference import IntraSteps
-from pvsc_link.semantic.intra import IntraModel
-from pvsc_link.semantic.model import PvscModel
-from pvsc_link.semantic.presets import PRESETS, PvscConfig
+from pvsc_link.models.dvst.config import DVST_PRESETS, DvstConfig
+from pvsc_link.models.dvst.model import DvstModel
+from pvsc_link.models.pvsc.config import PRESETS, PvscConfig
+from pvsc_link.models.pvsc.model import IntraModel, PvscModel
+from pvsc_link.models.pvsc.steps import IntraSteps
+
+#: Operations that multiply and accumulate but that this counter cannot read: an error.
+UNREADABLE = {"Einsum", "XlaDotV2", "XlaConvV2", "Conv3D", "_FusedConv2D", "_FusedMatMul"}
+
+
+def _convolution(op: Any) -> int:
+    kernel = op.inputs[1].shape
+    return _elements(op) * math.prod(kernel[:-1])
+
+
+def _depthwise(op: Any) -> int:
+    kernel = op.inputs[1].shape
+    return _elements(op) * math.prod(kernel[:2])
+
+
+def _product(op: Any, transposed: str) -> int:
+    left = op.inputs[0].shape
+    return _elements(op) * int(left[-2] if op.get_attr(transposed) else left[-1])
+
+
+COUNTERS: dict[str, Callable[[Any], int]] = {
+    "Conv2D": _convolution,
+    "DepthwiseConv2dNative": _depthwise,
+    "MatMul": lambda op: _product(op, "transpose_a"),
+    "BatchMatMulV2": lambda op: _product(op, "adj_x"),
+    "BatchMatMulV3": lambda op: _product(op, "adj_x"),
+}
+
+
+def _elements(op: Any) -> int:
+    count = op.outputs[0].shape.num_elements()
+    if count is None:
+        raise ValueError(f"{op.name} has no static shape: trace with one fixed frame size")
+    return count
+
+
+def count_macs(function: Callable[..., Any], inputs: Sequence[Any]) -> Counter[str]:
+    """MACs of one call, by the scope (layer name) in which they happen.
+
+    Parameters
+    ----------
+    function : of tensors, any nested outputs
+    inputs : its ``tf.TensorSpec`` arguments, fully static; nothing is computed
+
+    Output
+    ------
+    Counter from the outermost scope, numbering stripped (``context_extractor_1`` counts as
+    ``context_extractor``), to MACs. Raises ``ValueError`` for an operation it cannot count.
+    """
+    graph = tf.function(function).get_concrete_function(*inputs).graph
+    counts: Counter[str] = Counter()
+    for op in graph.get_operations():
+        if op.type in UNREADABLE or op.type.endswith("PartitionedCall"):
+            raise ValueError(f"cannot count {op.type} {op.name}")
+        if op.type in COUNTERS:
+            counts[_scope(op.name)] += COUNTERS[op.type](op)
+    return counts
+
+
+def _scope(name: str) -> str:
+    outermost = name.split("/")[0]
+    stem, _, number = outermost.rpartition("_")
+    return stem if number.isdigit() and stem else outermost
+
+
+def time_function(function: Callable[..., Any], inputs: Sequence[Any], repeats: int) -> float:
+    """Median wall time of one call in ms, after one warm-up call that traces.
+
+    Parameters: ``function`` : of tensors; ``inputs`` : ``tf.TensorSpec``, filled with random
+    values of fixed seed (integers with zeros); ``repeats`` : timed calls, at least 1.
+    """
+    compiled = tf.function(function)
+    values = [_values(spec, seed) for seed, spec in enumerate(inputs)]
+    _wait(compiled(*values))
+    times = []
+    for _ in range(repeats):
+        start = time.perf_counter()
+        _wait(compiled(*values))
+        times.append(time.perf_counter() - start)
+    return 1e3 * statistics.median(times)
+
+
+def _values(spec: tf.TensorSpec, seed: int) -> tf.Tensor:
+    if spec.dtype.is_integer:
+        return tf.zeros(spec.shape, spec.dtype)
+    return tf.random.Generator.from_seed(seed).uniform(spec.shape)
+
+
+def _wait(outputs: Any) -> None:
+    """On an accelerator a call returns early; copying one number back ends the computation."""
+    for output in tf.nest.flatten(outputs):
+        if output is not None:
+            tf.reshape(output, [-1])[0].numpy()
+
 
 #: Presets of every semantic scheme.
 ALL_PRESETS: dict[str, PvscConfig | DvstConfig] = {**PRESETS, **DVST_PRESETS}

@@ -13,9 +13,9 @@ import pandas as pd
 
 from pvsc_link.bench.provenance import write_manifest
 from pvsc_link.media.clips import load_clip
-from pvsc_link.metrics.lpips import Lpips
+from pvsc_link.metrics.perceptual import Lpips
 from pvsc_link.metrics.psnr import psnr_db
-from pvsc_link.schemes.scheme import LinkOptions
+from pvsc_link.schemes.base import LinkOptions
 from pvsc_link.schemes.semantic import SemanticScheme
 from pvsc_link.types import ChannelPoint, InputError, Video
 

@@ -14,8 +14,8 @@ from pathlib import Path
 import pandas as pd
 
 from pvsc_link.report.results import UNTRAINED
-from pvsc_link.sweep.bd_table import MEAN_CLIP, bd_table
 from pvsc_link.sweep.store import read_points
+from pvsc_link.sweep.tables import MEAN_CLIP, bd_table
 
 #: Growth of LPIPS from the second to the last frame of a GOP of 12 that still counts as no drift.
 DRIFT_LIMIT_PERCENT = 10.0

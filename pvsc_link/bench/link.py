@@ -1,4 +1,8 @@
-"""``python -m pvsc_link.bench link``: LDPC decoders side by side, on the same noise, in one run.
+"""The LDPC decoders that ``bench link`` compares, each called as LLRs in, information bits out.
+
+Where the time of a block goes on the link: encoding, channel and LLRs, and decoding.
+
+``python -m pvsc_link.bench link``: LDPC decoders side by side, on the same noise, in one run.
 
 Throughput is information bits per CPU-second (all threads of the process added up), so that
 ratios between decoders hold on a machine that does other work as well. The SNR of each MCS is
@@ -7,21 +11,119 @@ the lowest, in steps of 0.1 dB, at which the layered decoder's block error rate 
 
 import argparse
 import csv
+import importlib.util
 import platform
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numba
 import numpy as np
+import tensorflow as tf
 
-from pvsc_link.bench.link_decoders import CONTENDERS, NOT_QUICK
-from pvsc_link.bench.link_figure import draw_stages
-from pvsc_link.link.block_sampler import BlockSampler, get_block_sampler
-from pvsc_link.link.ldpc import get_decoder
+from pvsc_link.link.bler import BlockSampler, get_block_sampler
+from pvsc_link.link.ldpc.code import LdpcCode
+from pvsc_link.link.ldpc.decoder import DECODERS, Decoder, get_decoder, sionna_decoder
+from pvsc_link.link.ldpc.schedule import received_bits
 from pvsc_link.link.mcs import MCS_TABLE, Mcs, get_mcs
 from pvsc_link.types import ChannelPoint
+
+#: Groups at which Sionna's decoder is about as fast as it gets on a CPU.
+_SIONNA_BATCH = 32
+
+
+@dataclass(frozen=True)
+class Contender:
+    """A decoder with the batch it likes and the most blocks worth waiting for."""
+
+    build: Callable[[LdpcCode, int], Decoder]
+    batch_size: int
+    max_blocks: int = 100_000
+    package: str = "sionna"
+
+    def is_installed(self) -> bool:
+        return importlib.util.find_spec(self.package) is not None
+
+
+def _sionna(compiled: dict[str, Any] | None, cn_update: str = "boxplus-phi") -> Callable:
+    def build(code: LdpcCode, num_iter: int) -> Decoder:
+        decode = sionna_decoder(code, num_iter, cn_update)
+        call = decode if compiled is None else tf.function(decode, **compiled)
+        return lambda llr: call(tf.constant(llr))
+
+    return build
+
+
+def _py3gpp(code: LdpcCode, num_iter: int) -> Decoder:
+    """py3gpp's ``nrLDPCDecode`` behind our rate recovery; its LLRs are log p(0)/p(1)."""
+    from py3gpp import nrLDPCDecode
+
+    encoder = code.encoder
+    graph = 1 if encoder._bg == "bg1" else 2
+    first = 2 * encoder.z  # it adds the two punctured columns itself
+    received = received_bits(encoder) - first
+    fillers = np.arange(encoder.k, encoder.k_ldpc) - first
+
+    def decode(llr: np.ndarray) -> np.ndarray:
+        mother = np.zeros((encoder.n_ldpc - first, len(llr)))
+        mother[received] = -llr.T
+        mother[fillers] = np.inf
+        bits, _ = nrLDPCDecode(mother, graph, num_iter)
+        return np.asarray(bits)[: encoder.k].T
+
+    return decode
+
+
+#: Name in the table: decoder. Sionna's graph and eager modes give the bits of its XLA mode.
+CONTENDERS: dict[str, Contender] = {
+    "sionna-eager": Contender(_sionna(None), _SIONNA_BATCH, max_blocks=64),
+    "sionna-graph": Contender(_sionna({}), _SIONNA_BATCH, max_blocks=128),
+    "sionna-xla": Contender(_sionna({"jit_compile": True}), _SIONNA_BATCH),
+    "sionna-xla-offset-minsum": Contender(
+        _sionna({"jit_compile": True}, "offset-minsum"), _SIONNA_BATCH
+    ),
+    "layered": Contender(DECODERS["layered"], 256),
+    "layered-xla": Contender(DECODERS["layered-xla"], 64),
+    "py3gpp": Contender(_py3gpp, 1, max_blocks=4, package="py3gpp"),
+}
+#: Left out of the quick table unless asked for: each compiles or decodes for tens of seconds.
+NOT_QUICK = ("sionna-xla-offset-minsum", "py3gpp")
+
+
+_SHOWN = ("sionna-xla", "layered-xla", "layered")
+
+
+def draw_stages(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
+    """Stacked bars of CPU time per block, one group per MCS and one bar per decoder.
+
+    Input: rows of ``bench link`` with ``mcs``, ``k``, ``decoder``, ``mbit_per_cpu_s``,
+    ``chain_ms``. Output: a PNG at ``path``.
+    """
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot as plt
+
+    shown = [row for row in rows if row["decoder"] in _SHOWN]
+    shown.sort(key=lambda row: (row["mcs"], _SHOWN.index(row["decoder"])))
+    labels = [f"MCS {row['mcs']}  {row['decoder']}" for row in shown]
+    chain = [row["chain_ms"] for row in shown]
+    decode = [row["k"] / row["mbit_per_cpu_s"] / 1e3 for row in shown]
+    figure, axes = plt.subplots(figsize=(8, 0.28 * len(shown) + 1.2), layout="constrained")
+    axes.barh(labels, chain, color="0.7", label="encode, channel, LLRs")
+    axes.barh(labels, decode, left=chain, color="tab:blue", label="decode")
+    for place, (before, own) in enumerate(zip(chain, decode, strict=True)):
+        axes.text(before + own, place, f" {own:.2f}", va="center", fontsize="x-small")
+    axes.invert_yaxis()
+    axes.set(xlabel="CPU time per block of 6144 coded bits in ms (label: decoding)")
+    axes.tick_params(axis="y", labelsize="small")
+    axes.legend(fontsize="small")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, dpi=120)
+    plt.close(figure)
+
 
 Row = dict[str, Any]
 REFERENCE = "sionna-xla"

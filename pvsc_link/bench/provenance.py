@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
-from pvsc_link.sweep.manifest import git_commit, machine, package_versions
+from pvsc_link.sweep.tables import git_commit, machine, package_versions
 
 
 def write_manifest(result: Path, command: Sequence[str]) -> Path:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from rich.progress import Progress
 
-from pvsc_link.codecs.codec import Codec, check_option
+from pvsc_link.codecs.base import Codec, check_option
 from pvsc_link.codecs.export import export_streams
 from pvsc_link.codecs.registry import CODECS
 from pvsc_link.media.clips import load_clip

@@ -17,8 +17,8 @@ from typing import Any
 
 import numpy as np
 
-from pvsc_link.cache_directory import cache_directory
-from pvsc_link.codecs.codec import Codec, history_argument
+from pvsc_link.codecs.base import Codec, history_argument
+from pvsc_link.storage import cache_directory
 from pvsc_link.types import EncodedGop
 
 #: Raised when the meaning of an entry or of the conversion to RGB changes.

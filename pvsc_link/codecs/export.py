@@ -6,10 +6,10 @@ from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from pathlib import Path
 
-from pvsc_link.codecs.codec import Codec, check_rate
-from pvsc_link.codecs.external import ExternalCodec
+from pvsc_link.codecs.base import Codec, check_rate
+from pvsc_link.codecs.external.codec import ExternalCodec
 from pvsc_link.codecs.libav import decode_frames
-from pvsc_link.codecs.stream_index import (
+from pvsc_link.codecs.precoded import (
     FORMATS,
     INDEX_FILE,
     StreamEntry,

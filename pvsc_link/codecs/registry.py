@@ -6,17 +6,17 @@ scenario's entry may set. A new codec is one class and one line here.
 
 from collections.abc import Callable
 
-from pvsc_link.codecs.codec import Codec
-from pvsc_link.codecs.external import dcvc_fm, dcvc_rt, glc_video, plvc
-from pvsc_link.codecs.ffmpeg import X264, X265
+from pvsc_link.codecs.base import Codec
+from pvsc_link.codecs.external.codec import dcvc_fm, dcvc_rt, glc_video, plvc
 from pvsc_link.codecs.precoded import Precoded
 from pvsc_link.codecs.reference_software import hm, vtm
 from pvsc_link.codecs.vvenc import VVenC
+from pvsc_link.codecs.x264_x265 import X264, X265
 
 
 def _lvc(**options) -> Codec:
     # TensorFlow takes seconds: only who names this codec waits for it.
-    from pvsc_link.codecs.learned import LearnedCodec
+    from pvsc_link.codecs.lvc import LearnedCodec
 
     return LearnedCodec(**options)
 

@@ -1,18 +1,222 @@
-"""Block error rate of one MCS at one channel point, measured once to a stated confidence."""
+"""Many full blocks through the link, fast: what a block error rate is measured with.
 
+The same blocks, fading, noise and LLRs as ``BitLink`` draws for a seed, without what sending a
+payload needs (the shortened last block, CRC verdicts). Encoding leaves the compiled graph, so
+that one compilation serves all MCS of a modulation; batches run on as many threads as numba has.
+
+Block error counts on disk, one immutable file per run, shared by every scenario.
+
+``ROOT/bler/<condition>/<seed>.json`` holds one run: so many errors in so many blocks under one
+condition with one seed. Files are written whole and never changed, so two processes may fill one
+cache, and merging two caches is copying files: runs with other seeds add up, the same run counts
+once. A file that is not exactly what this package wrote for that condition is never believed.
+
+Block error rate of one MCS at one channel point, measured once to a stated confidence.
+"""
+
+import functools
 import hashlib
 import json
 import math
+import os
+import tempfile
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any
+from pathlib import Path
+from typing import Any, NamedTuple
 
-from pvsc_link.link.bler_cache import BlerCache, Run
-from pvsc_link.link.block_sampler import get_block_sampler
-from pvsc_link.link.channels import CHANNELS
+import numba
+import numpy as np
+import tensorflow as tf
+
+from pvsc_link.link.channel import PointTensors, point_tensors
+from pvsc_link.link.coded_link import BATCH_SIZE, get_air
+from pvsc_link.link.counter_random import seed_tensor
 from pvsc_link.link.equalizers import EQUALIZERS
-from pvsc_link.link.ldpc import DECODERS, get_decoder
-from pvsc_link.link.mcs import get_mcs
+from pvsc_link.link.flat import CHANNELS
+from pvsc_link.link.ldpc.code import get_ldpc_code
+from pvsc_link.link.ldpc.decoder import DECODERS, Decoder, get_decoder
+from pvsc_link.link.ldpc.encoder import QuasiCyclicEncoder
+from pvsc_link.link.mcs import Mcs, get_mcs
+from pvsc_link.link.transport import NUM_CRC_BITS, BlockCrc
+from pvsc_link.storage import cache_directory
 from pvsc_link.types import ChannelPoint, InputError
+
+
+class BlockSampler:
+    """Full blocks of one MCS over a flat-fading channel.
+
+    Parameters: ``mcs`` : Mcs; ``channel``, ``equalizer``, ``csi_aware`` : as in ``BitLink``.
+    """
+
+    def __init__(self, mcs: Mcs, channel: str, *, equalizer: str, csi_aware: bool):
+        self.mcs = mcs
+        self.code = get_ldpc_code(mcs.k, mcs.n, mcs.num_bits_per_symbol)
+        self._air = get_air(
+            mcs.n, mcs.num_bits_per_symbol, channel, EQUALIZERS[equalizer], csi_aware
+        )
+        self._encode = QuasiCyclicEncoder(self.code.encoder)
+        self._order = self.code.transmit_order(0)
+        self._crc = BlockCrc()
+
+    def blocks(
+        self, point: ChannelPoint, num_blocks: int, seed: int
+    ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """Batches of the blocks that ``BitLink.measure_block_errors`` sends with this seed.
+
+        Output: pairs ``b`` : [batch, k], uint8 and ``llr`` : [batch, mother_n], float32.
+        Raises ``InputError`` for a bad point.
+        """
+        return (send() for send in self._batches(point, num_blocks, seed))
+
+    def count_block_errors(
+        self, point: ChannelPoint, num_blocks: int, seed: int, decoder: Decoder
+    ) -> int:
+        """Blocks in error, of ``num_blocks``: those that differ in a payload bit."""
+
+        def count(send: Callable[[], tuple[np.ndarray, np.ndarray]]) -> int:
+            b, llr = send()
+            wrong = np.asarray(decoder(llr)) != b
+            return int(np.any(wrong[:, : self.mcs.k - NUM_CRC_BITS], axis=1).sum())
+
+        with ThreadPoolExecutor(numba.get_num_threads()) as pool:
+            return sum(pool.map(count, self._batches(point, num_blocks, seed)))
+
+    def _batches(self, point: ChannelPoint, num_blocks: int, seed: int) -> Iterator[Any]:
+        arguments = (point_tensors(point), seed_tensor(seed))
+        for first in range(0, num_blocks, BATCH_SIZE):
+            size = min(BATCH_SIZE, num_blocks - first)
+            yield functools.partial(self._send, first, size, seed, arguments)
+
+    def _send(
+        self, first: int, size: int, seed: int, arguments: tuple[PointTensors, tf.Tensor]
+    ) -> tuple[np.ndarray, np.ndarray]:
+        payload = np.zeros((BATCH_SIZE, self.mcs.k - NUM_CRC_BITS), np.uint8)
+        generator = np.random.default_rng([seed, self.mcs.index, first])
+        payload[:size] = generator.integers(0, 2, (size, payload.shape[1]), dtype=np.uint8)
+        b = self._crc.attach(payload)
+        c = self._encode(b)
+        c = c[:, self._order] if self.code.is_repeated else c
+        index = np.arange(first, first + BATCH_SIZE, dtype=np.int32)
+        llr = self._air(c, index, *arguments)
+        return b[:size], self.code.combine(llr).numpy()[:size]
+
+
+@functools.lru_cache(maxsize=64)
+def get_block_sampler(mcs: Mcs, channel: str, *, equalizer: str, csi_aware: bool) -> BlockSampler:
+    """The sampler of these parameters, built once per process."""
+    return BlockSampler(mcs, channel, equalizer=equalizer, csi_aware=csi_aware)
+
+
+_FORMAT = "pvsc_link bler run 1"
+
+
+class Run(NamedTuple):
+    """One measurement: ``errors`` of ``blocks`` blocks, drawn with ``seed``."""
+
+    seed: int
+    errors: int
+    blocks: int
+
+
+class UntrustedRecordWarning(UserWarning):
+    """A file in the cache is corrupt or foreign; what it says is measured again."""
+
+
+def _digest(content: Mapping[str, Any]) -> str:
+    text = json.dumps(content, sort_keys=True, allow_nan=False)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+class BlerCache:
+    """Runs by condition.
+
+    Parameters: ``root`` : folder of the cache, made when the first run is written.
+    A condition is a flat dict of JSON values; equal dicts are the same condition.
+    """
+
+    def __init__(self, root: str | Path | None = None):
+        self.root = (Path(root) if root is not None else cache_directory()) / "bler"
+
+    def runs(self, condition: Mapping[str, Any]) -> list[Run]:
+        """All runs of a condition; a file that cannot be trusted is left out with a warning."""
+        return [run for _, stored, run in self._read(self._folder(condition)) if stored]
+
+    def add(self, condition: Mapping[str, Any], run: Run) -> None:
+        """Store one run; of two with one seed, the one with more blocks contains the other."""
+        path = self._path(condition, run.seed)
+        present = self._believe(path) if path.exists() else None
+        if present and present[1].blocks >= run.blocks:
+            return
+        record = {"format": _FORMAT, "condition": dict(condition), **run._asdict()}
+        _write_whole(path, json.dumps({**record, "checksum": _digest(record)}, sort_keys=True))
+
+    def __iter__(self) -> Iterator[tuple[dict[str, Any], list[Run]]]:
+        """Every condition with its runs."""
+        for folder in sorted(self.root.glob("*")):
+            found = list(self._read(folder))
+            if found:
+                yield found[0][1], [run for _, _, run in found]
+
+    def merge(self, other: "BlerCache") -> int:
+        """Take over the other cache's runs. Output: number of runs that were new here."""
+        num_new = 0
+        for condition, runs in other:
+            here = {run.seed: run.blocks for run in self.runs(condition)}
+            for run in runs:
+                num_new += run.blocks > here.get(run.seed, 0)
+                self.add(condition, run)
+        return num_new
+
+    def _folder(self, condition: Mapping[str, Any]) -> Path:
+        return self.root / _digest(condition)[:32]
+
+    def _path(self, condition: Mapping[str, Any], seed: int) -> Path:
+        return self._folder(condition) / f"{seed:016x}.json"
+
+    def _read(self, folder: Path) -> Iterator[tuple[Path, dict[str, Any], Run]]:
+        for path in sorted(folder.glob("*.json")):
+            record = self._believe(path)
+            if record:
+                yield path, *record
+
+    def _believe(self, path: Path) -> tuple[dict[str, Any], Run] | None:
+        """Condition and run of a file, or None (and a warning) unless all of it holds together."""
+        try:
+            record = json.loads(path.read_text())
+            checksum = record.pop("checksum")
+            run = Run(*(record[name] for name in Run._fields))
+            whole = record["format"] == _FORMAT and checksum == _digest(record)
+            if whole and self._path(record["condition"], run.seed) == path and _is_count(run):
+                return record["condition"], run
+            reason = "its content does not match its checksum or its name"
+        except FileNotFoundError:
+            return None
+        except (ValueError, KeyError, TypeError, AttributeError, OSError) as error:
+            reason = repr(error)
+        message = f"{path} is not a block error record of this cache ({reason}); measuring again."
+        warnings.warn(message, UntrustedRecordWarning, stacklevel=2)
+        return None
+
+
+def _is_count(run: Run) -> bool:
+    return all(type(value) is int for value in run) and 0 <= run.errors <= run.blocks > 0
+
+
+def _write_whole(path: Path, text: str) -> None:
+    """Write beside and rename: a reader sees the old file or the new one, never half of it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(dir=path.parent, suffix=".part")
+    try:
+        with os.fdopen(handle, "w") as file:
+            file.write(text)
+        os.replace(name, path)
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise
+
 
 #: Raise it whenever a change to the link or a decoder may move a block error rate.
 ALGORITHM_VERSION = 1

@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from pvsc_link.cache_directory import cache_directory
-from pvsc_link.metrics.metric import Metric
+from pvsc_link.metrics.base import Metric
+from pvsc_link.storage import cache_directory
 from pvsc_link.types import InputError
 
 #: Features of reference frames held in memory: LPIPS and DISTS of 20 frames of 416x240 (49 and

@@ -1,14 +1,225 @@
-"""LPIPS and DISTS as metrics: the Keras layers, compiled once per frame size."""
+"""The convolutions of VGG16 up to relu5_3, the trunk that LPIPS and DISTS share.
+
+LPIPS v0.1 with VGG16 (Zhang et al., 2018), as a measure and as a training loss.
+
+DISTS (Ding et al., 2020): structure and texture similarity on VGG16 features.
+
+LPIPS and DISTS as metrics: the Keras layers, compiled once per frame size.
+"""
 
 import functools
+from collections.abc import Callable
+from importlib.resources import files
 from typing import Any, ClassVar
 
 import keras
 import numpy as np
+from keras import ops
 
-from pvsc_link.metrics.dists import Dists
-from pvsc_link.metrics.lpips import Lpips
-from pvsc_link.metrics.metric import Metric
+from pvsc_link.metrics.base import Metric
+from pvsc_link.metrics.vgg_weights import CONV_CHANNELS, STAGE_CHANNELS, Vgg16Weights, vgg16_weights
+
+#: Convolutions of each stage; the features are the last ReLU of a stage.
+STAGES = ((0, 1), (2, 3), (4, 5, 6), (7, 8, 9), (10, 11, 12))
+
+
+class Vgg16Trunk(keras.layers.Layer):
+    """VGG16 without its classifier, frozen: five feature maps, 1/1 to 1/16 of the size.
+
+    Parameters
+        weights : ``Vgg16Weights``; dtype : "float32", or "mixed_bfloat16" as a training loss.
+    Input
+        images : [n, height, width, 3], already normalised as the metric wants it.
+        pool : function of a feature map, between two stages (keyword: Keras takes only tensors
+        by position).
+    Output
+        five tensors [n, height / 2**s, width / 2**s, c_s], s = 0 ... 4, in the compute dtype.
+    """
+
+    def __init__(self, weights: Vgg16Weights, *, dtype: str = "float32", name: str = "vgg16"):
+        super().__init__(trainable=False, dtype=dtype, name=name)
+        inputs = (3, *CONV_CHANNELS[:-1])
+        self.kernels = [
+            self._frozen(f"kernel_{i}", weights.kernels[i], (3, 3, inputs[i], c))
+            for i, c in enumerate(CONV_CHANNELS)
+        ]
+        self.biases = [
+            self._frozen(f"bias_{i}", weights.biases[i], (c,)) for i, c in enumerate(CONV_CHANNELS)
+        ]
+        self.built = True
+
+    def _frozen(self, name: str, value: np.ndarray, shape: tuple[int, ...]) -> Any:
+        variable = self.add_weight(name=name, shape=shape, initializer="zeros", trainable=False)
+        variable.assign(value)
+        return variable
+
+    def call(self, images: Any, *, pool: Callable[[Any], Any]) -> list[Any]:
+        features = []
+        x = images
+        for stage, convolutions in enumerate(STAGES):
+            x = pool(x) if stage else x
+            for i in convolutions:
+                x = self._convolve(x, i)
+            features.append(x)
+        return features
+
+    def _convolve(self, x: Any, i: int) -> Any:
+        kernel = ops.cast(self.kernels[i], x.dtype)
+        x = ops.conv(x, kernel, padding="same", data_format="channels_last")
+        return ops.relu(x + ops.cast(self.biases[i], x.dtype))
+
+
+#: Input normalisation of LPIPS, for RGB in [-1, 1].
+SHIFT = np.array([-0.030, -0.088, -0.188], np.float32)
+SCALE = np.array([0.458, 0.448, 0.450], np.float32)
+
+_MEASURE_EPSILON = 1e-10  # beside the norm, as in the official code
+_LOSS_EPSILON = 1e-8  # under the root: bounds the gradient by 1 / sqrt(1e-8)
+
+
+class Lpips(keras.layers.Layer):
+    """Learned perceptual image patch similarity, per image; lower is better.
+
+    Parameters
+        weights : ``Vgg16Weights``, by default those of :func:`vgg16_weights`.
+        finite_gradient : False gives the official value, whose normalisation has a gradient of
+        up to 1e10 (or NaN, by backend) where all features are zero; True bounds it by 1e4 (the
+        epsilon goes under the root) and moves the value by less than 1e-5: use it in a loss.
+        dtype : "float32", or "mixed_bfloat16" for a faster loss (norms and sums stay float32).
+    Input
+        images, images_hat : [n, height, width, 3], RGB in [0, 1], height and width >= 16.
+    Output
+        [n], float32.
+    """
+
+    def __init__(
+        self,
+        weights: Vgg16Weights | None = None,
+        *,
+        finite_gradient: bool = False,
+        dtype: str = "float32",
+        name: str = "lpips",
+    ):
+        super().__init__(trainable=False, dtype="float32", name=name)
+        weights = weights or vgg16_weights()
+        self.finite_gradient = finite_gradient
+        self.trunk = Vgg16Trunk(weights, dtype=dtype)
+        self.linear = list(weights.linear)
+        self.built = True
+
+    def call(self, images: Any, images_hat: Any) -> Any:
+        return self.distance(self.features(images), self.features(images_hat))
+
+    def features(self, images: Any) -> list[Any]:
+        """Five unit-norm feature maps [n, h_s, w_s, c_s], float32, of ``images``."""
+        x = (2.0 * images - 1.0 - ops.convert_to_tensor(SHIFT)) / ops.convert_to_tensor(SCALE)
+        return [self._unit(ops.cast(f, "float32")) for f in self.trunk(x, pool=_max_pool)]
+
+    def distance(self, features: list[Any], features_hat: list[Any]) -> Any:
+        """LPIPS [n] of two results of :meth:`features`."""
+        total = 0.0
+        for f, f_hat, linear in zip(features, features_hat, self.linear, strict=True):
+            per_channel = ops.mean(ops.square(f - f_hat), axis=(1, 2))
+            total = total + ops.sum(per_channel * ops.convert_to_tensor(linear), axis=-1)
+        return total
+
+    def _unit(self, x: Any) -> Any:
+        energy = ops.sum(ops.square(x), axis=-1, keepdims=True)
+        if self.finite_gradient:
+            return x * ops.rsqrt(energy + _LOSS_EPSILON)
+        return x / (ops.sqrt(energy) + _MEASURE_EPSILON)
+
+
+def _max_pool(x: Any) -> Any:
+    # The published weights were trained with floor division of odd sizes, hence "valid".
+    return ops.max_pool(x, 2, strides=2, padding="valid", data_format="channels_last")
+
+
+#: ImageNet mean and standard deviation, for RGB in [0, 1].
+MEAN = np.array([0.485, 0.456, 0.406], np.float32)
+STD = np.array([0.229, 0.224, 0.225], np.float32)
+
+_STABILISER = 1e-6  # c1 and c2 of the similarity ratios
+_POOL_EPSILON = 1e-12
+_HANNING = np.outer([0.5, 1.0, 0.5], [0.5, 1.0, 0.5]).astype(np.float32) / 4.0
+
+
+class Dists(keras.layers.Layer):
+    """Deep image structure and texture similarity, per image; lower is better.
+
+    Parameters
+        weights : ``Vgg16Weights``, by default those of :func:`vgg16_weights`.
+    Input
+        images, images_hat : [n, height, width, 3], float32 RGB in [0, 1].
+    Output
+        [n], float32.
+    """
+
+    def __init__(self, weights: Vgg16Weights | None = None, *, name: str = "dists"):
+        super().__init__(trainable=False, dtype="float32", name=name)
+        self.trunk = Vgg16Trunk(weights or vgg16_weights())
+        self.alpha, self.beta = _stage_weights()
+        self.built = True
+
+    def call(self, images: Any, images_hat: Any) -> Any:
+        return self.distance(self.features(images), self.features(images_hat))
+
+    def features(self, images: Any) -> list[Any]:
+        """The image itself and five feature maps [n, h_s, w_s, c_s]."""
+        x = (images - ops.convert_to_tensor(MEAN)) / ops.convert_to_tensor(STD)
+        return [images, *self.trunk(x, pool=_l2_pool)]
+
+    def distance(self, features: list[Any], features_hat: list[Any]) -> Any:
+        """DISTS [n] of two results of :meth:`features`."""
+        similarity = 0.0
+        for f, f_hat, alpha, beta in zip(
+            features, features_hat, self.alpha, self.beta, strict=True
+        ):
+            texture, structure = _similarities(f, f_hat)
+            weighted = ops.convert_to_tensor(alpha) * texture
+            weighted = weighted + ops.convert_to_tensor(beta) * structure
+            similarity = similarity + ops.sum(weighted, axis=-1)
+        return 1.0 - similarity
+
+
+def _similarities(x: Any, y: Any) -> tuple[Any, Any]:
+    """Texture (means) and structure (covariance) similarity [n, c] of two feature maps."""
+    mean_x = ops.mean(x, axis=(1, 2), keepdims=True)
+    mean_y = ops.mean(y, axis=(1, 2), keepdims=True)
+    # Centred moments: E[xy] - E[x]E[y] cancels badly in float32.
+    var_x = ops.mean(ops.square(x - mean_x), axis=(1, 2))
+    var_y = ops.mean(ops.square(y - mean_y), axis=(1, 2))
+    covariance = ops.mean((x - mean_x) * (y - mean_y), axis=(1, 2))
+    mean_x, mean_y = ops.squeeze(mean_x, axis=(1, 2)), ops.squeeze(mean_y, axis=(1, 2))
+    energy = ops.square(mean_x) + ops.square(mean_y)
+    texture = (2.0 * mean_x * mean_y + _STABILISER) / (energy + _STABILISER)
+    structure = (2.0 * covariance + _STABILISER) / (var_x + var_y + _STABILISER)
+    return texture, structure
+
+
+def _l2_pool(x: Any) -> Any:
+    """Root of the Hanning-weighted local energy, every second sample."""
+    kernel = np.repeat(_HANNING[:, :, None, None], x.shape[-1], axis=2)
+    # One sample on every side, then "valid": "same" would pad even sizes on one side only.
+    energy = ops.pad(ops.square(x), [[0, 0], [1, 1], [1, 1], [0, 0]])
+    pooled = ops.depthwise_conv(
+        energy,
+        ops.convert_to_tensor(kernel),
+        strides=2,
+        padding="valid",
+        data_format="channels_last",
+    )
+    return ops.sqrt(pooled + _POOL_EPSILON)
+
+
+def _stage_weights() -> tuple[list[np.ndarray], list[np.ndarray]]:
+    """The learned alpha (texture) and beta (structure), summing to 1, cut into the six stages."""
+    with files("pvsc_link.metrics").joinpath("dists_alpha_beta.npz").open("rb") as file:
+        arrays = np.load(file, allow_pickle=False)
+        alpha, beta = arrays["alpha"], arrays["beta"]
+    total = alpha.sum() + beta.sum()
+    cuts = np.cumsum((3, *STAGE_CHANNELS))[:-1]
+    return np.split(alpha / total, cuts), np.split(beta / total, cuts)
 
 
 class ReferenceModel(keras.Model):

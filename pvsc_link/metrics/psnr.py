@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from pvsc_link.metrics.metric import Metric
-from pvsc_link.units import db_to_linear, linear_to_db
+from pvsc_link.metrics.base import Metric
+from pvsc_link.types import db_to_linear, linear_to_db
 
 #: Value of identical frames, and the largest value reported: BD-CBR and means need finite numbers.
 PSNR_CAP_DB = 100.0

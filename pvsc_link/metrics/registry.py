@@ -1,6 +1,6 @@
 """The quality metrics a scenario can name; a new one is a class and its line here."""
 
-from pvsc_link.metrics.metric import Metric
+from pvsc_link.metrics.base import Metric
 from pvsc_link.metrics.perceptual import DistsMetric, LpipsMetric
 from pvsc_link.metrics.psnr import Psnr
 

@@ -4,9 +4,9 @@ import argparse
 import os
 import sys
 
-from pvsc_link.report.columns import columns_text
 from pvsc_link.report.figures import MOST_OF_A_KIND
 from pvsc_link.report.report import write_report
+from pvsc_link.report.results import columns_text
 from pvsc_link.types import InputError
 
 BAD_INPUT = 2

@@ -1,17 +1,171 @@
-"""Shown frames of each scheme at matched CBR, with zoom boxes, for the page."""
+"""Which kept frames stand beside each other: one per scheme, at matched CBR.
+
+Contract with whoever keeps frames (``python -m pvsc_link.sweep ... --save-frames``):
+
+``<results>/frames/<point_id>_<frame>.png``
+    what the receiver showed; ``point_id`` as in points.csv (16 hex digits), ``frame`` the index
+    from the first frame of the point, from 0, four digits (``sweep.store.frame_file``).
+``<results>/frames/reference_<clip>_<frame>.png``
+    the source frame of the same index; in the clip's name everything but letters, digits, ``.``
+    and ``-`` becomes ``-`` (``sweep.store.reference_file``).
+
+8-bit RGB, as the metrics see it: unpadded, all of one clip equal in size. Any subset of points
+and frames will do; a reference may be absent.
+
+Shown frames of each scheme at matched CBR, with zoom boxes, for the page.
+"""
 
 import base64
 import io
-from collections.abc import Iterable, Mapping
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from PIL import Image
 
-from pvsc_link.report.matched_frames import MatchedFrames, matched_frames, zoom_boxes
+from pvsc_link.report.curves import (
+    CONDITION,
+    PLACE,
+    clip_stem,
+    condition_slug,
+    condition_words,
+    metrics_in,
+    place_words,
+)
 from pvsc_link.report.style import SchemeStyle
+from pvsc_link.sweep.store import reference_file
+
+_FILE = re.compile(r"([0-9a-f]{16})_(\d+)\.png")
+#: A zoom box is this part of the frame's height and width.
+_BOX = 0.22
+
+
+@dataclass(frozen=True)
+class ShownFrame:
+    """What one scheme shows, or the source frame."""
+
+    label: str
+    printed: str  # the label where room is scarce
+    values: list[str]  # CBR and metrics, in words
+    path: Path
+
+
+@dataclass(frozen=True)
+class MatchedFrames:
+    """One frame as every scheme shows it at about the same CBR; the reference, if any, first."""
+
+    clip: str
+    gop: float
+    condition: dict[str, Any]
+    frame: int
+    shown: list[ShownFrame]
+
+    @property
+    def title(self) -> str:
+        """Place, condition and frame in words."""
+        words = place_words(self.clip, self.gop), condition_words(self.condition)
+        return f"{', '.join(words)}, frame {self.frame}"
+
+    @property
+    def slug(self) -> str:
+        """The same for a file name."""
+        return f"{clip_stem(self.clip)}_gop{self.gop:g}_{condition_slug(self.condition)}"
+
+    def images(self) -> list[Image.Image] | None:
+        """The pictures in RGB; None where one cannot be read, or their sizes differ."""
+        try:
+            images = [Image.open(shown.path).convert("RGB") for shown in self.shown]
+        except OSError:
+            return None
+        return images if len({image.size for image in images}) == 1 else None
+
+
+def matched_frames(
+    folder: Path, keyed: pd.DataFrame, styles: Mapping[str, SchemeStyle]
+) -> list[MatchedFrames]:
+    """One entry per place and condition of which frames were kept, in order of the grid."""
+    kept = _kept_frames(folder)
+    if kept.empty or keyed.empty:
+        return []
+    return [_matched(folder, rows, styles) for rows in _groups(keyed.merge(kept, on="point_id"))]
+
+
+def _kept_frames(folder: Path) -> pd.DataFrame:
+    found = []
+    for path in sorted((folder / "frames").glob("*.png")):
+        match = _FILE.fullmatch(path.name)
+        if match:
+            found.append((match[1], int(match[2]), path))
+    return pd.DataFrame(found, columns=["point_id", "frame", "file"])
+
+
+def _groups(rows: pd.DataFrame) -> Iterator[pd.DataFrame]:
+    """Per place and condition: one row per curve, rates chosen so that CBRs are near each other."""
+    for _, here in rows.groupby([*PLACE, *CONDITION], dropna=False, sort=False):
+        counts = here.groupby("frame")["curve"].nunique()
+        frame = counts[counts == counts.max()].index.max()  # a late frame shows what drifted
+        here = here[(here["frame"] == frame) & (here["seed"] == here["seed"].min())]
+        distances = {
+            target: here.assign(off=np.abs(np.log(here["cbr"] / target)))
+            .sort_values("off", kind="stable")
+            .drop_duplicates("curve")
+            for target in here["cbr"].unique()
+        }
+        if distances:
+            yield min(distances.values(), key=lambda chosen: chosen["off"].sum())
+
+
+def _matched(folder: Path, group: pd.DataFrame, styles: Mapping[str, SchemeStyle]) -> MatchedFrames:
+    first = group.iloc[0]
+    clip, frame = str(first["clip"]), int(first["frame"])
+    reference = reference_file(folder, clip, frame)
+    shown = []
+    if reference.is_file():
+        shown.append(ShownFrame("Reference", "Reference", ["source frame"], reference))
+    for key, style in styles.items():
+        for _, row in group[group["curve"] == key].iterrows():
+            shown.append(ShownFrame(style.label, style.printed, _values(row), row["file"]))
+    return MatchedFrames(clip, first["gop"], first[CONDITION].to_dict(), frame, shown)
+
+
+def _values(row: pd.Series) -> list[str]:
+    words = [f"CBR {row['cbr']:.4g}"]
+    for metric in metrics_in(row.to_frame().T):
+        words.append(f"{metric.title} {float(row[metric.column]):.4g}")
+    return words
+
+
+def zoom_boxes(images: Sequence[np.ndarray]) -> list[tuple[float, float, float, float]]:
+    """Two places worth a look: where schemes differ most, and where the scene has most detail.
+
+    Input: ``images`` : uint8 RGB ``[height, width, 3]``, of equal size. Output: boxes as parts of
+    the frame (left, top, width, height); they do not overlap.
+    """
+    grey = np.stack([image.mean(axis=-1) for image in images])
+    detail = np.abs(np.gradient(grey[0], axis=0)) + np.abs(np.gradient(grey[0], axis=1))
+    boxes: list[tuple[int, int]] = []
+    height, width = grey.shape[1:]
+    size = (max(int(height * _BOX), 1), max(int(width * _BOX), 1))
+    for interest in (grey.std(axis=0) * (1 + detail), detail):
+        sums = _box_sums(interest, size)
+        for top, left in boxes:  # keep clear of the boxes before
+            low_y, low_x = max(top - size[0] + 1, 0), max(left - size[1] + 1, 0)
+            sums[low_y : top + size[0], low_x : left + size[1]] = -1
+        place = np.unravel_index(int(sums.argmax()), sums.shape)
+        boxes.append((int(place[0]), int(place[1])))
+    return [(left / width, top / height, size[1] / width, size[0] / height) for top, left in boxes]
+
+
+def _box_sums(values: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """Sum over every window of ``size``, by integral image."""
+    table = np.pad(values.cumsum(0).cumsum(1), ((1, 0), (1, 0)))
+    high, wide = size
+    return table[high:, wide:] - table[:-high, wide:] - table[high:, :-wide] + table[:-high, :-wide]
+
 
 #: Bytes of base64 that pictures may take on the page, and most comparisons on it.
 _BUDGET, _MOST = 4_500_000, 12

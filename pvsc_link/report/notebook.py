@@ -8,15 +8,11 @@ import matplotlib
 import pandas as pd
 from matplotlib.figure import Figure
 
-from pvsc_link.report.axis_figure import axis_figures
-from pvsc_link.report.bd_tables import bd_tables
-from pvsc_link.report.bler_figure import bler_figures
 from pvsc_link.report.curves import CurveSet, curve_set
-from pvsc_link.report.panels import NamedFigure
-from pvsc_link.report.rate_figure import grid_figures
+from pvsc_link.report.figures import NamedFigure, axis_figures, bler_figures, grid_figures
 from pvsc_link.report.results import read_results
 from pvsc_link.report.style import MATPLOTLIB
-from pvsc_link.report.table import Table
+from pvsc_link.report.tables import Table, bd_tables
 from pvsc_link.types import InputError
 
 #: Dots per inch on a screen; files are saved finer.

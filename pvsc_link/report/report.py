@@ -3,12 +3,10 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from pvsc_link.report.bd_tables import bd_tables
 from pvsc_link.report.figures import MOST_OF_A_KIND, draw_figures
-from pvsc_link.report.model_tables import model_tables
 from pvsc_link.report.page import write_page
 from pvsc_link.report.results import read_results
-from pvsc_link.report.table_formats import write_formats
+from pvsc_link.report.tables import bd_tables, model_tables, write_formats
 
 ENDINGS = ("png", "pdf", "svg")
 

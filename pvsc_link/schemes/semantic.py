@@ -1,35 +1,46 @@
-"""PVSC on the link: symbols over ``symbol_link``, hyper-latents and rate maps over ``bit_link``.
+"""A GOP out of the semantic transmitter: all that the channel cannot change, made once.
+
+Channel and semantic receiver in one TensorFlow graph: symbols on the air in, pictures out.
+
+    symbols, places --> fading, CSI error, noise, equaliser --> F_rx --> E_s --> G --> picture
+    LinkTensors ------------^            z, rate map, buffers ----^------^-----^  +--> buffers
+
+One traced function per frame kind and frame size. Whatever a point of a sweep may change (channel,
+SNR, NMSE, coherence, realisation, equaliser, quality preset, rate map) is a tensor.
+
+PVSC on the link: symbols over ``symbol_link``, hyper-latents and rate maps over ``bit_link``.
 
 encode, once per clip, GOP length and quality preset:   frames --> symbols, b_z, b_k
 transmit, per channel point:   symbols --> channel, equaliser --> F_rx, G --> frames
                                b_z, b_k --> CRC, LDPC, QAM, channel --> arrived or not
+
+DVST on the link: PVSC's transmission with other models of P frames, one for every rate.
 """
 
 import hashlib
+import itertools
 import threading
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import asdict, replace
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import keras
 import numpy as np
 import tensorflow as tf
 
-from pvsc_link.link.bit_link import BitReception, get_bit_link
-from pvsc_link.link.placed_symbols import LinkTensors, link_tensors
+from pvsc_link.link.coded_link import BitReception, get_bit_link
+from pvsc_link.link.symbol_link import LinkTensors, link_tensors, places_of, transmit_placed
 from pvsc_link.media.padding import pad_to_multiple
-from pvsc_link.schemes import side_stream
-from pvsc_link.schemes.scheme import LinkOptions
-from pvsc_link.schemes.semantic_gop import GopEncoder, SentGop
-from pvsc_link.schemes.semantic_receiver import (
-    ReceiverGraph,
-    ReceiverSession,
-    SharedTraces,
-    require_tensorflow,
-)
-from pvsc_link.schemes.separated import SeparatedScheme
-from pvsc_link.semantic.arithmetic import SAME, find_arithmetic, receiving
-from pvsc_link.semantic.pretrained import (
+from pvsc_link.models.arithmetic import SAME, find_arithmetic, receiving
+from pvsc_link.models.dvst.model import DvstModel
+from pvsc_link.models.dvst.zoo import find_dvst_weights, load_dvst_models
+from pvsc_link.models.entropy.side_information import SIDE_FORMATS
+from pvsc_link.models.layers import rate_adaptive as symbol_mapping
+from pvsc_link.models.layers.rate_adaptive import to_reals
+from pvsc_link.models.pvsc.model import IntraModel, PvscModel
+from pvsc_link.models.pvsc.steps import Buffers, IntraSteps
+from pvsc_link.models.stream import Transmitter, check_refresh
+from pvsc_link.models.zoo import (
     UNTRAINED,
     WeightFiles,
     find_weights,
@@ -37,10 +48,245 @@ from pvsc_link.semantic.pretrained import (
     num_quality_presets,
     run_label,
 )
-from pvsc_link.semantic.refresh import check_refresh
-from pvsc_link.semantic.side_information import SIDE_FORMATS
-from pvsc_link.semantic.streaming import Transmitter
-from pvsc_link.types import ChannelPoint, InputError, Reception, Video
+from pvsc_link.schemes import side_stream
+from pvsc_link.schemes.base import LinkOptions
+from pvsc_link.schemes.separated import SeparatedScheme
+from pvsc_link.types import ChannelPoint, InputError, Payload, Reception, Video
+
+
+@dataclass(frozen=True)
+class SentFrame:
+    """One frame on the air, and what its side information tells a receiver that gets it."""
+
+    intra: bool
+    payload: Payload
+    symbols: np.ndarray  # complex64 [1, Hy, Wy, ceil(Kmax / 2)]: those of the payload, dense
+    places: np.ndarray  # int32, like symbols: place of each in the symbol stream of the GOP
+    rate_index: np.ndarray  # int32 [1, Hy, Wy]
+    z: np.ndarray  # float32 [1, Hz, Wz, C_z]
+    gain: np.ndarray  # float32 [], of the equalised symbols
+    motion: np.ndarray | None  # int32 [1, Hy, Wy, 2]; None where a frame has no vectors
+    preset: int  # quality preset
+
+
+@dataclass(frozen=True)
+class SentGop:
+    """One GOP of a semantic scheme; ``command`` and ``version`` go into the manifest."""
+
+    frames: tuple[SentFrame, ...]
+    messages: list[bytes]  # b_z and b_k of every frame, in the order of the side stream
+    side_stream: bytes
+    size: tuple[int, int]  # height and width without padding
+    omega_index: int
+    command: str
+    version: str
+
+    @property
+    def side_bits(self) -> np.ndarray:
+        """The side stream: uint8 [num_bits]."""
+        return np.unpackbits(np.frombuffer(self.side_stream, np.uint8))
+
+    @property
+    def num_symbols(self) -> dict[str, int]:
+        """Channel uses of the symbols of P frames and of I frames."""
+        count = {"y": 0, "intra": 0}
+        for frame in self.frames:
+            count["intra" if frame.intra else "y"] += frame.payload.symbols.size
+        return count
+
+
+class GopEncoder:
+    """Runs a transmitter over GOPs and reads back what it says to the receiver.
+
+    Parameters: the models, a transmitter of theirs, and the frame size without padding.
+    """
+
+    def __init__(
+        self,
+        intra: IntraModel,
+        model: PvscModel | DvstModel,
+        transmitter: Transmitter,
+        size: tuple[int, int],
+    ):
+        self._models = {True: intra, False: model}
+        self._transmitter, self._size = transmitter, size
+
+    def encode(self, frames: np.ndarray, command: str, version: str) -> SentGop:
+        """One GOP: an I frame, then P frames.
+
+        Input: ``frames`` : uint8 [num_frames, height, width, 3], of the transmitter's size.
+        """
+        payloads = [self._transmitter.encode(frame, intra=t == 0) for t, frame in enumerate(frames)]
+        messages = [p.side_bits[part] for p in payloads for part in side_stream.PARTS]
+        stream = side_stream.write(messages)
+        read = iter(side_stream.read(stream, len(messages)))  # as a receiver does that gets it all
+        sent, first = [], 0
+        for position, payload in enumerate(payloads):
+            side = {part: next(read) for part in side_stream.PARTS}
+            sent.append(self._sent_frame(payload, side, position, first))
+            first += payload.symbols.size
+        omega_index = self._transmitter.omega_index
+        return SentGop(tuple(sent), messages, stream, self._size, omega_index, command, version)
+
+    def _sent_frame(
+        self, payload: Payload, side: dict[str, bytes], position: int, first: int
+    ) -> SentFrame:
+        end, intra = self._transmitter, position == 0
+        coding = end.coding(position)
+        z, motion = end.hyper_latent(side["z"], coding)
+        rate_index = end.rate_map(side["k"], z, coding)
+        gain = np.asarray(end.gain(side["k"], intra=intra))
+        rate_set = self._models[intra].config.rate_set
+        symbols, places = _dense(payload.symbols, rate_index, rate_set, first)
+        floats = z.astype(np.float32)
+        return SentFrame(
+            intra,
+            payload,
+            symbols[None],
+            places[None],
+            rate_index[None],
+            floats[None],
+            gain,
+            None if motion is None else motion[None],
+            coding.preset,
+        )
+
+
+def _dense(
+    packed: np.ndarray, rate_index: np.ndarray, rate_set: Sequence[int], first: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Packed symbols in their units, and the place of each in the stream."""
+    sent = np.asarray(symbol_mapping.sent_mask(rate_index, tuple(rate_set))) > 0
+    symbols = np.zeros(sent.shape, np.complex64)
+    symbols[sent] = packed
+    return symbols, places_of(sent, first)
+
+
+#: Level of the frame shown as long as nothing has been decoded.
+GREY = 128
+
+
+class ReceiverGraph:
+    """Both frame kinds of a pair of models, traced once per frame size and used by every session.
+
+    Parameters
+    ----------
+    intra, model : the I-frame and P-frame models
+    jit_compile : bool, compile with XLA
+
+    ``trace_count`` : how often each kind was traced.
+    """
+
+    def __init__(
+        self, intra: IntraModel, model: PvscModel | DvstModel, *, jit_compile: bool = False
+    ):
+        self._intra, self._model = intra, model
+        self._intra_steps, self._steps = IntraSteps(intra, model), model.steps()
+        self.trace_count = {"intra": 0, "predicted": 0}
+        # Keras turns a graph into Python control flow itself: nothing is left for autograph.
+        options = {"autograph": False, "jit_compile": jit_compile}
+        self.intra: Callable[..., tuple] = tf.function(self._decode_intra, **options)
+        self.predicted: Callable[..., tuple] = tf.function(self._decode_predicted, **options)
+
+    def _decode_intra(
+        self,
+        symbols: tf.Tensor,
+        places: tf.Tensor,
+        rate_index: tf.Tensor,
+        z: tf.Tensor,
+        gain: tf.Tensor,
+        omega: tf.Tensor,
+        link: LinkTensors,
+    ) -> tuple:
+        """(picture, F, C_s) of an I frame; inputs as in ``SentFrame``, ``omega`` [1], int32."""
+        self.trace_count["intra"] += 1
+        reals = gain * self._received(symbols, places, link, self._intra)
+        frame = self._intra_steps.decode(reals, rate_index, z, None, omega)
+        return (_eight_bits(frame), *self._intra_steps.start(frame))
+
+    def _decode_predicted(
+        self,
+        symbols: tf.Tensor,
+        places: tf.Tensor,
+        rate_index: tf.Tensor,
+        z: tf.Tensor,
+        gain: tf.Tensor,
+        omega: tf.Tensor,
+        link: LinkTensors,
+        motion: Any,
+        feature: tf.Tensor,
+        state: Any,
+    ) -> tuple:
+        """(picture, F, C_s) of a P frame, out of the buffers of the frame before."""
+        self.trace_count["predicted"] += 1
+        reals = gain * self._received(symbols, places, link, self._model)
+        feature = self._steps.reference(feature, motion)
+        feature, state = self._steps.decode(reals, rate_index, z, (feature, state), omega)
+        return _eight_bits(self._steps.show(feature, omega)), feature, state
+
+    def _received(
+        self, symbols: tf.Tensor, places: tf.Tensor, link: LinkTensors, model: Any
+    ) -> tf.Tensor:
+        symbols_hat = transmit_placed(symbols, places, link)
+        return to_reals(symbols_hat, max(model.config.rate_set))
+
+
+class ReceiverSession:
+    """One receiver watching one stream: its buffers, and the frame it shows.
+
+    A frame whose side information is lost is concealed as by ``semantic.streaming.Receiver``:
+    the last frame is shown again, mid-grey before the first, and the buffers stay.
+    """
+
+    def __init__(self, graph: ReceiverGraph, size: tuple[int, int]):
+        self._graph, self._size = graph, size
+        self._shown = np.full((*size, 3), GREY, np.uint8)
+        self._buffers: Buffers | None = None
+
+    def decode(
+        self, frame: SentFrame, omega: tf.Tensor, link: LinkTensors, *, side_ok: bool
+    ) -> tuple[np.ndarray, bool]:
+        """The frame as shown, uint8 [height, width, 3], and whether it stands in for a lost one."""
+        if not side_ok or (self._buffers is None and not frame.intra):
+            return self._shown, True
+        sent = (frame.symbols, frame.places, frame.rate_index, frame.z, frame.gain, omega, link)
+        if frame.intra:
+            picture, *buffers = self._graph.intra(*sent)
+        else:
+            assert self._buffers is not None
+            picture, *buffers = self._graph.predicted(*sent, frame.motion, *self._buffers)
+        self._buffers = (buffers[0], buffers[1])
+        height, width = self._size
+        self._shown = picture.numpy()[:height, :width]
+        return self._shown, False
+
+
+class SharedTraces:
+    """A compiler for the steps of many transmitters of one pair of models: each traced once.
+
+    Equal steps of equal models do the same, whichever session's object they hang on.
+    """
+
+    def __init__(self, *, jit_compile: bool = False):
+        self._options = {"autograph": False, "jit_compile": jit_compile}
+        self._traced: dict[str, Callable[..., Any]] = {}
+
+    def __call__(self, step: Callable[..., Any]) -> Callable[..., Any]:
+        name = step.__qualname__
+        if name not in self._traced:
+            self._traced[name] = tf.function(step, **self._options)
+        return self._traced[name]
+
+
+def _eight_bits(frame: tf.Tensor) -> tf.Tensor:
+    """[1, height, width, 3], float -> [height, width, 3], uint8."""
+    return tf.cast(tf.round(255.0 * tf.clip_by_value(frame[0], 0.0, 1.0)), tf.uint8)
+
+
+def require_tensorflow() -> None:
+    """Raises ``RuntimeError`` under another Keras backend: the link is made of TensorFlow."""
+    if keras.backend.backend() != "tensorflow":
+        raise RuntimeError("The link runs under TensorFlow: set KERAS_BACKEND=tensorflow.")
 
 
 class SemanticScheme:
@@ -261,3 +507,109 @@ def _decoded(
     for frame, ok in zip(gop.frames, side_ok, strict=True):
         omega = tf.constant([frame.preset], tf.int32)
         yield session.decode(frame, omega, link, side_ok=bool(ok))
+
+
+class _OneModel(SemanticScheme):
+    """The transmission with the models of one rate, or of all rates that have no weights."""
+
+    def __init__(self, preset: str, files: WeightFiles, rates: tuple[int, ...], **options: Any):
+        self._given, self._of_model = files, rates
+        super().__init__(preset, **options)
+
+    def _find(self, preset: str, weights: str | None) -> WeightFiles:
+        return self._given
+
+    def _rates(self) -> tuple[int, ...]:
+        return self._of_model
+
+    def _load(self) -> tuple[Any, Any]:
+        return load_dvst_models(self.preset, self._files)
+
+
+class DvstScheme:
+    """DVST: motion and context of every P frame as analog symbols, digital side information.
+
+    A rate is a model of its own; I frames are sent by PVSC's intra model at the quality preset of
+    the same number. Everything else, channel uses and their parts included, is as in
+    ``SemanticScheme``: ``y`` are the symbols of both streams of P frames.
+
+    Parameters
+    ----------
+    preset : key of ``semantic.dvst.presets.DVST_PRESETS``
+    weights : folder with weights of one or more rates; None: those of the package, if it has them
+    side_format, jit_compile, receiver_arithmetic : as ``SemanticScheme``; there is no
+        ``refresh_every``, since a model is of one rate
+
+    Raises ``InputError`` for an unknown preset, and for a folder without weights.
+    """
+
+    name = "dvst"
+    digital = False
+    default_equalizer = SemanticScheme.default_equalizer
+    default_csi_aware = SemanticScheme.default_csi_aware
+
+    def __init__(
+        self,
+        preset: str = "dvst_tiny",
+        weights: str | None = None,
+        side_format: str = "png",
+        jit_compile: bool = False,
+        receiver_arithmetic: str = SAME,
+    ):
+        options: dict[str, Any] = {"side_format": side_format, "jit_compile": jit_compile}
+        options["receiver_arithmetic"] = receiver_arithmetic
+        files = find_dvst_weights(preset, weights)
+        self._schemes: dict[int, _OneModel] = {}
+        for of_model in dict.fromkeys(files.values()):
+            rates = tuple(rate for rate in files if files[rate] == of_model)
+            scheme = _OneModel(preset, of_model, rates, **options)
+            self._schemes |= dict.fromkeys(rates, scheme)
+        self.preset, self.variant = preset, scheme.variant + run_label(weights)
+        self.allowed_rates = self.default_rates = tuple(files)
+        #: ``untrained``, or a digest of all weights: part of a point's identity.
+        self.weights_id = _identity(files)
+
+    @property
+    def status(self) -> str:
+        """What stands in every row."""
+        return UNTRAINED if self.weights_id == UNTRAINED else "ok"
+
+    def encode(self, video: Video, gop: int, rate: int) -> list[SentGop]:
+        """One closed GOP per ``gop`` frames of the clip, by the model of ``rate``."""
+        return self._schemes[rate].encode(video, gop, rate)
+
+    def encode_gop(self, video: Video, first: int, gop: int, rate: int) -> SentGop:
+        """The GOP that begins at frame ``first`` of ``video``."""
+        return self._schemes[rate].encode_gop(video, first, gop, rate)
+
+    def transmit(
+        self,
+        gops: Sequence[SentGop],
+        point: ChannelPoint,
+        link: LinkOptions,
+        mcs: int,
+        seeds: Sequence[int],
+    ) -> list[Reception]:
+        """Send every GOP; see ``SemanticScheme.transmit``."""
+        return list(self.stream(gops, point, link, mcs, seeds))
+
+    def stream(
+        self,
+        gops: Iterable[SentGop],
+        point: ChannelPoint,
+        link: LinkOptions,
+        mcs: int,
+        seeds: Iterable[int],
+    ) -> Iterator[Reception]:
+        """As :meth:`transmit`, one GOP at a time; all GOPs have one rate."""
+        rest = iter(gops)
+        for first in rest:  # the first alone: the others go with it
+            scheme = self._schemes[first.omega_index]
+            yield from scheme.stream(itertools.chain([first], rest), point, link, mcs, seeds)
+
+
+def _identity(files: dict[int, WeightFiles]) -> str:
+    identities = [f"{rate}:{of_rate.identity}" for rate, of_rate in files.items()]
+    if all(of_rate.identity == UNTRAINED for of_rate in files.values()):
+        return UNTRAINED
+    return hashlib.sha256(" ".join(identities).encode()).hexdigest()[:12]

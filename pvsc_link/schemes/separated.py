@@ -5,11 +5,11 @@ from dataclasses import asdict
 
 import numpy as np
 
+from pvsc_link.codecs.base import Codec
 from pvsc_link.codecs.cache import cached_encode
-from pvsc_link.codecs.codec import Codec
 from pvsc_link.codecs.concealment import frames_lost, freeze
-from pvsc_link.link.bit_link import get_bit_link
-from pvsc_link.schemes.scheme import LinkOptions
+from pvsc_link.link.coded_link import get_bit_link
+from pvsc_link.schemes.base import LinkOptions
 from pvsc_link.types import ChannelPoint, EncodedGop, Reception, Video
 
 #: ``rates: all``, as far as a codec has them (QP), unless it states ``default_rates`` itself.

@@ -70,8 +70,8 @@ def _parser() -> argparse.ArgumentParser:
 def _run(words: argparse.Namespace, console: Console) -> int:
     scenario = load_scenario(words.scenario)
     from pvsc_link.report.figures import write_figures
-    from pvsc_link.sweep.builder import build  # TensorFlow takes seconds: bad YAML fails first
-    from pvsc_link.sweep.run import run_plan
+    from pvsc_link.sweep.plan import build
+    from pvsc_link.sweep.runner import run_plan
 
     if words.with_untrained:
         scenario = scenario.model_copy(update={"with_untrained": True})
@@ -94,7 +94,7 @@ def _run(words: argparse.Namespace, console: Console) -> int:
 
 
 def _print_grid(plan) -> None:
-    from pvsc_link.sweep.builder import scheme_label
+    from pvsc_link.sweep.plan import scheme_label
 
     for point in plan.points:
         channel = point.channel_point

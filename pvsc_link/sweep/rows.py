@@ -12,7 +12,7 @@ import numpy as np
 from pvsc_link.metrics.cbr import cbr
 from pvsc_link.metrics.frame_cache import FrameMetrics
 from pvsc_link.scenario.grid import Point
-from pvsc_link.sweep.mcs_policy import NEIGHBOUR, McsChoice
+from pvsc_link.sweep.mcs import NEIGHBOUR, McsChoice
 from pvsc_link.types import CodecFailure, Reception, Video
 
 #: Key of a scenario's entry, and column of its rows.

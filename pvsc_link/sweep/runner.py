@@ -1,27 +1,113 @@
-"""Run a plan: encode once, measure once, send every point's real bits, store each row."""
+"""Where the time of a sweep goes: wall seconds by stage, added up over restarts.
 
+When a point has met enough seeds: ``stop`` of a scenario.
+
+Run a plan: encode once, measure once, send every point's real bits, store each row.
+
+Run a plan into its results folder: the sweep without its command line.
+"""
+
+import fcntl
 import os
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from itertools import groupby
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+from rich.progress import Progress as Bar
 
+import pvsc_link
 from pvsc_link.metrics.frame_cache import FrameMetrics
+from pvsc_link.metrics.statistics import mean_interval
 from pvsc_link.scenario.grid import Point
-from pvsc_link.schemes.scheme import Scheme
-from pvsc_link.sweep.builder import Plan, link_options, load, scheme_label
+from pvsc_link.scenario.schema import Scenario, Stop
+from pvsc_link.schemes.base import Scheme
 from pvsc_link.sweep.kept_frames import KeptFrames
-from pvsc_link.sweep.mcs_policy import NEIGHBOUR, McsChoice, McsPolicy
-from pvsc_link.sweep.rows import failed_row, finished_row, link_seeds
-from pvsc_link.sweep.side_mcs import SideMcsPolicy
-from pvsc_link.sweep.stage_clock import StageClock
-from pvsc_link.sweep.stopping import Stopping
-from pvsc_link.sweep.store import SweepStore
-from pvsc_link.types import CodecFailure, Reception, Video
+from pvsc_link.sweep.mcs import NEIGHBOUR, McsChoice, McsPolicy, SideMcsPolicy
+from pvsc_link.sweep.plan import Plan, link_options, load, scheme_label
+from pvsc_link.sweep.rows import failed_row, finished_row, link_seeds, rows_of
+from pvsc_link.sweep.store import SweepStore, points_table, restore
+from pvsc_link.sweep.tables import write_tables
+from pvsc_link.types import CodecFailure, InputError, Reception, Video
+
+_FACT = "seconds_by_stage"
+
+
+class StageClock:
+    """Adds up the seconds of named stages; the sums live in ``store`` and outlast a restart.
+
+    Stages do not nest: each second belongs to one.
+    """
+
+    def __init__(self, store: SweepStore):
+        self._store = store
+
+    @contextmanager
+    def __call__(self, stage: str) -> Iterator[None]:
+        """Count the block's wall time to ``stage``, also when it raises."""
+        start = time.perf_counter()
+        try:
+            yield
+        finally:
+            seconds = self.seconds()
+            seconds[stage] = round(seconds.get(stage, 0.0) + time.perf_counter() - start, 3)
+            self._store.set_fact(_FACT, seconds)
+
+    def seconds(self) -> dict[str, float]:
+        """Seconds by stage so far."""
+        return self._store.fact(_FACT) or {}
+
+
+class Stopping:
+    """Decides, from the rows of its earlier seeds, whether a point still has to be sent.
+
+    The seeds that the scenario lists are always sent. Decisions rest on stored rows alone: a
+    sweep that was interrupted goes on as if it had not been.
+    """
+
+    def __init__(self, scenario: Scenario):
+        self._rule, self._listed = scenario.stop, set(scenario.seed)
+        self._rows: dict[Point, list[Mapping[str, Any]]] = {}
+
+    def note(self, point: Point, row: Mapping[str, Any]) -> None:
+        """A finished row of ``point``."""
+        if self._rule is not None:
+            self._rows.setdefault(self.group(point), []).append(row)
+
+    def settled(self, point: Point) -> bool:
+        """Whether the point may be left out."""
+        if self._rule is None or point.seed in self._listed:
+            return False
+        return is_enough(self._rule, self._rows.get(self.group(point), []))
+
+    @staticmethod
+    def group(point: Point) -> Point:
+        """What all seeds of a point share."""
+        return replace(point, seed=-1)
+
+
+def is_enough(rule: Stop, rows: Iterable[Mapping[str, Any]]) -> bool:
+    """Whether the rows of one point, a row per seed, meet one of the rule's bounds."""
+    rows = list(rows)
+    if any(row["status"] in CodecFailure.STATUSES for row in rows):
+        return True  # another seed does not make an encoder work
+    if rule.frame_errors and sum(row["frames_lost"] for row in rows) >= rule.frame_errors:
+        return True
+    if rule.seconds and sum(row["seconds"] for row in rows) >= rule.seconds:
+        return True
+    if rule.lpips_interval and len(rows) > 1:
+        interval = mean_interval([row["lpips"] for row in rows])
+        return interval.high - interval.low <= rule.lpips_interval
+    return False
+
 
 #: Told before each step: (rows done, rows in all, what is happening).
 Progress = Callable[[int, int, str], None]
@@ -281,3 +367,87 @@ def _batches(points: Sequence[Point], size: int) -> Iterator[list[Point]]:
 
 def _shown(receptions: Sequence[Reception]) -> np.ndarray:
     return np.concatenate([reception.frames_hat for reception in receptions])
+
+
+def run_plan(
+    plan: Plan,
+    folder: Path,
+    *,
+    fresh: bool = False,
+    retry_failed: bool = False,
+    save_frames: bool = False,
+    restored: bool = False,
+    console: Console | None = None,
+    command: str | None = None,
+) -> pd.DataFrame:
+    """Run what ``folder`` does not hold yet, write tables and manifest; returns the points.
+
+    Parameters: ``fresh`` : forget earlier rows; ``retry_failed`` : run rows again whose codec
+    failed; ``save_frames`` : keep a frame per point for the report, and send rows again that have
+    none; ``restored`` : start with the rows of the tables in ``folder``, where their database is
+    gone (``sweep.restore``); ``console`` : where progress is shown; ``command`` : for the manifest,
+    default the command line.
+    Raises ``InputError`` if another sweep holds the folder, its rows are of another version, or
+    there is nothing to restore.
+    """
+    with _locked(folder):
+        start = time.perf_counter()
+        if restored:
+            restore(folder, version=pvsc_link.__version__)
+        store = SweepStore(folder, fresh=fresh, version=pvsc_link.__version__)
+        # Plain text in notebooks: rich's live display there needs packages of its own.
+        shown = console or Console(stderr=True, force_jupyter=False)
+        with _progress(shown, len(plan.points)) as progress:
+            frame_metrics = FrameMetrics(None)
+            SweepRunner(
+                plan,
+                store,
+                frame_metrics,
+                progress,
+                retry_failed=retry_failed,
+                kept_frames=KeptFrames(folder, plan.scenario.seed[0]) if save_frames else None,
+            ).run()
+        rows, beside = rows_of(plan.points, store.finished())
+        table = points_table(rows)
+        write_tables(
+            folder,
+            table,
+            points_table(beside),
+            plan,
+            store,
+            seconds=time.perf_counter() - start,
+            command=command,
+        )
+        store.close()
+    return table
+
+
+@contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    folder.mkdir(parents=True, exist_ok=True)
+    with open(folder / ".lock", "w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise InputError(
+                "results folder is in use",
+                found=str(folder),
+                allowed="one sweep at a time",
+                remedy="Wait for the other sweep or give --out.",
+            ) from error
+        yield
+    (folder / ".lock").unlink(missing_ok=True)
+
+
+@contextmanager
+def _progress(console: Console, total: int) -> Iterator[Progress]:
+    bar = Bar(
+        TextColumn("{task.description:<48.48}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+        console=console,
+    )
+    with bar:
+        task = bar.add_task("", total=total)
+        yield lambda done, _, stage: bar.update(task, completed=done, description=stage)

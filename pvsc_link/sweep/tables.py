@@ -1,15 +1,248 @@
-"""The files of a finished sweep: points, MCS neighbours, means over seeds, BD-CBR, manifest."""
+"""``bd_cbr.csv``: BD-CBR of every scheme against the anchor, per channel condition and clip.
 
+``seed_means.csv``: every point averaged over its seeds, with confidence intervals.
+
+``manifest.json``: what exactly ran, so that a table can be traced and made again.
+
+The files of a finished sweep: points, MCS neighbours, means over seeds, BD-CBR, manifest.
+"""
+
+import json
+import os
+import platform
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
-from pvsc_link.semantic.pretrained import UNTRAINED
-from pvsc_link.sweep.bd_table import bd_table
-from pvsc_link.sweep.builder import Plan
-from pvsc_link.sweep.manifest import command_line, write_manifest
-from pvsc_link.sweep.seed_means import seed_means
-from pvsc_link.sweep.store import SweepStore, write_csv
+import pvsc_link
+from pvsc_link.metrics.bd import BdResult, bd_cbr
+from pvsc_link.metrics.statistics import Interval, mean_interval, wilson_interval
+from pvsc_link.models.zoo import UNTRAINED
+from pvsc_link.scenario.schema import Scenario
+from pvsc_link.sweep.plan import Plan
+from pvsc_link.sweep.store import SweepStore, write_csv, write_text
+
+CONDITION = ["channel", "snr_db", "csi_nmse_db", "coherence_length", "gop"]
+BD_COLUMNS = (
+    "scheme variant equalizer csi_aware mcs_policy decoder anchor channel snr_db csi_nmse_db "
+    "coherence_length gop clip metric bd_cbr_percent overlap note"
+).split()
+_CURVE = ["scheme", "variant", "equalizer", "csi_aware", "mcs_policy", "decoder"]
+
+#: Column of points.csv by metric, and whether more of it is better.
+QUALITY = {"psnr": ("psnr_db", True), "lpips": ("lpips", False), "dists": ("dists", False)}
+MEAN_CLIP = "mean"
+
+
+def bd_table(points: pd.DataFrame, anchor: str | None, metrics: Sequence[str]) -> pd.DataFrame:
+    """BD-CBR in percent (negative: fewer channel uses than the anchor at equal quality).
+
+    ``points`` : as read or made by ``sweep.store``. Curves are means over seeds. Each clip has its
+    own row; ``clip = mean`` is the plain mean of the clips' values where there are several, as in
+    the paper's tables. Without an anchor the table is empty.
+    """
+    if anchor is None or points.empty:
+        return pd.DataFrame(columns=BD_COLUMNS)
+    rows = list(_rows(points, anchor, metrics))
+    table = pd.DataFrame(rows, columns=BD_COLUMNS)
+    return pd.concat([table, _means(table)], ignore_index=True)
+
+
+def _rows(points: pd.DataFrame, anchor: str, metrics: Sequence[str]) -> Iterator[dict]:
+    for place, here in points.groupby([*CONDITION, "clip"], dropna=False, sort=False):
+        curves = dict(list(here.groupby(_CURVE, dropna=False, sort=False)))
+        anchors = [key for key in curves if anchor in (key[0], f"{key[0]}:{key[1]}")]
+        for key, curve in curves.items():
+            for metric in metrics:
+                result = _against(curves[anchors[0]] if anchors else None, curve, metric)
+                yield {
+                    **dict(zip(_CURVE, key, strict=True)),
+                    **dict(zip([*CONDITION, "clip"], place, strict=True)),
+                    "anchor": anchor,
+                    "metric": metric,
+                    "bd_cbr_percent": result.bd_cbr_percent,
+                    "overlap": result.overlap,
+                    "note": result.note,
+                }
+
+
+def _against(anchor: pd.DataFrame | None, curve: pd.DataFrame, metric: str) -> BdResult:
+    column, higher_is_better = QUALITY[metric]
+    if anchor is None:
+        return BdResult(float("nan"), float("nan"), "the anchor has no row at this condition")
+    return bd_cbr(
+        *_curve_of(anchor, column), *_curve_of(curve, column), higher_is_better=higher_is_better
+    )
+
+
+def _curve_of(rows: pd.DataFrame, column: str) -> tuple[list[float], list[float]]:
+    """(CBR, quality) of one curve, mean over seeds, one entry per rate."""
+    mean = rows.groupby("rate")[["cbr", column]].mean()
+    return mean["cbr"].tolist(), mean[column].tolist()
+
+
+def _means(table: pd.DataFrame) -> pd.DataFrame:
+    """Mean over clips of every scheme, condition and metric that has more than one clip."""
+    keys = [
+        name for name in BD_COLUMNS if name not in ("clip", "bd_cbr_percent", "overlap", "note")
+    ]
+    rows = []
+    for place, group in table.groupby(keys, dropna=False, sort=False):
+        if len(group) < 2:
+            continue
+        missing = int(group["bd_cbr_percent"].isna().sum())
+        rows.append(
+            {
+                **dict(zip(keys, place, strict=True)),
+                "clip": MEAN_CLIP,
+                "bd_cbr_percent": group["bd_cbr_percent"].mean(skipna=False),
+                "overlap": group["overlap"].min(),
+                "note": f"{missing} of {len(group)} clips have no value" if missing else "",
+            }
+        )
+    return pd.DataFrame(rows, columns=BD_COLUMNS)
+
+
+#: What all seeds of a point share.
+KEYS = (
+    "scheme variant clip gop rate channel snr_db csi_nmse_db coherence_length equalizer csi_aware "
+    "mcs_policy decoder num_iter status"
+).split()
+#: Columns that are averaged: Student's t interval over seeds, 95 %.
+MEANS = ("cbr", "psnr_db", "lpips", "dists")
+_COUNTS = ("num_frames", "frames_lost", "num_blocks", "num_block_errors")
+_INTERVALS = [
+    f"{name}{end}" for name in (*MEANS, "block_error_rate") for end in ("", "_low", "_high")
+]
+SEED_MEANS_COLUMNS = [*KEYS, "num_seeds", *_INTERVALS, *_COUNTS]
+
+
+def seed_means(points: pd.DataFrame) -> pd.DataFrame:
+    """One row per point without its seed; empty where no point has met two seeds.
+
+    Input: ``points`` as ``points_table`` gives them. Output: ``SEED_MEANS_COLUMNS``; a column
+    ``x`` has its interval in ``x_low`` and ``x_high``, NaN for a single seed. ``block_error_rate``
+    counts the blocks that were sent, with Wilson's interval. Seeds of different ``status`` are
+    averaged apart: an outage is no quality.
+    """
+    sent = points[points["cbr"].notna()]
+    groups = sent.groupby(KEYS, dropna=False, sort=False)
+    if sent.empty or groups.size().max() < 2:
+        return pd.DataFrame(columns=SEED_MEANS_COLUMNS)
+    rows = [
+        dict(zip(KEYS, key, strict=True)) | dict(_of_seeds(of_seeds)) for key, of_seeds in groups
+    ]
+    return pd.DataFrame(rows, columns=SEED_MEANS_COLUMNS)
+
+
+def _of_seeds(rows: pd.DataFrame) -> Iterator[tuple[str, float]]:
+    yield "num_seeds", len(rows)
+    for name in MEANS:
+        values = rows[name].astype(float).dropna().to_list()
+        if values:
+            yield from _columns(name, mean_interval(values), known=len(values) > 1)
+    for name in _COUNTS:
+        yield name, int(rows[name].sum())
+    num_blocks = int(rows["num_blocks"].sum())
+    if num_blocks:
+        interval = wilson_interval(int(rows["num_block_errors"].sum()), num_blocks)
+        yield from _columns("block_error_rate", interval, known=True)
+
+
+def _columns(name: str, interval: Interval, *, known: bool) -> Iterator[tuple[str, float]]:
+    yield name, interval.estimate
+    if known:
+        yield f"{name}_low", interval.low
+        yield f"{name}_high", interval.high
+
+
+_PACKAGES = (
+    "tensorflow keras sionna-no-rt numpy pandas av imageio-ffmpeg bjontegaard constriction numba "
+    "pydantic scikit-video pillow"
+).split()
+
+
+def write_manifest(
+    path: Path,
+    *,
+    scenario: Scenario,
+    command: str,
+    codec_commands: Mapping[str, str],
+    facts: Mapping[str, Any],
+    seconds: float,
+    rows: int,
+) -> None:
+    """Write the manifest of a sweep: scenario, versions, literal codec options, seeds, machine."""
+    manifest = {
+        "command": command,
+        "finished": datetime.now(UTC).isoformat(timespec="seconds"),
+        "seconds_last_run": round(seconds, 1),
+        "rows": rows,
+        "pvsc_link": pvsc_link.__version__,
+        "git_commit": git_commit(),
+        "scenario": json.loads(scenario.model_dump_json()),
+        "seeds": list(scenario.seed),
+        "codec_commands": dict(codec_commands),
+        "seconds_by_stage": facts.get("seconds_by_stage", {}),
+        "mcs_choice": {key: value for key, value in facts.items() if key.startswith("mcs_")},
+        "packages": package_versions(),
+        "machine": machine(),
+    }
+    write_text(json.dumps(manifest, indent=1) + "\n", path)
+
+
+def package_versions() -> dict[str, str]:
+    """Installed versions of what a number may depend on; absent packages are left out."""
+    found = {"python": platform.python_version()}
+    for name in _PACKAGES:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def machine() -> dict[str, Any]:
+    """Processor, cores and memory, as far as the system tells."""
+    facts: dict[str, Any] = {"system": platform.platform(), "cores": os.cpu_count()}
+    for path, key, label in (
+        ("/proc/cpuinfo", "model name", "processor"),
+        ("/proc/meminfo", "MemTotal", "memory"),
+    ):
+        lines = Path(path).read_text().splitlines() if Path(path).exists() else []
+        found = [line.split(":", 1)[1].strip() for line in lines if line.startswith(key)]
+        if found:
+            facts[label] = found[0]
+    return facts
+
+
+def git_commit() -> str | None:
+    """Commit of the checkout that the package runs from, ``+`` if it has changes; else ``None``."""
+    here = Path(__file__).parent
+    try:
+        commit = _git(here, "rev-parse", "HEAD")
+        return commit + ("+" if _git(here, "status", "--porcelain", "--", ".") else "")
+    except (OSError, subprocess.CalledProcessError):
+        return None
+
+
+def _git(folder: Path, *words: str) -> str:
+    done = subprocess.run(
+        ["git", *words], cwd=folder, check=True, capture_output=True, text=True, timeout=20
+    )
+    return done.stdout.strip()
+
+
+def command_line() -> str:
+    """The command as typed, for the manifest."""
+    module = f"python -m {__package__}" if sys.argv[0].endswith("__main__.py") else sys.argv[0]
+    return " ".join([module, *sys.argv[1:]])
 
 
 def write_tables(

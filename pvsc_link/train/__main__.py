@@ -23,7 +23,7 @@ def _train(given: argparse.Namespace) -> int:
     from pvsc_link.train.config import load_train_config
 
     config = load_train_config(given.config)
-    from pvsc_link.train.backend import make_repeatable
+    from pvsc_link.train.step import make_repeatable
 
     make_repeatable(given.threads)
     if given.measure:

@@ -74,9 +74,9 @@ def _train(given: argparse.Namespace) -> int:
     for name in given.only or ():
         if name not in runs:
             raise InputError("variant", found=name, allowed=list(runs), remedy="Name one of these.")
-    from pvsc_link.semantic.pretrained import RELEASED
-    from pvsc_link.train.backend import make_repeatable
+    from pvsc_link.models.zoo import RELEASED
     from pvsc_link.train.release import release
+    from pvsc_link.train.step import make_repeatable
     from pvsc_link.train.trainer import Trainer
 
     make_repeatable(given.threads)

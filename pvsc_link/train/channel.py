@@ -11,7 +11,7 @@ import numpy as np
 from keras import ops
 
 from pvsc_link.train.config import ChannelConfig
-from pvsc_link.units import db_to_linear, noise_variance
+from pvsc_link.types import db_to_linear, noise_variance
 
 #: Least |h_hat|^2 that is divided by, as in ``link.equalizers``: below it a symbol is dark.
 CHANNEL_POWER_FLOOR = 1e-6

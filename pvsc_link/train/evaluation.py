@@ -9,11 +9,11 @@ from keras import ops
 from PIL import Image
 
 from pvsc_link.media.clips import load_clip
-from pvsc_link.metrics.lpips import Lpips
-from pvsc_link.semantic.motion_search import vectors
+from pvsc_link.metrics.perceptual import Lpips
+from pvsc_link.models.pvsc_mc.motion import vectors
 from pvsc_link.train import channel
-from pvsc_link.train.backend import inference
 from pvsc_link.train.config import ChannelConfig, EvaluationConfig
+from pvsc_link.train.step import inference
 
 
 class Evaluator:

@@ -1,4 +1,6 @@
-"""What a step minimises: eq. 27 over the frames of a GOP, as a pure function of weights and batch.
+"""The terms of eq. 25 and 27, each per clip, for one frame and one reconstruction.
+
+What a step minimises: eq. 27 over the frames of a GOP, as a pure function of weights and batch.
 
     batch (frames, presets, noise, channel draws) --> models --> branches --> terms --> loss
 
@@ -11,10 +13,82 @@ from typing import Any
 import keras
 from keras import ops
 
-from pvsc_link.semantic.discriminator import discriminator_loss, generator_loss
-from pvsc_link.train import channel, losses
-from pvsc_link.train.backend import compiled
-from pvsc_link.train.config import PhaseConfig
+from pvsc_link.metrics.perceptual import Lpips
+from pvsc_link.models.pvsc.discriminator import discriminator_loss, generator_loss
+from pvsc_link.train import channel
+from pvsc_link.train.config import LossConfig, PhaseConfig
+from pvsc_link.train.step import compiled
+
+
+def reconstruction_loss(frame: Any, frame_hat: Any) -> Any:
+    """L_rec: mean absolute difference. [batch, H, W, 3] twice -> [batch], float32."""
+    return ops.mean(ops.abs(frame - frame_hat), axis=(1, 2, 3))
+
+
+def rate_loss(
+    rate_reals: Any, num_bits_z: Any, eta: float, num_pixels: int, side: bool = True
+) -> Any:
+    """L_rate of eq. 25 per pixel: (sum of k + eta bits of z) / (H W).
+
+    Eq. 25 is a sum over the frame while the distortions are means; per pixel both balance at the
+    paper's omega whatever the crop. The bits of the rate map, b(k), have no gradient (PNG) and
+    are only measured, in evaluations and sweeps.
+
+    Input: ``rate_reals`` : [batch, Hy, Wy]; ``num_bits_z`` : [batch]. Output: [batch], reals
+    per pixel. Parameters: ``side`` : whether z counts.
+    """
+    total = ops.sum(rate_reals, axis=(1, 2))
+    if side:
+        total = total + eta * num_bits_z
+    return total / num_pixels
+
+
+class PerceptualLoss:
+    """L_per: LPIPS (VGG) on a sub-crop of some of the clips of a frame.
+
+    LPIPS costs many times what the tiny model does per pixel. A crop of ``config.per_crop``
+    pixels of a share ``config.per_share`` of the clips costs a part of it, and as place and clips
+    are drawn anew for every frame, the expectation of the gradient stays.
+
+    Parameters
+    ----------
+    config : LossConfig
+    batch : int, clips of a step
+    """
+
+    def __init__(self, config: LossConfig, batch: int):
+        self.lpips = Lpips(finite_gradient=True, dtype=config.per_dtype)
+        self.crop = config.per_crop
+        self.count = max(1, round(config.per_share * batch))
+
+    def cut(self, images: Any, rows: Any, place: Any) -> Any:
+        """The part that counts: [batch, H, W, 3] -> [count, crop, crop, 3].
+
+        Input: ``rows`` : [count], int32, clips; ``place`` : [2], int32, top left pixel.
+        """
+        if self.count < images.shape[0]:
+            images = ops.take(images, rows, axis=0)
+        if self.crop is None or self.crop == images.shape[1]:
+            return images
+        start = ops.stack([0, place[0], place[1], 0])
+        return ops.slice(images, start, (self.count, self.crop, self.crop, 3))
+
+    def features(self, images: Any) -> list[Any]:
+        """LPIPS features of the reference, once for all branches, without gradient."""
+        return [ops.stop_gradient(f) for f in self.lpips.features(ops.stop_gradient(images))]
+
+    def distance(self, features: list[Any], images_hat: Any) -> Any:
+        """LPIPS [count] of cut reconstructions against ``features`` of the cut reference."""
+        return self.lpips.distance(features, self.lpips.features(images_hat))
+
+
+def latent_loss(y_bar: Any, y_bar_hat: Any) -> Any:
+    """Mean square difference of features before and after the channel: [batch], float32.
+
+    Not in the paper: a cheap, direct guide for the first steps of stage 2.
+    """
+    return ops.mean(ops.square(ops.stop_gradient(y_bar) - y_bar_hat), axis=(1, 2, 3))
+
 
 #: Weight of each reconstruction of R_t by stage, unless ``LossConfig.branches`` names others. In
 #: stage 1 the ideal branch stands in for all three, which it equals before there is feature
@@ -56,7 +130,7 @@ class Objective:
         omega: list[float],
         model: Any,
         intra: Any = None,
-        perceptual: losses.PerceptualLoss | None = None,
+        perceptual: PerceptualLoss | None = None,
         discriminator: Any = None,
     ):
         self.phase, self.omega = phase, omega
@@ -139,7 +213,7 @@ class Objective:
         loss, num_pixels = self.phase.loss, frame.shape[1] * frame.shape[2]
         omega = ops.take(ops.convert_to_tensor(self.omega, "float32"), omega_index, axis=0)
         share = omega**-loss.preset_balance
-        rate = losses.rate_loss(
+        rate = rate_loss(
             output["rate_reals"],
             output["num_bits_z"],
             self.model.config.eta if loss.side_eta is None else loss.side_eta,
@@ -176,7 +250,7 @@ class Objective:
             chosen = omega if self.perceptual.count == frame.shape[0] else ops.take(omega, place[0])
         for branch, weight in self.branches.items():
             frame_hat = output[f"frame_{branch}"]
-            rec = losses.reconstruction_loss(frame, frame_hat)
+            rec = reconstruction_loss(frame, frame_hat)
             terms[f"rec_{branch}"] = ops.mean(rec)
             total = total + weight * loss.rec * ops.mean(omega * rec)
             if self.perceptual is not None:
@@ -188,7 +262,7 @@ class Objective:
                 terms[f"adv_{branch}"] = adv
                 total = total + weight * given["adv_weight"] * adv
             if branch != "ideal":
-                latent = losses.latent_loss(output["y_bar"], output[f"y_bar_{branch}"])
+                latent = latent_loss(output["y_bar"], output[f"y_bar_{branch}"])
                 terms[f"latent_{branch}"] = ops.mean(latent)
                 total = total + loss.latent * terms[f"latent_{branch}"]
         return total

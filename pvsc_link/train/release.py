@@ -46,8 +46,7 @@ def release(
     Output: the two weight files. Raises ``InputError`` where no run has a model, or runs
     have models of different configs.
     """
-    from pvsc_link.semantic.pretrained import find_weights
-    from pvsc_link.semantic.weights import SUFFIX, save_weights
+    from pvsc_link.models.zoo import SUFFIX, find_weights, save_weights
     from pvsc_link.train.config import load_train_config
 
     config = load_train_config(runs[0] / "config.yaml")
@@ -85,8 +84,8 @@ def fit_tables(intra: Any, inter: Any, config: Any) -> None:
     """
     from keras import ops
 
-    from pvsc_link.train.clip_cache import open_cache
-    from pvsc_link.train.sampling import BatchShape, draw_frames, step_generator
+    from pvsc_link.train.batches import BatchShape, draw_frames, step_generator
+    from pvsc_link.train.data import open_cache
 
     def drawn(number: int, num_frames: int) -> np.ndarray:
         shape = BatchShape(number, num_frames, _FIT_CROP)
@@ -119,7 +118,7 @@ def _code(
     """z_hat, bits of y and motion of every frame of the GOPs, as the transmitter makes them."""
     from keras import ops
 
-    from pvsc_link.semantic.motion_search import vectors
+    from pvsc_link.models.pvsc_mc.motion import vectors
 
     omega_index = ops.full((len(clips),), preset, "int32")
     outputs = [intra.forward(clips[:, 0], omega_index, channel=channel)]
@@ -157,7 +156,7 @@ def _as_sent(symbols: Any, rate_index: Any) -> Any:
 
 def _of_runs(runs: Sequence[Path], kind: str) -> list[Path]:
     """Weight files of the I or P model of those runs that have one."""
-    from pvsc_link.semantic.weights import SUFFIX
+    from pvsc_link.models.zoo import SUFFIX
 
     folders = [run / "weights" for run in runs if (run / "weights" / f"{kind}.json").is_file()]
     if not folders:
@@ -188,9 +187,9 @@ def _mean_model(paths: Sequence[Path]) -> Any:
 
 
 def _model(path: Path) -> Any:
-    from pvsc_link.semantic.presets import PvscConfig
-    from pvsc_link.semantic.weights import SUFFIX, load_weights
-    from pvsc_link.train.distillation import build_model
+    from pvsc_link.models.pvsc.config import PvscConfig
+    from pvsc_link.models.zoo import SUFFIX, load_weights
+    from pvsc_link.train.rate_sets import build_model
 
     beside = path.with_name(path.name.removesuffix(SUFFIX) + ".json")
     model = build_model(PvscConfig.from_dict(json.loads(beside.read_text(encoding="utf-8"))))
@@ -250,7 +249,7 @@ def main(arguments: list[str] | None = None) -> int:
     given = parser.parse_args(arguments)
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     try:
-        from pvsc_link.semantic.pretrained import PACKAGED
+        from pvsc_link.models.zoo import PACKAGED
 
         folder = given.folder or PACKAGED
         for path in release(given.runs, folder, given.training, given.packaged):

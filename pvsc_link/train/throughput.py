@@ -6,10 +6,9 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from pvsc_link.train.batches import BatchMaker
-from pvsc_link.train.clip_cache import open_cache
-from pvsc_link.train.config import TrainConfig
-from pvsc_link.train.curriculum import gop_at
-from pvsc_link.train.stages import Phase, WeightStore
+from pvsc_link.train.config import TrainConfig, gop_at
+from pvsc_link.train.data import open_cache
+from pvsc_link.train.phase import Phase, WeightStore
 
 _WIDTHS = (18, 4, 6, 6, 12, 9, 9, 9)
 _NAMES = ("phase", "GOP", "crop", "batch", "first step", "step", "data", "clips")

@@ -40,7 +40,7 @@ def main(argv: list[str] | None = None) -> int:
 
 def _transmit(words: argparse.Namespace, command: str, console: Console) -> int:
     _check_source(words.source)
-    from pvsc_link.transmit.run import transmit_video  # TensorFlow takes seconds
+    from pvsc_link.transmit.run import transmit_video
 
     with _bars(console) as (choosing, sending):
         numbers = transmit_video(

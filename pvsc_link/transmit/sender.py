@@ -5,9 +5,9 @@ from itertools import count
 from typing import Any
 
 from pvsc_link.metrics.frame_cache import FrameMetrics
-from pvsc_link.sweep.builder import link_options
+from pvsc_link.sweep.plan import link_options
 from pvsc_link.sweep.rows import finished_row, gop_seed
-from pvsc_link.transmit.first_gop import Chosen
+from pvsc_link.transmit.request import Chosen
 from pvsc_link.types import Reception, Video
 
 #: Columns of a row that add up over GOPs; every other number is a mean over frames.

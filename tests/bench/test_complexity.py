@@ -7,8 +7,8 @@ import pytest
 import tensorflow as tf
 
 from pvsc_link.bench import complexity
-from pvsc_link.bench.mac_count import count_macs
-from pvsc_link.semantic.presets import PRESETS
+from pvsc_link.bench.complexity import count_macs
+from pvsc_link.models.pvsc.config import PRESETS
 
 #: Table V: parameters in millions, transmitter plus receiver in GMAC at 1080p
 TABLE_V = {

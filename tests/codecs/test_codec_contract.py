@@ -8,9 +8,9 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 
+from pvsc_link.codecs.base import Codec, CodecFailure
 from pvsc_link.codecs.cache import cached_encode
-from pvsc_link.codecs.codec import Codec, CodecFailure
-from pvsc_link.codecs.external_families import FAMILIES
+from pvsc_link.codecs.external.families import FAMILIES
 from pvsc_link.codecs.precoded import PACKAGED_STREAMS
 from pvsc_link.codecs.registry import CODECS
 from pvsc_link.media.clips import load_clip

@@ -7,8 +7,8 @@ from dataclasses import fields
 import numpy as np
 import pytest
 
+from pvsc_link.codecs.base import CodecFailure
 from pvsc_link.codecs.cache import cache_folder, cached_encode
-from pvsc_link.codecs.codec import CodecFailure
 from pvsc_link.types import EncodedGop
 
 FRAMES = np.random.default_rng(0).integers(0, 256, (2, 8, 8, 3), dtype=np.uint8)

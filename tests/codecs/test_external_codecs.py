@@ -12,11 +12,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pvsc_link.codecs import external
+from pvsc_link.codecs.base import Codec, CodecFailure
 from pvsc_link.codecs.cache import cached_encode
-from pvsc_link.codecs.codec import Codec, CodecFailure
 from pvsc_link.codecs.export import export_streams
-from pvsc_link.codecs.external_families import FAMILIES
+from pvsc_link.codecs.external import codec as external
+from pvsc_link.codecs.external.families import FAMILIES
 from pvsc_link.codecs.registry import CODECS
 from pvsc_link.types import InputError, Video
 

@@ -7,12 +7,11 @@ import numpy as np
 import pytest
 
 from pvsc_link.codecs.cache import cached_encode
-from pvsc_link.codecs.learned import TRAININGS, LearnedCodec
-from pvsc_link.schemes.scheme import LinkOptions
+from pvsc_link.codecs.lvc import TRAININGS, LearnedCodec
+from pvsc_link.models import zoo as pretrained
+from pvsc_link.models.zoo import UNTRAINED, save_weights
+from pvsc_link.schemes.base import LinkOptions
 from pvsc_link.schemes.separated import SeparatedScheme
-from pvsc_link.semantic import pretrained
-from pvsc_link.semantic.pretrained import UNTRAINED
-from pvsc_link.semantic.weights import save_weights
 from pvsc_link.types import ChannelPoint, CodecFailure, InputError, Video
 
 FINE = ChannelPoint("awgn", 30.0)

@@ -9,9 +9,8 @@ import numpy as np
 import pytest
 
 from pvsc_link.codecs.libav import access_units
-from pvsc_link.codecs.precoded import PACKAGED_STREAMS, Precoded
+from pvsc_link.codecs.precoded import INDEX_FILE, PACKAGED_STREAMS, Precoded, read_index
 from pvsc_link.codecs.registry import CODECS
-from pvsc_link.codecs.stream_index import INDEX_FILE, read_index
 from pvsc_link.media.clips import load_clip
 from pvsc_link.types import CodecFailure, InputError
 

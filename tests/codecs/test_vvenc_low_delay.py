@@ -8,9 +8,8 @@ import numpy as np
 import pytest
 
 from pvsc_link.codecs import vvenc
-from pvsc_link.codecs.annex_b import nal_types, nal_units
-from pvsc_link.codecs.codec import CodecFailure
-from pvsc_link.codecs.libav import decode_frames
+from pvsc_link.codecs.base import CodecFailure
+from pvsc_link.codecs.libav import decode_frames, nal_types, nal_units
 from pvsc_link.codecs.vvenc import VVenC
 from pvsc_link.media.clips import load_clip
 from pvsc_link.media.colour import planes_of_frame

@@ -8,15 +8,13 @@ import av
 import numpy as np
 import pytest
 
-from pvsc_link.codecs import ffmpeg
-from pvsc_link.codecs.annex_b import nal_types, nal_units
-from pvsc_link.codecs.codec import CodecFailure
-from pvsc_link.codecs.ffmpeg import X264, X265
-from pvsc_link.codecs.libav import decode_frames, decode_rgb
-from pvsc_link.codecs.process import run_program
+from pvsc_link.codecs import x264_x265 as ffmpeg
+from pvsc_link.codecs.base import CodecFailure, run_program
+from pvsc_link.codecs.libav import decode_frames, decode_rgb, nal_types, nal_units
+from pvsc_link.codecs.x264_x265 import X264, X265
 from pvsc_link.media.clips import load_clip
 from pvsc_link.media.colour import planes_of_frame, rgb_to_yuv444
-from pvsc_link.media.raw_yuv import write_raw_yuv444
+from pvsc_link.media.reader import write_raw_yuv444
 from pvsc_link.types import InputError
 
 FORMAT = {"x264": "h264", "x265": "hevc"}

@@ -4,8 +4,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from pvsc_link.link.air import BATCH_SIZE
-from pvsc_link.link.bit_link import BitLink, get_bit_link
+from pvsc_link.link.coded_link import BATCH_SIZE, BitLink, get_bit_link
 from pvsc_link.link.mcs import MCS_TABLE
 from pvsc_link.types import ChannelPoint, InputError
 

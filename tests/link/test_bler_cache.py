@@ -6,8 +6,8 @@ import warnings
 
 import pytest
 
-from pvsc_link.cache_directory import cache_directory
-from pvsc_link.link.bler_cache import BlerCache, Run, UntrustedRecordWarning
+from pvsc_link.link.bler import BlerCache, Run, UntrustedRecordWarning
+from pvsc_link.storage import cache_directory
 
 CONDITION = {"version": 1, "mcs": 5, "channel": "rayleigh", "snr_db": 4.0, "csi_nmse_db": None}
 

@@ -6,13 +6,17 @@ import numpy as np
 import pytest
 
 from pvsc_link.link import bler
-from pvsc_link.link.bit_link import BitLink
-from pvsc_link.link.bler import condition_of, measure_bler, wilson_interval
-from pvsc_link.link.bler_cache import BlerCache
-from pvsc_link.link.block_sampler import get_block_sampler
-from pvsc_link.link.ldpc import get_decoder
-from pvsc_link.link.ldpc_code import get_ldpc_code
-from pvsc_link.link.ldpc_encoder import QuasiCyclicEncoder
+from pvsc_link.link.bler import (
+    BlerCache,
+    condition_of,
+    get_block_sampler,
+    measure_bler,
+    wilson_interval,
+)
+from pvsc_link.link.coded_link import BitLink
+from pvsc_link.link.ldpc.code import get_ldpc_code
+from pvsc_link.link.ldpc.decoder import get_decoder
+from pvsc_link.link.ldpc.encoder import QuasiCyclicEncoder
 from pvsc_link.link.mcs import MCS_TABLE, get_mcs
 from pvsc_link.types import ChannelPoint, InputError
 

@@ -11,7 +11,7 @@ import tensorflow as tf
 from scipy import optimize, stats
 from scipy.special import logsumexp
 
-from pvsc_link.link.bit_link import BitLink
+from pvsc_link.link.coded_link import BitLink
 from pvsc_link.link.equalizers import lmmse
 from pvsc_link.link.mcs import MCS_TABLE, Mcs
 from pvsc_link.types import ChannelPoint

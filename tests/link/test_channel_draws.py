@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from pvsc_link.link.channels import CHANNELS, apply, draw, draw_at
 from pvsc_link.link.counter_random import seed_tensor
 from pvsc_link.link.csi import receiver_knowledge
-from pvsc_link.units import db_to_linear
+from pvsc_link.link.flat import CHANNELS, apply, draw, draw_at
+from pvsc_link.types import db_to_linear
 
 SEED = seed_tensor(11)
 # Random integers are the same everywhere; logarithm and cosine differ in their last digit between

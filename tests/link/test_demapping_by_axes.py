@@ -6,8 +6,7 @@ import tensorflow as tf
 from sionna.phy.fec.scrambling import TB5GScrambler
 from sionna.phy.mapping import Demapper, Mapper
 
-from pvsc_link.link.demapping import QamDemapper
-from pvsc_link.link.scrambling import descramble, scramble
+from pvsc_link.link.qam import QamDemapper, descramble, scramble
 
 
 @pytest.mark.parametrize("num_bits_per_symbol", [2, 4, 6])

@@ -5,7 +5,7 @@ import pytest
 import tensorflow as tf
 from sionna.phy.fec.ldpc import LDPC5GEncoder
 
-from pvsc_link.link.ldpc_code import get_ldpc_code
+from pvsc_link.link.ldpc.code import get_ldpc_code
 from pvsc_link.link.mcs import MCS_TABLE
 
 

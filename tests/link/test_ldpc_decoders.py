@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from pvsc_link.link.block_sampler import get_block_sampler
-from pvsc_link.link.ldpc import DECODERS, LayeredDecoder, get_decoder
-from pvsc_link.link.ldpc_code import get_ldpc_code
+from pvsc_link.link.bler import get_block_sampler
+from pvsc_link.link.ldpc.code import get_ldpc_code
+from pvsc_link.link.ldpc.decoder import DECODERS, LayeredDecoder, get_decoder
 from pvsc_link.link.mcs import MCS_TABLE, get_mcs
 from pvsc_link.types import ChannelPoint, InputError
 

@@ -5,8 +5,7 @@ import pytest
 import tensorflow as tf
 
 from pvsc_link.link.equalizers import SYMBOL_EQUALIZERS
-from pvsc_link.link.placed_symbols import link_tensors, transmit_placed
-from pvsc_link.link.symbol_link import SymbolLink
+from pvsc_link.link.symbol_link import SymbolLink, link_tensors, transmit_placed
 from pvsc_link.types import ChannelPoint
 
 

@@ -7,8 +7,8 @@ import tensorflow as tf
 from scipy.special import erfc
 from sionna.phy.mapping import Demapper, Mapper
 
-from pvsc_link.link.channels import draw
 from pvsc_link.link.counter_random import seed_tensor
+from pvsc_link.link.flat import draw
 from pvsc_link.link.symbol_link import SymbolLink, normalize_power
 from pvsc_link.types import InputError
 

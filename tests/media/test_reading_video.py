@@ -12,8 +12,7 @@ from PIL import Image
 
 from pvsc_link.media.clips import EMBEDDED_CLIPS, embedded_path, load_clip
 from pvsc_link.media.colour import rgb_to_yuv444
-from pvsc_link.media.raw_yuv import write_raw_yuv444
-from pvsc_link.media.reader import read_video
+from pvsc_link.media.reader import read_video, write_raw_yuv444
 from pvsc_link.types import InputError
 
 SHARED = Path(__file__).parents[3] / "shared" / "data"

@@ -3,8 +3,7 @@
 import numpy as np
 import pytest
 
-from pvsc_link.media.clips import clip_names, load_clip
-from pvsc_link.media.datasets import DATASETS_VARIABLE, SEQUENCES, find_sequence
+from pvsc_link.media.clips import DATASETS_VARIABLE, SEQUENCES, clip_names, find_sequence, load_clip
 from pvsc_link.types import InputError
 
 

@@ -9,8 +9,8 @@ import sys
 import numpy as np
 import pytest
 
+from pvsc_link.metrics.base import Metric
 from pvsc_link.metrics.frame_cache import FrameMetrics
-from pvsc_link.metrics.metric import Metric
 from pvsc_link.types import InputError
 
 
@@ -53,7 +53,7 @@ def cached(tmp_path, counting):
 
 
 def test_the_real_metrics_give_the_same_values_through_the_cache(tmp_path):
-    from pvsc_link.metrics import METRICS  # here: the processes below need no Keras
+    from pvsc_link.metrics import METRICS
 
     frames, frames_hat = clip(2, 0, 32), clip(2, 1, 32)
     expected = {

@@ -3,7 +3,7 @@
 import numpy as np
 import tensorflow as tf
 
-from pvsc_link.metrics.lpips import Lpips
+from pvsc_link.metrics.perceptual import Lpips
 
 
 def gradient(layer, images, images_hat):

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from pvsc_link.metrics import METRICS
-from pvsc_link.metrics.metric import Metric
+from pvsc_link.metrics.base import Metric
 from pvsc_link.metrics.psnr import PSNR_CAP_DB
 from pvsc_link.types import InputError
 

@@ -54,7 +54,7 @@ def test_metrics_equal_the_official_implementations_under_jax():
 
 @needs_goldens
 def test_the_loss_form_of_lpips_keeps_the_official_value():
-    from pvsc_link.metrics.lpips import Lpips
+    from pvsc_link.metrics.perceptual import Lpips
 
     loss = Lpips(finite_gradient=True)
     for pair, (frames, frames_hat) in list(golden_pairs())[:3]:

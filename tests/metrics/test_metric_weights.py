@@ -11,8 +11,9 @@ import tarfile
 import numpy as np
 import pytest
 
-from pvsc_link.metrics import weights, weights_download
-from pvsc_link.metrics.restricted_pickle import load_arrays
+from pvsc_link.metrics import vgg_weights as weights
+from pvsc_link.metrics import vgg_weights as weights_download
+from pvsc_link.metrics.vgg_weights import load_arrays
 from pvsc_link.types import InputError
 
 CONV_INPUTS = (3, *weights.CONV_CHANNELS[:-1])
@@ -185,7 +186,7 @@ def test_without_an_index_the_error_names_the_remedy(index, capfd):
 
 
 def test_dists_weights_are_all_there_and_sum_to_one():
-    from pvsc_link.metrics.dists import _stage_weights
+    from pvsc_link.metrics.perceptual import _stage_weights
 
     alpha, beta = _stage_weights()
     assert [len(a) for a in alpha] == [len(b) for b in beta] == [3, 64, 128, 256, 512, 512]

@@ -7,8 +7,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from pvsc_link.sweep.bd_table import bd_table
 from pvsc_link.sweep.store import points_table, write_csv
+from pvsc_link.sweep.tables import bd_table
 
 EFFICIENCY = {"pvsc": 4.0, "vvenc": 1.4, "x265": 1.0, "x264": 0.8}
 

@@ -3,7 +3,7 @@
 import pandas as pd
 import pytest
 
-from pvsc_link.report.arithmetic_figure import arithmetic_figures, changes_by_arithmetic
+from pvsc_link.report.figures import arithmetic_figures, changes_by_arithmetic
 
 
 def points():

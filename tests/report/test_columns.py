@@ -4,11 +4,10 @@ import numpy as np
 import pandas as pd
 
 from pvsc_link.report import __main__ as command
-from pvsc_link.report.cbr_figure import once, parts_of
-from pvsc_link.report.columns import BD_CBR, POINTS, SEED_MEANS, column
-from pvsc_link.sweep.bd_table import BD_COLUMNS
-from pvsc_link.sweep.seed_means import SEED_MEANS_COLUMNS
+from pvsc_link.report.figures import once, parts_of
+from pvsc_link.report.results import BD_CBR, POINTS, SEED_MEANS, column
 from pvsc_link.sweep.store import POINT_COLUMNS
+from pvsc_link.sweep.tables import BD_COLUMNS, SEED_MEANS_COLUMNS
 
 
 def test_every_column_has_a_meaning():

@@ -7,7 +7,6 @@ from PIL import Image
 
 from pvsc_link.metrics.statistics import mean_interval
 from pvsc_link.report import style
-from pvsc_link.report.bler_data import bler_table
 from pvsc_link.report.curves import (
     averaged,
     common_budget,
@@ -17,7 +16,7 @@ from pvsc_link.report.curves import (
     with_curve_keys,
 )
 from pvsc_link.report.figures import draw_figures, write_figures
-from pvsc_link.report.results import read_results
+from pvsc_link.report.results import bler_table, read_results
 from pvsc_link.report.style import METRICS, scheme_style
 
 PSNR = METRICS[0]

@@ -5,12 +5,10 @@ import pytest
 from PIL import Image
 
 from pvsc_link.report import frames
-from pvsc_link.report.figures import draw_figures
-from pvsc_link.report.frame_figure import frame_figures, with_zoom
-from pvsc_link.report.frames import comparisons
-from pvsc_link.report.matched_frames import matched_frames, zoom_boxes
+from pvsc_link.report.figures import draw_figures, frame_figures, with_zoom
+from pvsc_link.report.frames import comparisons, matched_frames, zoom_boxes
 from pvsc_link.report.notebook import paper_tables, plot_against, plot_bler, plot_rate
-from pvsc_link.report.page_data import page_data
+from pvsc_link.report.page import page_data
 from pvsc_link.report.results import load_results, read_results
 from pvsc_link.sweep.store import frame_file, reference_file
 from pvsc_link.types import InputError

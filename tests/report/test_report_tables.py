@@ -6,14 +6,25 @@ import io
 import pandas as pd
 import pytest
 
-from pvsc_link.media.datasets import SEQUENCES
-from pvsc_link.report import published
-from pvsc_link.report.bd_tables import bd_tables
-from pvsc_link.report.model_tables import model_tables, terms_of
+from pvsc_link.media.clips import SEQUENCES
+from pvsc_link.report import tables as published
 from pvsc_link.report.results import read_results
-from pvsc_link.report.table import BEST, OURS, PUBLISHED, SECOND, Table, ranked, row
-from pvsc_link.report.table_formats import as_csv, as_latex, as_markdown
-from pvsc_link.report.video_sets import video_set_of as set_of
+from pvsc_link.report.tables import (
+    BEST,
+    OURS,
+    PUBLISHED,
+    SECOND,
+    Table,
+    as_csv,
+    as_latex,
+    as_markdown,
+    bd_tables,
+    model_tables,
+    ranked,
+    row,
+    terms_of,
+)
+from pvsc_link.report.tables import video_set_of as set_of
 
 
 def table_of(*rows, **changes):

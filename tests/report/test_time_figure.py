@@ -2,7 +2,7 @@
 
 import json
 
-from pvsc_link.report.time_figure import stage_seconds, time_figure
+from pvsc_link.report.figures import stage_seconds, time_figure
 
 
 def folder(tmp_path, name, manifest):

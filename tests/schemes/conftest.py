@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 from keras import ops
 
+from pvsc_link.models.zoo import load_models
 from pvsc_link.schemes import semantic
 from pvsc_link.schemes.semantic import SemanticScheme
-from pvsc_link.semantic.pretrained import load_models
 from pvsc_link.types import Video
 
 

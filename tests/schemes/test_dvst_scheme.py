@@ -4,12 +4,11 @@ import numpy as np
 import pytest
 
 from pvsc_link.media.padding import pad_to_multiple
-from pvsc_link.schemes.dvst import DvstScheme
-from pvsc_link.schemes.scheme import LinkOptions
-from pvsc_link.semantic.dvst.pretrained import find_dvst_weights, load_dvst_models
-from pvsc_link.semantic.pretrained import UNTRAINED
-from pvsc_link.semantic.streaming import Transmitter
-from pvsc_link.semantic.weights import save_weights
+from pvsc_link.models.dvst.zoo import find_dvst_weights, load_dvst_models
+from pvsc_link.models.stream import Transmitter
+from pvsc_link.models.zoo import UNTRAINED, save_weights
+from pvsc_link.schemes.base import LinkOptions
+from pvsc_link.schemes.semantic import DvstScheme
 from pvsc_link.types import ChannelPoint, InputError
 
 LINK = LinkOptions("zf", False, "layered", 20)

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from pvsc_link.schemes.scheme import LinkOptions
+from pvsc_link.schemes.base import LinkOptions
 from pvsc_link.schemes.semantic import SemanticScheme
 from pvsc_link.types import ChannelPoint, InputError
 

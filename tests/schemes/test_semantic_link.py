@@ -7,15 +7,15 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from pvsc_link.link import channels
-from pvsc_link.link.bit_link import get_bit_link
+from pvsc_link.link import flat as channels
+from pvsc_link.link.coded_link import get_bit_link
 from pvsc_link.link.counter_random import seed_tensor
 from pvsc_link.link.symbol_link import SymbolLink
 from pvsc_link.media.padding import pad_to_multiple
+from pvsc_link.models.stream import Receiver, Transmitter
 from pvsc_link.schemes import semantic, side_stream
-from pvsc_link.schemes.scheme import LinkOptions
+from pvsc_link.schemes.base import LinkOptions
 from pvsc_link.schemes.semantic import SemanticScheme, side_link_options, side_seed
-from pvsc_link.semantic.streaming import Receiver, Transmitter
 from pvsc_link.types import ChannelPoint, InputError
 
 LINK = LinkOptions("zf", False, "layered", 20)

@@ -9,7 +9,7 @@ from pvsc_link.media.clips import load_clip
 from pvsc_link.metrics.bd import bd_cbr
 from pvsc_link.metrics.cbr import cbr
 from pvsc_link.metrics.psnr import psnr_db
-from pvsc_link.schemes.scheme import LinkOptions
+from pvsc_link.schemes.base import LinkOptions
 from pvsc_link.schemes.separated import SeparatedScheme, payload_bits
 from pvsc_link.types import ChannelPoint
 

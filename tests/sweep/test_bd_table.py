@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from pvsc_link.sweep.bd_table import BD_COLUMNS, MEAN_CLIP, bd_table
+from pvsc_link.sweep.tables import BD_COLUMNS, MEAN_CLIP, bd_table
 
 METRICS = ["psnr", "lpips"]
 

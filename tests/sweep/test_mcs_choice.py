@@ -4,13 +4,7 @@ import numpy as np
 import pytest
 
 from pvsc_link.link.mcs import MCS_TABLE
-from pvsc_link.sweep.mcs_choice import (
-    best_mcs,
-    candidates,
-    envelope_mcs,
-    neighbours,
-    useful_bits_per_use,
-)
+from pvsc_link.sweep.mcs import best_mcs, candidates, envelope_mcs, neighbours, useful_bits_per_use
 from pvsc_link.types import EncodedGop
 
 NUM_FRAMES = 3

@@ -7,9 +7,9 @@ import pytest
 from pvsc_link.metrics.statistics import mean_interval
 from pvsc_link.scenario.schema import Scenario, Stop
 from pvsc_link.sweep import __main__ as command
-from pvsc_link.sweep.seed_means import KEYS, seed_means
-from pvsc_link.sweep.stopping import is_enough
+from pvsc_link.sweep.runner import is_enough
 from pvsc_link.sweep.store import points_table, read_points
+from pvsc_link.sweep.tables import KEYS, seed_means
 
 
 def rows(lpips, frames_lost=0, seconds=1.0, status="ok"):

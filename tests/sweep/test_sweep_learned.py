@@ -4,10 +4,10 @@ import json
 
 import pytest
 
+from pvsc_link.models import zoo as pretrained
+from pvsc_link.models.zoo import UNTRAINED
 from pvsc_link.scenario.loader import parse_scenario
-from pvsc_link.semantic import pretrained
-from pvsc_link.semantic.pretrained import UNTRAINED
-from pvsc_link.sweep.builder import build
+from pvsc_link.sweep.plan import build
 from pvsc_link.sweep.rows import failed_row
 from pvsc_link.types import CodecFailure, InputError
 

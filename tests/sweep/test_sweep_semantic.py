@@ -7,9 +7,9 @@ import pytest
 from pvsc_link.scenario.grid import expand
 from pvsc_link.scenario.loader import load_scenario
 from pvsc_link.sweep import __main__ as command
-from pvsc_link.sweep.builder import build
+from pvsc_link.sweep.mcs import SideMcsPolicy
+from pvsc_link.sweep.plan import build
 from pvsc_link.sweep.runner import _batches
-from pvsc_link.sweep.side_mcs import SideMcsPolicy
 from pvsc_link.sweep.store import SweepStore, read_points
 
 LINK = {"channel": "rayleigh", "snr_db": [10, 16], "csi_nmse_db": -20}

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pvsc_link.semantic.presets import PRESETS, PvscConfig, intra_of
+from pvsc_link.models.pvsc.config import PRESETS, PvscConfig, intra_of
 from pvsc_link.train.config import TrainConfig
 
 MICRO = PvscConfig(

@@ -45,7 +45,7 @@ def test_each_variant_is_trained_and_released(config, tmp_path, monkeypatch):
         "pvsc_link.train.release.release",
         lambda runs, folder: done.append(("release", runs[0].name, folder.name)),
     )
-    monkeypatch.setattr("pvsc_link.train.backend.make_repeatable", lambda threads: None)
+    monkeypatch.setattr("pvsc_link.train.step.make_repeatable", lambda threads: None)
     only = ["--only", "other", "rec"]
     assert ablation.main([str(file), "--folder", str(tmp_path), *only]) == 0
     assert done == [

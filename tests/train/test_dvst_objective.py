@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from pvsc_link.semantic.dvst.model import DvstModel
-from pvsc_link.semantic.dvst.presets import DVST_PRESETS
-from pvsc_link.semantic.intra import IntraModel
-from pvsc_link.semantic.presets import PRESETS
+from pvsc_link.models.dvst.config import DVST_PRESETS
+from pvsc_link.models.dvst.model import DvstModel
+from pvsc_link.models.pvsc.config import PRESETS
+from pvsc_link.models.pvsc.model import IntraModel
 from pvsc_link.train.channel import draw
 from pvsc_link.train.config import ChannelConfig, LossConfig, PhaseConfig
 from pvsc_link.train.objective import Objective

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import yaml
 
-from pvsc_link.train.checkpoint import Progress, load_checkpoint, save_checkpoint
+from pvsc_link.train.trainer import Progress, load_checkpoint, save_checkpoint
 
 HERE = Path(__file__).parent
 SCRIPT = """

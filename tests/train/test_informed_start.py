@@ -4,13 +4,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pvsc_link.semantic.presets import PRESETS, intra_of
-from pvsc_link.train.distillation import build_model
-from pvsc_link.train.informed_init import (
-    measure_statistics,
-    quantisation_steps,
-    start_informed,
-)
+from pvsc_link.models.pvsc.config import PRESETS, intra_of
+from pvsc_link.train.rate_sets import build_model
+from pvsc_link.train.starts.informed import measure_statistics, quantisation_steps, start_informed
 
 OMEGA = [0.001, 0.10, 0.21, 0.42, 0.88]
 

@@ -5,11 +5,11 @@ import json
 import numpy as np
 import pytest
 
-from pvsc_link.semantic.presets import intra_of
-from pvsc_link.semantic.weights import save_weights
-from pvsc_link.train.distillation import build_model, weights_by_path
-from pvsc_link.train.initial_weights import load_initial_weights
-from pvsc_link.train.stages import WeightStore
+from pvsc_link.models.pvsc.config import intra_of
+from pvsc_link.models.zoo import save_weights
+from pvsc_link.train.phase import WeightStore
+from pvsc_link.train.rate_sets import build_model, weights_by_path
+from pvsc_link.train.starts.initial_weights import load_initial_weights
 from pvsc_link.types import InputError
 
 

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 from keras import ops
 
-from pvsc_link.semantic.presets import intra_of
-from pvsc_link.train.distillation import build_model
-from pvsc_link.train.informed_init import measure_statistics, start_informed
-from pvsc_link.train.intra_start import copy_feature_coding, start_from_intra
+from pvsc_link.models.pvsc.config import intra_of
+from pvsc_link.train.rate_sets import build_model
+from pvsc_link.train.starts.informed import measure_statistics, start_informed
+from pvsc_link.train.starts.intra import copy_feature_coding, start_from_intra
 
 
 @pytest.fixture

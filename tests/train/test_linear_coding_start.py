@@ -5,10 +5,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from pvsc_link.semantic.presets import intra_of
-from pvsc_link.train.distillation import build_model
-from pvsc_link.train.linear_coding_start import linear_code, sent_units, start_linear_coding
-from pvsc_link.train.stages import Phase, WeightStore
+from pvsc_link.models.pvsc.config import intra_of
+from pvsc_link.train.phase import Phase, WeightStore
+from pvsc_link.train.rate_sets import build_model
+from pvsc_link.train.starts.linear_coding import linear_code, sent_units, start_linear_coding
 
 
 def error_of(covariance, forward, backward, noise):
@@ -81,7 +81,7 @@ def test_a_phase_starts_linear_from_the_units_that_its_own_model_sends(micro_run
         "coding_start": "linear",
     }
     config = micro_run({"model": "intra", **coding})
-    from pvsc_link.train.clip_cache import open_cache
+    from pvsc_link.train.data import open_cache
 
     cache = open_cache(config.data)
     phase = Phase(config, config.phases[0], WeightStore(), cache)

@@ -6,13 +6,8 @@ import pytest
 from keras import ops
 
 from pvsc_link.train.config import LossConfig
-from pvsc_link.train.learner import FlatAdam
-from pvsc_link.train.losses import (
-    PerceptualLoss,
-    latent_loss,
-    rate_loss,
-    reconstruction_loss,
-)
+from pvsc_link.train.objective import PerceptualLoss, latent_loss, rate_loss, reconstruction_loss
+from pvsc_link.train.step import FlatAdam
 
 ADAM = {"beta_1": 0.9, "beta_2": 0.999, "clip_norm": 1e9, "ema_decay": 0.5}
 

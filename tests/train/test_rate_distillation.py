@@ -5,9 +5,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from pvsc_link.semantic.feature_codec import FeatureDecoder, FeatureEncoder
-from pvsc_link.semantic.presets import PRESETS
-from pvsc_link.train.distillation import (
+from pvsc_link.models.pvsc.config import PRESETS
+from pvsc_link.models.pvsc.feature_codec import FeatureDecoder, FeatureEncoder
+from pvsc_link.train.rate_sets import (
     load_by_path,
     overcomplete,
     representative_rates,

@@ -6,15 +6,15 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from pvsc_link.link import channels
+from pvsc_link.link import flat as channels
 from pvsc_link.link.counter_random import seed_tensor
 from pvsc_link.link.csi import receiver_knowledge
 from pvsc_link.link.equalizers import zf
 from pvsc_link.link.symbol_link import SymbolLink
-from pvsc_link.semantic.symbol_mapping import pack
+from pvsc_link.models.layers.rate_adaptive import pack
 from pvsc_link.train.channel import draw, transmit
 from pvsc_link.train.config import ChannelConfig
-from pvsc_link.units import db_to_linear, noise_variance
+from pvsc_link.types import db_to_linear, noise_variance
 
 SHAPE = (2, 4, 4, 8)  # batch, Hy, Wy, Kmax: four complex symbols per unit
 

@@ -4,11 +4,18 @@ from pathlib import Path
 
 import pytest
 
+from pvsc_link.models.pvsc.config import PRESETS
 from pvsc_link.scenario.loader import validated
-from pvsc_link.semantic.presets import PRESETS
 from pvsc_link.train.ablation import load_ablation_config, runs_of
-from pvsc_link.train.config import PAPER_OMEGA, PhaseConfig, TrainConfig, load_train_config
-from pvsc_link.train.curriculum import gop_at, learning_rate_at, ramp
+from pvsc_link.train.config import (
+    PAPER_OMEGA,
+    PhaseConfig,
+    TrainConfig,
+    gop_at,
+    learning_rate_at,
+    load_train_config,
+    ramp,
+)
 from pvsc_link.types import InputError
 
 SCENARIOS = Path(__file__).parents[2] / "scenarios"

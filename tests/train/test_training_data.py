@@ -6,12 +6,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pvsc_link.train.clip_cache import open_cache, window
-from pvsc_link.train.clip_sources import ClipSource, find_clips, iter_stills
+from pvsc_link.train.batches import BatchShape, Prefetcher, draw_frames, step_generator
 from pvsc_link.train.config import DataConfig
-from pvsc_link.train.prefetch import Prefetcher
-from pvsc_link.train.sampling import BatchShape, draw_frames, step_generator
-from pvsc_link.train.synthetic_motion import animate
+from pvsc_link.train.data import ClipSource, animate, find_clips, iter_stills, open_cache, window
 from pvsc_link.types import InputError
 
 

@@ -6,11 +6,11 @@ import tensorflow as tf
 from PIL import Image
 
 from pvsc_link.media.clips import load_clip
-from pvsc_link.semantic.presets import intra_of
+from pvsc_link.models.pvsc.config import intra_of
 from pvsc_link.train.config import ChannelConfig, EvaluationConfig
-from pvsc_link.train.distillation import build_model
 from pvsc_link.train.evaluation import Evaluator, write_picture
-from pvsc_link.train.history import EVALUATION_COLUMNS, LOSS_COLUMNS, Means, Table, write_plot
+from pvsc_link.train.rate_sets import build_model
+from pvsc_link.train.trainer import EVALUATION_COLUMNS, LOSS_COLUMNS, Means, Table, write_plot
 
 OMEGA = [0.1, 0.8]
 

@@ -5,11 +5,11 @@ import pytest
 import tensorflow as tf
 from keras import ops
 
-from pvsc_link.semantic.presets import intra_of
+from pvsc_link.models.pvsc.config import intra_of
 from pvsc_link.train.batches import BatchMaker
-from pvsc_link.train.clip_cache import open_cache
-from pvsc_link.train.distillation import build_model
-from pvsc_link.train.stages import Phase, WeightStore
+from pvsc_link.train.data import open_cache
+from pvsc_link.train.phase import Phase, WeightStore
+from pvsc_link.train.rate_sets import build_model
 from pvsc_link.types import InputError
 
 AWGN = {"channel": "awgn", "snr_db": [10.0]}
@@ -29,7 +29,7 @@ def prepared(config, store=None):
 
 
 def build_preset(config):
-    from pvsc_link.train.stages import preset_config
+    from pvsc_link.train.phase import preset_config
 
     return preset_config(config)
 

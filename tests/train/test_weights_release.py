@@ -7,10 +7,9 @@ import numpy as np
 import pytest
 from keras import ops
 
-from pvsc_link.semantic.model import PvscModel
-from pvsc_link.semantic.pretrained import find_weights, load_model, load_models
-from pvsc_link.semantic.side_information import rate_map_bits
-from pvsc_link.semantic.weights import save_weights
+from pvsc_link.models.entropy.side_information import rate_map_bits
+from pvsc_link.models.pvsc.model import PvscModel
+from pvsc_link.models.zoo import find_weights, load_model, load_models, save_weights
 from pvsc_link.train.release import main, release
 from pvsc_link.train.trainer import Trainer
 from pvsc_link.types import InputError
@@ -110,7 +109,7 @@ def test_a_run_is_averaged_with_what_the_package_has(
     finished_run, micro_run, tmp_path, monkeypatch
 ):
     package, other = tmp_path / "package", tmp_path / "other"
-    monkeypatch.setattr("pvsc_link.semantic.pretrained.PACKAGED", package)
+    monkeypatch.setattr("pvsc_link.models.zoo.PACKAGED", package)
     release([finished_run], package)
     start = str(finished_run / "weights")
     Trainer(micro_run(INTRA, INTER, seed=7, initial_weights=start), other).run()

@@ -3,9 +3,7 @@
 import numpy as np
 import pytest
 
-from pvsc_link.transmit.lettering import Caption, caption_strip, strip_height
-from pvsc_link.transmit.mosaic import Mosaic
-from pvsc_link.transmit.still import still_picture
+from pvsc_link.transmit.pictures import Caption, Mosaic, caption_strip, still_picture, strip_height
 
 LONG = ("CBR 0.0041234, PSNR 34.1234 dB, LPIPS 0.21345, DISTS 0.12345",) * 2
 ALARM, PINK = (176, 0, 32), (250, 10, 200)

@@ -1,0 +1,363 @@
+"""A codec that is somebody else's repository: where it lies, its Python, its checkpoints.
+
+Said in the scenario's entry (``checkout``, ``python``, ``checkpoints``), or by an environment
+variable that names a folder with a small ``pvsc_link.json``, read in a stated checkout as well::
+
+    {"checkout": ".", "python": "/envs/dcvc/bin/python", "checkpoints": "checkpoints"}
+
+Paths in the file are relative to its folder; the scenario's words win.
+
+What distinguishes DCVC-RT, DCVC-FM, GLC-Video and PLVC: rates, commands, checkpoints.
+
+The commands are the literal ones of the repositories; ``{image}`` and the like stand for paths
+that the driver fills in, ``GOP`` for the number of frames.
+"""
+
+import functools
+import hashlib
+import json
+import os
+import shlex
+import shutil
+import subprocess
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from pvsc_link.codecs.base import check_option
+from pvsc_link.types import CodecFailure, InputError
+
+SETTINGS_FILE = "pvsc_link.json"
+_KEYS = ("checkout", "python", "checkpoints", "intra")
+_GIT_TIMEOUT_S = 20.0
+#: Hexadecimal digits of a SHA-256 that are stated.
+_DIGITS = 16
+
+
+@dataclass(frozen=True)
+class Checkout:
+    """What is needed to run a codec out of its own repository."""
+
+    root: Path
+    python: Path
+    checkpoints: Path
+    intra: tuple[tuple[str, ...], ...] = field(default=())  # commands of an I-frame codec
+
+    def stamp(self) -> str:
+        """Commit and digest of the Python sources: users must edit some of these repositories."""
+        commit = git_commit(self.root)
+        digest = digest_of_files(self.root, _python_files(self.root))
+        return f"commit {commit}, sources sha256 {digest}"
+
+
+def find_checkout(
+    name: str,
+    variable: str,
+    *,
+    checkout: str | None = None,
+    python: str | None = None,
+    checkpoints: str | None = None,
+    script: str,
+) -> Checkout:
+    """The user's checkout of codec ``name``.
+
+    Parameters: ``variable`` : environment variable that names the folder where the scenario gives
+    no ``checkout``; ``script`` : a file that the repository must have.
+    Raises ``CodecFailure`` ``missing_binary``, which says what is absent and how to state it, and
+    ``InputError`` for a settings file that cannot be read.
+    """
+    stated = checkout or os.environ.get(variable)
+    if not stated:
+        raise _missing(name, variable, "no checkout is stated")
+    folder = Path(stated).expanduser().absolute()
+    settings = _settings(folder)
+    root = _below(folder, "." if checkout else settings.get("checkout", "."))
+    interpreter = _program(python, Path.cwd()) or _program(settings.get("python"), folder)
+    weights = checkpoints or settings.get("checkpoints")
+    if not (root / script).is_file():
+        raise _missing(name, variable, f"{root} has no {script}")
+    if interpreter is None or not os.access(interpreter, os.X_OK):
+        raise _missing(name, variable, f"its Python is {interpreter or 'not stated'}")
+    if weights is None:
+        raise _missing(name, variable, "its checkpoints are not stated")
+    base = Path.cwd() if checkpoints else folder
+    intra = tuple(tuple(command) for command in settings.get("intra", ()))
+    return Checkout(root, interpreter, _below(base, weights), intra)
+
+
+def _missing(name: str, variable: str, what: str) -> CodecFailure:
+    remedy = (
+        f"{name}: {what}. Give the scenario's entry checkout, python and checkpoints, or set "
+        f"{variable} to a folder with {SETTINGS_FILE} that names them"
+    )
+    return CodecFailure("missing_binary", remedy)
+
+
+def _settings(folder: Path) -> dict[str, Any]:
+    path = folder / SETTINGS_FILE
+    try:
+        settings = json.loads(path.read_text())
+    except (FileNotFoundError, NotADirectoryError):
+        return {}
+    except (OSError, ValueError) as error:
+        raise _bad_settings(path, str(error)) from error
+    if not isinstance(settings, dict):
+        raise _bad_settings(path, json.dumps(settings))
+    for key, value in settings.items():
+        check_option(f"key of {path}", key, _KEYS)
+        if not (_is_commands(value) if key == "intra" else isinstance(value, str)):
+            raise _bad_settings(path, f"{key}: {json.dumps(value)}")
+    return settings
+
+
+def _is_commands(value: Any) -> bool:
+    return isinstance(value, list) and all(
+        isinstance(command, list) and command and all(isinstance(word, str) for word in command)
+        for command in value
+    )
+
+
+def _bad_settings(path: Path, found: str) -> InputError:
+    return InputError(
+        str(path),
+        found=found,
+        allowed="a JSON object of strings checkout, python, checkpoints, and intra, a list of "
+        "commands that are lists of words",
+        remedy="Correct the file.",
+    )
+
+
+def _below(folder: Path, path: str) -> Path:
+    return folder / Path(path).expanduser()
+
+
+def _program(word: str | None, folder: Path) -> Path | None:
+    """A bare name is looked up in PATH; links are kept, or a virtual environment would be lost."""
+    if word is None:
+        return None
+    if os.sep not in word:
+        return Path(shutil.which(word) or folder / word)
+    return _below(folder, word)
+
+
+def git_commit(root: Path) -> str:
+    """Commit that is checked out, or ``unknown`` where the folder is no git checkout."""
+    try:
+        done = subprocess.run(
+            ["git", "-C", str(root), "rev-parse", "HEAD"],
+            capture_output=True,
+            text=True,
+            timeout=_GIT_TIMEOUT_S,
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return "unknown"
+    return done.stdout.strip() if done.returncode == 0 else "unknown"
+
+
+def _python_files(root: Path) -> Iterator[Path]:
+    """Every Python source of the repository, without virtual environments and hidden folders."""
+    for folder, folders, files in os.walk(root):
+        here = Path(folder)
+        folders[:] = [
+            name
+            for name in folders
+            if not name.startswith(".")
+            and name not in ("__pycache__", "site-packages")
+            and not (here / name / "pyvenv.cfg").is_file()
+        ]
+        yield from (here / name for name in files if name.endswith(".py"))
+
+
+def digest_of_files(root: Path, files: Iterable[Path]) -> str:
+    """First digits of a SHA-256 over names (below ``root``) and contents, in order of names."""
+    named = {path.relative_to(root).as_posix(): path for path in files}
+    total = hashlib.sha256()
+    for name in sorted(named):
+        total.update(f"{name} {_file_digest(named[name])}\n".encode())
+    return total.hexdigest()[:_DIGITS]
+
+
+def checkpoint_stamp(files: Mapping[str, Path]) -> str:
+    """``image a.tar sha256 0123..., video ...``: SHA-256 of every file, of folders over all files.
+
+    Raises ``CodecFailure`` (missing_binary) for a file that cannot be read.
+    """
+    try:
+        return ", ".join(
+            f"{role} {path.name} sha256 {_digest(path)}" for role, path in files.items()
+        )
+    except OSError as error:
+        raise CodecFailure("missing_binary", f"checkpoint: {error}") from error
+
+
+def _digest(path: Path) -> str:
+    if path.is_dir():
+        return digest_of_files(path, (file for file in path.rglob("*") if file.is_file()))
+    return _file_digest(path)[:_DIGITS]
+
+
+def _file_digest(path: Path) -> str:
+    status = path.stat()
+    return _digest_once(path, status.st_size, status.st_mtime_ns)
+
+
+@functools.lru_cache(maxsize=4096)
+def _digest_once(path: Path, size: int, changed: int) -> str:
+    """Checkpoints have hundreds of megabytes, and every GOP asks."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+BIT_EXACT, RATE_ONLY = "bit-exact", "rate-only"
+Commands = Callable[[str, int, int | str, str], list[list[str]]]
+
+
+@dataclass(frozen=True)
+class Family:
+    """One external codec.
+
+    ``commands`` : (mode, rate, num_frames, device) -> scripts of the checkout with their options;
+    ``find_checkpoints`` : (checkout, rate) -> role -> file or folder; ``bits`` : mode -> whether
+    its bits are ``coded`` or ``estimated``; ``multiple`` : what height and width are padded to;
+    ``cpu_modes`` : link modes that run without a GPU.
+    """
+
+    name: str
+    variable: str
+    driver: str
+    script: str
+    rates: Sequence[int]
+    default_rates: tuple[int, ...]
+    bits: dict[str, str]
+    cpu_modes: tuple[str, ...]
+    commands: Commands
+    find_checkpoints: Callable[[Checkout, int], dict[str, Path]]
+    multiple: int = 1
+    needs_intra: bool = False
+
+
+def _test_video(rate_options: str, more: str) -> Commands:
+    """Stock script of the DCVC family: one sequence, one rate, one I frame at its beginning."""
+
+    def commands(mode: str, rate: int, num_frames: int | str, device: str) -> list[list[str]]:
+        text = (
+            "test_video.py --model_path_i {{image}} --model_path_p {{video}} --rate_num 1 "
+            f"{rate_options} --test_config {{{{config}}}} --force_intra_period {{gop}} "
+            "--force_frame_num {gop} --cuda {cuda} --worker 1 --verbose_json 1 "
+            f"--save_decoded_frame 1 {more} --stream_path {{{{streams}}}} "
+            "--output_path {{output}}"
+        )
+        stream = int(mode == BIT_EXACT)
+        cuda = int(device != "cpu")
+        return [shlex.split(text.format(rate=rate, gop=num_frames, cuda=cuda, stream=stream))]
+
+    return commands
+
+
+def _image_and_video(checkout: Checkout, rate: int) -> dict[str, Path]:
+    """The one file of the folder with ``image`` in its name and the one with ``video``."""
+    folder = checkout.checkpoints
+    found = {}
+    for role in ("image", "video"):
+        files = [p for p in sorted(folder.glob(f"*{role}*")) if p.is_file() and p.suffix != ".py"]
+        if len(files) != 1:
+            names = ", ".join(file.name for file in files) or "none"
+            detail = f"checkpoints: {folder} must hold one file *{role}*, it holds {names}"
+            raise CodecFailure("missing_binary", detail)
+        found[role] = files[0]
+    return found
+
+
+_PLVC_QUALITY = {256: "lo", 512: "mi", 1024: "hi"}
+
+
+def _plvc_commands(mode: str, rate: int, num_frames: int | str, device: str) -> list[list[str]]:
+    forward = f"{num_frames}-1" if isinstance(num_frames, str) else num_frames - 1
+    shared = (
+        f"--path {{frames}} --frame {num_frames} --f_P {forward} --b_P 0 --mode PSNR --l {rate}"
+    )
+    coding = int(mode == BIT_EXACT)
+    return [
+        shlex.split(f"Recurrent_AutoEncoder.py {shared} --metric PSNR"),
+        shlex.split(f"Recurrent_Prob_Model.py {shared} --entropy_coding {coding}"),
+    ]
+
+
+def _plvc_checkpoints(checkout: Checkout, rate: int) -> dict[str, Path]:
+    """PLVC's autoencoder, and RLVC's recurrent probability models, which PLVC goes on using."""
+    folder = checkout.checkpoints
+    places = (folder, folder / "PLVC_model", folder / "model", checkout.root / "model")
+    names = {
+        "rae": f"RAE_GAN_{_PLVC_QUALITY[rate]}",
+        "mv": f"RPM_PSNR_{rate}_mv",
+        "res": f"RPM_PSNR_{rate}_res",
+    }
+    found = {}
+    for role, name in names.items():
+        held = [p / name for p in places if (p / name / "model.ckpt.index").is_file()]
+        if not held:
+            detail = f"checkpoints: no {name}/model.ckpt.* in {' or '.join(map(str, places))}"
+            raise CodecFailure("missing_binary", detail)
+        found[role] = held[0]
+    return found
+
+
+FAMILIES = {
+    "dcvc-rt": Family(
+        name="dcvc-rt",
+        variable="PVSC_LINK_DCVC_RT",
+        driver="dcvc_family.py",
+        script="test_video.py",
+        rates=range(64),
+        default_rates=(0, 21, 42, 63),
+        bits={BIT_EXACT: "coded", RATE_ONLY: "coded"},
+        cpu_modes=(),
+        commands=_test_video(
+            "--qp_i {rate} --qp_p {rate}",
+            # A bitstream is written in either mode: the script refuses to run without.
+            "--force_zero_thres 0.12 --reset_interval 64 --check_existing 0 --write_stream 1",
+        ),
+        find_checkpoints=_image_and_video,
+    ),
+    "dcvc-fm": Family(
+        name="dcvc-fm",
+        variable="PVSC_LINK_DCVC_FM",
+        driver="dcvc_family.py",
+        script="test_video.py",
+        rates=range(64),
+        default_rates=(0, 21, 42, 63),
+        bits={BIT_EXACT: "coded", RATE_ONLY: "estimated"},
+        cpu_modes=(RATE_ONLY,),
+        commands=_test_video(
+            "--q_indexes_i {rate} --q_indexes_p {rate}", "--write_stream {stream}"
+        ),
+        find_checkpoints=_image_and_video,
+    ),
+    "glc-video": Family(
+        name="glc-video",
+        variable="PVSC_LINK_GLC_VIDEO",
+        driver="dcvc_family.py",
+        script="test_video.py",
+        rates=range(64),
+        default_rates=(0, 21, 42, 63),
+        bits={RATE_ONLY: "estimated"},
+        cpu_modes=(RATE_ONLY,),
+        commands=_test_video("--q_indexes_i {rate} --q_indexes_p {rate}", ""),
+        find_checkpoints=_image_and_video,
+    ),
+    "plvc": Family(
+        name="plvc",
+        variable="PVSC_LINK_PLVC",
+        driver="plvc.py",
+        script="Recurrent_AutoEncoder.py",
+        rates=tuple(_PLVC_QUALITY),
+        default_rates=tuple(_PLVC_QUALITY),
+        bits={BIT_EXACT: "coded", RATE_ONLY: "estimated"},
+        cpu_modes=(BIT_EXACT, RATE_ONLY),
+        commands=_plvc_commands,
+        find_checkpoints=_plvc_checkpoints,
+        multiple=16,
+        needs_intra=True,
+    ),
+}

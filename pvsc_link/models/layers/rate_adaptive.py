@@ -1,0 +1,369 @@
+"""Multi-rate control of section III-C: learnable channel-wise vectors, one row per preset.
+
+Reals of the spatial units to complex channel symbols and back (section II-B2, l = ceil(k/2)).
+
+Two forms of the same symbols exist. *Padded*: ``[batch, Hy, Wy, Kmax]`` reals, the first k of
+a unit valid and the rest exactly zero; fixed shapes, so networks and training use it. *Packed*:
+the sent symbols alone, which is what goes on the air and what CBR counts.
+
+Order of the packed symbols: frame by frame, units in raster order, and inside a unit reals
+(0, 1), (2, 3), ... are the real and imaginary parts. An odd k (only in the overcomplete set
+{0, ..., C_y}) fills the last imaginary part with zero. The receiver knows the rate map, so no
+symbol is spent on positions.
+
+Per-rate FC layers between features and reals, at the exact size of every rate (section III-A).
+
+A rate of k reals has its own C_y x k matrix, so a side holds C_y * sum(rate_set) weights: 87,552
+for the paper's 16 rates, 1.06 M for the overcomplete 129. They lie in one kernel of sum(k) rows.
+
+Applying them densely (all sum(k) outputs of every unit, then a masked gather) would cost
+C_y * sum(k) MACs per unit: more than a ViT block at 129 rates. Instead units are grouped by
+rate, every group is filled up to whole blocks of ``BLOCK`` units, and each block multiplies with
+the one matrix its rate owns. Shapes stay static, nothing is dropped and the result is exact.
+Cost: (ceil(N / BLOCK) + R) * BLOCK * C_y * Kmax MACs for N units and R rates.
+"""
+
+import math
+from typing import Any
+
+import numpy as np
+from keras import ops
+
+from pvsc_link.models.layers.base import ConfiguredLayer
+from pvsc_link.models.pvsc.config import PvscConfig
+from pvsc_link.types import InputError
+
+
+class LearnableVector(ConfiguredLayer):
+    """Scales the channels by the row of the quality preset: q_ext^c, q_ext^f, q_G^0 or q_G^1.
+
+    Each clip of a batch may use another preset. There is no such vector for w, which H_dec gives.
+
+    Parameters
+    ----------
+    config : PvscConfig; ``num_omega`` rows
+
+    Input
+    -----
+    features : [batch, height, width, channels], float
+    omega_index : [batch], int32, quality preset of each clip, below ``num_omega``
+
+    Output
+    ------
+    features : [batch, height, width, channels], float
+    """
+
+    def __init__(self, config: PvscConfig, **kwargs: Any):
+        super().__init__(config, **kwargs)
+        self.rows: Any = None
+
+    def build(self, features_shape: Any, omega_index_shape: Any = None) -> None:
+        shape = (self.config.num_omega, features_shape[-1])
+        self.rows = self.add_weight(shape=shape, initializer="ones", name="rows")
+
+    def call(self, features: Any, omega_index: Any) -> Any:
+        row = ops.take(dense_gradient(self.rows), omega_index, axis=0)
+        return features * ops.cast(row, features.dtype)[:, None, None, :]
+
+
+#: Energy below which a frame counts as silent: keeps 0/0 out of the normalisation.
+MIN_ENERGY = 1e-12
+GAIN_STEPS = 16  # per octave
+GAIN_ZERO = 128  # the index of gain 1
+
+
+def reals_per_unit(rate_index: np.ndarray, rate_set: tuple[int, ...]) -> np.ndarray:
+    """k of every unit: ``rate_set[rate_index]`` with the index checked.
+
+    Input: ``rate_index`` : any shape, integer, in [0, len(rate_set)).
+    Output: same shape, int64, reals. Raises ``InputError`` for an index outside the rate set.
+    """
+    index = np.asarray(rate_index)
+    if index.size and (index.min() < 0 or index.max() >= len(rate_set)):
+        raise InputError(
+            "rate index outside the rate set",
+            found=(int(index.min()), int(index.max())),
+            allowed=f"0 to {len(rate_set) - 1}",
+            remedy="Use the rate set that the rate map was made with.",
+        )
+    return np.asarray(rate_set, np.int64)[index]
+
+
+def num_symbols(rate_index: np.ndarray, rate_set: tuple[int, ...]) -> int:
+    """Channel uses of a rate map: the sum of l = ceil(k/2) over its units (below eq. 13)."""
+    return int(((reals_per_unit(rate_index, rate_set) + 1) // 2).sum())
+
+
+def _sent(rate_index: np.ndarray, rate_set: tuple[int, ...]) -> np.ndarray:
+    """Which symbols of the padded form are sent: bool ``[..., ceil(Kmax/2)]``."""
+    lengths = (reals_per_unit(rate_index, rate_set) + 1) // 2
+    return np.arange((max(rate_set) + 1) // 2) < lengths[..., None]
+
+
+def pack(
+    symbols_padded: np.ndarray, rate_index: np.ndarray, rate_set: tuple[int, ...]
+) -> np.ndarray:
+    """The symbols that are sent, in channel order (module docstring).
+
+    Input: ``symbols_padded`` : [..., Hy, Wy, Kmax], float32 reals;
+    ``rate_index`` : [..., Hy, Wy], int.
+    Output: [num_symbols], complex64. Raises ``InputError`` for shapes that do not fit, or an
+    index outside the rate set.
+    """
+    padded = np.asarray(symbols_padded, np.float32)
+    _check_shape(padded.shape, (*np.shape(rate_index), max(rate_set)))
+    reals = reals_per_unit(rate_index, rate_set)
+    kept = np.where(np.arange(max(rate_set)) < reals[..., None], padded, np.float32(0))
+    pairs = _even_length(kept)
+    symbols = np.ascontiguousarray(pairs).view(np.complex64)
+    return symbols[_sent(rate_index, rate_set)]
+
+
+def unpack(symbols: np.ndarray, rate_index: np.ndarray, rate_set: tuple[int, ...]) -> np.ndarray:
+    """Received symbols back in their units; the exact inverse of ``pack``.
+
+    Input: ``symbols`` : [num_symbols], complex64; ``rate_index`` : [..., Hy, Wy], int.
+    Output: [..., Hy, Wy, Kmax], float32, zero beyond the first k reals of a unit (so the noise
+    that fell on the filler of an odd k is dropped). Raises ``InputError`` for a symbol count
+    that differs from the rate map's.
+    """
+    symbols = np.asarray(symbols, np.complex64)
+    _check_shape(symbols.shape, (num_symbols(rate_index, rate_set),))
+    sent = _sent(rate_index, rate_set)
+    padded = np.zeros(sent.shape, np.complex64)
+    padded[sent] = symbols
+    reals = padded.view(np.float32)[..., : max(rate_set)]
+    k = reals_per_unit(rate_index, rate_set)
+    return np.where(np.arange(max(rate_set)) < k[..., None], reals, np.float32(0))
+
+
+def to_complex(symbols_padded: Any) -> Any:
+    """Padded reals as complex pairs with static shape, for a channel inside the training graph.
+
+    Input: [..., Kmax], float32. Output: [..., ceil(Kmax/2)], complex64; positions that are not
+    sent are zeros and must be ignored by whoever counts power or channel uses (``sent_mask``).
+    """
+    pairs = _pad_to_even(ops.cast(symbols_padded, "float32"))
+    return ops.view_as_complex(ops.reshape(pairs, (*ops.shape(pairs)[:-1], -1, 2)))
+
+
+def to_reals(symbols: Any, num_reals: int) -> Any:
+    """Complex pairs back to padded reals; the inverse of ``to_complex``.
+
+    Parameters: ``num_reals`` : Kmax. Input: [..., ceil(Kmax/2)], complex64. Output: [..., Kmax],
+    float32. Nothing is zeroed: apply ``reals_mask``, or leave it to the feature decoder.
+    """
+    pairs = ops.view_as_real(symbols)
+    return ops.reshape(pairs, (*ops.shape(symbols)[:-1], -1))[..., :num_reals]
+
+
+def reals_mask(rate_index: Any, rate_set: tuple[int, ...]) -> Any:
+    """1 for the first k reals of a unit, else 0: [..., Hy, Wy, Kmax], float32."""
+    k = ops.take(ops.convert_to_tensor(rate_set, "int32"), rate_index, axis=0)
+    return ops.cast(ops.arange(max(rate_set), dtype="int32") < k[..., None], "float32")
+
+
+def sent_mask(rate_index: Any, rate_set: tuple[int, ...]) -> Any:
+    """1 for the complex symbols that are sent, else 0: [..., Hy, Wy, ceil(Kmax/2)], float32."""
+    lengths = tuple((k + 1) // 2 for k in rate_set)
+    return reals_mask(rate_index, lengths)
+
+
+def normalise_power(
+    symbols_padded: Any, rate_index: Any, rate_set: tuple[int, ...]
+) -> tuple[Any, Any]:
+    """Scale every frame to mean power 1 per complex symbol over the symbols it sends (eq. 2).
+
+    The power constraint of eq. 2 is taken per symbol, P = 1, over one frame.
+
+    Input: ``symbols_padded`` : [batch, Hy, Wy, Kmax], float32, zero where nothing is sent;
+    ``rate_index`` : [batch, Hy, Wy], int32. Output: like ``symbols_padded``, and the gain that
+    undoes it, [batch], float32. A frame that sends nothing, or only zeros, comes back as zeros.
+    """
+    energy = ops.sum(ops.square(symbols_padded), axis=(1, 2, 3))
+    count = ops.sum(sent_mask(rate_index, rate_set), axis=(1, 2, 3))
+    energy = ops.maximum(energy, MIN_ENERGY)
+    scale = ops.sqrt(count) * ops.rsqrt(energy)
+    gain = ops.sqrt(energy) * ops.rsqrt(ops.maximum(count, 1.0))
+    return symbols_padded * scale[:, None, None, None], gain
+
+
+def gain_index(gain: Any) -> Any:
+    """The gain of a frame as one byte of side information: like ``gain``, int32 in [0, 255].
+
+    Without it a receiver could not tell a bright frame from a dim one, as both are sent with unit
+    power. Steps of 1 / ``GAIN_STEPS`` octave: an error of at most 0.19 dB.
+    """
+    octaves = ops.log(ops.maximum(gain, 1e-6)) * (GAIN_STEPS / math.log(2.0))
+    return ops.cast(ops.clip(ops.round(octaves) + GAIN_ZERO, 0, 255), "int32")
+
+
+def gain_of(index: Any) -> Any:
+    """The gain that an index stands for, at both ends: float32."""
+    octaves = (ops.cast(index, "float32") - GAIN_ZERO) / GAIN_STEPS
+    return ops.exp(octaves * math.log(2.0))
+
+
+def _check_shape(found: tuple[int, ...], allowed: tuple[int, ...]) -> None:
+    if found != allowed:
+        raise InputError(
+            "symbols do not fit the rate map",
+            found=found,
+            allowed=allowed,
+            remedy="Pass the rate map and the rate set that the symbols were made with.",
+        )
+
+
+def _even_length(reals: np.ndarray) -> np.ndarray:
+    pad = [(0, 0)] * (reals.ndim - 1) + [(0, reals.shape[-1] % 2)]
+    return np.pad(reals, pad)
+
+
+def _pad_to_even(reals: Any) -> Any:
+    rank = len(reals.shape)
+    return ops.pad(reals, [(0, 0)] * (rank - 1) + [(0, reals.shape[-1] % 2)])
+
+
+#: Units per block: small enough that 129 half-empty groups stay cheap.
+BLOCK = 32
+
+
+def dense_gradient(variable: Any) -> Any:
+    """``variable`` as a tensor whose gradient is dense even when only some rows are gathered.
+
+    A gather straight from a variable has an IndexedSlices gradient in TensorFlow, with repeated
+    rows that second-moment optimisers would square one by one.
+    """
+    return ops.reshape(variable, variable.shape)
+
+
+def group_by_rate(rate_index: Any, num_rates: int) -> tuple[Any, Any]:
+    """Place units in blocks of ``BLOCK`` such that a block holds one rate only.
+
+    Input: ``rate_index`` : [N], int32. Output: ``slot`` : [N], int32, distinct places in
+    [0, num_blocks * BLOCK); ``block_rate`` : [num_blocks], int32, with
+    num_blocks = ceil(N / BLOCK) + num_rates whatever the rates are.
+    """
+    one_hot = ops.cast(rate_index[:, None] == ops.arange(num_rates, dtype="int32"), "int32")
+    rank = ops.sum(one_hot * (ops.cumsum(one_hot, axis=0) - 1), axis=1)
+    blocks = (ops.sum(one_hot, axis=0) + BLOCK - 1) // BLOCK
+    end = ops.cumsum(blocks, axis=0)
+    slot = ops.take(end - blocks, rate_index, axis=0) * BLOCK + rank
+    num_blocks = (ops.shape(rate_index)[0] + BLOCK - 1) // BLOCK + num_rates
+    past = ops.arange(num_blocks, dtype="int32")[:, None] >= end
+    rate = ops.sum(ops.cast(past, "int32"), axis=1)
+    return slot, ops.minimum(rate, num_rates - 1)
+
+
+def row_table(rate_set: tuple[int, ...]) -> np.ndarray:
+    """Kernel row of real c of rate r: [num_rates, Kmax], int32.
+
+    Beyond the k reals of a rate it repeats a legal row; what that row yields is masked out.
+    """
+    start = np.cumsum((0, *rate_set))[:-1, None]
+    last = np.maximum(np.array(rate_set), 1)[:, None] - 1
+    rows = start + np.minimum(np.arange(max(rate_set)), last)
+    return np.minimum(rows, sum(rate_set) - 1).astype(np.int32)
+
+
+def _first_features(rate_set: tuple[int, ...]) -> Any:
+    """Initialiser of a kernel by which rate k passes on the first k features."""
+
+    def initialise(shape: Any, dtype: Any = None) -> Any:
+        eye = np.eye(max(rate_set), shape[1])
+        return ops.convert_to_tensor(np.concatenate([eye[:k] for k in rate_set]), dtype)
+
+    return initialise
+
+
+class _RateFc(ConfiguredLayer):
+    """The kernel of sum(rate_set) rows and the grouped product, for either direction."""
+
+    def _build_kernel(self) -> None:
+        cfg = self.config
+        self.kernel = self.add_weight(
+            name="kernel",
+            shape=(sum(cfg.rate_set), cfg.channels_y),
+            initializer=_first_features(cfg.rate_set)
+            if cfg.hyperprior_coding
+            else "glorot_uniform",
+        )
+
+    def _grouped(self, units: Any, rate_index: Any, product: Any) -> Any:
+        """Apply ``product(blocks, rows)`` to ``units`` [N, c] in blocks of one rate."""
+        slot, block_rate = group_by_rate(rate_index, len(self.config.rate_set))
+        num_slots = ops.shape(block_rate)[0] * BLOCK
+        placed = ops.scatter(slot[:, None], units, (num_slots, units.shape[-1]))
+        blocks = ops.reshape(placed, (-1, BLOCK, units.shape[-1]))
+        rows = ops.take(row_table(self.config.rate_set), block_rate, axis=0)
+        result = product(blocks, rows)
+        return ops.take(ops.reshape(result, (-1, result.shape[-1])), slot, axis=0)
+
+    def macs(self, num_units: int) -> int:
+        """Multiply-accumulates for ``num_units`` units, group padding included."""
+        cfg = self.config
+        blocks = -(-num_units // BLOCK) + len(cfg.rate_set)
+        return blocks * BLOCK * int(self.kernel.shape[1]) * max(cfg.rate_set)
+
+
+class FeaturesToReals(_RateFc):
+    """FC_k of F_tx: the features of a unit to its k reals (section III-A).
+
+    Parameters: ``config`` : PvscConfig.
+    Input: ``features`` : [..., C_y], float; ``rate_index`` : [...], int32.
+    Output: [..., Kmax], float; the first k reals of a unit, then exact zeros.
+    """
+
+    def build(self, input_shape: Any = None) -> None:
+        self._build_kernel()
+        self.bias = self.add_weight(
+            name="bias", shape=(sum(self.config.rate_set),), initializer="zeros"
+        )
+
+    def call(self, features: Any, rate_index: Any) -> Any:
+        kernel, bias = dense_gradient(self.kernel), dense_gradient(self.bias)
+
+        def product(blocks: Any, rows: Any) -> Any:
+            matrices = ops.take(kernel, rows, axis=0)
+            offsets = ops.take(bias, rows, axis=0)
+            return ops.matmul(blocks, ops.swapaxes(matrices, 1, 2)) + offsets[:, None]
+
+        num_reals = max(self.config.rate_set)
+        flat = ops.reshape(features, (-1, self.config.channels_y))
+        reals = self._grouped(flat, ops.reshape(rate_index, (-1,)), product)
+        reals = ops.reshape(reals, (*ops.shape(features)[:-1], num_reals))
+        return reals * ops.cast(reals_mask(rate_index, self.config.rate_set), reals.dtype)
+
+
+class RealsToFeatures(_RateFc):
+    """FC_k of F_rx: the k reals of a unit to its features (section III-A).
+
+    Rate k = 0 has no reals, so its features are its bias alone: the learned null vector.
+
+    Parameters: ``config`` : PvscConfig.
+    Input: ``reals`` : [..., Kmax], float, anything beyond the first k is ignored;
+    ``rate_index`` : [...], int32.
+    Output: [..., C_y], float.
+    """
+
+    def build(self, input_shape: Any = None) -> None:
+        self._build_kernel()
+        self.bias = self.add_weight(
+            name="bias",
+            shape=(len(self.config.rate_set), self.config.channels_y),
+            initializer="zeros",
+        )
+
+    def call(self, reals: Any, rate_index: Any) -> Any:
+        kernel, bias = dense_gradient(self.kernel), dense_gradient(self.bias)
+        # where, not a product: noise beyond k may be anything, even inf on a faded symbol.
+        valid = reals_mask(rate_index, self.config.rate_set) > 0
+        reals = ops.where(valid, reals, ops.zeros_like(reals))
+        flat = ops.reshape(reals, (-1, max(self.config.rate_set)))
+        features = self._grouped(
+            flat,
+            ops.reshape(rate_index, (-1,)),
+            lambda blocks, rows: ops.matmul(blocks, ops.take(kernel, rows, axis=0)),
+        )
+        shape = (*ops.shape(rate_index), self.config.channels_y)
+        return ops.reshape(features, shape) + ops.take(bias, rate_index, axis=0)

@@ -1,0 +1,255 @@
+"""What runs per frame at inference, cut where the two ends of the link share their work.
+
+Transmitter and receiver stay in step only if they compute the shared parts with the same
+functions on the same shapes: then equal inputs give equal bits. So the order of Fig. 5 is cut
+into steps, and both ends call the same step objects:
+
+    P frame   reference, contexts, parameters, update, show: both ends;
+              analyse, quantise, map_to_symbols: transmitter
+    I frame   parameters, picture, start: both ends;
+              analyse, quantise, map_to_symbols: transmitter
+
+``encode`` and ``decode`` put the steps together for one frame, the same way for every kind of
+frame and model; other models of P frames bring their own (``DvstSteps``).
+
+``compiled`` wraps every step once, e.g. ``tf.function`` under TensorFlow; without it the steps
+run eagerly.
+"""
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+
+from keras import ops
+
+if TYPE_CHECKING:
+    from pvsc_link.models.pvsc.model import IntraModel, PvscModel
+
+
+Compiler = Callable[[Callable[..., Any]], Callable[..., Any]]
+
+#: F and C_s of one end, each None before the first frame; C_s also where a model has none. For
+#: motion compensation F is made of the previous frame, which is what is kept (``reference``).
+Buffers = tuple[Any, Any]
+
+
+#: (z_hat, k*) of a frame, tensors, to its rate map: whoever pays for b_k may choose another than
+#: the nearest rates of eq. 14. Shapes [1, Hz, Wz, channels_z], [1, Hy, Wy] -> [1, Hy, Wy], int32.
+RateChoice = Callable[[Any, Any], Any]
+
+
+class CodedFrame(NamedTuple):
+    """One frame out of a transmitter's steps, shapes as in ``PvscModel.forward``."""
+
+    z_hat: Any  # whole numbers, float32
+    rate_index: Any
+    symbols: Any
+    kept: Any  # what decoding would compute again; None at a receiver
+    gain: Any = None  # undoes the power normalisation, [1], where the model sends it
+
+
+class FrameSteps(Protocol):
+    """Coding of one kind of frame at both ends."""
+
+    def encode(
+        self, frame: Any, buffers: Buffers, omega_index: Any, choose: RateChoice | None = None
+    ) -> CodedFrame:
+        """A frame [1, height, width, 3] given the transmitter's own buffers."""
+        ...
+
+    def decode(
+        self,
+        symbols_hat: Any,
+        rate_index: Any,
+        z_hat: Any,
+        buffers: Buffers,
+        omega_index: Any,
+        kept: Any = None,
+    ) -> Any:
+        """What follows from the symbols as sent, or as equalised.
+
+        Output: of a P frame, the next buffers; of an I frame, the picture.
+        """
+        ...
+
+
+def whole(z_hat: Any) -> Any:
+    """Rounded values by way of integers, as a receiver has them: no negative zero is left."""
+    return ops.cast(ops.cast(z_hat, "int32"), "float32")
+
+
+def as_is(step: Callable[..., Any]) -> Callable[..., Any]:
+    """The compiler that leaves a step eager."""
+    return step
+
+
+class PredictedSteps:
+    """Steps of a P frame; shapes, as everywhere in the room, [batch, height, width, channels].
+
+    Parameters: ``model`` : PvscModel; ``compiled`` : wraps each step.
+    """
+
+    def __init__(self, model: "PvscModel", compiled: Compiler = as_is):
+        self.model = model
+        names = "reference contexts parameters analyse quantise map_to_symbols update show"
+        for step in names.split():
+            setattr(self, step, compiled(getattr(self, step)))
+
+    def reference(self, feature: Any, motion: Any = None) -> Any:
+        """What a frame is coded by, out of what was kept and the frame's vectors."""
+        return self.model.reference(feature, motion)
+
+    def encode(
+        self, frame: Any, buffers: Buffers, omega_index: Any, choose: RateChoice | None = None
+    ) -> CodedFrame:
+        """``FrameSteps.encode``, after ``reference``."""
+        reference, state = buffers
+        context_e, context_f = self.contexts(reference, omega_index)
+        y, z_hat = self.analyse(frame, context_f, omega_index)
+        z_hat = whole(z_hat)
+        parameters = self.parameters(z_hat, context_e)
+        y_bar, rate_index, wanted = self.quantise(y, parameters, omega_index)
+        if choose is not None:
+            rate_index = choose(z_hat, wanted)
+        symbols, gain = self.map_to_symbols(y_bar, rate_index, parameters, state, omega_index)
+        return CodedFrame(z_hat, rate_index, symbols, (parameters, context_f), gain)
+
+    def decode(
+        self,
+        symbols_hat: Any,
+        rate_index: Any,
+        z_hat: Any,
+        buffers: Buffers,
+        omega_index: Any,
+        kept: Any = None,
+    ) -> Buffers:
+        """``FrameSteps.decode``."""
+        reference, state = buffers
+        if kept is None:
+            context_e, context_f = self.contexts(reference, omega_index)
+            kept = self.parameters(z_hat, context_e), context_f
+        parameters, context_f = kept
+        return self.update(
+            symbols_hat, rate_index, parameters, context_f, reference, state, omega_index
+        )
+
+    def contexts(self, reference: Any, omega_index: Any) -> tuple[Any, Any]:
+        """(C_e, C_f) from what is known of the previous frame (eq. 6, 17)."""
+        return self.model.contexts(reference, omega_index)
+
+    def analyse(self, frame: Any, context_f: Any, omega_index: Any) -> tuple[Any, Any]:
+        """y (eq. 7) and z_hat (eq. 8)."""
+        y = self.model.feature_extractor(frame, omega_index, context_f)
+        return y, self.model.hyper_latent(y, omega_index)[0]
+
+    def parameters(self, z_hat: Any, context_e: Any) -> tuple[Any, Any, Any]:
+        """(w, mu_0, sigma_0) (eq. 10, 18)."""
+        return self.model.parameters_of(z_hat, context_e)
+
+    def quantise(self, y: Any, parameters: Any, omega_index: Any) -> tuple[Any, Any, Any]:
+        """(y_bar, rate_index, k*): eq. 11 to 14, k* before it is rounded."""
+        return _quantised(self.model, y, parameters, omega_index)
+
+    def map_to_symbols(
+        self, y_bar: Any, rate_index: Any, parameters: Any, state: Any, omega_index: Any
+    ) -> tuple[Any, Any]:
+        """(symbols_padded, gain): eq. 15."""
+        return self.model.encode_features(  # type: ignore[no-any-return]
+            y_bar, rate_index, omega_index, state, parameters
+        )
+
+    def update(
+        self,
+        symbols_hat: Any,
+        rate_index: Any,
+        parameters: Any,
+        context_f: Any,
+        reference: Any,
+        state: Any,
+        omega_index: Any,
+    ) -> tuple[Any, Any]:
+        """(F_t, C_s,t), the next buffers (eq. 16, 19, 20, 21; eq. 22 to 24)."""
+        _, feature, state = self.model.update(
+            symbols_hat, rate_index, parameters, context_f, state, omega_index
+        )
+        if self.model.config.motion_compensation:
+            picture = self.model.picture(feature, reference, omega_index)
+            feature = self.model.kept(feature, picture)
+        return feature, state
+
+    def show(self, feature: Any, omega_index: Any) -> Any:
+        """x_hat from F_t (eq. 21), or what was kept of it."""
+        if self.model.config.motion_compensation:
+            return feature
+        return self.model.frame_generator(feature, omega_index)
+
+
+class IntraSteps:
+    """Steps of an I frame, and the buffers it starts.
+
+    Parameters: ``intra`` : IntraModel; ``model`` : that of the P frames that follow, of any kind;
+    ``compiled`` : wraps each step.
+    """
+
+    def __init__(self, intra: "IntraModel", model: Any, compiled: Compiler = as_is):
+        self.intra, self.model = intra, model
+        for step in "analyse parameters quantise map_to_symbols picture start".split():
+            setattr(self, step, compiled(getattr(self, step)))
+
+    def encode(
+        self, frame: Any, buffers: Any, omega_index: Any, choose: RateChoice | None = None
+    ) -> CodedFrame:
+        """``FrameSteps.encode``; nothing that was before matters."""
+        y, z_hat = self.analyse(frame, omega_index)
+        z_hat = whole(z_hat)
+        parameters = self.parameters(z_hat)
+        y_bar, rate_index, wanted = self.quantise(y, parameters, omega_index)
+        if choose is not None:
+            rate_index = choose(z_hat, wanted)
+        symbols, gain = self.map_to_symbols(y_bar, rate_index, parameters, omega_index)
+        return CodedFrame(z_hat, rate_index, symbols, parameters, gain)
+
+    def decode(
+        self,
+        symbols_hat: Any,
+        rate_index: Any,
+        z_hat: Any,
+        buffers: Any,
+        omega_index: Any,
+        kept: Any = None,
+    ) -> Any:
+        """``FrameSteps.decode``: x_hat."""
+        parameters = self.parameters(z_hat) if kept is None else kept
+        return self.picture(symbols_hat, rate_index, parameters, omega_index)
+
+    def analyse(self, frame: Any, omega_index: Any) -> tuple[Any, Any]:
+        """y and z_hat of the I frame."""
+        y = self.intra.feature_extractor(frame, omega_index)
+        return y, self.intra.hyper_latent(y, omega_index)[0]
+
+    def parameters(self, z_hat: Any) -> tuple[Any, Any, Any]:
+        """(w, mu_0, sigma_0) from z_hat alone."""
+        return self.intra.parameters_of(z_hat)
+
+    def quantise(self, y: Any, parameters: Any, omega_index: Any) -> tuple[Any, Any, Any]:
+        """(y_bar, rate_index, k*)."""
+        return _quantised(self.intra, y, parameters, omega_index)
+
+    def map_to_symbols(
+        self, y_bar: Any, rate_index: Any, parameters: Any, omega_index: Any
+    ) -> tuple[Any, Any]:
+        """(symbols_padded, gain)."""
+        return self.intra.encode_features(y_bar, rate_index, omega_index, parameters=parameters)
+
+    def picture(self, symbols_hat: Any, rate_index: Any, parameters: Any, omega_index: Any) -> Any:
+        """x_hat of the I frame."""
+        return self.intra.receive(symbols_hat, rate_index, parameters, omega_index)[1]
+
+    def start(self, frame_hat: Any) -> tuple[Any, Any]:
+        """(F, C_s) for the first P frame, from the decoded I frame."""
+        buffers = self.model.start_buffers(frame_hat)
+        return buffers["feature_tx"], buffers.get("state_tx")
+
+
+def _quantised(model: Any, y: Any, parameters: Any, omega_index: Any) -> tuple[Any, Any, Any]:
+    coded = model.quantise(y, parameters, omega_index)
+    return coded["y_bar"], coded["rate_index"], model.eta_of(omega_index) * coded["num_bits_y"]

@@ -1,0 +1,355 @@
+"""Which MCS a separated scheme uses at a channel condition: the rule behind ``mcs: best``.
+
+The paper sweeps the MCS index and reports "the best-performing configuration". Here that means:
+an MCS is worth the *useful source bits per channel use* it delivers. With measured BLER p, blocks
+fail independently; the expected quality of a rate is the mean over the first lost frame of the
+frozen GOP's quality. That quality would have cost some number of bits without errors (read off
+the codec's own error-free rate-quality curve); these are the useful bits. ``best`` takes, for a
+codec, clip, GOP length and channel condition, the one MCS with the highest geometric mean over
+all its rates and all GOPs of the scenario; ``envelope`` takes the highest per rate (the lower hull
+of the curves of all MCS). Goodput decides, not the index: MCS 10/9 and 17/16 nearly coincide.
+
+The MCS of a point: as the scenario says, or chosen by ``mcs_choice`` and remembered.
+
+The MCS of a semantic scheme's side information: that of the baseline it is compared with.
+"""
+
+import functools
+from bisect import bisect_left
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+
+import numpy as np
+
+from pvsc_link.codecs.concealment import MID_GREY, frames_lost, freeze
+from pvsc_link.link.bler import measure_bler
+from pvsc_link.link.coded_link import BitLink, get_bit_link
+from pvsc_link.link.mcs import MCS_TABLE
+from pvsc_link.link.transport import Segmentation
+from pvsc_link.metrics.frame_cache import FrameMetrics
+from pvsc_link.metrics.registry import METRICS
+from pvsc_link.scenario.grid import Point
+from pvsc_link.schemes.semantic import side_link_options
+from pvsc_link.sweep.plan import Plan, link_options, scheme_label
+from pvsc_link.sweep.store import SweepStore
+from pvsc_link.types import EncodedGop
+
+#: BLER from which on an MCS delivers nothing worth weighing.
+LOST = 0.99
+#: Useful bits per channel use that count as none.
+_WORTHLESS = 1e-9
+#: Quality per frame of (reference, shown) uint8 frames, higher is better.
+Quality = Callable[[np.ndarray, np.ndarray], np.ndarray]
+
+
+def by_efficiency() -> list[int]:
+    """MCS indices in order of spectral efficiency (17 comes before 16, 10 before 9)."""
+    return [mcs.index for mcs in sorted(MCS_TABLE, key=lambda mcs: mcs.spectral_efficiency)]
+
+
+def neighbours(mcs: int) -> list[int]:
+    """The next slower and the next faster MCS, by spectral efficiency."""
+    order = by_efficiency()
+    place = order.index(mcs)
+    return [order[i] for i in (place - 1, place + 1) if 0 <= i < len(order)]
+
+
+def candidates(bler_of: Callable[[int], float]) -> dict[int, float]:
+    """BLER by MCS of those that can be best.
+
+    Within a modulation BLER grows with the code rate, so there a bisection finds the fastest MCS
+    without errors and a walk upwards those that still deliver something. Across modulations it
+    does not: in fast fading QPSK at r = 0.66 (MCS 9) fails where 16QAM at r = 0.33 (MCS 10) does
+    not. What is slower than an error-free MCS of any modulation is dominated and left out.
+    """
+    blers = _worth_measuring(bler_of)
+    order = by_efficiency()
+    clean = [order.index(mcs) for mcs, bler in blers.items() if bler == 0.0]
+    kept = [mcs for mcs in blers if not clean or order.index(mcs) >= max(clean)]
+    alive = [mcs for mcs in kept if blers[mcs] < LOST]
+    return {mcs: blers[mcs] for mcs in alive} or {order[0]: blers[order[0]]}
+
+
+def fastest_clean(bler_of: Callable[[int], float]) -> int:
+    """The MCS of highest spectral efficiency whose BLER is 0; if there is none, the slowest."""
+    blers = _worth_measuring(bler_of)
+    order = by_efficiency()
+    return max((mcs for mcs in blers if blers[mcs] == 0.0), key=order.index, default=order[0])
+
+
+def _worth_measuring(bler_of: Callable[[int], float]) -> dict[int, float]:
+    """Per modulation, BLER of the fastest error-free MCS and of those above it up to a lost one."""
+    bler = functools.cache(bler_of)
+    blers: dict[int, float] = {}
+    for num_bits in sorted({mcs.num_bits_per_symbol for mcs in MCS_TABLE}):
+        falling = [mcs.index for mcs in MCS_TABLE if mcs.num_bits_per_symbol == num_bits][::-1]
+        fastest = bisect_left(falling, True, key=lambda mcs: bler(mcs) == 0.0)
+        for mcs in reversed(falling[: fastest + 1]):
+            blers[mcs] = bler(mcs)
+            if blers[mcs] >= LOST:
+                break
+    return blers
+
+
+def useful_bits_per_use(
+    curve: Mapping[int, Sequence[EncodedGop]],
+    reference: np.ndarray,
+    links: Mapping[int, tuple[BitLink, float]],
+    quality: Quality,
+) -> dict[int, dict[int, float]]:
+    """Useful source bits per channel use, ``[mcs][rate]``.
+
+    ``curve`` : the encoded GOPs of a clip by rate; ``reference`` : uint8
+    ``[num_frames, height, width, 3]``, the frames they encode; ``links`` : by MCS, the link and
+    its measured BLER.
+    """
+    tables = {
+        rate: _quality_by_first_loss(gops, reference, quality) for rate, gops in curve.items()
+    }
+    price = _Price(
+        bits={rate: sum(gop.num_bits for gop in gops) for rate, gops in curve.items()},
+        clean={rate: float(np.mean([gop[-1] for gop in tables[rate]])) for rate in curve},
+        nothing=float(np.mean(quality(reference, np.full_like(reference, MID_GREY)))),
+    )
+    worth: dict[int, dict[int, float]] = {}
+    for mcs, (link, bler) in links.items():
+        worth[mcs] = {}
+        for rate, gops in curve.items():
+            useful = float(price.bits[rate])
+            if bler:
+                useful = price.of(_expected_quality(gops, tables[rate], link, bler))
+            worth[mcs][rate] = useful / sum(link.num_channel_uses(gop.num_bits) for gop in gops)
+    return worth
+
+
+def best_mcs(worth: Mapping[int, Mapping[int, float]]) -> int:
+    """The MCS of the highest geometric mean over rates; ties go to the slower one."""
+
+    def mean_log(mcs: int) -> float:
+        return float(np.mean(np.log(np.maximum(list(worth[mcs].values()), _WORTHLESS))))
+
+    return max(_slow_first(worth), key=mean_log)
+
+
+def envelope_mcs(worth: Mapping[int, Mapping[int, float]], rate: int) -> int:
+    """The best MCS of one rate alone."""
+    return max(_slow_first(worth), key=lambda mcs: worth[mcs][rate])
+
+
+def _slow_first(worth: Mapping[int, object]) -> list[int]:
+    return [mcs for mcs in by_efficiency() if mcs in worth]
+
+
+def _quality_by_first_loss(
+    gops: Sequence[EncodedGop], reference: np.ndarray, quality: Quality
+) -> list[np.ndarray]:
+    """Per GOP, mean quality ``[num_frames + 2]`` by what is lost.
+
+    Entry 0: everything, nothing was ever shown before (grey); entry 1 + t: from frame t on, with
+    the last frame of the GOP before still there; last entry: nothing lost.
+    """
+    tables: list[np.ndarray] = []
+    before: np.ndarray | None = None
+    start = 0
+    for gop in gops:
+        num_frames = len(gop.frame_num_bytes)
+        frames = reference[start : start + num_frames]
+        whole = np.arange(num_frames)
+        shown = [freeze(gop.frames_hat, whole < 0, None)]
+        shown += [freeze(gop.frames_hat, whole < t, before) for t in range(num_frames + 1)]
+        tables.append(np.array([np.mean(quality(frames, case.frames)) for case in shown]))
+        before, start = gop.frames_hat[-1], start + num_frames
+    return tables
+
+
+def _expected_quality(
+    gops: Sequence[EncodedGop], tables: Sequence[np.ndarray], link: BitLink, bler: float
+) -> float:
+    """Mean over GOPs of the expected quality, blocks failing independently with ``bler``."""
+    expected, dark = [], 1.0  # dark: probability that no frame has been shown so far
+    for gop, table in zip(gops, tables, strict=True):
+        chances = _first_loss_chances(gop, link, bler)
+        lost_start = dark * table[0] + (1.0 - dark) * table[1]
+        expected.append(chances[0] * lost_start + float(np.dot(chances[1:], table[2:])))
+        dark *= chances[0]
+    return float(np.mean(expected))
+
+
+def _first_loss_chances(gop: EncodedGop, link: BitLink, bler: float) -> np.ndarray:
+    """Probability that frame t is the first lost, ``[num_frames + 1]``; last entry: none is."""
+    sizes = Segmentation(gop.num_bits, link.block_payload).block_num_bits
+    num_frames = len(gop.frame_num_bytes)
+    hurts_first = [
+        int(np.argmax(frames_lost(gop.frame_num_bytes, np.arange(len(sizes)) != block, sizes)))
+        for block in range(len(sizes))
+    ]
+    survive, chances = 1.0, np.zeros(num_frames + 1)
+    for frame in range(num_frames):
+        intact = (1.0 - bler) ** hurts_first.count(frame)
+        chances[frame] = survive * (1.0 - intact)
+        survive *= intact
+    chances[num_frames] = survive
+    return chances
+
+
+@dataclass(frozen=True)
+class _Price:
+    """Error-free bits that a quality costs: the codec's own curve, and grey pictures for nothing.
+
+    ``bits``, ``clean`` : bits and error-free quality by rate; ``nothing`` : quality of grey.
+    """
+
+    bits: Mapping[int, int]
+    clean: Mapping[int, float]
+    nothing: float
+
+    def of(self, quality: float) -> float:
+        """Bits of a quality: log-linear on the curve; below it the lesser of going on so and of a
+        share of the cheapest rate, as if that part of the time it came through and else nothing.
+        """
+        order = sorted(self.clean, key=lambda rate: self.clean[rate])
+        x = np.array([self.clean[rate] for rate in order])
+        y = np.log2([self.bits[rate] for rate in order])
+        if quality >= x[0]:
+            return float(2 ** np.interp(quality, x, y))
+        slope = max(np.polyfit(x, y, 1)[0], 0.0) if len(order) > 1 else 0.0
+        share = (quality - self.nothing) / max(x[0] - self.nothing, 1e-9)
+        return float(2 ** y[0] * np.clip(min(share, 2 ** (slope * (quality - x[0]))), 0.0, 1.0))
+
+
+#: A BLER is measured until this many block errors, or this many blocks without them.
+TARGET_ERRORS, MAX_BLOCKS = 100, 2000
+
+
+#: Why a row has its MCS: the scenario said so, the rule chose it, it stands beside the chosen one.
+GIVEN, CHOSEN, NEIGHBOUR = "given", "chosen", "neighbour"
+
+
+@dataclass(frozen=True)
+class McsChoice:
+    """An MCS to send at, its measured BLER and its role."""
+
+    mcs: int
+    bler: float
+    role: str
+
+
+class McsPolicy:
+    """Chooses the MCS of every point of one codec on one clip at one GOP length.
+
+    Parameters: ``curve`` : encoded GOPs by rate; ``frames`` : uint8
+    ``[num_frames, height, width, 3]``; choices are facts of ``store``, so a restart finds them.
+    """
+
+    def __init__(
+        self,
+        curve: Mapping[int, Sequence[EncodedGop]],
+        frames: np.ndarray,
+        frame_metrics: FrameMetrics,
+        store: SweepStore,
+    ):
+        self._curve, self._frames = curve, frames
+        self._frame_metrics, self._store = frame_metrics, store
+
+    def choices(self, point: Point) -> list[McsChoice]:
+        """The point's MCS first; where it was chosen, its neighbours in spectral efficiency too.
+
+        The neighbours' real bits are sent as well, so that the table shows what was passed over.
+        """
+        if isinstance(point.mcs, int):
+            return [McsChoice(point.mcs, self._bler(point, point.mcs), GIVEN)]
+        worth, blers = self._worth(point)
+        mcs = best_mcs(worth) if point.mcs == "best" else envelope_mcs(worth, point.rate)
+        beside = [McsChoice(m, self._bler(point, m), NEIGHBOUR) for m in neighbours(mcs)]
+        return [McsChoice(mcs, blers[mcs], CHOSEN), *beside]
+
+    def _worth(self, point: Point) -> tuple[dict[int, dict[int, float]], dict[int, float]]:
+        """Useful bits per channel use by MCS and rate, and BLER by MCS; computed once."""
+        key = f"mcs_worth {self._condition(point)}"
+        stored = self._store.fact(key)
+        if stored is None:
+            blers = candidates(lambda mcs: self._bler(point, mcs))
+            links = {mcs: (self._link(point, mcs), bler) for mcs, bler in blers.items()}
+            worth = useful_bits_per_use(self._curve, self._frames, links, self._quality(point))
+            stored = [[mcs, blers[mcs], list(of_rate.items())] for mcs, of_rate in worth.items()]
+            self._store.set_fact(key, stored)
+        return {m: dict(map(tuple, rates)) for m, _, rates in stored}, {m: b for m, b, _ in stored}
+
+    def _quality(self, point: Point):
+        metric = METRICS[point.mcs_metric]
+        sign = 1.0 if metric.higher_is_better else -1.0
+
+        def quality(frames: np.ndarray, shown: np.ndarray) -> np.ndarray:
+            values = self._frame_metrics.evaluate([point.mcs_metric], frames, shown)
+            return sign * values[metric.column]
+
+        return quality
+
+    def _link(self, point: Point, mcs: int) -> BitLink:
+        return get_bit_link(mcs, point.channel, **asdict(link_options(point)))
+
+    def _bler(self, point: Point, mcs: int) -> float:
+        return measure_bler(
+            mcs,
+            point.channel_point,
+            **asdict(link_options(point)),
+            target_errors=TARGET_ERRORS,
+            max_blocks=MAX_BLOCKS,
+        ).bler
+
+    def _condition(self, point: Point) -> str:
+        names = (
+            "scheme variant options clip gop num_gops first_frame channel snr_db csi_nmse_db "
+            "coherence_length equalizer csi_aware decoder num_iter mcs_metric"
+        ).split()
+        rates = sorted(self._curve)
+        return " ".join(f"{name}={getattr(point, name)}" for name in names) + f" rates={rates}"
+
+
+class SideMcsPolicy:
+    """Chooses the MCS of the side link at the points of one clip and GOP length.
+
+    ``mcs: best`` (and ``envelope``) takes the MCS that the anchor's row of the same channel
+    condition has; else that of the first separated entry that has one; else, where no baseline
+    was sent, the fastest MCS without a block error in a BLER measurement.
+
+    Parameters: ``store`` holds the baselines' rows: they are sent before.
+    """
+
+    def __init__(self, plan: Plan, store: SweepStore, clip: str, gop: int):
+        self._store = store
+        self._baselines: dict[tuple, list[Point]] = {}
+        here = [p for p in plan.points if (p.clip, p.gop) == (clip, gop)]
+        digital = [p for p in here if plan.schemes[p.entry, p.variant].digital]
+        for point in sorted(digital, key=lambda p: not _is_anchor(p, plan.scenario.anchor)):
+            self._baselines.setdefault(_condition(point), []).append(point)
+
+    def choices(self, point: Point) -> list[McsChoice]:
+        """The one MCS of the point."""
+        if isinstance(point.mcs, int):
+            return [McsChoice(point.mcs, self._bler(point, point.mcs), GIVEN)]
+        mcs = self._of_baseline(self._baselines.get(_condition(point), []))
+        if mcs is None:
+            mcs = fastest_clean(lambda index: self._bler(point, index))
+        return [McsChoice(mcs, self._bler(point, mcs), CHOSEN)]
+
+    def _of_baseline(self, baselines: Iterable[Point]) -> int | None:
+        rows = (self._store.row(point.point_id) for point in baselines)
+        return next((row["mcs"] for row in rows if row is not None and "mcs" in row), None)
+
+    def _bler(self, point: Point, mcs: int) -> float:
+        return measure_bler(
+            mcs,
+            point.channel_point,
+            **asdict(side_link_options(link_options(point))),
+            target_errors=TARGET_ERRORS,
+            max_blocks=MAX_BLOCKS,
+        ).bler
+
+
+def _condition(point: Point) -> tuple:
+    return (point.channel_point, point.decoder, point.num_iter)
+
+
+def _is_anchor(point: Point, anchor: str | None) -> bool:
+    return anchor in (point.scheme, scheme_label(point.scheme, point.variant))

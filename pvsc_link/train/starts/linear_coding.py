@@ -1,0 +1,158 @@
+"""F_tx and F_rx that start as the best linear code: pictures come through before the first step.
+
+For each rate k, the k strongest principal components of a unit's features are sent with the power
+that minimises the mean square error behind additive noise (Lee and Petersen, 1976), and read by
+the linear estimator that belongs to it. The ViT blocks start as the identity. What training then
+adds is what a linear code per unit cannot do.
+"""
+
+from typing import Any
+
+import numpy as np
+from keras import ops
+
+from pvsc_link.models.pvsc_mc.motion import vectors
+from pvsc_link.train.starts.intra import quiet_residuals
+
+#: Samples of all rates together that a rate's own statistics are mixed with: rare rates have few.
+_PRIOR_SAMPLES = 200.0
+_BATCH = 16
+_LEAST_SIZE = 0.05  # of a channel that a preset hardly uses
+_POWER_PER_REAL = 0.5  # unit mean power per complex symbol
+
+
+def start_linear_coding(
+    model: Any,
+    y_bar: np.ndarray,
+    rate_index: np.ndarray,
+    omega_index: np.ndarray,
+    noise_power: float,
+) -> None:
+    """Overwrite F_tx and F_rx of an I or P model.
+
+    Parameters: ``noise_power`` : noise variance per complex symbol that the code is made for.
+    Input: ``y_bar`` : [units, C_y]; ``rate_index``, ``omega_index`` : [units], of training
+    pictures.
+    """
+    if model.config.hyperprior_coding:
+        return _start_direct_path(model, y_bar)
+    scale = _preset_scales(y_bar, omega_index, model.config.num_omega)
+    model.vector_tx.rows.assign(scale)
+    model.vector_rx.rows.assign(1.0 / scale)
+    y_bar = y_bar * scale[omega_index]
+    basis = _basis(y_bar, model.config.embed_dim)
+    rates = model.config.rate_set
+    encoder, decoder = model.feature_encoder, model.feature_decoder
+    for layer in (encoder, decoder):
+        quiet_residuals(layer)
+        for dense, matrix in ((layer.embedding.projection, basis), (layer.to_features, basis.T)):
+            dense.kernel.assign(matrix)
+            dense.bias.assign(np.zeros(dense.bias.shape, np.float32))
+        for name in ("position", "rate_embedding"):
+            variable = getattr(layer.embedding, name)
+            variable.assign(np.zeros(variable.shape, np.float32))
+    sent, offsets, read, means = [], [], [], []
+    for index, rate in enumerate(rates):
+        mean, covariance = _moments(y_bar, y_bar[rate_index == index])
+        forward, backward = linear_code(covariance, rate, 0.5 * noise_power)
+        sent.append(forward)
+        offsets.append(-forward @ mean)
+        read.append(backward.T)
+        means.append(mean)
+    encoder.to_reals.kernel.assign(np.concatenate(sent).astype(np.float32))
+    encoder.to_reals.bias.assign(np.concatenate(offsets).astype(np.float32))
+    decoder.from_reals.kernel.assign(np.concatenate(read).astype(np.float32))
+    decoder.from_reals.bias.assign(np.array(means, np.float32))
+
+
+def _start_direct_path(model: Any, residual: np.ndarray) -> None:
+    """Every rate k sends the k elements of most energy; what reads them knows the rest itself."""
+    order = np.argsort(-np.mean(np.square(residual), axis=0))
+    rows = np.eye(residual.shape[1], dtype=np.float32)[order]
+    kernel = np.concatenate([rows[:rate] for rate in model.config.rate_set])
+    for layer in (model.feature_encoder.to_reals, model.feature_decoder.from_reals):
+        layer.kernel.assign(kernel)
+
+
+def sent_units(
+    intra: Any, inter: Any, pairs: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Features and rates of the units that a model sends, every quality preset in turn.
+
+    Parameters: ``inter`` : P model whose second frames are taken; None for the I frames.
+    Input: ``pairs`` : [count, 2, height, width, 3], float32. Output: ``y_bar`` : [units, C_y],
+    w y_bar with ``hyperprior_coding``; ``rate_index``, ``omega_index`` : [units].
+    """
+    batches = np.array_split(pairs, max(1, len(pairs) // _BATCH))
+    outputs = []
+    for number, batch in enumerate(batches):
+        every = np.arange(len(batch)) + number * _BATCH
+        presets = every % intra.config.num_omega
+        omega_index = ops.convert_to_tensor(presets, "int32")
+        output = intra.forward(batch[:, 0], omega_index)
+        if inter is not None:
+            buffers = inter.start_buffers(ops.clip(output["frame_ideal"], 0.0, 1.0))
+            motion = vectors(inter.config, buffers["feature_tx"], batch[:, 1], presets)
+            output = inter.forward(batch[:, 1], buffers, omega_index, motion=motion)
+        sent = "residual" if (inter or intra).config.hyperprior_coding else "y_bar"
+        y_bar, rate_index = (ops.convert_to_numpy(output[k]) for k in (sent, "rate_index"))
+        presets = np.broadcast_to(presets[:, None, None], rate_index.shape)
+        outputs.append((y_bar.reshape(-1, y_bar.shape[-1]), rate_index.ravel(), presets.ravel()))
+    y_bar, rate_index, presets = (np.concatenate(arrays) for arrays in zip(*outputs, strict=True))
+    return y_bar, rate_index, presets
+
+
+def linear_code(
+    covariance: np.ndarray, num_reals: int, noise_variance: float
+) -> tuple[np.ndarray, np.ndarray]:
+    """Matrices of least mean square error for ``num_reals`` noisy reals of mean power 1/2.
+
+    Input: ``covariance`` : [C, C]; ``noise_variance`` : per real.
+    Output: ``forward`` : [num_reals, C]; ``backward`` : [C, num_reals].
+    """
+    values, vectors = np.linalg.eigh(covariance)
+    strongest = np.argsort(values)[::-1][:num_reals]
+    variances, basis = np.maximum(values[strongest], 1e-9), vectors[:, strongest]
+    power = _allocated(variances, noise_variance, _POWER_PER_REAL * num_reals)
+    gain = np.sqrt(power / variances)
+    estimate = gain * variances / (power + noise_variance)
+    return gain[:, None] * basis.T, basis * estimate
+
+
+def _basis(units: np.ndarray, width: int) -> np.ndarray:
+    """The units' strongest directions, or all: [C_y, width], orthonormal columns or rows."""
+    channels = units.shape[1]
+    if width >= channels:
+        return np.eye(channels, width, dtype=np.float32)
+    _, vectors = np.linalg.eigh(units.T @ units)
+    return vectors[:, ::-1][:, :width].astype(np.float32)
+
+
+def _preset_scales(y_bar: np.ndarray, omega_index: np.ndarray, num_omega: int) -> np.ndarray:
+    """What brings every preset's channels to the size they have on average: [num_omega, C_y]."""
+    size = np.stack(
+        [np.sqrt(np.mean(np.square(y_bar[omega_index == i]), axis=0)) for i in range(num_omega)]
+    )
+    size = np.maximum(size, _LEAST_SIZE)
+    return (np.exp(np.log(size).mean(axis=0)) / size).astype(np.float32)
+
+
+def _allocated(variances: np.ndarray, noise: float, total: float) -> np.ndarray:
+    """Powers p of sum ``total`` that minimise the sum of variances / (1 + p / noise)."""
+    roots = np.sqrt(variances * noise)
+    for active in range(len(variances), 0, -1):  # strongest first: the weakest drop out
+        level = (total + active * noise) / roots[:active].sum()
+        power = level * roots[:active] - noise
+        if power[-1] >= 0:
+            return np.concatenate([power, np.zeros(len(variances) - active)])
+    return np.zeros(len(variances))
+
+
+def _moments(every: np.ndarray, own: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Mean and covariance of one rate's units, drawn towards those of all where it has few."""
+    share = len(own) / (len(own) + _PRIOR_SAMPLES)
+    mean, covariance = every.mean(axis=0), np.cov(every.T)
+    if len(own) > 1:
+        mean = share * own.mean(axis=0) + (1 - share) * mean
+        covariance = share * np.cov(own.T) + (1 - share) * covariance
+    return mean, covariance

@@ -1,0 +1,108 @@
+"""Weights: found where they are, named by their content, the same start in every process."""
+
+import json
+import random
+
+import numpy as np
+import pytest
+from keras import ops
+
+from pvsc_link.models.pvsc.config import PRESETS, PvscConfig
+from pvsc_link.models.zoo import UNTRAINED, find_weights, load_models, run_label, save_weights
+from pvsc_link.schemes.semantic import SemanticScheme
+from pvsc_link.types import InputError
+
+
+def values(models):
+    return [ops.convert_to_numpy(w) for model in models for w in model.trainable_weights]
+
+
+def fresh(preset, files):
+    load_models.cache_clear()
+    return load_models(preset, files)
+
+
+def test_without_weights_the_start_is_fixed_and_the_generator_untouched(micro):
+    random.seed(5)
+    expected = random.random()
+    random.seed(5)
+    first = values(fresh(micro, find_weights(micro)))
+    assert random.random() == expected
+    second = values(fresh(micro, find_weights(micro)))
+    for a, b in zip(first, second, strict=True):
+        np.testing.assert_array_equal(a, b)
+    load_models.cache_clear()
+
+
+@pytest.fixture
+def run_folder(micro, tmp_path):
+    """What a training run leaves, its P frames with another rate set than the preset."""
+    intra, model = fresh(micro, find_weights(micro))
+    for kind, trained in (("intra", intra), ("inter", model)):
+        for weight in trained.trainable_weights:
+            weight.assign_add(np.full(weight.shape, 0.5, np.float32))
+        save_weights(trained, tmp_path / f"{kind}.weights.h5")
+    described = PRESETS[micro].to_dict() | {"eta": 0.125}
+    (tmp_path / "inter.json").write_text(json.dumps(described))
+    yield tmp_path, values((intra, model))
+    load_models.cache_clear()
+
+
+def test_another_training_of_the_package_is_found_by_its_name(micro, run_folder, monkeypatch):
+    folder, _ = run_folder
+    (folder / "intra.weights.h5").rename(folder / f"{micro}_rayleigh_intra.weights.h5")
+    (folder / "inter.weights.h5").rename(folder / f"{micro}_rayleigh.weights.h5")
+    monkeypatch.setattr("pvsc_link.models.zoo.PACKAGED", folder)
+    files = find_weights(micro, "rayleigh")
+    assert files == find_weights(micro, training="rayleigh")
+    assert files.inter == folder / f"{micro}_rayleigh.weights.h5"
+    with pytest.raises(InputError, match="'rayleigh'"):
+        find_weights(micro, "no_such_training")
+
+
+def test_weights_of_a_training_run_are_loaded_with_their_own_config(micro, run_folder):
+    folder, trained = run_folder
+    files = find_weights(micro, str(folder))
+    assert files.identity != UNTRAINED
+    models = fresh(micro, files)
+    assert models[1].config == PvscConfig.from_dict(PRESETS[micro].to_dict() | {"eta": 0.125})
+    for a, b in zip(trained, values(models), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_only_results_of_trained_weights_are_ok(micro, run_folder):
+    assert SemanticScheme(micro, weights=str(run_folder[0])).status == "ok"
+    assert SemanticScheme(micro).status == UNTRAINED
+
+
+@pytest.mark.parametrize("changed", ["intra.weights.h5", "inter.json"])
+def test_other_weights_or_another_config_have_another_name(micro, run_folder, changed):
+    folder, _ = run_folder
+    before = find_weights(micro, str(folder)).identity
+    assert before == find_weights(micro, str(folder)).identity
+    path = folder / changed
+    path.write_bytes(path.read_bytes() + b" ")
+    assert find_weights(micro, str(folder)).identity != before
+
+
+def test_a_folder_that_lacks_one_of_the_two_models_is_refused(micro, run_folder):
+    folder, _ = run_folder
+    (folder / "intra.weights.h5").unlink()
+    with pytest.raises(InputError, match=r"intra\.weights\.h5"):
+        find_weights(micro, str(folder))
+
+
+@pytest.mark.parametrize(
+    ("folder", "label"),
+    [(None, ""), ("/runs/a", ", weights a"), ("/runs/b/weights", ", weights b")],
+)
+def test_curves_of_two_checkpoints_have_two_names(folder, label):
+    assert run_label(folder) == label
+
+
+def test_a_scheme_has_the_quality_presets_of_its_weights():
+    trained = SemanticScheme("pvsc_small")
+    intra, inter = load_models("pvsc_small", find_weights("pvsc_small"))
+    rows = {model.vector_tx.rows.shape[0] for model in (intra, inter)}
+    assert rows == {len(trained.allowed_rates)}
+    assert len(SemanticScheme("pvsc_tiny").allowed_rates) == PRESETS["pvsc_tiny"].num_omega

@@ -1,0 +1,129 @@
+"""Reals of the units to complex symbols: what is sent, in which order, at which power."""
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from pvsc_link.models.layers.rate_adaptive import (
+    gain_index,
+    gain_of,
+    normalise_power,
+    num_symbols,
+    pack,
+    reals_mask,
+    sent_mask,
+    to_complex,
+    to_reals,
+    unpack,
+)
+from pvsc_link.models.pvsc.config import PAPER_RATE_SET
+from pvsc_link.types import InputError
+
+OVERCOMPLETE = tuple(range(33))
+ODD = (0, 1, 3)
+
+
+def random_units(rate_set, shape=(3, 4, 5), seed=0):
+    rng = np.random.default_rng(seed)
+    index = rng.integers(0, len(rate_set), shape).astype(np.int32)
+    reals = rng.normal(size=(*shape, max(rate_set))).astype(np.float32)
+    return reals * np.asarray(reals_mask(index, rate_set)), index
+
+
+@pytest.mark.parametrize("rate_set", [PAPER_RATE_SET, OVERCOMPLETE, ODD])
+def test_unpack_is_the_exact_inverse_of_pack(rate_set):
+    padded, index = random_units(rate_set)
+    symbols = pack(padded, index, rate_set)
+    assert symbols.dtype == np.complex64
+    assert len(symbols) == num_symbols(index, rate_set)
+    restored = unpack(symbols, index, rate_set)
+    assert restored.dtype == np.float32
+    np.testing.assert_array_equal(restored, padded)
+    np.testing.assert_array_equal(pack(restored, index, rate_set), symbols)
+
+
+def test_symbols_come_frame_by_frame_unit_by_unit_and_pair_consecutive_reals():
+    index = np.array([[[2, 0], [1, 2]], [[0, 1], [0, 0]]])
+    padded = np.arange(24, dtype=np.float32).reshape(2, 2, 2, 3)
+    expected = [0 + 1j, 2 + 0j, 6 + 0j, 9 + 10j, 11 + 0j, 15 + 0j]
+    np.testing.assert_array_equal(pack(padded, index, ODD), np.array(expected, np.complex64))
+
+
+def test_symbol_count_is_the_sum_of_ceil_k_over_two():
+    index = np.array([[0, 1], [2, 2]])
+    assert num_symbols(index, ODD) == 0 + 1 + 2 + 2
+    assert float(np.sum(sent_mask(index, ODD))) == 5
+
+
+def test_a_rate_map_of_zeros_sends_no_symbol():
+    index = np.zeros((1, 4, 4), np.int32)
+    symbols = pack(np.ones((1, 4, 4, 128), np.float32), index, PAPER_RATE_SET)
+    assert symbols.shape == (0,)
+    assert not unpack(symbols, index, PAPER_RATE_SET).any()
+
+
+def test_noise_on_the_filler_of_an_odd_k_is_dropped():
+    index = np.array([[1]])
+    np.testing.assert_array_equal(unpack(np.array([2 + 5j]), index, ODD), [[[2, 0, 0]]])
+
+
+@pytest.mark.parametrize("rate_set", [PAPER_RATE_SET, OVERCOMPLETE[:-1], ODD])
+def test_static_complex_form_is_lossless_and_agrees_with_pack(rate_set):
+    padded, index = random_units(rate_set)
+    grid = to_complex(padded)
+    np.testing.assert_array_equal(to_reals(grid, max(rate_set)), padded)
+    sent = np.asarray(sent_mask(index, rate_set)) > 0
+    np.testing.assert_array_equal(np.asarray(grid)[sent], pack(padded, index, rate_set))
+    assert not np.asarray(grid)[~sent].any()
+
+
+def test_gradients_pass_through_the_complex_form_unchanged():
+    padded, _ = random_units(ODD)
+    reals, weights = tf.constant(padded), np.random.default_rng(2).normal(size=padded.shape)
+    with tf.GradientTape() as tape:
+        tape.watch(reals)
+        rotated = to_complex(reals) * tf.constant(1j, tf.complex64)
+        loss = tf.reduce_sum(to_reals(rotated * tf.constant(-1j, tf.complex64), 3) * weights)
+    np.testing.assert_allclose(tape.gradient(loss, reals), weights, rtol=1e-6)
+
+
+@pytest.mark.parametrize("rate_set", [PAPER_RATE_SET, OVERCOMPLETE])
+def test_mean_power_of_each_frame_is_one_over_its_sent_symbols(rate_set):
+    padded, index = random_units(rate_set)
+    padded *= np.array([1e-3, 1.0, 50.0], np.float32)[:, None, None, None]
+    scaled, gain = map(np.asarray, normalise_power(padded, index, rate_set))
+    np.testing.assert_allclose(gain[:, None, None, None] * scaled, padded, rtol=1e-5)
+    for frame in range(3):
+        symbols = pack(scaled[frame], index[frame], rate_set)
+        assert np.mean(np.abs(symbols) ** 2) == pytest.approx(1.0, abs=1e-5)
+
+
+def test_a_silent_frame_stays_silent_and_finite():
+    index = np.stack([np.zeros((2, 2), np.int32), np.ones((2, 2), np.int32)])
+    scaled, gain = map(np.asarray, normalise_power(np.zeros((2, 2, 2, 3), np.float32), index, ODD))
+    assert np.isfinite(gain).all()
+    np.testing.assert_array_equal(scaled, 0.0)
+
+
+def test_what_does_not_fit_is_refused():
+    padded, index = random_units(ODD)
+    with pytest.raises(InputError, match="outside the rate set"):
+        pack(padded, index + 1, ODD)
+    with pytest.raises(InputError, match="outside the rate set"):
+        num_symbols(index - 1, ODD)
+    with pytest.raises(InputError, match="do not fit the rate map"):
+        pack(padded[..., :2], index, ODD)
+    with pytest.raises(InputError, match="do not fit the rate map"):
+        unpack(pack(padded, index, ODD)[:-1], index, ODD)
+
+
+def test_a_byte_holds_the_gain_to_a_fifth_of_a_decibel_and_survives_a_second_rounding():
+    gain = np.geomspace(2.0**-7.9, 2.0**7.9, 200).astype(np.float32)
+    index = np.asarray(gain_index(gain))
+    assert index.min() >= 0
+    assert index.max() <= 255
+    known = np.asarray(gain_of(index))
+    assert np.abs(20 * np.log10(known / gain)).max() < 0.19
+    np.testing.assert_array_equal(gain_index(known), index)
+    assert np.asarray(gain_of(gain_index(np.float32([1.0]))))[0] == 1.0
+    assert np.isfinite(gain_of(gain_index(np.float32([0.0, 1e30])))).all()
