@@ -6,7 +6,8 @@ from typing import Any, TypeVar
 import yaml
 from pydantic import ValidationError
 
-from pvsc_link.scenario.schema import Scenario, StrictModel
+from pvsc_link.options import StrictModel
+from pvsc_link.scenario.schema import Scenario
 from pvsc_link.types import InputError
 
 Strict = TypeVar("Strict", bound=StrictModel)
