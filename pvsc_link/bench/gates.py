@@ -17,6 +17,8 @@ from pvsc_link.report.results import UNTRAINED
 from pvsc_link.sweep.store import read_points
 from pvsc_link.sweep.tables import MEAN_CLIP, bd_table
 
+#: Results that the repository keeps.
+_REFERENCE = Path("results/reference")
 #: Growth of LPIPS from the second to the last frame of a GOP of 12 that still counts as no drift.
 DRIFT_LIMIT_PERCENT = 10.0
 _DRIFT_GOP = 12
@@ -178,10 +180,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "folders",
         nargs="*",
         type=Path,
-        default=[Path("results/trained_awgn"), Path("results/trained_rayleigh")],
+        default=[_REFERENCE / "trained_awgn", _REFERENCE / "trained_rayleigh"],
         help="results folders of sweeps (default: %(default)s)",
     )
-    parser.add_argument("--drift", type=Path, default=Path("results/drift/drift.csv"))
+    parser.add_argument("--drift", type=Path, default=_REFERENCE / "drift/drift.csv")
     given = parser.parse_args(arguments)
     found = [read_points(folder) for folder in given.folders if (folder / "points.csv").is_file()]
     if not found:

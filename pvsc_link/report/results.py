@@ -360,9 +360,13 @@ def _table(path: Path, problems: list[str], consequence: str) -> pd.DataFrame:
 
 
 def _complexity(folder: Path) -> pd.DataFrame:
-    """``complexity.csv`` of the folder, else all that the benchmark left in ``../complexity``."""
-    beside = sorted((folder.resolve().parent / "complexity").glob("*.csv"))
-    for paths in ([folder / "complexity.csv"], beside):
+    """``complexity.csv`` of the folder, else what the benchmark left in a folder beside it."""
+    beside = folder.resolve().parent
+    for paths in (
+        [folder / "complexity.csv"],
+        sorted((beside / "complexity").glob("*.csv")),
+        sorted((beside / "reference" / "complexity").glob("*.csv")),
+    ):
         tables = [_table(path, [], "") for path in paths]
         rows = [table for table in tables if {"preset", "label"} <= set(table.columns)]
         if rows:

@@ -240,25 +240,25 @@ CAVEAT = (
 
 
 @cache
-def bd_cbr() -> pd.DataFrame:
+def published_bd_cbr() -> pd.DataFrame:
     """Tables I to III: table, method, channel, snr_db, nmse_db, gop, dataset, BD-CBR in percent."""
     return _read("paper_bd_cbr.csv")
 
 
 @cache
-def complexity() -> pd.DataFrame:
+def published_complexity() -> pd.DataFrame:
     """Table IV: milliseconds, mega-MACs per pixel and millions of parameters by resolution."""
     return _read("paper_complexity.csv")
 
 
 @cache
-def ablation() -> pd.DataFrame:
+def published_ablation() -> pd.DataFrame:
     """Table V: M_a to M_e, what each contains, BD-CBR against M_e, giga-MACs, parameters, times."""
     return _read("paper_ablation.csv")
 
 
 @cache
-def loss_terms() -> pd.DataFrame:
+def published_loss_terms() -> pd.DataFrame:
     """Table VI: loss terms in use and BD-CBR against VTM on three metrics."""
     return _read("paper_loss_terms.csv")
 
@@ -415,7 +415,7 @@ def _published_rows(form: _Form, metrics: Sequence[str]) -> dict[tuple, dict[str
     names = [_PUBLISHED_COLUMN.get(key) for key in form.keys]
     if None in names or list(metrics) == ["psnr"]:
         return {}
-    paper = bd_cbr()
+    paper = published_bd_cbr()
     paper = paper[paper["table"] == form.number]
     for name, ours in (("snr_db", "snr_db"), ("gop", "gop")):
         if ours not in form.keys:  # a condition that our lines share must be the paper's too
@@ -477,7 +477,7 @@ def model_tables(results: Results) -> tuple[list[Table], list[str]]:
 
 def _complexity(complexity: pd.DataFrame) -> Table:
     columns = (*_TIMES, "macs_m_per_pixel", "params_m")
-    paper = complexity()
+    paper = published_complexity()
     rows: list[Row] = []
     for label, of_size in complexity.groupby("label", sort=False):
         if label not in set(paper["resolution"]):
@@ -507,7 +507,7 @@ def _ablation_rows(results: Results) -> list[Row]:
     """Ours of M_a to M_e: MACs and times from complexity.csv, BD-CBR from bd_cbr.csv."""
     complexity, bd = results.complexity, results.bd
     rows = []
-    for model in ablation()["model"]:
+    for model in published_ablation()["model"]:
         line: dict[str, object] = {}
         if len(complexity):
             own = complexity["preset"].astype(str).str.endswith(f"_{model}")
@@ -528,7 +528,7 @@ _ABLATION_COLUMNS = ("bd_cbr_percent", "macs_g", "params_m", *_TIMES)
 
 
 def _ablation(rows: list[Row]) -> Table:
-    paper = ablation()
+    paper = published_ablation()
     theirs = [
         row(PUBLISHED, [str(line["model"]).upper()], _model_cells(line, _ABLATION_COLUMNS))
         for _, line in paper.iterrows()
@@ -578,7 +578,7 @@ def _loss_terms(rows: list[Row]) -> Table:
             [line["method"], *(_tick(line[t]) for t in _TERMS)],
             _model_cells(line, columns),
         )
-        for _, line in loss_terms().iterrows()
+        for _, line in published_loss_terms().iterrows()
     ]
     table = Table(
         name="table_6_loss_terms",

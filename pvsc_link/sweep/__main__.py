@@ -51,7 +51,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--restore",
         action="store_true",
-        help="take up the rows of points.csv whose database is gone, as in a fresh clone",
+        help="start from the rows of an earlier points.csv: in the results folder, or else in "
+        "results/reference/NAME",
     )
     parser.add_argument(
         "--save-frames",

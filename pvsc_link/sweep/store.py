@@ -167,15 +167,19 @@ _INTEGERS = (
 
 
 def restore(folder: Path, *, version: str) -> int:
-    """Make ``points.sqlite`` out of the tables in ``folder``; returns the number of rows.
+    """Make ``points.sqlite`` in ``folder`` out of the tables of a finished sweep.
 
-    A database that is there already is left as it is (0 rows).
+    The tables are those in ``folder``, or else those in ``../reference/<name of folder>``, where
+    the repository keeps its results. Returns the number of rows; a database that exists stays as
+    it is (0 rows).
     Raises ``InputError`` where there are no tables, or another ``version`` of the package made
     them.
     """
     if (folder / "points.sqlite").exists():
         return 0
-    missing = [n for n in ("points.csv", "manifest.json") if not (folder / n).is_file()]
+    reference = folder.parent / "reference" / folder.name
+    source = reference if _missing(folder) and not _missing(reference) else folder
+    missing = _missing(source)
     if missing:
         raise InputError(
             f"nothing to restore in {folder}",
@@ -183,15 +187,15 @@ def restore(folder: Path, *, version: str) -> int:
             allowed="the tables and the manifest of a finished sweep",
             remedy="Leave --restore out.",
         )
-    manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
+    manifest = json.loads((source / "manifest.json").read_text(encoding="utf-8"))
     if manifest["pvsc_link"] != version:
         raise InputError(
-            f"tables in {folder} of another version",
+            f"tables in {source} of another version",
             found=manifest["pvsc_link"],
             allowed=version,
             remedy="Leave --restore out: everything runs anew.",
         )
-    rows = [row for name in _TABLES if (folder / name).is_file() for row in _rows(folder, name)]
+    rows = [row for name in _TABLES if (source / name).is_file() for row in _rows(source, name)]
     store = SweepStore(folder, version=version)
     facts = manifest["mcs_choice"] | {
         key: manifest[key] for key in ("codec_commands", "seconds_by_stage")
@@ -201,6 +205,10 @@ def restore(folder: Path, *, version: str) -> int:
     store.add(rows)
     store.close()
     return len(rows)
+
+
+def _missing(folder: Path) -> list[str]:
+    return [name for name in ("points.csv", "manifest.json") if not (folder / name).is_file()]
 
 
 def _rows(folder: Path, table: str) -> list[dict[str, Any]]:

@@ -9,8 +9,8 @@ nbclient = pytest.importorskip("nbclient")
 FOLDER = Path(__file__).parents[2] / "notebooks"
 #: What a notebook reads besides the package; without it there is nothing to run.
 NEEDS = {
-    "02_rate_perception": "results/rayleigh_nmse/points.csv",
-    "03_channel_robustness": "results/rayleigh_nmse/points.csv",
+    "02_rate_perception": "results/reference/rayleigh_nmse/points.csv",
+    "03_channel_robustness": "results/reference/rayleigh_nmse/points.csv",
 }
 #: The one that runs with every test run: the first that a user opens.
 QUICK = "01_quickstart"

@@ -143,7 +143,7 @@ def test_test_sets_are_those_of_the_media_room():
 
 
 def test_published_averages_are_the_means_of_their_rows():
-    paper = published.bd_cbr()
+    paper = published.published_bd_cbr()
     keys = ["table", "method", "snr_db", "nmse_db", "gop"]
     for place, rows in paper.groupby(keys, dropna=False):
         sets = rows[rows["dataset"] != "Average"]

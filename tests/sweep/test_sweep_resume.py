@@ -1,6 +1,7 @@
 """Killed at any moment and started again, a sweep ends with the table of an uninterrupted one."""
 
 import os
+import shutil
 import signal
 import sqlite3
 import subprocess
@@ -95,6 +96,25 @@ def test_a_restored_sweep_runs_nothing_anew_and_writes_the_same_tables(
     monkeypatch.setattr(SweepRunner, "_run_clip", refuse)
     assert main([scenario, "--out", str(out), "--restore"]) == 0
     assert {name: (out / "small" / name).read_text() for name in names} == tables
+
+
+def test_a_fresh_clone_restores_the_committed_tables(
+    own_caches, write_scenario, tmp_path, monkeypatch
+):
+    """Only the tables and the manifest are there, in reference/; the database is made beside it."""
+    from pvsc_link.sweep.__main__ import main
+    from pvsc_link.sweep.runner import SweepRunner
+
+    scenario, out = str(write_scenario()), tmp_path / "out"
+    assert main([scenario, "--out", str(out)]) == 0
+    committed = out / "reference" / "small"
+    committed.mkdir(parents=True)
+    for name in ("points.csv", "mcs_neighbours.csv", "manifest.json"):
+        (out / "small" / name).rename(committed / name)
+    shutil.rmtree(out / "small")
+    monkeypatch.setattr(SweepRunner, "_run_clip", None)  # calling it would fail
+    assert main([scenario, "--out", str(out), "--restore"]) == 0
+    assert (out / "small" / "points.csv").read_text() == (committed / "points.csv").read_text()
 
 
 def test_restore_without_tables_says_what_is_missing(write_scenario, tmp_path, capsys):
