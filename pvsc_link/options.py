@@ -1,16 +1,72 @@
-"""Building blocks of option models: a strict pydantic base and the field types that several share.
+"""What the models of a user's words share: strict pydantic models, axes, names out of a registry.
 
-Scenario, training configuration, channels, schemes and codecs describe their options with these.
+A registry (``METRICS``, ``CHANNELS``, ``CODECS``, ``SCHEMES``) is a plain dict from the name that
+a scenario writes to a description. A description names its implementation by a dotted path
+(``"pvsc_link.metrics.psnr:Psnr"``) that is imported on first use, or is the class or function
+itself. Therefore no registry loads TensorFlow.
 """
 
 import difflib
-from typing import Annotated, Any, TypeVar
+import enum
+import importlib
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Annotated, Any, TypeAlias, TypeVar
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    model_validator,
+)
 
 from pvsc_link.types import InputError
 
 T = TypeVar("T")
+
+#: A class or function, or its dotted path ``"package.module:name"``.
+Implementation: TypeAlias = str | Callable[..., Any]
+
+
+def load_implementation(implementation: Implementation) -> Callable[..., Any]:
+    """The class or function behind a description, imported now if it is a dotted path."""
+    if not isinstance(implementation, str):
+        return implementation
+    module, _, name = implementation.partition(":")
+    return getattr(importlib.import_module(module), name)
+
+
+def check_name(what: str, name: object, known: Iterable[str]) -> None:
+    """Raise ``InputError`` with the nearest known name unless ``name`` is in ``known``."""
+    known = list(known)
+    if name in known:
+        return
+    near = difflib.get_close_matches(str(name), known, n=1, cutoff=0.3)
+    remedy = f"Did you mean {near[0]!r}?" if near else "Use one of the allowed names."
+    raise InputError(what, found=name, allowed=known, remedy=remedy)
+
+
+class NameIn:
+    """Pydantic annotation of a string that must be a key of a registry when it is read.
+
+    Example: ``metric: Annotated[str, NameIn("metric", METRICS)]``.
+    """
+
+    def __init__(self, what: str, registry: Mapping[str, Any]):
+        self._what, self._registry = what, registry
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: Any) -> Any:
+        return handler(Annotated[source, AfterValidator(self._checked)])
+
+    def __get_pydantic_json_schema__(self, core_schema: Any, handler: Any) -> dict[str, Any]:
+        return handler(core_schema) | {"enum": list(self._registry)}
+
+    def _checked(self, name: str) -> str:
+        check_name(self._what, name, self._registry)
+        return name
 
 
 def _as_list(value: Any) -> Any:
@@ -18,22 +74,25 @@ def _as_list(value: Any) -> Any:
 
 
 class _ScalarToo:
-    """Tells editors, through the JSON schema, that a scalar may stand for a list of one."""
+    """States in the JSON schema that a scalar may stand for a list of one."""
 
     def __get_pydantic_json_schema__(self, core_schema: Any, handler: Any) -> dict[str, Any]:
         schema = handler(core_schema)
         return {"anyOf": [schema["items"], schema]}
 
 
-#: A scalar or a list of scalars; always a list once read.
+#: A scalar or a list of scalars; always a list once it is read.
 Axis = Annotated[list[T], BeforeValidator(_as_list), Field(min_length=1), _ScalarToo()]
 SnrDb = Annotated[float, Field(ge=-30, le=60)]
 NmseDb = Annotated[float, Field(ge=-100, le=20)]
 McsIndex = Annotated[int, Field(ge=0, le=28)]
+#: A path as a scenario writes it; a ``Path`` from Python is taken too.
+PathText = Annotated[str, BeforeValidator(lambda v: str(v) if isinstance(v, Path) else v)]
+Seconds = Annotated[float, Field(gt=0)]
 
 
 class StrictModel(BaseModel):
-    """Base of all option models: an unknown key is an ``InputError`` that names the nearest key."""
+    """Base of every section of a user's file: an unknown key is refused with the nearest name."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -43,11 +102,68 @@ class StrictModel(BaseModel):
         if isinstance(data, dict):
             for key in data:
                 if key not in cls.model_fields:
-                    raise _unknown_key(str(key), list(cls.model_fields), cls.__name__.lower())
+                    where = cls.model_config.get("title") or cls.__name__.lower()
+                    raise _unknown_key(str(key), list(cls.model_fields), where)
         return data
+
+
+class NoOptions(StrictModel):
+    """Options of a scheme that has none of its own, and condition of a channel that has none."""
+
+
+class Mark(enum.Enum):
+    """What an option means beyond its value: ``binary: Annotated[PathText, Mark.PROGRAM]``."""
+
+    #: The option is also a column of ``points.csv``, in the rows of scenarios that name it.
+    COLUMN = enum.auto()
+    #: The option names a program of the user's: if it does not work, the sweep does not start.
+    PROGRAM = enum.auto()
+
+
+def marked(model: type[BaseModel], mark: Mark) -> list[str]:
+    """Names of the fields of ``model`` that carry ``mark``."""
+    return [name for name, field in model.model_fields.items() if mark in field.metadata]
 
 
 def _unknown_key(key: str, known: list[str], where: str) -> InputError:
     near = difflib.get_close_matches(key, known, n=1, cutoff=0.4)
-    hint = f"Did you mean {near[0]!r}?" if near else "Remove it or see scenarios/schema.json."
+    hint = f"Did you mean {near[0]!r}?" if near else "Remove it."
     return InputError(f"unknown key in {where}", found=key, allowed=known, remedy=hint)
+
+
+Strict = TypeVar("Strict", bound=BaseModel)
+
+
+def validated(data: Any, model: type[Strict], where: str, example: str) -> Strict:
+    """``data`` as a ``model``; every error of pydantic becomes an ``InputError``.
+
+    Parameters: ``where`` : the file or place that ``data`` comes from, for messages; ``example`` :
+    what to start from instead, for a remedy.
+    """
+    if not isinstance(data, dict):
+        raise InputError(
+            f"{where} is not a mapping",
+            found=type(data).__name__,
+            allowed="keys " + ", ".join(model.model_fields),
+            remedy=f"Start from {example}.",
+        )
+    try:
+        return model.model_validate(data)
+    except ValidationError as error:
+        raise _as_input_error(error, where) from error
+
+
+def _as_input_error(error: ValidationError, where: str) -> InputError:
+    """The first of pydantic's errors, as what / found / allowed / remedy."""
+    first = error.errors()[0]
+    place = ".".join(str(part) for part in first["loc"] if not str(part).endswith("]"))
+    cause = first.get("ctx", {}).get("error")
+    if isinstance(cause, InputError):
+        return cause
+    more = f" ({error.error_count() - 1} more)" if error.error_count() > 1 else ""
+    return InputError(
+        f"{where}: {place}",
+        found=first.get("input"),
+        allowed=first["msg"][0].lower() + first["msg"][1:],
+        remedy=f"Correct {place} in {where}{more}.",
+    )

@@ -8,8 +8,8 @@ import numpy as np
 
 from pvsc_link.types import InputError
 
-#: VGG16 halves a frame four times; smaller frames have no last stage.
-MIN_SIZE = 16
+#: Smallest height and width that VGG16 can take: it halves a frame four times.
+VGG_SMALLEST_SIDE = 16
 
 _TOLERANCE = 1e-6  # float32 rounding of a colour conversion
 
@@ -17,23 +17,32 @@ _TOLERANCE = 1e-6  # float32 rounding of a colour conversion
 class Metric(abc.ABC):
     """A full-reference metric; ``reference`` is computed once and serves many ``compare`` calls.
 
-    Attributes: ``name`` (key in scenarios), ``column`` (in the results), ``higher_is_better``,
-    ``version`` (to be raised with any change that moves a value: cached values depend on it).
+    A metric of one's own is a subclass with ``_reference`` and ``_compare``; ``METRICS`` gives it
+    a name, a label and a direction (``MetricType``).
+
+    Attributes: ``version`` : to be raised with any change that moves a value, because cached
+    values depend on it; ``smallest_side`` : smallest height and width in pixels that it takes.
     """
 
-    name: ClassVar[str]
-    column: ClassVar[str]
-    higher_is_better: ClassVar[bool]
-    version: ClassVar[int]
+    version: int = 1
+    smallest_side: ClassVar[int] = 1
 
     def __call__(self, frames: np.ndarray, frames_hat: np.ndarray) -> np.ndarray:
         """One value per frame, frame after frame, so that memory does not grow with the clip.
 
         Input: ``frames``, ``frames_hat`` : [batch, num_frames, height, width, 3], floating RGB
-        in [0, 1], height and width >= 16. Output: [batch, num_frames], float32.
+        in [0, 1]. Output: [batch, num_frames], float32.
         Raises ``InputError`` on another shape or type, a value outside [0, 1], or NaN.
         """
-        frames, frames_hat = checked_pair(frames, frames_hat, ndim=5)
+        frames = self._checked(frames, "frames", ndim=5)
+        frames_hat = self._checked(frames_hat, "frames_hat", ndim=5)
+        if frames.shape != frames_hat.shape:
+            raise InputError(
+                "frames and frames_hat differ in shape",
+                found=frames_hat.shape,
+                allowed=f"{frames.shape}, the shape of frames",
+                remedy="Crop the padding before measuring.",
+            )
         pairs = zip(
             frames.reshape(-1, *frames.shape[2:]),
             frames_hat.reshape(-1, *frames.shape[2:]),
@@ -48,7 +57,7 @@ class Metric(abc.ABC):
         Input: ``frames`` : [num_frames, height, width, 3], floating RGB in [0, 1].
         Output: one entry per frame. Raises ``InputError`` as ``__call__`` does.
         """
-        return [self._reference(frame) for frame in checked(frames, "frames", ndim=4)]
+        return [self._reference(frame) for frame in self._checked(frames, "frames", ndim=4)]
 
     def compare(self, reference: Sequence[Any], frames_hat: np.ndarray) -> np.ndarray:
         """Values [num_frames], float32, of ``frames_hat`` against a result of ``reference``.
@@ -56,7 +65,7 @@ class Metric(abc.ABC):
         Input: ``frames_hat`` : [num_frames, height, width, 3], floating RGB in [0, 1].
         Raises ``InputError`` as ``__call__`` does, and if the numbers of frames differ.
         """
-        frames_hat = checked(frames_hat, "frames_hat", ndim=4)
+        frames_hat = self._checked(frames_hat, "frames_hat", ndim=4)
         if len(reference) != len(frames_hat):
             raise InputError(
                 "reference and frames_hat differ in number of frames",
@@ -66,6 +75,18 @@ class Metric(abc.ABC):
             )
         pairs = zip(reference, frames_hat, strict=True)
         return np.array([self._compare(r, f) for r, f in pairs], np.float32)
+
+    def _checked(self, frames: np.ndarray, name: str, ndim: int) -> np.ndarray:
+        """``frames`` as float32; raises ``InputError`` for what this metric cannot measure."""
+        frames = checked(frames, name, ndim)
+        if min(frames.shape[-3:-1]) < self.smallest_side:
+            raise InputError(
+                f"{name} is too small for {type(self).__name__}",
+                found=frames.shape[-3:-1],
+                allowed=f"height and width of at least {self.smallest_side}",
+                remedy="Measure larger frames.",
+            )
+        return frames
 
     @staticmethod
     def reference_num_bytes(reference: Any) -> int:
@@ -82,21 +103,6 @@ class Metric(abc.ABC):
         """Value of one checked float32 frame [height, width, 3]."""
 
 
-def checked_pair(
-    frames: np.ndarray, frames_hat: np.ndarray, *, ndim: int
-) -> tuple[np.ndarray, np.ndarray]:
-    """Both as float32, or ``InputError``: shape, type, range, NaN, or unequal shapes."""
-    frames, frames_hat = checked(frames, "frames", ndim), checked(frames_hat, "frames_hat", ndim)
-    if frames.shape != frames_hat.shape:
-        raise InputError(
-            "frames and frames_hat differ in shape",
-            found=frames_hat.shape,
-            allowed=f"{frames.shape}, the shape of frames",
-            remedy="Crop the padding before measuring.",
-        )
-    return frames, frames_hat
-
-
 def checked(frames: np.ndarray, name: str, ndim: int) -> np.ndarray:
     """``frames`` as float32, or ``InputError``: shape, type, range, NaN."""
     frames = np.asarray(frames)
@@ -107,13 +113,6 @@ def checked(frames: np.ndarray, name: str, ndim: int) -> np.ndarray:
             found=frames.shape,
             allowed=f"[{', '.join(lead)}, height, width, 3], none of them 0",
             remedy="Add the missing axes; colour comes last.",
-        )
-    if min(frames.shape[-3:-1]) < MIN_SIZE:
-        raise InputError(
-            f"{name} is too small for VGG16",
-            found=frames.shape[-3:-1],
-            allowed=f"height and width of at least {MIN_SIZE}",
-            remedy="Measure larger frames.",
         )
     if not np.issubdtype(frames.dtype, np.floating):
         raise InputError(

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from pvsc_link.metrics.base import Metric
+from pvsc_link.metrics.registry import METRICS, MetricType
 from pvsc_link.storage import cache_directory
 from pvsc_link.types import InputError
 
@@ -44,14 +44,10 @@ class FrameMetrics:
         self,
         path: Path | str | None = None,
         *,
-        metrics: Mapping[str, Metric] | None = None,
+        metrics: Mapping[str, MetricType] | None = None,
         reference_bytes: int = REFERENCE_BYTES,
     ):
-        if metrics is None:
-            from pvsc_link.metrics.registry import METRICS
-
-            metrics = METRICS
-        self._metrics = metrics
+        self._metrics = METRICS if metrics is None else metrics
         self._path = Path(path) if path is not None else cache_directory() / "frame_metrics.sqlite"
         self._references = _ReferenceCache(reference_bytes)
         with closing(self._connect()) as database, database:
@@ -84,22 +80,22 @@ class FrameMetrics:
     def _value(
         self,
         database: sqlite3.Connection,
-        metric: Metric,
+        metric: MetricType,
         key: tuple[bytes, bytes],
         frame: np.ndarray,
         frame_hat: np.ndarray,
     ) -> float:
-        row = (metric.name, metric.version, *key)
+        row = (metric.name, metric.measure.version, *key)
         found = database.execute(_SELECT, row).fetchone()
         if found is not None:
             return found[0]
         reference = self._references.get(metric, key[0], frame)
-        value = float(metric.compare([reference], _unit(frame_hat))[0])
+        value = float(metric.measure.compare([reference], _unit(frame_hat))[0])
         with database:
             database.execute(_INSERT, (*row, value))
         return value
 
-    def _metric(self, name: str) -> Metric:
+    def _metric(self, name: str) -> MetricType:
         if name not in self._metrics:
             raise InputError(
                 "unknown metric",
@@ -133,13 +129,13 @@ class _ReferenceCache:
         self._num_bytes = 0
         self._entries: OrderedDict[tuple[str, bytes], tuple[Any, int]] = OrderedDict()
 
-    def get(self, metric: Metric, digest: bytes, frame: np.ndarray) -> Any:
+    def get(self, metric: MetricType, digest: bytes, frame: np.ndarray) -> Any:
         key = (metric.name, digest)
         if key in self._entries:
             self._entries.move_to_end(key)
             return self._entries[key][0]
-        (reference,) = metric.reference(_unit(frame))
-        size = metric.reference_num_bytes(reference)
+        (reference,) = metric.measure.reference(_unit(frame))
+        size = metric.measure.reference_num_bytes(reference)
         while self._entries and self._num_bytes + size > self._max_bytes:
             self._num_bytes -= self._entries.popitem(last=False)[1][1]
         self._entries[key] = (reference, size)

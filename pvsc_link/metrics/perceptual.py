@@ -16,7 +16,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from pvsc_link.metrics.base import Metric
+from pvsc_link.metrics.base import VGG_SMALLEST_SIDE, Metric
 from pvsc_link.metrics.vgg_weights import CONV_CHANNELS, STAGE_CHANNELS, Vgg16Weights, vgg16_weights
 
 #: Convolutions of each stage; the features are the last ReLU of a stage.
@@ -261,8 +261,8 @@ class PerceptualMetric(Metric):
     or 6.9 GB (DISTS). Time on one core at 416x240: 0.6 s for a reference, 0.65 s to compare.
     """
 
-    higher_is_better = False
     version = 1
+    smallest_side = VGG_SMALLEST_SIDE
     layer: ClassVar[type]
 
     @functools.cached_property
@@ -280,14 +280,10 @@ class PerceptualMetric(Metric):
 class LpipsMetric(PerceptualMetric):
     """LPIPS v0.1 with VGG16, RGB."""
 
-    name = "lpips"
-    column = "lpips"
     layer = Lpips
 
 
 class DistsMetric(PerceptualMetric):
     """DISTS, RGB."""
 
-    name = "dists"
-    column = "dists"
     layer = Dists

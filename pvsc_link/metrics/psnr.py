@@ -23,9 +23,6 @@ def psnr_db(image: np.ndarray, image_hat: np.ndarray) -> float:
 class Psnr(Metric):
     """PSNR on RGB; the reference is the frame itself."""
 
-    name = "psnr"
-    column = "psnr_db"
-    higher_is_better = True
     version = 1
 
     def _reference(self, frame: np.ndarray) -> np.ndarray:

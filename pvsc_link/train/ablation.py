@@ -14,8 +14,8 @@ from typing import Any
 
 from pydantic import Field
 
-from pvsc_link.options import StrictModel
-from pvsc_link.scenario.loader import read_yaml, validated
+from pvsc_link.options import StrictModel, validated
+from pvsc_link.scenario.loader import read_yaml
 from pvsc_link.train.config import TrainConfig
 from pvsc_link.train.console import run_logged
 from pvsc_link.types import InputError

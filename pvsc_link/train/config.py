@@ -9,8 +9,8 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from pvsc_link.options import NmseDb, SnrDb, StrictModel
-from pvsc_link.scenario.loader import read_yaml, validated
+from pvsc_link.options import NmseDb, SnrDb, StrictModel, validated
+from pvsc_link.scenario.loader import read_yaml
 from pvsc_link.types import InputError
 
 Positive = Annotated[int, Field(ge=1)]

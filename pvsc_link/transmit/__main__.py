@@ -17,7 +17,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from pvsc_link.scenario.loader import validated
+from pvsc_link.options import validated
 from pvsc_link.scenario.schema import RawClip
 from pvsc_link.types import CodecFailure, InputError
 

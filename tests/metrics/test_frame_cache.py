@@ -11,15 +11,13 @@ import pytest
 
 from pvsc_link.metrics.base import Metric
 from pvsc_link.metrics.frame_cache import FrameMetrics
+from pvsc_link.metrics.registry import MetricType
 from pvsc_link.types import InputError
 
 
 class Counting(Metric):
     """Mean absolute difference that counts its work."""
 
-    name = "counting"
-    column = "counting_value"
-    higher_is_better = False
     version = 1
 
     def __init__(self):
@@ -37,6 +35,12 @@ class Counting(Metric):
         return float(np.abs(reference - frame_hat).mean())
 
 
+def described(counting):
+    """A registry with this one metric."""
+    metric = MetricType("counting", "Counting", False, lambda: counting, column="counting_value")
+    return {"counting": metric}
+
+
 def clip(num_frames, seed, size=16):
     shape = (num_frames, size, size, 3)
     return np.random.default_rng(seed).integers(0, 256, shape, np.uint8)
@@ -49,7 +53,7 @@ def counting():
 
 @pytest.fixture
 def cached(tmp_path, counting):
-    return FrameMetrics(tmp_path / "values.sqlite", metrics={"counting": counting})
+    return FrameMetrics(tmp_path / "values.sqlite", metrics=described(counting))
 
 
 def test_the_real_metrics_give_the_same_values_through_the_cache(tmp_path):
@@ -57,7 +61,7 @@ def test_the_real_metrics_give_the_same_values_through_the_cache(tmp_path):
 
     frames, frames_hat = clip(2, 0, 32), clip(2, 1, 32)
     expected = {
-        m.column: m(frames[None] / np.float32(255), frames_hat[None] / np.float32(255))[0]
+        m.column: m.measure(frames[None] / np.float32(255), frames_hat[None] / np.float32(255))[0]
         for m in METRICS.values()
     }
     for _ in range(2):
@@ -71,7 +75,7 @@ def test_the_real_metrics_give_the_same_values_through_the_cache(tmp_path):
 def test_a_pair_is_measured_once_ever(tmp_path, counting, cached):
     frames, frames_hat = clip(3, 0), clip(3, 1)
     first = cached.evaluate(["counting"], frames, frames_hat)["counting_value"]
-    again = FrameMetrics(tmp_path / "values.sqlite", metrics={"counting": counting})
+    again = FrameMetrics(tmp_path / "values.sqlite", metrics=described(counting))
     second = again.evaluate(["counting"], frames, frames_hat)["counting_value"]
     np.testing.assert_array_equal(first, second)
     assert counting.comparisons == 3
@@ -111,7 +115,7 @@ def test_reference_features_are_computed_once_per_frame(counting, cached):
 def test_reference_features_are_bounded_in_bytes(tmp_path, counting):
     two_frames = 2 * 16 * 16 * 3 * 4
     cached = FrameMetrics(
-        tmp_path / "v.sqlite", metrics={"counting": counting}, reference_bytes=two_frames
+        tmp_path / "v.sqlite", metrics=described(counting), reference_bytes=two_frames
     )
     frames = clip(3, 0)
     for seed in (1, 2):
@@ -126,11 +130,11 @@ def run_process(path, seed, die_at=None):
     folder = os.path.dirname(__file__)
     code = f"""
 import sys; sys.path.insert(0, {folder!r})
-from test_frame_cache import Counting, clip
+from test_frame_cache import Counting, clip, described
 from pvsc_link.metrics.frame_cache import FrameMetrics
 counting = Counting()
 counting.die_at = {die_at}
-cached = FrameMetrics({str(path)!r}, metrics={{"counting": counting}})
+cached = FrameMetrics({str(path)!r}, metrics=described(counting))
 cached.evaluate(["counting"], clip(40, 0), clip(40, {seed}))
 """
     return subprocess.Popen([sys.executable, "-c", code])
@@ -139,7 +143,7 @@ cached.evaluate(["counting"], clip(40, 0), clip(40, {seed}))
 def test_a_kill_loses_nothing_but_the_value_in_progress(tmp_path, counting):
     path = tmp_path / "values.sqlite"
     assert run_process(path, 1, die_at=11).wait() == -signal.SIGKILL
-    cached = FrameMetrics(path, metrics={"counting": counting})
+    cached = FrameMetrics(path, metrics=described(counting))
     values = cached.evaluate(["counting"], clip(40, 0), clip(40, 1))["counting_value"]
     assert counting.comparisons == 30
     direct = Counting()(clip(40, 0)[None] / np.float32(255), clip(40, 1)[None] / np.float32(255))
@@ -149,7 +153,7 @@ def test_a_kill_loses_nothing_but_the_value_in_progress(tmp_path, counting):
 def test_processes_share_one_file(tmp_path, counting):
     path = tmp_path / "values.sqlite"
     assert [p.wait() for p in [run_process(path, seed) for seed in (1, 2)]] == [0, 0]
-    cached = FrameMetrics(path, metrics={"counting": counting})
+    cached = FrameMetrics(path, metrics=described(counting))
     for seed in (1, 2):
         cached.evaluate(["counting"], clip(40, 0), clip(40, seed))
     assert counting.comparisons == 0
@@ -157,7 +161,7 @@ def test_processes_share_one_file(tmp_path, counting):
 
 def test_without_a_path_the_values_lie_in_the_cache_folder(tmp_path, monkeypatch, counting):
     monkeypatch.setenv("PVSC_LINK_CACHE", str(tmp_path / "new" / "folder"))
-    FrameMetrics(metrics={"counting": counting}).evaluate(["counting"], clip(1, 0), clip(1, 1))
+    FrameMetrics(metrics=described(counting)).evaluate(["counting"], clip(1, 0), clip(1, 1))
     file = tmp_path / "new" / "folder" / "frame_metrics.sqlite"
     with sqlite3.connect(file) as database:
         assert database.execute("SELECT COUNT(*) FROM frame_metric").fetchone() == (1,)

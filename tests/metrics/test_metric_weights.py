@@ -86,7 +86,7 @@ def test_a_damaged_cache_is_fetched_again_with_a_warning(zeros, tmp_path, damage
 def test_two_processes_fetch_once(zeros, tmp_path):
     code = f"""
 import pathlib, time
-from pvsc_link.metrics import weights
+from pvsc_link.metrics import vgg_weights as weights
 weights.CONTENT_SHA256 = {weights.CONTENT_SHA256!r}
 def fetch(folder):
     with open({str(tmp_path / "log")!r}, "a") as log:

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from pvsc_link.models.pvsc.config import PRESETS
-from pvsc_link.scenario.loader import validated
+from pvsc_link.options import validated
 from pvsc_link.train.ablation import load_ablation_config, runs_of
 from pvsc_link.train.config import (
     PAPER_OMEGA,
