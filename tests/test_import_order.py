@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 PACKAGE = Path(__file__).parents[1] / "pvsc_link"
-SOURCES = {"types", "storage", "options"}
+SOURCES = {"types", "storage", "options", "intervals"}
 MATERIAL = {"scenario", "schemes", "metrics", "media", "link", "codecs", "models"}
 ALLOWED = {
     "scenario": set(),
@@ -18,7 +18,7 @@ ALLOWED = {
     "schemes": {"models", "codecs", "link", "media.padding"},
     "train": MATERIAL - {"codecs"},
     "sweep": MATERIAL,
-    "report": {"metrics.bd", "metrics.statistics", "sweep.store"},
+    "report": {"metrics.bd", "sweep.store"},
     "transmit": MATERIAL | {"sweep", "report.frames", "report.curves", "report.style"},
 }
 #: Doors of one file alone. lvc is PVSC's own ideal branch behind LDPC: it runs the same networks,

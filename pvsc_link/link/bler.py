@@ -31,6 +31,7 @@ import numba
 import numpy as np
 import tensorflow as tf
 
+from pvsc_link.intervals import wilson_interval
 from pvsc_link.link.channel import PointTensors, point_tensors
 from pvsc_link.link.coded_link import BATCH_SIZE, get_air
 from pvsc_link.link.counter_random import seed_tensor
@@ -224,7 +225,6 @@ ALGORITHM_VERSION = 1
 _SAME_BITS = {"layered-xla": "layered"}
 #: Blocks of a run: enough to meet 100 errors at once where all fail, and seconds at most.
 _SMALLEST_RUN, _LARGEST_RUN = 128, 8192
-_Z_95 = 1.959964
 
 
 @dataclass(frozen=True)
@@ -236,16 +236,6 @@ class BlerEstimate:
     bler: float
     low: float
     high: float
-
-
-def wilson_interval(errors: float, blocks: float) -> tuple[float, float]:
-    """95 % interval of a probability from ``errors`` in ``blocks`` trials (Wilson's score)."""
-    z2 = _Z_95**2
-    p, scale = errors / blocks, 1.0 / (1.0 + z2 / blocks)
-    centre = (p + z2 / (2 * blocks)) * scale
-    half = scale * math.sqrt(z2 * p * (1 - p) / blocks + (z2 / (2 * blocks)) ** 2)
-    # At 0 and at 1 the bound is the estimate itself; rounding must not put it on the wrong side.
-    return max(min(centre - half, p), 0.0), min(max(centre + half, p), 1.0)
 
 
 def _require_names(channel: str, equalizer: str, decoder: str) -> None:
@@ -299,7 +289,7 @@ def estimate_of(condition: dict[str, Any], runs: list[Run]) -> BlerEstimate:
         return BlerEstimate(0, 0, math.nan, 0.0, 1.0)
     symbols = condition["n"] // get_mcs(condition["mcs"]).num_bits_per_symbol
     share = min(1.0, symbols / (condition["coherence_length"] or 1))
-    low, high = wilson_interval(errors * share, blocks * share)
+    _, low, high = wilson_interval(errors * share, blocks * share)
     return BlerEstimate(errors, blocks, errors / blocks, low, high)
 
 

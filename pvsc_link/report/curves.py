@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from pvsc_link.metrics.statistics import mean_interval
+from pvsc_link.intervals import mean_interval
 from pvsc_link.report.style import CHANNEL_TITLES, METRICS, MetricStyle, SchemeStyle, scheme_style
 
 #: What a curve shows its quality under.

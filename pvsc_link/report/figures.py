@@ -34,7 +34,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from PIL import Image
 
-from pvsc_link.metrics.statistics import wilson_interval
+from pvsc_link.intervals import wilson_interval
 from pvsc_link.report.curves import (
     CONDITION,
     PLACE,

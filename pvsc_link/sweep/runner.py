@@ -25,8 +25,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemaini
 from rich.progress import Progress as Bar
 
 import pvsc_link
+from pvsc_link.intervals import mean_interval
 from pvsc_link.metrics.frame_cache import FrameMetrics
-from pvsc_link.metrics.statistics import mean_interval
 from pvsc_link.scenario.grid import Point
 from pvsc_link.scenario.schema import Scenario, Stop
 from pvsc_link.schemes.base import Scheme

@@ -21,8 +21,8 @@ from typing import Any
 import pandas as pd
 
 import pvsc_link
+from pvsc_link.intervals import Interval, mean_interval, wilson_interval
 from pvsc_link.metrics.bd import BdResult, bd_cbr
-from pvsc_link.metrics.statistics import Interval, mean_interval, wilson_interval
 from pvsc_link.models.zoo import UNTRAINED
 from pvsc_link.scenario.schema import Scenario
 from pvsc_link.sweep.plan import Plan

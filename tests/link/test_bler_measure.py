@@ -11,7 +11,6 @@ from pvsc_link.link.bler import (
     condition_of,
     get_block_sampler,
     measure_bler,
-    wilson_interval,
 )
 from pvsc_link.link.coded_link import BitLink
 from pvsc_link.link.ldpc.code import get_ldpc_code
@@ -110,13 +109,6 @@ def test_measuring_stops_at_the_errors_or_the_bound_and_the_interval_covers(p, c
         assert estimate.errors <= 260
         covered += estimate.low <= p <= estimate.high
     assert covered >= 34  # 95 % of 40 is 38; fewer than 34 has probability 2 %
-
-
-def test_wilson_interval_is_the_textbook_one():
-    assert wilson_interval(10, 100) == pytest.approx((0.0552, 0.1744), abs=1e-4)
-    assert wilson_interval(0, 20_000)[0] == 0.0
-    assert all(wilson_interval(n, n)[1] == 1.0 for n in range(1, 300))
-    assert wilson_interval(0, 20_000)[1] == pytest.approx(1.92e-4, rel=1e-2)
 
 
 def test_blocks_that_share_a_fade_are_not_independent_trials():

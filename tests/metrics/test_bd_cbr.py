@@ -133,7 +133,7 @@ def test_unequal_lengths_are_refused():
 
 def test_reading_results_needs_neither_keras_nor_tensorflow():
     code = (
-        "import sys, pvsc_link.metrics.bd as bd, pvsc_link.metrics.statistics\n"
+        "import sys, pvsc_link.metrics.bd as bd, pvsc_link.intervals\n"
         "bd.bd_cbr([1, 2, 4], [1, 2, 3], [1, 2, 4], [1, 2, 3], higher_is_better=True)\n"
         "assert not {'keras', 'tensorflow', 'jax', 'torch'} & set(sys.modules)"
     )

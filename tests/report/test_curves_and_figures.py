@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from pvsc_link.metrics.statistics import mean_interval
+from pvsc_link.intervals import mean_interval
 from pvsc_link.report import style
 from pvsc_link.report.curves import (
     averaged,

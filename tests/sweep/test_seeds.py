@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from pvsc_link.metrics.statistics import mean_interval
+from pvsc_link.intervals import mean_interval
 from pvsc_link.scenario.schema import Scenario, Stop
 from pvsc_link.sweep import __main__ as command
 from pvsc_link.sweep.runner import is_enough
