@@ -13,14 +13,15 @@ it is used: ``import pvsc_link`` loads no TensorFlow.
 
 from typing import TYPE_CHECKING, Any
 
+from pvsc_link._version import __version__
+
 if TYPE_CHECKING:
     from pathlib import Path
 
     from pvsc_link.report.results import load_results
     from pvsc_link.scenario.schema import Scenario
 
-__version__ = "0.1.0"
-__all__ = ["Scenario", "load_results", "run_sweep"]
+__all__ = ["Scenario", "__version__", "load_results", "run_sweep"]
 
 
 def run_sweep(

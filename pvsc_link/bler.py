@@ -11,11 +11,14 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from pvsc_link.link.bler import BlerCache, BlerEstimate, estimate_of, measure_bler
+from pvsc_link.commands import run_command
 from pvsc_link.link.mcs import MCS_TABLE
 from pvsc_link.types import ChannelPoint, InputError
+
+if TYPE_CHECKING:
+    from pvsc_link.link.bler import BlerCache, BlerEstimate
 
 Row = dict[str, Any]
 _COUNTED = ("errors", "blocks", "bler", "low", "high")
@@ -42,13 +45,13 @@ def _optional(kind: type) -> Any:
     return lambda text: None if text in ("null", "none") else kind(text)
 
 
-def parser() -> argparse.ArgumentParser:
-    """Options of the command; defaults are those of a scenario."""
-    parser = argparse.ArgumentParser(
-        prog="python -m pvsc_link.bler",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command; returns the exit status."""
+    return run_command("bler", argv)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the options of the command; their defaults are those of a scenario."""
     add = parser.add_argument
     add("--channel", help="measure over this channel")
     add("--snr-db", type=numbers, default=numbers("0:14:2"), help="first:last:step or a,b,c")
@@ -67,11 +70,12 @@ def parser() -> argparse.ArgumentParser:
     add("--list", action="store_true", help="print everything that the cache holds")
     add("--csv", type=Path, help="write the rows measured (or listed)")
     add("--plot", type=Path, help="draw them as BLER over SNR (PNG)")
-    return parser
 
 
-def measure(options: argparse.Namespace, cache: BlerCache) -> Iterator[Row]:
+def measure(options: argparse.Namespace, cache: "BlerCache") -> Iterator[Row]:
     """One row per MCS and SNR, from the cache or newly measured."""
+    from pvsc_link.link.bler import measure_bler
+
     for mcs in options.mcs:
         for snr_db in options.snr_db:
             point = ChannelPoint(
@@ -92,12 +96,14 @@ def measure(options: argparse.Namespace, cache: BlerCache) -> Iterator[Row]:
             yield {"mcs": mcs, "snr_db": snr_db, **_columns(estimate)}
 
 
-def _columns(estimate: BlerEstimate) -> Row:
+def _columns(estimate: "BlerEstimate") -> Row:
     return {name: getattr(estimate, name) for name in _COUNTED}
 
 
-def stored(cache: BlerCache) -> list[Row]:
+def stored(cache: "BlerCache") -> list[Row]:
     """Everything in the cache, one row per condition."""
+    from pvsc_link.link.bler import estimate_of
+
     rows = [{**condition, **_columns(estimate_of(condition, runs))} for condition, runs in cache]
     return sorted(rows, key=lambda row: (row["channel"], row["mcs"], row["snr_db"]))
 
@@ -148,23 +154,24 @@ def _print_row(row: Row) -> None:
     print(f"{key}  bler {row['bler']:.3e} {interval}  ({counts})", flush=True)
 
 
-def main(argv: Sequence[str] | None = None) -> int:
+def run(options: argparse.Namespace) -> int:
     """Do what the options ask, in the order merge, measure, list; returns the exit status."""
-    options = parser().parse_args(argv)
     if not (options.channel or options.merge or options.list or options.plot or options.csv):
-        parser().print_help()
-        return 2
+        raise InputError(
+            "nothing to do",
+            found=None,
+            allowed="--channel, --merge, --list, --csv or --plot",
+            remedy="For instance: python -m pvsc_link.bler --channel awgn --snr-db 6",
+        )
+    from pvsc_link.link.bler import BlerCache
+
     cache, start, rows = BlerCache(options.cache), time.monotonic(), []
     for folder in options.merge:
         print(f"{cache.merge(BlerCache(folder))} new runs from {folder}")
-    try:
-        for row in measure(options, cache) if options.channel else stored(cache):
-            rows.append(row)
-            if options.channel or options.list:
-                _print_row(row)
-    except InputError as error:
-        print(error, file=sys.stderr)
-        return 2
+    for row in measure(options, cache) if options.channel else stored(cache):
+        rows.append(row)
+        if options.channel or options.list:
+            _print_row(row)
     if options.channel:
         cpu = time.process_time()
         print(f"{len(rows)} points, {time.monotonic() - start:.1f} s, {cpu:.1f} CPU-s")
@@ -179,4 +186,4 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    sys.exit(main())

@@ -1,32 +1,34 @@
-"""``python -m pvsc_link.bench NAME [options]``: the benchmarks, by name."""
+"""Benchmarks of this package, by name, each printed as ratios measured in one run.
 
+python -m pvsc_link.bench link --quick
+"""
+
+import argparse
 import importlib
 import sys
 from collections.abc import Sequence
 
-#: name: module with ``main(argv) -> int``, imported only when it is asked for.
-BENCHES = {
-    "gates": "pvsc_link.bench.gates",
-    "link": "pvsc_link.bench.link",
-    "complexity": "pvsc_link.bench.complexity",
-    "drift": "pvsc_link.bench.drift",
-    "report": "pvsc_link.bench.report",
-    "sweep": "pvsc_link.bench.sweep",
-}
+from pvsc_link.commands import run_command
+
+#: Benchmarks: modules of this folder with ``main(argv) -> int``, imported when asked for.
+BENCHES = ("complexity", "drift", "gates", "link", "report", "sweep")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one benchmark with the remaining arguments; returns its exit status."""
-    arguments = list(sys.argv[1:] if argv is None else argv)
-    if not arguments or arguments[0] in ("-h", "--help"):
-        print(f"usage: python -m pvsc_link.bench {{{','.join(BENCHES)}}} [options]")
-        return 0 if arguments else 2
-    name, *options = arguments
-    if name not in BENCHES:
-        print(f"unknown benchmark {name!r}; allowed: {', '.join(BENCHES)}", file=sys.stderr)
-        return 2
-    return importlib.import_module(BENCHES[name]).main(options)
+    return run_command("bench", argv)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the options of the command."""
+    parser.add_argument("benchmark", choices=BENCHES)
+    parser.add_argument("options", nargs=argparse.REMAINDER, help="options of the benchmark")
+
+
+def run(words: argparse.Namespace) -> int:
+    """Run the benchmark; returns its exit status."""
+    return importlib.import_module(f"pvsc_link.bench.{words.benchmark}").main(words.options)
 
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    sys.exit(main())

@@ -10,8 +10,9 @@ from rich.progress import Progress
 from pvsc_link.codecs.base import Codec, check_option
 from pvsc_link.codecs.export import export_streams
 from pvsc_link.codecs.registry import CODECS
+from pvsc_link.commands import run_command
 from pvsc_link.media.clips import load_clip
-from pvsc_link.types import CodecFailure, InputError, Video
+from pvsc_link.types import InputError, Video
 
 _EXAMPLE = """example, on the machine that has VTM:
   python -m pvsc_link.codecs export --codec vtm --option binary=~/VTM-17.0 \\
@@ -19,12 +20,14 @@ _EXAMPLE = """example, on the machine that has VTM:
 then, in a scenario:  {scheme: precoded, index: streams/vtm}"""
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m pvsc_link.codecs",
-        epilog=_EXAMPLE,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command; returns the exit status."""
+    return run_command("codecs", argv)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the options of the command."""
+    parser.epilog = _EXAMPLE
     commands = parser.add_subparsers(dest="command", required=True)
     export = commands.add_parser("export", help="write precoded streams of clips")
     export.add_argument("--codec", required=True, help=", ".join(CODECS))
@@ -43,7 +46,6 @@ def _parser() -> argparse.ArgumentParser:
         metavar="NAME=VALUE",
         help="option of the codec, such as variant=psy-off or preset=slower; repeatable",
     )
-    return parser
 
 
 def _codec(name: str, options: Sequence[str]) -> Codec:
@@ -84,22 +86,14 @@ def _export(codec: Codec, video: Video, arguments: argparse.Namespace, progress:
     progress.update(task, completed=total)
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command; 0 when done, 2 for a bad input, 1 when the codec failed."""
-    arguments = _parser().parse_args(argv)
-    try:
-        codec = _codec(arguments.codec, arguments.option)
-        videos = _videos(arguments)
-        with Progress() as progress:
-            for video in videos:
-                _export(codec, video, arguments, progress)
-    except InputError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except CodecFailure as failure:
-        print(f"error: {failure}", file=sys.stderr)
-        return 1
-    print(f"{arguments.folder}: use it as {{scheme: precoded, index: {arguments.folder}}}")
+def run(words: argparse.Namespace) -> int:
+    """Write the streams; returns the exit status."""
+    codec = _codec(words.codec, words.option)
+    videos = _videos(words)
+    with Progress() as progress:
+        for video in videos:
+            _export(codec, video, words, progress)
+    print(f"{words.folder}: use it as {{scheme: precoded, index: {words.folder}}}")
     return 0
 
 

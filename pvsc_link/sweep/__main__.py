@@ -1,45 +1,34 @@
-"""``python -m pvsc_link.sweep scenarios/NAME.yaml``: run a scenario into ``results/NAME/``."""
+"""Run a scenario into ``results/NAME/``, or go on where an earlier run stopped.
+
+python -m pvsc_link.sweep scenarios/quickstart.yaml
+"""
 
 import argparse
 import json
-import os
 import sys
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 
-from pvsc_link.scenario.loader import load_scenario
-from pvsc_link.scenario.schema import Scenario
+from pvsc_link.commands import run_command
 from pvsc_link.types import InputError
 
-BAD_INPUT = 2
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # TensorFlow's start-up talk hides the progress
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from pvsc_link.sweep.plan import Plan
 
 
-def main(argv: list[str] | None = None) -> int:
-    """Entry point; returns the exit code: 0 done, 2 bad input (nothing was written)."""
-    words = _parser().parse_args(argv)
-    if words.schema:
-        print(json.dumps(Scenario.model_json_schema(), indent=1))
-        return 0
-    console = Console(stderr=True)
-    try:
-        if words.scenario is None:
-            raise InputError(
-                "no scenario",
-                found=None,
-                allowed="a YAML file",
-                remedy="For instance: python -m pvsc_link.sweep scenarios/quickstart.yaml",
-            )
-        return _run(words, console)
-    except InputError as error:
-        console.print(f"[red]error:[/red] {error}", highlight=False, soft_wrap=True)
-        return BAD_INPUT
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command; returns the exit status."""
+    return run_command("sweep", argv)
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m pvsc_link.sweep", description=__doc__)
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the options of the command."""
     parser.add_argument("scenario", nargs="?", help="YAML file")
     parser.add_argument("--out", default="results", help="folder of results (default: results)")
     parser.add_argument("--dry-run", action="store_true", help="print the grid and its size, stop")
@@ -65,10 +54,23 @@ def _parser() -> argparse.ArgumentParser:
         action="store_true",
         help="let results of models without trained weights into figures and BD-CBR",
     )
-    return parser
 
 
-def _run(words: argparse.Namespace, console: Console) -> int:
+def run(words: argparse.Namespace) -> int:
+    """Run the scenario; returns the exit status."""
+    from pvsc_link.scenario.loader import load_scenario
+    from pvsc_link.scenario.schema import Scenario
+
+    if words.schema:
+        print(json.dumps(Scenario.model_json_schema(), indent=1))
+        return 0
+    if words.scenario is None:
+        raise InputError(
+            "no scenario",
+            found=None,
+            allowed="a YAML file",
+            remedy="For instance: python -m pvsc_link.sweep scenarios/quickstart.yaml",
+        )
     scenario = load_scenario(words.scenario)
     from pvsc_link.report.figures import write_figures
     from pvsc_link.sweep.plan import build
@@ -80,7 +82,7 @@ def _run(words: argparse.Namespace, console: Console) -> int:
     if words.dry_run:
         _print_grid(plan)
         return 0
-    folder = Path(words.out) / scenario.name
+    console, folder = Console(stderr=True), Path(words.out) / scenario.name
     table = run_plan(
         plan,
         folder,
@@ -94,7 +96,7 @@ def _run(words: argparse.Namespace, console: Console) -> int:
     return 0
 
 
-def _print_grid(plan) -> None:
+def _print_grid(plan: "Plan") -> None:
     from pvsc_link.sweep.plan import scheme_label
 
     for point in plan.points:
@@ -110,7 +112,7 @@ def _print_grid(plan) -> None:
     print(f"{len(plan.points)} points: {parts}")
 
 
-def _print_end(console: Console, folder: Path, table, figures: list[Path]) -> None:
+def _print_end(console: Console, folder: Path, table: "pd.DataFrame", figures: list[Path]) -> None:
     statuses = ", ".join(f"{name} {count}" for name, count in Counter(table["status"]).items())
     console.print(f"{len(table)} rows ({statuses}) in {folder}/points.csv; also bd_cbr.csv,")
     console.print(f"manifest.json and {len(figures)} figures in {folder}/figures/")

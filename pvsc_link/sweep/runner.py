@@ -24,7 +24,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as Bar
 
-import pvsc_link
+from pvsc_link._version import __version__
 from pvsc_link.intervals import mean_interval
 from pvsc_link.metrics.frame_cache import FrameMetrics
 from pvsc_link.scenario.grid import Point
@@ -393,8 +393,8 @@ def run_plan(
     with _locked(folder):
         start = time.perf_counter()
         if restored:
-            restore(folder, version=pvsc_link.__version__)
-        store = SweepStore(folder, fresh=fresh, version=pvsc_link.__version__)
+            restore(folder, version=__version__)
+        store = SweepStore(folder, fresh=fresh, version=__version__)
         # Plain text in notebooks: rich's live display there needs packages of its own.
         shown = console or Console(stderr=True, force_jupyter=False)
         with _progress(shown, len(plan.points)) as progress:

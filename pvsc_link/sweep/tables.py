@@ -20,7 +20,7 @@ from typing import Any
 
 import pandas as pd
 
-import pvsc_link
+from pvsc_link._version import __version__
 from pvsc_link.intervals import Interval, mean_interval, wilson_interval
 from pvsc_link.metrics.bd import BdResult, bd_cbr
 from pvsc_link.models.zoo import UNTRAINED
@@ -184,7 +184,7 @@ def write_manifest(
         "finished": datetime.now(UTC).isoformat(timespec="seconds"),
         "seconds_last_run": round(seconds, 1),
         "rows": rows,
-        "pvsc_link": pvsc_link.__version__,
+        "pvsc_link": __version__,
         "git_commit": git_commit(),
         "scenario": json.loads(scenario.model_dump_json()),
         "seeds": list(scenario.seed),

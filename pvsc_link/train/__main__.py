@@ -1,32 +1,44 @@
-"""``python -m pvsc_link.train scenarios/train_tiny.yaml``: train, or go on where a run stopped."""
+"""Train the weights of a preset, or go on where a run stopped.
+
+python -m pvsc_link.train scenarios/train_tiny.yaml
+"""
 
 import argparse
+import logging
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
-from pvsc_link.train.console import run_logged
+from pvsc_link.commands import run_command
+
+STOPPED = 3
 
 
-def main(arguments: list[str] | None = None) -> int:
-    """Entry point; returns the exit status: 0 at the end, 2 for bad input, 3 if stopped."""
-    parser = argparse.ArgumentParser(prog="python -m pvsc_link.train", description=__doc__)
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command; returns the exit status, which is 3 for a run that was stopped."""
+    return run_command("train", argv)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the options of the command."""
     parser.add_argument("config", help="training file, for instance scenarios/train_tiny.yaml")
     parser.add_argument("--folder", help="run folder (default: runs/<name>)")
     parser.add_argument("--threads", type=int, help="cores to use (default: all)")
     parser.add_argument("--measure", action="store_true", help="print what a step costs and stop")
-    given = parser.parse_args(arguments)
-    return run_logged(lambda: _train(given))
 
 
-def _train(given: argparse.Namespace) -> int:
+def run(words: argparse.Namespace) -> int:
+    """Train; returns the exit status."""
+    logging.basicConfig(format="%(asctime)s %(message)s", datefmt="%d.%m. %H:%M:%S")
+    logging.getLogger("pvsc_link").setLevel(logging.INFO)
     # Imported late: a wrong word in the file is answered at once, not after TensorFlow's start.
     from pvsc_link.train.config import load_train_config
 
-    config = load_train_config(given.config)
+    config = load_train_config(words.config)
     from pvsc_link.train.step import make_repeatable
 
-    make_repeatable(given.threads)
-    if given.measure:
+    make_repeatable(words.threads)
+    if words.measure:
         from pvsc_link.train.throughput import measure
 
         for line in measure(config):
@@ -34,8 +46,8 @@ def _train(given: argparse.Namespace) -> int:
         return 0
     from pvsc_link.train.trainer import Trainer
 
-    folder = Path(given.folder) if given.folder else Path("runs") / config.name
-    return 0 if Trainer(config, folder).run() else 3
+    folder = Path(words.folder) if words.folder else Path("runs") / config.name
+    return 0 if Trainer(config, folder).run() else STOPPED
 
 
 if __name__ == "__main__":

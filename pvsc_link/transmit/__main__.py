@@ -5,46 +5,38 @@ Writes each scheme's reconstruction and a labelled side-by-side video (for looki
 """
 
 import argparse
-import os
-import shlex
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
-from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from pvsc_link.commands import run_command
 from pvsc_link.options import validated
 from pvsc_link.scenario.schema import RawClip
-from pvsc_link.types import CodecFailure, InputError
-
-BAD_INPUT, FAILED = 2, 1
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # TensorFlow's start-up talk hides the progress
+from pvsc_link.types import InputError
 
 
-def main(argv: list[str] | None = None) -> int:
-    """Entry point; returns the exit code: 0 done, 2 bad input, 1 a codec failed on the way."""
-    given = sys.argv[1:] if argv is None else argv
-    words = _parser().parse_args(given)
-    console = Console(stderr=True)
-    try:
-        return _transmit(words, "python -m pvsc_link.transmit " + shlex.join(given), console)
-    except (InputError, CodecFailure) as error:
-        said = f"[red]error:[/red] {escape(str(error))}"
-        console.print(said, highlight=False, soft_wrap=True)
-        return BAD_INPUT if isinstance(error, InputError) else FAILED
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command; returns the exit status."""
+    return run_command("transmit", argv)
 
 
-def _transmit(words: argparse.Namespace, command: str, console: Console) -> int:
+def run(words: argparse.Namespace) -> int:
+    """Send the video; returns the exit status."""
     _check_source(words.source)
     from pvsc_link.transmit.run import transmit_video
 
-    with _bars(console) as (choosing, sending):
+    with _bars(Console(stderr=True)) as (choosing, sending):
         numbers = transmit_video(
-            _request(words), Path(words.out), command=command, choosing=choosing, sending=sending
+            _request(words),
+            Path(words.out),
+            command=words.command_line,
+            choosing=choosing,
+            sending=sending,
         )
     for label, row in numbers["schemes"].items():
         quality = "".join(
@@ -114,19 +106,14 @@ def _source(words: argparse.Namespace) -> str | RawClip:
     return validated(told, RawClip, "options", "--size 416x240")
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m pvsc_link.transmit",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the options of the command."""
     parser.add_argument("source", help="mp4, mkv, y4m, ..., a folder of PNGs, bikes or carphone")
     parser.add_argument("--scheme", nargs="+", required=True, help="NAME or NAME:VARIANT")
     parser.add_argument("-o", "--out", required=True, help="folder of results")
     _add_link(parser.add_argument_group("the link"))
     _add_rates(parser.add_argument_group("the schemes"))
     _add_video(parser.add_argument_group("the video"))
-    return parser
 
 
 def _add_link(group: argparse._ArgumentGroup) -> None:

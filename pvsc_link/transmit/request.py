@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import yaml
 
-import pvsc_link
+from pvsc_link._version import __version__
 from pvsc_link.media.clips import stream_clip
 from pvsc_link.media.reader import FrameStream, stream_video
 from pvsc_link.metrics.frame_cache import FrameMetrics
@@ -258,7 +258,7 @@ def _sent(plan: Plan, points: Sequence[Point], progress: Progress) -> list[_Tria
     scenario = plan.scenario.model_copy(update={"metrics": ["psnr"]})
     trial = Plan(scenario, list(points), plan.schemes)
     with TemporaryDirectory() as folder:
-        store = SweepStore(Path(folder), version=pvsc_link.__version__)
+        store = SweepStore(Path(folder), version=__version__)
         try:
             SweepRunner(trial, store, FrameMetrics(), progress).run()
             rows = store.finished()

@@ -18,7 +18,7 @@ from typing import Any, TextIO
 
 import numpy as np
 
-import pvsc_link
+from pvsc_link._version import __version__
 from pvsc_link.media.reader import FrameStream
 from pvsc_link.media.writer import Mp4Writer
 from pvsc_link.metrics.frame_cache import FrameMetrics
@@ -218,7 +218,7 @@ def transmit_video(
     numbers = {
         "command": command,
         "finished": datetime.now(UTC).isoformat(timespec="seconds"),
-        "pvsc_link": pvsc_link.__version__,
+        "pvsc_link": __version__,
         "git_commit": git_commit(),
         "source": {
             "clip": sent[0].point.clip,

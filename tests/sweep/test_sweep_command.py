@@ -144,7 +144,7 @@ def test_a_codec_that_crashes_becomes_rows_and_the_sweep_goes_on(
 
 
 def test_rows_of_another_version_are_not_mixed_in(finished, write_scenario, tmp_path, monkeypatch):
-    monkeypatch.setattr("pvsc_link.__version__", "999")
+    monkeypatch.setattr("pvsc_link.sweep.runner.__version__", "999")
     assert run(write_scenario(), tmp_path / "out") == 2
     assert run(write_scenario(), tmp_path / "out", "--fresh") == 0
 

@@ -1,0 +1,92 @@
+"""The console script ``pvsc-link``, and what all of its subcommands share.
+
+``pvsc-link sweep FILE`` and ``python -m pvsc_link.sweep FILE`` are the same command. Every command
+lives in the ``__main__`` module of its room and has two functions: ``add_arguments(parser)``
+declares its options without importing TensorFlow, so that ``--help`` answers at once, and
+``run(words)`` does the work and returns the exit status.
+
+Exit statuses: 0 done, 1 the work failed, 2 bad input (nothing was written).
+"""
+
+import argparse
+import importlib
+import os
+import shlex
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+import shtab
+
+from pvsc_link._version import __version__
+from pvsc_link.types import CodecFailure, InputError
+
+#: Subcommand: the module that implements it, and one line for ``--help``.
+COMMANDS = {
+    "sweep": ("pvsc_link.sweep.__main__", "run a scenario into a results folder"),
+    "report": ("pvsc_link.report.__main__", "tables, figures and a page from a results folder"),
+    "transmit": ("pvsc_link.transmit.__main__", "send your own video over a link"),
+    "train": ("pvsc_link.train.__main__", "train the weights of a preset"),
+    "bench": ("pvsc_link.bench.__main__", "benchmarks, each printed as ratios of one run"),
+    "codecs": ("pvsc_link.codecs.__main__", "code clips once and keep the streams"),
+    "bler": ("pvsc_link.bler", "measure, list, merge and plot block error rates"),
+}
+FAILED, BAD_INPUT = 1, 2
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Entry point of ``pvsc-link``; returns the exit status.
+
+    Parameters: ``argv`` : the words after ``pvsc-link``; None takes those of the process.
+    """
+    given = list(sys.argv[1:] if argv is None else argv)
+    if given and given[0] in COMMANDS:
+        return run_command(given[0], given[1:], prog=f"pvsc-link {given[0]}")
+    parser = argparse.ArgumentParser(
+        prog="pvsc-link",
+        description="Link-level simulation of video semantic communication over Sionna channels.",
+    )
+    parser.add_argument("--version", action="version", version=f"pvsc-link {__version__}")
+    shtab.add_argument_to(parser, "--print-completion", help="print a completion script, stop")
+    subcommands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    for name, (_, summary) in COMMANDS.items():
+        subcommand = subcommands.add_parser(name, help=summary)
+        if "--print-completion" in given:  # only a completion script needs every option
+            _module(name).add_arguments(subcommand)
+    parser.parse_args(given)
+    return 0
+
+
+def run_command(name: str, argv: Sequence[str] | None = None, prog: str = "") -> int:
+    """Parse ``argv``, run one command, and turn its errors into a message and an exit status.
+
+    Parameters: ``name`` : key of ``COMMANDS``; ``argv`` : words after the command, None for those
+    of the process; ``prog`` : what ``--help`` calls the command.
+    """
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # hides the start-up lines of TensorFlow
+    given = list(sys.argv[1:] if argv is None else argv)
+    module = _module(name)
+    parser = argparse.ArgumentParser(
+        prog=prog or f"python -m {module.__name__.removesuffix('.__main__')}",
+        description=module.__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    module.add_arguments(parser)
+    words = parser.parse_args(given)
+    words.command_line = f"{parser.prog} {shlex.join(given)}"
+    try:
+        return module.run(words)
+    except InputError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return BAD_INPUT
+    except CodecFailure as failure:
+        print(f"error: {failure}", file=sys.stderr)
+        return FAILED
+
+
+def _module(name: str) -> Any:
+    return importlib.import_module(COMMANDS[name][0])
+
+
+if __name__ == "__main__":
+    sys.exit(main())

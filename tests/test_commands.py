@@ -1,0 +1,72 @@
+"""The console script and what its subcommands share."""
+
+import subprocess
+import sys
+
+import pytest
+
+from pvsc_link._version import __version__
+from pvsc_link.commands import COMMANDS, main
+
+HEAVY = ("tensorflow", "keras", "sionna", "matplotlib", "pandas")
+
+
+def in_a_fresh_process(code):
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    return done.stdout
+
+
+@pytest.mark.parametrize("words", [["--help"], *([name, "--help"] for name in COMMANDS)])
+def test_help_answers_without_importing_tensorflow(words):
+    code = (
+        "import sys\nfrom pvsc_link.commands import main\n"
+        f"try:\n    main({words!r})\nexcept SystemExit as end:\n    assert end.code == 0\n"
+        f"print('HEAVY', [n for n in {HEAVY[:3]!r} if n in sys.modules])"
+    )
+    said = in_a_fresh_process(code)
+    assert "usage: pvsc-link" in said
+    assert said.endswith("HEAVY []\n")
+
+
+def test_importing_the_package_loads_nothing_heavy():
+    code = f"import sys, pvsc_link; print([n for n in {HEAVY!r} if n in sys.modules])"
+    assert in_a_fresh_process(code) == "[]\n"
+
+
+def test_the_version_is_printed(capsys):
+    with pytest.raises(SystemExit) as end:
+        main(["--version"])
+    assert end.value.code == 0
+    assert capsys.readouterr().out == f"pvsc-link {__version__}\n"
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "tcsh"])
+def test_a_completion_script_knows_the_options_of_every_command(shell, capsys):
+    with pytest.raises(SystemExit) as end:
+        main(["--print-completion", shell])
+    assert end.value.code == 0
+    script = capsys.readouterr().out
+    for word in (*COMMANDS, "dry-run", "most-figures", "target-cbr", "snr-db"):
+        assert word in script
+
+
+def test_an_unknown_command_names_the_known_ones(capsys):
+    with pytest.raises(SystemExit) as end:
+        main(["swep"])
+    assert end.value.code == 2
+    assert "sweep" in capsys.readouterr().err
+
+
+def test_bad_input_is_one_line_with_exit_status_2(capsys):
+    assert main(["sweep", "no_such_[file].yaml"]) == 2
+    said = capsys.readouterr().err
+    assert said.startswith("error: ")
+    assert "no_such_[file].yaml" in said
+    assert "Traceback" not in said
+
+
+def test_a_benchmark_gets_its_own_options(capsys):
+    with pytest.raises(SystemExit) as end:
+        main(["bench", "gates", "--help"])
+    assert end.value.code == 0
+    assert "--drift" in capsys.readouterr().out
