@@ -1,6 +1,14 @@
-"""Channel bandwidth ratio: complex channel uses per source sample."""
+"""What a transmission costs: the channel bandwidth ratio (CBR), and its mean difference (BD-CBR).
 
-from collections.abc import Mapping
+BD-CBR compares two systems at equal quality, after Bjontegaard (VCEG-M33).
+"""
+
+import math
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
 
 from pvsc_link.types import InputError
 
@@ -41,3 +49,127 @@ def _require_whole(name: str, value: float, *, minimum: int, remedy: str) -> Non
             allowed=f"a whole number of at least {minimum}",
             remedy=remedy,
         )
+
+
+#: Fewer points than this give no curve worth integrating.
+MIN_POINTS = 3
+
+
+@dataclass(frozen=True)
+class BdResult:
+    """Mean CBR difference over the common quality range, against the anchor.
+
+    ``bd_cbr_percent`` : negative where the system needs fewer channel uses than the anchor at
+    equal quality; NaN where there is no such number. ``overlap`` : common quality range over joint
+    quality range, in [0, 1]. ``note`` : reason of a NaN and dropped points, or empty.
+    """
+
+    bd_cbr_percent: float
+    overlap: float
+    note: str
+
+
+@dataclass(frozen=True)
+class _Curve:
+    cbr: np.ndarray  # increasing
+    quality: np.ndarray  # increasing: higher is better
+    note: str
+
+
+def bd_cbr(
+    cbr_anchor: Sequence[float],
+    quality_anchor: Sequence[float],
+    cbr_test: Sequence[float],
+    quality_test: Sequence[float],
+    *,
+    higher_is_better: bool,
+    min_points: int = MIN_POINTS,
+) -> BdResult:
+    """BD-CBR of a test curve over an anchor: piecewise cubic (PCHIP) in log CBR over quality.
+
+    Metrics of which lower is better (LPIPS, DISTS) are negated first. Points that are not finite
+    are dropped. So is a point if another one of its curve has no higher CBR and no lower quality,
+    because a user of the system would choose that one.
+
+    Input: CBR and quality of each point, in any order, equal lengths per curve.
+    Output: :class:`BdResult`; never a number without an overlap or with fewer than
+    ``min_points`` points on either curve.
+    Raises ``InputError`` if CBR and quality of a curve differ in length.
+    """
+    sign = 1.0 if higher_is_better else -1.0
+    anchor = _curve("anchor", cbr_anchor, quality_anchor, sign)
+    test = _curve("test", cbr_test, quality_test, sign)
+    overlap = _overlap(anchor.quality, test.quality)
+    reason = _reason_against(anchor, test, overlap, min_points, sign)
+    note = "; ".join(text for text in (anchor.note, test.note, reason) if text)
+    value = math.nan if reason else _bd_rate_percent(anchor, test)
+    return BdResult(value, overlap, note)
+
+
+def _reason_against(
+    anchor: _Curve, test: _Curve, overlap: float, min_points: int, sign: float
+) -> str:
+    """Why a number would mean nothing, or an empty string."""
+    for name, curve in (("anchor", anchor), ("test", test)):
+        if len(curve.cbr) < min_points:
+            return f"{name}: {len(curve.cbr)} usable points, {min_points} needed"
+    if overlap == 0.0:
+        ends = [sorted(sign * curve.quality[[0, -1]]) for curve in (anchor, test)]
+        ranges = "anchor {:.4g} to {:.4g}, test {:.4g} to {:.4g}".format(*ends[0], *ends[1])
+        return f"the curves share no quality: {ranges}"
+    return ""
+
+
+def _curve(name: str, cbr: Sequence[float], quality: Sequence[float], sign: float) -> _Curve:
+    """The undominated, finite points in order of CBR, and a note of what was dropped."""
+    cbrs, qualities = np.asarray(cbr, float), sign * np.asarray(quality, float)
+    if cbrs.ndim != 1 or cbrs.shape != qualities.shape:
+        raise InputError(
+            f"CBR and quality of the {name} differ in length",
+            found=(cbrs.shape, qualities.shape),
+            allowed="two flat sequences of equal length",
+            remedy="Give one quality per CBR.",
+        )
+    finite = np.isfinite(cbrs) & np.isfinite(qualities) & (cbrs > 0)
+    kept = _undominated(cbrs[finite], qualities[finite])
+    dropped = {
+        "without a finite value": int(np.sum(~finite)),
+        "not monotone (beaten by a point of lower or equal CBR)": int(finite.sum()) - len(kept),
+    }
+    note = ", ".join(f"{count} dropped: {why}" for why, count in dropped.items() if count)
+    return _Curve(cbrs[finite][kept], qualities[finite][kept], f"{name}: {note}" if note else "")
+
+
+def _undominated(cbr: np.ndarray, quality: np.ndarray) -> list[int]:
+    """Indices in order of CBR along which quality strictly grows."""
+    kept: list[int] = []
+    for i in np.lexsort((-quality, cbr)):
+        if not kept or quality[i] > quality[kept[-1]]:
+            kept.append(int(i))
+    return kept
+
+
+def _overlap(a: np.ndarray, b: np.ndarray) -> float:
+    """Common over joint range of two increasing sequences, 0 where there is no interval."""
+    if not (len(a) and len(b)):
+        return 0.0
+    common = min(a[-1], b[-1]) - max(a[0], b[0])
+    joint = max(a[-1], b[-1]) - min(a[0], b[0])
+    return float(common / joint) if common > 0 else 0.0
+
+
+def _bd_rate_percent(anchor: _Curve, test: _Curve) -> float:
+    import bjontegaard  # imported here because it imports matplotlib, which takes a second
+
+    with warnings.catch_warnings():  # a small overlap is in the result, as a number
+        warnings.simplefilter("ignore")
+        value = bjontegaard.bd_rate(
+            anchor.cbr,
+            anchor.quality,
+            test.cbr,
+            test.quality,
+            method="pchip",
+            require_matching_points=False,
+            min_overlap=0,
+        )
+    return float(value)

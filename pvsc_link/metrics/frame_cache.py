@@ -1,4 +1,4 @@
-"""Metric values of single frames, kept by content, so that no pair of frames is measured twice."""
+"""Metric values of single frames in an SQLite file, so that no pair of frames is measured twice."""
 
 import hashlib
 import sqlite3
@@ -14,8 +14,7 @@ from pvsc_link.metrics.registry import METRICS, MetricType
 from pvsc_link.storage import cache_directory
 from pvsc_link.types import InputError
 
-#: Features of reference frames held in memory: LPIPS and DISTS of 20 frames of 416x240 (49 and
-#: 50 MB each), or of 11 of 640x272.
+#: Bytes of reference features held in memory: LPIPS and DISTS of 20 frames of 416x240.
 REFERENCE_BYTES = 2_000_000_000
 
 _BUSY_SECONDS = 60
@@ -30,14 +29,15 @@ _INSERT = "INSERT OR REPLACE INTO frame_metric VALUES (?, ?, ?, ?, ?)"
 class FrameMetrics:
     """Measures 8-bit frames through a cache keyed by content, metric and metric version.
 
-    Each value is its own SQLite transaction (WAL): a kill loses at most the value in progress,
-    and several processes may share the file. Features of reference frames are kept least recently
-    used: measure all versions of one GOP before the next GOP, and each is computed once.
+    Each value is an SQLite transaction of its own. An interrupted process loses at most the value
+    in progress, and several processes may share the file. Features of reference frames stay in
+    memory until others need the space: who measures all received versions of one GOP before the
+    next GOP has them computed once.
 
     Parameters
-        path : the SQLite file; None = ``frame_metrics.sqlite`` in the cache folder.
-        metrics : by name; None = ``METRICS``.
-        reference_bytes : bound on the reference features kept (at least one frame's are).
+        path : the SQLite file; None: ``frame_metrics.sqlite`` in the cache folder
+        metrics : metrics by name; None: ``METRICS``
+        reference_bytes : bound on the reference features in memory; one frame's are always kept
     """
 
     def __init__(

@@ -1,10 +1,7 @@
-"""The convolutions of VGG16 up to relu5_3, the trunk that LPIPS and DISTS share.
+"""LPIPS v0.1 (Zhang et al., 2018) and DISTS (Ding et al., 2020) on features of VGG16.
 
-LPIPS v0.1 with VGG16 (Zhang et al., 2018), as a measure and as a training loss.
-
-DISTS (Ding et al., 2020): structure and texture similarity on VGG16 features.
-
-LPIPS and DISTS as metrics: the Keras layers, compiled once per frame size.
+Three parts: the convolutions of VGG16, which both distances share; the distances as Keras layers,
+of which LPIPS is also a training loss; and the metrics, which run the layers frame by frame.
 """
 
 import functools
@@ -82,9 +79,10 @@ class Lpips(keras.layers.Layer):
 
     Parameters
         weights : ``Vgg16Weights``, by default those of :func:`vgg16_weights`.
-        finite_gradient : False gives the official value, whose normalisation has a gradient of
-        up to 1e10 (or NaN, by backend) where all features are zero; True bounds it by 1e4 (the
-        epsilon goes under the root) and moves the value by less than 1e-5: use it in a loss.
+        finite_gradient : False gives the official value. Its normalisation has a gradient of up
+        to 1e10, or NaN under some backends, where all features are zero. True puts the epsilon
+        under the root, which bounds the gradient by 1e4 and moves the value by less than 1e-5.
+        Use True in a loss.
         dtype : "float32", or "mixed_bfloat16" for a faster loss (norms and sums stay float32).
     Input
         images, images_hat : [n, height, width, 3], RGB in [0, 1], height and width >= 16.
@@ -222,46 +220,38 @@ def _stage_weights() -> tuple[list[np.ndarray], list[np.ndarray]]:
     return np.split(alpha / total, cuts), np.split(beta / total, cuts)
 
 
-class ReferenceModel(keras.Model):
-    """Features of the reference frames; ``predict_on_batch`` compiles it."""
+class _CompiledModel(keras.Model):
+    """A function of ``layer`` that ``predict_on_batch`` compiles once per frame size."""
 
     def __init__(self, layer: Any):
         super().__init__(dtype="float32")
         self.layer = layer
-        _compile(self)
+        # On a CPU, TensorFlow's plain graph is faster than its XLA. JAX has nothing but XLA.
+        self.compile(jit_compile=keras.backend.backend() == "jax")
+
+
+class ReferenceModel(_CompiledModel):
+    """Features of the reference frames."""
 
     def call(self, images: Any) -> list[Any]:
         return self.layer.features(images)
 
 
-class ComparisonModel(keras.Model):
+class ComparisonModel(_CompiledModel):
     """Distance of shown frames, given the features of their references."""
-
-    def __init__(self, layer: Any):
-        super().__init__(dtype="float32")
-        self.layer = layer
-        _compile(self)
 
     def call(self, inputs: list[Any]) -> Any:
         images_hat, *features = inputs
         return self.layer.distance(features, self.layer.features(images_hat))
 
 
-def _compile(model: keras.Model) -> None:
-    # TensorFlow's XLA is slower than its plain graph on a CPU (VGG16 at 416x240: 1.32 s against
-    # 1.14 s, DISTS 2.61 s against 1.21 s); JAX has nothing but XLA.
-    model.compile(jit_compile=keras.backend.backend() == "jax")
-
-
 class PerceptualMetric(Metric):
     """A distance of VGG16 features, one frame at a time.
 
-    Memory grows with the area, not with the number of frames: a reference holds 49 MB (LPIPS) or
-    50 MB (DISTS) at 416x240 and 1.0 GB at 1920x1080, where the process peaks at 5.3 GB (LPIPS)
-    or 6.9 GB (DISTS). Time on one core at 416x240: 0.6 s for a reference, 0.65 s to compare.
+    Memory grows with the area of a frame, not with the number of frames: a reference holds about
+    50 MB at 416x240 and 1 GB at 1920x1080, where a process needs 5 to 7 GB at its peak.
     """
 
-    version = 1
     smallest_side = VGG_SMALLEST_SIDE
     layer: ClassVar[type]
 

@@ -23,8 +23,6 @@ def psnr_db(image: np.ndarray, image_hat: np.ndarray) -> float:
 class Psnr(Metric):
     """PSNR on RGB; the reference is the frame itself."""
 
-    version = 1
-
     def _reference(self, frame: np.ndarray) -> np.ndarray:
         return frame
 

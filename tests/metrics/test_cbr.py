@@ -1,4 +1,4 @@
-"""BD-CBR: right where it means something, NaN with a reason where it does not."""
+"""CBR as in eq. 5; BD-CBR is right where it exists, and NaN with a reason where it does not."""
 
 import math
 import subprocess
@@ -7,8 +7,40 @@ import sys
 import numpy as np
 import pytest
 
-from pvsc_link.metrics.bd import BdResult, bd_cbr
+from pvsc_link.metrics.cbr import BdResult, bd_cbr, cbr
 from pvsc_link.types import InputError
+
+
+def test_one_channel_use_per_sample_is_a_ratio_of_one():
+    assert cbr({"source": 4 * 144 * 176 * 3}, 4, 144, 176) == {"cbr": 1.0, "cbr_source": 1.0}
+
+
+def test_side_information_counts_and_the_parts_add_up():
+    ratios = cbr({"source": 3000, "side": 500, "padding": 0}, 2, 240, 416)
+    assert ratios["cbr"] == pytest.approx(3500 / (2 * 240 * 416 * 3))
+    parts = ratios["cbr_source"] + ratios["cbr_side"] + ratios["cbr_padding"]
+    assert ratios["cbr"] == pytest.approx(parts, rel=1e-12)
+
+
+def test_nothing_sent_is_a_ratio_of_zero():
+    assert cbr({}, 1, 16, 16) == {"cbr": 0.0}
+
+
+@pytest.mark.parametrize(
+    ("uses", "size"),
+    [
+        ({"source": -1}, (1, 16, 16)),
+        ({"source": 0.5}, (1, 16, 16)),
+        ({"source": float("nan")}, (1, 16, 16)),
+        ({"": 5}, (1, 16, 16)),
+        ({"source": 5}, (0, 16, 16)),
+        ({"source": 5}, (1, -16, 16)),
+    ],
+)
+def test_impossible_counts_and_sizes_are_refused(uses, size):
+    with pytest.raises(InputError):
+        cbr(uses, *size)
+
 
 CBR = np.array([0.002, 0.004, 0.009, 0.02, 0.05])
 PSNR = np.array([28.0, 30.5, 33.0, 35.5, 37.0])
@@ -133,8 +165,8 @@ def test_unequal_lengths_are_refused():
 
 def test_reading_results_needs_neither_keras_nor_tensorflow():
     code = (
-        "import sys, pvsc_link.metrics.bd as bd, pvsc_link.intervals\n"
-        "bd.bd_cbr([1, 2, 4], [1, 2, 3], [1, 2, 4], [1, 2, 3], higher_is_better=True)\n"
+        "import sys, pvsc_link.metrics.cbr as cbr, pvsc_link.intervals\n"
+        "cbr.bd_cbr([1, 2, 4], [1, 2, 3], [1, 2, 4], [1, 2, 3], higher_is_better=True)\n"
         "assert not {'keras', 'tensorflow', 'jax', 'torch'} & set(sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
