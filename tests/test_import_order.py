@@ -15,7 +15,7 @@ ALLOWED = {
     "models": set(),
     "metrics": set(),
     "codecs": {"media"},
-    "schemes": {"models", "codecs", "link", "media.padding"},
+    "schemes": {"models", "codecs", "link", "media.pixels"},
     "train": MATERIAL - {"codecs"},
     "sweep": MATERIAL,
     "report": {"sweep.store"},

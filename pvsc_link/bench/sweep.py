@@ -32,7 +32,7 @@ from pvsc_link.bench.link import resident_mib
 from pvsc_link.bench.provenance import write_manifest
 from pvsc_link.link.coded_link import get_bit_link
 from pvsc_link.link.symbol_link import SymbolLink
-from pvsc_link.media.padding import crop, pad_to_multiple
+from pvsc_link.media.pixels import crop, pad_to_multiple
 from pvsc_link.metrics.frame_cache import FrameMetrics
 from pvsc_link.models.pvsc.steps import Compiler, as_is
 from pvsc_link.models.stream import Receiver, Transmitter

@@ -14,8 +14,8 @@ import av
 import numpy as np
 from av.error import FFmpegError
 
-from pvsc_link.media.colour import decoded_frame_to_rgb
-from pvsc_link.media.padding import crop
+from pvsc_link.media.pixels import crop, decoded_frame_to_rgb
+from pvsc_link.media.writer import frame_rate
 from pvsc_link.types import CodecFailure
 
 _START_CODE = re.compile(rb"\x00\x00\x00\x01|\x00\x00\x01")
@@ -46,15 +46,6 @@ def without_h264_sei(access_unit: bytes) -> bytes:
     """Drop SEI messages, which x264 puts into the first access unit (some 600 bytes of text)."""
     kept = (code + nal for code, nal in nal_units(access_unit) if NAL_TYPE["h264"](nal) != H264_SEI)
     return b"".join(kept)
-
-
-#: Largest denominator of a frame rate: holds 30000/1001 and its like exactly.
-_MAX_DENOMINATOR = 1001
-
-
-def frame_rate(fps: float) -> Fraction:
-    """Exact frame rate behind a rounded number of frames per second."""
-    return Fraction(fps).limit_denominator(_MAX_DENOMINATOR)
 
 
 def libav_version() -> str:

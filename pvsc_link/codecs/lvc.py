@@ -20,7 +20,7 @@ import tensorflow as tf
 
 from pvsc_link.codecs.base import check_frames, check_option, check_rate
 from pvsc_link.codecs.concealment import freeze
-from pvsc_link.media.padding import pad_to_multiple
+from pvsc_link.media.pixels import pad_to_multiple
 from pvsc_link.models.arithmetic import SAME, find_arithmetic, receiving
 from pvsc_link.models.entropy.range_coder import SideInformationError
 from pvsc_link.models.pvsc.config import PRESETS

@@ -22,8 +22,13 @@ import numpy as np
 from pvsc_link.codecs.base import check_frames, check_option, check_rate, run_program
 from pvsc_link.codecs.libav import decode_frames, libav_version
 from pvsc_link.codecs.precoded import PACKAGED_STREAMS, Precoded
-from pvsc_link.media.colour import decoded_frame_to_rgb, planes_of_frame, rgb_to_yuv444
-from pvsc_link.media.padding import crop, pad_to_multiple
+from pvsc_link.media.pixels import (
+    crop,
+    decoded_frame_to_rgb,
+    pad_to_multiple,
+    planes_of_frame,
+    rgb_to_yuv444,
+)
 from pvsc_link.media.reader import write_raw_yuv444
 from pvsc_link.types import CodecFailure, EncodedGop
 

@@ -19,9 +19,9 @@ import imageio_ffmpeg
 import numpy as np
 
 from pvsc_link.codecs.base import check_frames, check_option, check_rate, run_program
-from pvsc_link.codecs.libav import access_units, decode_rgb, frame_rate, libav_version
-from pvsc_link.media.colour import rgb_to_yuv444, yuv444_to_yuv420
-from pvsc_link.media.padding import pad_to_multiple
+from pvsc_link.codecs.libav import access_units, decode_rgb, libav_version
+from pvsc_link.media.pixels import pad_to_multiple, rgb_to_yuv444, yuv444_to_yuv420
+from pvsc_link.media.writer import frame_rate
 from pvsc_link.types import CodecFailure, EncodedGop
 
 PRESETS = ("faster", "fast", "medium", "slow", "slower")

@@ -19,8 +19,7 @@ import numpy as np
 
 from pvsc_link.codecs.base import check_frames, check_option, check_rate
 from pvsc_link.codecs.libav import decode_rgb, encode_access_units, libav_version, without_h264_sei
-from pvsc_link.media.colour import frame_of_planes, rgb_to_yuv444
-from pvsc_link.media.padding import pad_to_multiple
+from pvsc_link.media.pixels import frame_of_planes, pad_to_multiple, rgb_to_yuv444
 from pvsc_link.types import CodecFailure, EncodedGop
 
 PRESETS = "ultrafast superfast veryfast faster fast medium slow slower veryslow placebo".split()

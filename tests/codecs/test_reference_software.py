@@ -36,7 +36,7 @@ PROGRAM = """
     from pathlib import Path
     import numpy as np
     from pvsc_link.codecs.libav import decode_frames
-    from pvsc_link.media.colour import planes_of_frame
+    from pvsc_link.media.pixels import planes_of_frame
     given = " ".join(sys.argv[1:])
     Path({record!r}).write_text(given + "\\n" + str(Path("in.yuv").stat().st_size))
     {misbehave}

@@ -12,7 +12,7 @@ from pvsc_link.codecs.base import CodecFailure
 from pvsc_link.codecs.libav import decode_frames, nal_types, nal_units
 from pvsc_link.codecs.vvenc import VVenC
 from pvsc_link.media.clips import load_clip
-from pvsc_link.media.colour import planes_of_frame
+from pvsc_link.media.pixels import planes_of_frame
 from pvsc_link.types import InputError
 
 

@@ -13,7 +13,7 @@ from pvsc_link.codecs.base import CodecFailure, run_program
 from pvsc_link.codecs.libav import decode_frames, decode_rgb, nal_types, nal_units
 from pvsc_link.codecs.x264_x265 import X264, X265
 from pvsc_link.media.clips import load_clip
-from pvsc_link.media.colour import planes_of_frame, rgb_to_yuv444
+from pvsc_link.media.pixels import planes_of_frame, rgb_to_yuv444
 from pvsc_link.media.reader import write_raw_yuv444
 from pvsc_link.types import InputError
 

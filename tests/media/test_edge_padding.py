@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from pvsc_link.media.padding import crop, pad_to_multiple
+from pvsc_link.media.pixels import crop, pad_to_multiple
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from pvsc_link.media.clips import EMBEDDED_CLIPS, embedded_path, load_clip
-from pvsc_link.media.colour import rgb_to_yuv444
+from pvsc_link.media.pixels import rgb_to_yuv444
 from pvsc_link.media.reader import read_video, write_raw_yuv444
 from pvsc_link.types import InputError
 
@@ -41,14 +41,16 @@ def write_container(path, frames, codec, pixel_format="yuv420p"):
     return path
 
 
-@pytest.mark.parametrize("name", EMBEDDED_CLIPS)
-def test_embedded_clips_have_the_stated_size_and_rate(name):
-    clip = EMBEDDED_CLIPS[name]
+@pytest.mark.parametrize(
+    ("name", "width", "height", "fps"),
+    [("bikes", 640, 272, 25.0), ("carphone", 176, 144, 30000 / 1001)],
+)
+def test_embedded_clips_have_their_known_size_and_rate(name, width, height, fps):
     video = load_clip(name, 0, 2)
-    assert video.frames.shape == (2, clip.height, clip.width, 3)
+    assert video.frames.shape == (2, height, width, 3)
     assert video.frames.dtype == np.uint8
     assert video.name == name
-    assert video.fps == pytest.approx(clip.fps)
+    assert video.fps == pytest.approx(fps)
 
 
 @pytest.mark.parametrize("name", EMBEDDED_CLIPS)
@@ -68,7 +70,7 @@ def test_a_later_start_gives_the_same_frames(bikes):
 
 
 def test_the_whole_clip_is_read_when_no_number_is_given():
-    assert len(load_clip("carphone").frames) == EMBEDDED_CLIPS["carphone"].num_frames
+    assert len(load_clip("carphone").frames) == 120
 
 
 def test_raw_yuv420_gives_the_pictures_of_the_container(bikes, tmp_path):

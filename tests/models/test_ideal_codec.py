@@ -8,7 +8,7 @@ import pytest
 from keras import ops
 
 from pvsc_link.media.clips import load_clip
-from pvsc_link.media.padding import pad_to_multiple
+from pvsc_link.media.pixels import pad_to_multiple
 from pvsc_link.models import zoo as pretrained
 from pvsc_link.models.arithmetic import find_arithmetic, receiving
 from pvsc_link.models.entropy.latent import MAX_SIGMA, SCALES, latent_parts, read_latent, table

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from pvsc_link.media.padding import pad_to_multiple
+from pvsc_link.media.pixels import pad_to_multiple
 from pvsc_link.models.dvst.zoo import find_dvst_weights, load_dvst_models
 from pvsc_link.models.stream import Transmitter
 from pvsc_link.models.zoo import UNTRAINED, save_weights

@@ -11,7 +11,7 @@ from pvsc_link.link import flat as channels
 from pvsc_link.link.coded_link import get_bit_link
 from pvsc_link.link.counter_random import seed_tensor
 from pvsc_link.link.symbol_link import SymbolLink
-from pvsc_link.media.padding import pad_to_multiple
+from pvsc_link.media.pixels import pad_to_multiple
 from pvsc_link.models.stream import Receiver, Transmitter
 from pvsc_link.schemes import semantic, side_stream
 from pvsc_link.schemes.base import LinkOptions

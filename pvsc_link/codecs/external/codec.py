@@ -40,7 +40,7 @@ from pvsc_link.codecs.external.families import (
     checkpoint_stamp,
     find_checkout,
 )
-from pvsc_link.media.padding import crop, pad_to_multiple
+from pvsc_link.media.pixels import crop, pad_to_multiple
 from pvsc_link.types import CodecFailure, EncodedGop, InputError
 
 _KEYS = ("bits", "bits_are", "stream", "decoded", "versions")

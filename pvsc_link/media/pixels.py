@@ -1,12 +1,13 @@
-"""RGB <-> YUV by ITU-R BT.709, always stated: a wrong matrix moves PSNR by more than 1 dB.
+"""Pixels of frames: edge padding, and RGB <-> YUV by ITU-R BT.709.
 
-Two ways exist, and every caller names its own:
+The matrix is always stated, because a wrong one moves PSNR by more than 1 dB. There are two
+conversions, and every caller names its own:
 
-* Code values are computed here in floating point. 10-bit 4:4:4 brings 8-bit RGB back without any
-  loss. 4:2:0 takes the mean of 2x2 chroma samples and repeats it, which undoes what
-  ``decoded_source_to_rgb`` did to a 4:2:0 source: a codec that is limited to 4:2:0 then loses
-  nothing before it starts (68 to 75 dB; swscale's bicubic filter would stop at 43 to 59 dB).
-* 4:2:0 sources become RGB by swscale (through PyAV), always with BT.709, because swscale takes
+* Code values of codecs are computed here in floating point. 10-bit 4:4:4 gives 8-bit RGB back
+  without loss. 4:2:0 takes the mean of 2x2 chroma samples and repeats it. This inverts what
+  ``decoded_source_to_rgb`` did to a 4:2:0 source, so that a codec limited to 4:2:0 loses almost
+  nothing before it starts (68 to 75 dB; the bicubic filter of swscale gives 43 to 59 dB).
+* Sources in 4:2:0 become RGB by swscale (through PyAV), always with BT.709, because swscale takes
   untagged frames for BT.601.
 """
 
@@ -14,7 +15,6 @@ from collections.abc import Sequence
 
 import av
 import numpy as np
-from av.video.plane import VideoPlane
 from av.video.reformatter import Colorspace
 
 #: Luma weights of R, G, B (ITU-R BT.709-6, item 3.2).
@@ -23,56 +23,53 @@ _CB_SCALE = 2 * (1 - LUMA_WEIGHTS[2])  # 1.8556
 _CR_SCALE = 2 * (1 - LUMA_WEIGHTS[0])  # 1.5748
 
 
-def rgb_to_yuv444(frames: np.ndarray, *, bits: int = 10, full_range: bool = False) -> np.ndarray:
-    """8-bit RGB to BT.709 4:4:4 code values (BT.709-6, items 3.2 to 3.5).
+def pad_to_multiple(frames: np.ndarray, multiple: int = 128) -> np.ndarray:
+    """Repeat the last row and column until height and width are multiples of ``multiple``.
 
-    Parameters: ``bits`` : 8 to 16; ``full_range`` : whole code range instead of 64..940 (10 bits).
+    Input: ``frames`` : [..., height, width, 3], any dtype.
+    Output: [..., ceil(height / multiple) * multiple, ceil(width / multiple) * multiple, 3].
+    """
+    height, width = frames.shape[-3:-1]
+    if height % multiple == 0 and width % multiple == 0:
+        return frames
+    margins = [(0, 0)] * (frames.ndim - 3) + [(0, -height % multiple), (0, -width % multiple)]
+    return np.pad(frames, [*margins, (0, 0)], mode="edge")
+
+
+def crop(frames: np.ndarray, height: int, width: int) -> np.ndarray:
+    """Upper left ``height`` x ``width`` area of ``frames`` [..., height', width', 3]."""
+    return frames[..., :height, :width, :]
+
+
+def rgb_to_yuv444(frames: np.ndarray, *, bits: int = 10) -> np.ndarray:
+    """8-bit RGB to BT.709 4:4:4 code values in limited range (BT.709-6, items 3.2 to 3.5).
+
     Input: ``frames`` : [..., height, width, 3], uint8.
-    Output: [..., 3, height, width], uint16, planes Y, Cb, Cr.
+    Output: [..., 3, height, width], uint16 codes of ``bits`` (8 to 16) bits, planes Y, Cb, Cr.
     """
     red, green, blue = np.moveaxis(frames.astype(np.float64) / 255.0, -1, 0)
     luma = LUMA_WEIGHTS[0] * red + LUMA_WEIGHTS[1] * green + LUMA_WEIGHTS[2] * blue
     chroma = (blue - luma) / _CB_SCALE, (red - luma) / _CR_SCALE
-    luma_offset, luma_span, chroma_offset, chroma_span = _code_range(bits, full_range)
-    planes = [luma_offset + luma_span * luma, *(chroma_offset + chroma_span * c for c in chroma)]
+    unit = 2.0 ** (bits - 8)
+    planes = [16 * unit + 219 * unit * luma, *(128 * unit + 224 * unit * c for c in chroma)]
     codes = np.rint(np.stack(planes, axis=-3))
     return np.clip(codes, 0, 2**bits - 1).astype(np.uint16)
 
 
-def yuv444_to_rgb(yuv: np.ndarray, *, bits: int = 10, full_range: bool = False) -> np.ndarray:
+def yuv444_to_rgb(yuv: np.ndarray, *, bits: int = 10) -> np.ndarray:
     """BT.709 4:4:4 code values to 8-bit RGB; inverse of :func:`rgb_to_yuv444`.
 
     Input: ``yuv`` : [..., 3, height, width], unsigned integers of ``bits`` bits.
     Output: [..., height, width, 3], uint8.
     """
-    luma_offset, luma_span, chroma_offset, chroma_span = _code_range(bits, full_range)
+    unit = 2.0 ** (bits - 8)
     codes = np.moveaxis(yuv.astype(np.float64), -3, 0)
-    luma = (codes[0] - luma_offset) / luma_span
-    chroma_b, chroma_r = (codes[1:] - chroma_offset) / chroma_span
+    luma = (codes[0] - 16 * unit) / (219 * unit)
+    chroma_b, chroma_r = (codes[1:] - 128 * unit) / (224 * unit)
     red, blue = luma + _CR_SCALE * chroma_r, luma + _CB_SCALE * chroma_b
     green = (luma - LUMA_WEIGHTS[0] * red - LUMA_WEIGHTS[2] * blue) / LUMA_WEIGHTS[1]
     rgb = np.rint(255.0 * np.stack([red, green, blue], axis=-1))
     return np.clip(rgb, 0, 255).astype(np.uint8)
-
-
-def _code_range(bits: int, full_range: bool) -> tuple[float, float, float, float]:
-    """Offset and span of luma, then of chroma, in code values."""
-    if full_range:
-        top = float(2**bits - 1)
-        return 0.0, top, 2.0 ** (bits - 1), top
-    unit = 2.0 ** (bits - 8)
-    return 16 * unit, 219 * unit, 128 * unit, 224 * unit
-
-
-def decoded_source_to_rgb(frame: av.VideoFrame) -> np.ndarray:
-    """RGB of a frame of a source video: swscale's default filter, BT.709 whatever the file says.
-
-    The matrix is the one of the usual test conditions of neural video coding; the range (limited
-    or full) is the file's own, limited where it says none.
-    Output: [height, width, 3], uint8.
-    """
-    rgb = frame.reformat(format="rgb24", src_colorspace=Colorspace.ITU709, threads=1)
-    return rgb.to_ndarray()
 
 
 def yuv444_to_yuv420(yuv: np.ndarray) -> list[np.ndarray]:
@@ -96,15 +93,14 @@ def yuv420_to_yuv444(planes: Sequence[np.ndarray]) -> np.ndarray:
 
 
 def frame_of_planes(planes: Sequence[np.ndarray], pixel_format: str) -> av.VideoFrame:
-    """PyAV frame of 10-bit planes.
+    """PyAV frame of planes in a planar ``pixel_format``, such as ``yuv420p10le``.
 
-    Parameters: ``pixel_format`` : ``yuv444p10le`` or ``yuv420p10le``.
-    Input: ``planes`` : Y, Cb, Cr, each [plane height, plane width], uint16.
+    Input: ``planes`` : Y, Cb, Cr, each [plane height, plane width], uint8 or little endian uint16.
     """
     height, width = planes[0].shape
     frame = av.VideoFrame(width, height, pixel_format)
     for plane, samples in zip(frame.planes, planes, strict=True):
-        padded = np.zeros((samples.shape[0], plane.line_size // 2), "<u2")
+        padded = np.zeros((samples.shape[0], plane.line_size // samples.itemsize), samples.dtype)
         padded[:, : samples.shape[1]] = samples
         plane.update(padded.tobytes())
     return frame
@@ -113,16 +109,16 @@ def frame_of_planes(planes: Sequence[np.ndarray], pixel_format: str) -> av.Video
 def planes_of_frame(frame: av.VideoFrame) -> list[np.ndarray]:
     """Planes Y, Cb, Cr of a planar frame, each [plane height, plane width], uint8 or uint16."""
     dtype = np.dtype("u1" if _depth(frame) == 8 else "<u2")
-    return [_samples(plane, dtype) for plane in frame.planes]
+    planes = []
+    for plane in frame.planes:
+        samples = np.frombuffer(memoryview(plane), dtype)
+        lines = samples.reshape(-1, plane.line_size // dtype.itemsize)
+        planes.append(lines[: plane.height, : plane.width])
+    return planes
 
 
 def _depth(frame: av.VideoFrame) -> int:
     return frame.format.components[0].bits
-
-
-def _samples(plane: VideoPlane, dtype: np.dtype) -> np.ndarray:
-    lines = np.frombuffer(memoryview(plane), dtype).reshape(-1, plane.line_size // dtype.itemsize)
-    return lines[: plane.height, : plane.width]
 
 
 def decoded_frame_to_rgb(frame: av.VideoFrame) -> np.ndarray:
@@ -136,3 +132,14 @@ def decoded_frame_to_rgb(frame: av.VideoFrame) -> np.ndarray:
     if frame.format.name.startswith("yuv420p"):
         return yuv444_to_rgb(yuv420_to_yuv444(planes), bits=_depth(frame))
     raise ValueError(f"decoded pixel format {frame.format.name}, wanted yuv444p* or yuv420p*")
+
+
+def decoded_source_to_rgb(frame: av.VideoFrame) -> np.ndarray:
+    """RGB of a frame of a source video: swscale's default filter, BT.709 whatever the file says.
+
+    BT.709 is the matrix of the usual test conditions of neural video coding. The range (limited or
+    full) is the one that the file states, and limited where it states none.
+    Output: [height, width, 3], uint8.
+    """
+    rgb = frame.reformat(format="rgb24", src_colorspace=Colorspace.ITU709, threads=1)
+    return rgb.to_ndarray()
