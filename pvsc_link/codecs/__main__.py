@@ -7,12 +7,11 @@ from pathlib import Path
 
 from rich.progress import Progress
 
-from pvsc_link.codecs.base import Codec, check_option
-from pvsc_link.codecs.export import export_streams
+from pvsc_link.codecs.precoded import export_streams
 from pvsc_link.codecs.registry import CODECS
 from pvsc_link.commands import run_command
 from pvsc_link.media.clips import load_clip
-from pvsc_link.types import InputError, Video
+from pvsc_link.options import check_name
 
 _EXAMPLE = """example, on the machine that has VTM:
   python -m pvsc_link.codecs export --codec vtm --option binary=~/VTM-17.0 \\
@@ -48,51 +47,29 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def _codec(name: str, options: Sequence[str]) -> Codec:
-    check_option("codec", name, list(CODECS))
-    given = dict(option.partition("=")[::2] for option in options)
-    try:
-        values = {k: float(v) if k == "timeout_s" else v for k, v in given.items()}
-        return CODECS[name](**values)
-    except (TypeError, ValueError) as error:
-        if isinstance(error, InputError):
-            raise
-        raise InputError(
-            f"options of codec {name}",
-            found=" ".join(options),
-            allowed=str(error),
-            remedy="Remove or correct the option.",
-        ) from error
-
-
-def _videos(arguments: argparse.Namespace) -> list[Video]:
-    num_frames = arguments.gop * arguments.num_gops
-    root = arguments.dataset_root
-    return [load_clip(c, arguments.first_frame, num_frames, root) for c in arguments.clip]
-
-
-def _export(codec: Codec, video: Video, arguments: argparse.Namespace, progress: Progress) -> None:
-    total = arguments.num_gops * len(arguments.rates)
-    task = progress.add_task(f"{codec.name} {video.name}", total=total)
-    export_streams(
-        codec,
-        video,
-        gop=arguments.gop,
-        rates=arguments.rates,
-        folder=arguments.folder,
-        workers=arguments.workers,
-        on_done=lambda _: progress.advance(task),
-    )
-    progress.update(task, completed=total)
-
-
 def run(words: argparse.Namespace) -> int:
     """Write the streams; returns the exit status."""
-    codec = _codec(words.codec, words.option)
-    videos = _videos(words)
+    check_name("codec", words.codec, CODECS)
+    codec = CODECS[words.codec](**dict(option.partition("=")[::2] for option in words.option))
+    num_frames = words.gop * words.num_gops
+    videos = [
+        load_clip(clip, words.first_frame, num_frames, words.dataset_root) for clip in words.clip
+    ]
     with Progress() as progress:
         for video in videos:
-            _export(codec, video, words, progress)
+            task = progress.add_task(
+                f"{codec.name} {video.name}", total=words.num_gops * len(words.rates)
+            )
+            entries = export_streams(
+                codec,
+                video,
+                gop=words.gop,
+                rates=words.rates,
+                folder=words.folder,
+                workers=words.workers,
+                on_done=lambda _, task=task: progress.advance(task),
+            )
+            progress.update(task, completed=len(entries))
     print(f"{words.folder}: use it as {{scheme: precoded, index: {words.folder}}}")
     return 0
 

@@ -1,60 +1,66 @@
-"""The contract of a separated source codec, and the checks that all of them share.
+"""The contract of a separated source codec, its checks, and the running of encoders as programs."""
 
-An encoder that is a program of its own: time limit, exit status, the end of what it said.
-"""
-
+import abc
 import contextlib
-import difflib
 import os
 import signal
 import subprocess
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Protocol
 
 import numpy as np
 
 from pvsc_link.types import CodecFailure, EncodedGop, InputError
 
-__all__ = [
-    "Codec",
-    "CodecFailure",
-    "check_frames",
-    "check_option",
-    "check_rate",
-    "history_argument",
-]
+__all__ = ["Codec", "CodecFailure", "check_frames", "check_rate", "run_program"]
 
 
-class Codec(Protocol):
-    """Turns one GOP into a closed, self-contained bitstream and its error-free reconstruction."""
+class Codec(abc.ABC):
+    """Turns one GOP into a closed, self-contained bitstream and its error-free reconstruction.
+
+    A codec of one's own states the first three attributes, and those of the others that differ
+    from the default.
+
+    Attributes
+    ----------
+    name : scheme name in the results table, e.g. ``x265``
+    variant : labelled setting, e.g. ``psy``; rows of different variants are different systems
+    allowed_rates : rates (QP) that :meth:`encode` takes
+    default_rates : rates of ``rates: all`` in a scenario; None: the common ones that are allowed
+    stream_format : ``h264``, ``hevc`` or ``vvc`` if libav decodes the bitstream, else None
+    history_frames : number of source frames before the GOP that :meth:`encode` takes as
+        ``history``, for a codec whose prefilter looks at them; the GOP is closed all the same
+    weights_id : digest of trained weights, or None
+    status : what stands in the rows of this codec: ``ok``, or ``untrained``
+    """
+
+    name: str
+    variant: str
+    allowed_rates: Sequence[int]
+    default_rates: Sequence[int] | None = None
+    stream_format: str | None = None
+    history_frames: int = 0
+    weights_id: str | None = None
+    status: str = "ok"
 
     @property
-    def name(self) -> str:
-        """Scheme name in the results table, e.g. ``x265``."""
-
-    @property
-    def variant(self) -> str:
-        """Labelled setting, e.g. ``psy``; rows of different variants are different systems."""
-
-    @property
+    @abc.abstractmethod
     def version(self) -> str:
         """Versions of encoder and libraries, for the manifest and the cache."""
 
-    @property
-    def allowed_rates(self) -> Sequence[int]:
-        """Rates (QP) that :meth:`encode` takes."""
-
+    @abc.abstractmethod
     def describe(self, rate: int) -> str:
         """Literal codec options at ``rate``, as one would type them."""
 
+    @abc.abstractmethod
     def check(self) -> None:
         """Raise ``CodecFailure`` (missing_binary) or ``InputError`` before any work is done."""
 
+    @abc.abstractmethod
     def encode(
         self, frames: np.ndarray, fps: float, rate: int, *, clip: str = "", first_frame: int = 0
     ) -> EncodedGop:
-        """Code ONE closed GOP.
+        """Code one closed GOP.
 
         Parameters: ``fps`` : frames per second; ``rate`` : QP, one of ``allowed_rates``;
         ``clip``, ``first_frame`` : name of the clip and index of the GOP's first frame, which
@@ -63,19 +69,6 @@ class Codec(Protocol):
         Output: ``EncodedGop``, deterministic for equal input.
         Raises ``CodecFailure``, or ``InputError`` for a rate that the codec does not have.
         """
-
-
-def history_argument(codec: Codec, history: np.ndarray | None) -> dict[str, np.ndarray]:
-    """Keyword ``history`` of ``encode`` for a codec that asks for it, else nothing.
-
-    A codec whose prefilter looks at source frames before the GOP (VTM, HM) has an attribute
-    ``history_frames``, their number, and takes them as ``history``; the GOP stays closed.
-    Input: ``history`` : [any, height, width, 3], uint8, all frames known before the GOP, or None.
-    """
-    wanted = getattr(codec, "history_frames", 0)
-    if not wanted or history is None or not len(history):
-        return {}
-    return {"history": history[-wanted:]}
 
 
 def check_rate(codec: Codec, rate: int) -> None:
@@ -100,15 +93,7 @@ def check_frames(frames: np.ndarray) -> None:
         )
 
 
-def check_option(what: str, value: str, allowed: Sequence[str]) -> None:
-    """Raise ``InputError`` with the nearest allowed word for an unknown option value."""
-    if value in allowed:
-        return
-    near = difflib.get_close_matches(str(value), allowed, n=1)
-    remedy = f"Did you mean {near[0]!r}?" if near else "Choose one of these."
-    raise InputError(what, found=value, allowed=", ".join(allowed), remedy=remedy)
-
-
+#: Characters at the end of a failed program's output that go into the error message.
 _END_CHARS = 800
 
 
@@ -120,14 +105,14 @@ def run_program(
     cwd: Path | None = None,
     env: Mapping[str, str] | None = None,
 ) -> tuple[bytes, str]:
-    """Run to the end and return (stdout, stderr).
+    """Run a program to its end and return (stdout, stderr).
 
-    The program leads a process group of its own, which is killed as a whole at the time limit and
-    when the caller is interrupted: a codec's workers would otherwise go on, and hold the pipes.
+    The program leads a process group of its own. The whole group is killed at the time limit and
+    when the caller is interrupted; otherwise worker processes of the program would go on.
     Parameters: ``env`` : the program's environment (default: the caller's).
     Raises ``CodecFailure``: ``missing_binary`` when the program does not start, ``codec_timeout``
-    after ``timeout_s`` seconds (it is killed), ``codec_error`` for any exit status but 0, with the
-    end of its output.
+    after ``timeout_s`` seconds, ``codec_error`` for any exit status but 0, with the end of its
+    output.
     """
     program = Path(argv[0]).name
     pipe = subprocess.PIPE

@@ -1,14 +1,10 @@
-"""Content-addressed store of coded GOPs: encode once per clip, GOP and rate, on this machine.
+"""Store of coded GOPs by content: each clip, GOP and rate is encoded once on a machine.
 
-Size: an entry holds the bitstream and the deflated RGB reconstruction, that is some 60 % of
-``3 * num_frames * height * width`` bytes: 0.2 MB for four frames of 176x144, 1.2 MB at 640x272,
-15 MB at 1080p. Nothing is ever removed by itself; deleting the folder is always safe.
+An entry holds the bitstream and the compressed RGB reconstruction, together some 60 % of
+``3 * num_frames * height * width`` bytes: 0.2 MB for four frames of 176x144, 15 MB at 1920x1080.
+Entries stay until somebody deletes the folder, which is always safe.
 """
 
-import hashlib
-import json
-import os
-import tempfile
 import warnings
 import zipfile
 import zlib
@@ -17,11 +13,11 @@ from typing import Any
 
 import numpy as np
 
-from pvsc_link.codecs.base import Codec, history_argument
-from pvsc_link.storage import cache_directory
+from pvsc_link.codecs.base import Codec
+from pvsc_link.storage import atomic_file, cache_directory, digest, json_digest
 from pvsc_link.types import EncodedGop
 
-#: Raised when the meaning of an entry or of the conversion to RGB changes.
+#: To be raised when the meaning of an entry or the conversion to RGB changes.
 _LAYOUT = 1
 _TEXTS = ("command", "version", "note")
 _DECODABLE = "num_decodable"  # only in entries of codecs that state it
@@ -46,30 +42,14 @@ def cached_encode(
 ) -> EncodedGop:
     """``codec.encode`` through the store; equal input, options and versions encode only once.
 
-    Parameters: as ``Codec.encode``; ``history`` : frames before the GOP, for codecs that look at
-    them (``history_argument``); ``folder`` : store (default ``cache_folder()``).
+    Parameters: as ``Codec.encode``; ``folder`` : the store (default ``cache_folder()``).
+    Input: ``history`` : [any, height, width, 3], uint8, all frames known before the GOP, of which
+    a codec gets its ``history_frames`` last ones.
     Output: the ``EncodedGop`` that the codec gives. Failures are raised and never stored; a
     damaged entry is encoded again with a warning.
     """
+    place: dict[str, Any] = {"clip": clip, "first_frame": first_frame}
     seen = history_argument(codec, history)
-    where = {"clip": clip, "first_frame": first_frame}
-    key = _key(codec, frames, fps, rate, where, seen)
-    path = (folder or cache_folder()) / key[:2] / f"{key}.npz"
-    gop = _load(path, frames.shape)
-    if gop is None:
-        gop = codec.encode(frames, fps, rate, clip=clip, first_frame=first_frame, **seen)
-        _store(path, gop)
-    return gop
-
-
-def _key(
-    codec: Codec,
-    frames: np.ndarray,
-    fps: float,
-    rate: int,
-    where: dict[str, object],
-    seen: dict[str, np.ndarray],
-) -> str:
     stated = {
         "layout": _LAYOUT,
         "codec": codec.name,
@@ -79,15 +59,24 @@ def _key(
         "rate": rate,
         "fps": fps,
         "shape": frames.shape,
-        "frames": _digest(frames),
-        **where,
-        **{name: _digest(earlier) for name, earlier in seen.items()},
+        "frames": digest(frames),
+        **place,
+        **{name: digest(earlier) for name, earlier in seen.items()},
     }
-    return hashlib.sha256(json.dumps(stated, sort_keys=True).encode()).hexdigest()
+    key = json_digest(stated)
+    path = (folder or cache_folder()) / key[:2] / f"{key}.npz"
+    gop = _load(path, frames.shape)
+    if gop is None:
+        gop = codec.encode(frames, fps, rate, **place, **seen)
+        _store(path, gop)
+    return gop
 
 
-def _digest(frames: np.ndarray) -> str:
-    return hashlib.sha256(np.ascontiguousarray(frames).data).hexdigest()
+def history_argument(codec: Codec, history: np.ndarray | None) -> dict[str, Any]:
+    """Keyword ``history`` of ``encode`` for a codec with ``history_frames``, else nothing."""
+    if not codec.history_frames or history is None or not len(history):
+        return {}
+    return {"history": history[-codec.history_frames :]}
 
 
 def _load(path: Path, shape: tuple[int, ...]) -> EncodedGop | None:
@@ -114,14 +103,11 @@ def _load(path: Path, shape: tuple[int, ...]) -> EncodedGop | None:
 
 
 def _store(path: Path, gop: EncodedGop) -> None:
-    """Write beside the entry, then rename: a reader never sees half an entry."""
     fields: dict[str, Any] = {name: np.asarray(getattr(gop, name)) for name in _TEXTS}
     if gop.num_decodable is not None:
         fields[_DECODABLE] = np.asarray(gop.num_decodable)
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(dir=path.parent, suffix=".part")
-        with os.fdopen(handle, "wb") as file:
+        with atomic_file(path) as file:
             np.savez_compressed(
                 file,
                 payload=np.frombuffer(gop.payload, np.uint8),
@@ -129,6 +115,5 @@ def _store(path: Path, gop: EncodedGop) -> None:
                 frames_hat=gop.frames_hat,
                 **fields,
             )
-        os.replace(temporary, path)
-    except OSError as error:  # a full or read-only disk costs time later, not this result
+    except OSError as error:  # a full or read-only disk costs time later, but not this result
         warnings.warn(f"coded GOP not cached in {path.parent}: {error}", stacklevel=3)

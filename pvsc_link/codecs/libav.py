@@ -1,6 +1,6 @@
-"""NAL units of H.264, H.265 and H.266 byte streams (start codes, Annex B of each standard).
+"""Encoding and decoding of one GOP inside this process through PyAV (libav), and NAL units.
 
-Encoding and decoding of one GOP inside this process through PyAV (libav).
+NAL units are those of H.264, H.265 and H.266 byte streams (start codes, Annex B of each standard).
 """
 
 import re
@@ -18,38 +18,9 @@ from pvsc_link.media.pixels import crop, decoded_frame_to_rgb
 from pvsc_link.media.writer import frame_rate
 from pvsc_link.types import CodecFailure
 
-_START_CODE = re.compile(rb"\x00\x00\x00\x01|\x00\x00\x01")
-
-#: NAL unit type from the first bytes after the start code.
-NAL_TYPE = {
-    "h264": lambda nal: nal[0] & 31,
-    "hevc": lambda nal: (nal[0] >> 1) & 63,
-    "vvc": lambda nal: nal[1] >> 3,
-}
-H264_SEI = 6
-
-
-def nal_units(stream: bytes) -> Iterator[tuple[bytes, bytes]]:
-    """Pairs (start code, NAL unit) of a byte stream; joined together they are the stream."""
-    codes = list(_START_CODE.finditer(stream))
-    ends = [code.start() for code in codes[1:]] + [len(stream)]
-    for code, end in zip(codes, ends, strict=True):
-        yield code.group(), stream[code.end() : end]
-
-
-def nal_types(stream: bytes, stream_format: str) -> list[int]:
-    """NAL unit types in order; ``stream_format`` : ``h264``, ``hevc`` or ``vvc``."""
-    return [NAL_TYPE[stream_format](nal) for _, nal in nal_units(stream)]
-
-
-def without_h264_sei(access_unit: bytes) -> bytes:
-    """Drop SEI messages, which x264 puts into the first access unit (some 600 bytes of text)."""
-    kept = (code + nal for code, nal in nal_units(access_unit) if NAL_TYPE["h264"](nal) != H264_SEI)
-    return b"".join(kept)
-
 
 def libav_version() -> str:
-    """PyAV and libavcodec versions, as a manifest wants them."""
+    """Versions of PyAV and libavcodec, as manifests and cache keys state them."""
     codec = ".".join(map(str, av.library_versions["libavcodec"]))
     return f"PyAV {av.__version__}, libavcodec {codec}"
 
@@ -63,8 +34,8 @@ def encode_access_units(
 ) -> list[bytes]:
     """One access unit (bytes) per frame from a zero-latency libav encoder.
 
-    Parameters: ``encoder`` : libav name; ``options`` : its private options; ``timeout_s`` : looked
-    at after every frame.
+    Parameters: ``encoder`` : libav name; ``options`` : its private options; ``timeout_s`` : limit
+    in seconds, checked after every frame.
     Raises ``CodecFailure``: ``codec_error`` with libav's message, ``codec_timeout``.
     """
     start = time.monotonic()
@@ -152,3 +123,33 @@ def decode_frames(
         detail = f"decoder {stream_format}: {len(frames)} of {len(frame_num_bytes)} frames"
         raise CodecFailure("codec_error", detail)
     return sorted(frames, key=lambda frame: frame.pts or 0)
+
+
+_START_CODE = re.compile(rb"\x00\x00\x00\x01|\x00\x00\x01")
+
+#: NAL unit type from the first bytes after the start code.
+NAL_TYPE = {
+    "h264": lambda nal: nal[0] & 31,
+    "hevc": lambda nal: (nal[0] >> 1) & 63,
+    "vvc": lambda nal: nal[1] >> 3,
+}
+H264_SEI = 6
+
+
+def nal_units(stream: bytes) -> Iterator[tuple[bytes, bytes]]:
+    """Pairs (start code, NAL unit) of a byte stream; joined together they are the stream."""
+    codes = list(_START_CODE.finditer(stream))
+    ends = [code.start() for code in codes[1:]] + [len(stream)]
+    for code, end in zip(codes, ends, strict=True):
+        yield code.group(), stream[code.end() : end]
+
+
+def nal_types(stream: bytes, stream_format: str) -> list[int]:
+    """NAL unit types in order; ``stream_format`` : ``h264``, ``hevc`` or ``vvc``."""
+    return [NAL_TYPE[stream_format](nal) for _, nal in nal_units(stream)]
+
+
+def without_h264_sei(access_unit: bytes) -> bytes:
+    """Drop SEI messages, which x264 puts into the first access unit (some 600 bytes of text)."""
+    kept = (code + nal for code, nal in nal_units(access_unit) if NAL_TYPE["h264"](nal) != H264_SEI)
+    return b"".join(kept)

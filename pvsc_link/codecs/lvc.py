@@ -1,13 +1,13 @@
-"""``lvc``: PVSC's own ideal branch as a real video codec, behind the same 5G LDPC as every other.
+"""``lvc``: the ideal branch of PVSC as a video codec, behind the same 5G LDPC as every other.
 
-Backbone, entropy model, data and training budget are PVSC's; only the joint source-channel part
-(F_tx, F_rx) is replaced by range-coded bits, LDPC and QAM. What PVSC gains over it is therefore
-the gain of that part alone. The variants differ by their weights and by nothing else:
+Transforms, entropy model, training data and training budget are those of PVSC. Range-coded bits,
+LDPC and QAM replace only the joint source-channel coding (F_tx, F_rx), so that the difference
+between PVSC and this codec is the gain of joint coding alone. The variants differ by their weights:
 
 * ``lvc-l1``: trained for l1 distortion (``scenarios/train_lvc_l1.yaml``).
-* ``lvc-perceptual``: the ideal branch as stage 1 of PVSC's own training leaves it.
+* ``lvc-perceptual``: the ideal branch after stage 1 of PVSC's training.
 
-Of all codecs only this one may look into ``semantic/``: it is the same networks, by definition.
+This is the only codec that imports ``models``, because it runs the networks of PVSC themselves.
 """
 
 import threading
@@ -18,7 +18,7 @@ from importlib.metadata import version
 import numpy as np
 import tensorflow as tf
 
-from pvsc_link.codecs.base import check_frames, check_option, check_rate
+from pvsc_link.codecs.base import Codec, check_frames, check_rate
 from pvsc_link.codecs.concealment import freeze
 from pvsc_link.media.pixels import pad_to_multiple
 from pvsc_link.models.arithmetic import SAME, find_arithmetic, receiving
@@ -26,22 +26,23 @@ from pvsc_link.models.entropy.range_coder import SideInformationError
 from pvsc_link.models.pvsc.config import PRESETS
 from pvsc_link.models.pvsc.ideal_codec import LAYOUT, CodedGop, IdealCodec
 from pvsc_link.models.zoo import UNTRAINED, check_preset, find_weights, load_models, run_label
+from pvsc_link.options import check_name
 from pvsc_link.types import CodecFailure, EncodedGop, InputError
 
 #: The files of a variant in the package are named ``<preset>_<training>``.
 TRAININGS = {"lvc-l1": "lvc_l1", "lvc-perceptual": "lvc_perceptual"}
 
 
-class LearnedCodec:
+class LearnedCodec(Codec):
     """The ideal branch of section II-C with its entropy model, really coded.
 
     Parameters
     ----------
     variant : ``lvc-l1`` or ``lvc-perceptual``
-    preset : key of ``semantic.presets.PRESETS``, a P-frame preset
+    preset : name of a P-frame preset, such as ``pvsc_small``
     weights : folder of a training run's weights; None: those of the package, if it has them
-    receiver_arithmetic : key of ``semantic.arithmetic.ARITHMETICS``; another than ``same`` lets a
-        receiver that rounds otherwise decode (Fig. 1)
+    receiver_arithmetic : key of ``models.arithmetic.ARITHMETICS``; another than ``same`` has the
+        GOP decoded by a receiver whose networks round differently (Fig. 1)
 
     Raises ``InputError`` for an unknown variant, preset or arithmetic, and for a folder without
     weights.
@@ -57,7 +58,7 @@ class LearnedCodec:
         weights: str | None = None,
         receiver_arithmetic: str = SAME,
     ):
-        check_option("variant of lvc", variant, tuple(TRAININGS))
+        check_name("variant of lvc", variant, tuple(TRAININGS))
         check_preset(preset)
         self._arithmetic = find_arithmetic(receiver_arithmetic)
         self._preset, self._receiver = preset, receiver_arithmetic
@@ -66,9 +67,7 @@ class LearnedCodec:
         self.variant += run_label(weights)
         if receiver_arithmetic != SAME:
             self.variant += f", receiver {receiver_arithmetic}"
-        #: ``untrained``, or the digest of the weights: part of a point's identity.
         self.weights_id = self._files.identity
-        #: What stands in every row, as for PVSC.
         self.status = UNTRAINED if self.weights_id == UNTRAINED else "ok"
         self.allowed_rates = self.default_rates = tuple(range(PRESETS[preset].num_omega))
         self._lock = threading.Lock()
@@ -87,15 +86,15 @@ class LearnedCodec:
         return f"{self._preset}, ideal branch, quality preset {rate}, {ends}"
 
     def check(self) -> None:
-        """Nothing can be absent: without weights the rows are ``untrained``."""
+        """Do nothing: without weights the codec still runs, and its rows are ``untrained``."""
 
     def encode(
         self, frames: np.ndarray, fps: float, rate: int, *, clip: str = "", first_frame: int = 0
     ) -> EncodedGop:
         """One GOP; see ``Codec.encode``.
 
-        ``num_decodable`` says how far a receiver in other arithmetic could follow.
-        Raises ``CodecFailure`` (codec_error) for weights whose latents run away.
+        ``num_decodable`` is the number of frames that a receiver in other arithmetic decodes.
+        Raises ``CodecFailure`` (codec_error) for weights whose latents exceed the coder's range.
         """
         check_frames(frames)
         check_rate(self, rate)
@@ -122,7 +121,7 @@ class LearnedCodec:
                 raise CodecFailure("codec_error", f"lvc bitstream: {error}") from error
 
     def _mismatched(self, coded: CodedGop, receiver: IdealCodec, rate: int) -> EncodedGop:
-        """The GOP as a receiver shows it that may lose the entropy decoder's step."""
+        """The GOP as shown by a receiver whose entropy decoder may lose synchronisation."""
         frames, failure = np.zeros_like(coded.frames_hat), ""
         num_decoded = 0
         try:

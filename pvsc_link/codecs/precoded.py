@@ -1,25 +1,28 @@
-"""The index of a folder of coded GOPs: ``index.json``, and the hashes of the coded pictures.
+"""Bitstreams that were coded beforehand, so that a slow encoder runs once.
 
-Bitstreams coded beforehand: a codec like any other, of which only the encoding is skipped.
+A folder holds one file per GOP and rate, ``index.json`` that describes the files, and hashes of the
+pictures that were coded. :class:`Precoded` is a codec that looks GOPs up in such a folder;
+:func:`export_streams` writes a folder with any codec whose bitstreams libav decodes.
 """
 
-import hashlib
 import json
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
 import numpy as np
 
-from pvsc_link.codecs.base import check_frames, check_option
-from pvsc_link.codecs.libav import decode_rgb, libav_version
-from pvsc_link.types import CodecFailure, EncodedGop, InputError
+from pvsc_link.codecs.base import Codec, check_frames, check_rate
+from pvsc_link.codecs.libav import decode_frames, decode_rgb, libav_version
+from pvsc_link.options import check_name
+from pvsc_link.storage import digest, file_digest, write_atomically
+from pvsc_link.types import CodecFailure, EncodedGop, InputError, Video
 
 INDEX_FILE = "index.json"
 #: Beside the index, or one folder up where several codecs coded the same pictures.
 HASHES_FILE = "frames_sha256.json"
 FORMATS = ("h264", "hevc", "vvc")
-_HASH_DIGITS = 16
 
 
 @dataclass(frozen=True)
@@ -92,15 +95,12 @@ def _bad_index(path: Path, reason: str) -> InputError:
 def write_index(folder: Path, entries: Iterable[StreamEntry]) -> None:
     """Write ``folder/index.json``, one stream a line."""
     lines = ",\n".join(json.dumps(asdict(entry)) for entry in entries)
-    (folder / INDEX_FILE).write_text(f"[\n{lines}\n]\n", encoding="utf-8")
+    write_atomically(folder / INDEX_FILE, f"[\n{lines}\n]\n")
 
 
 def frame_hashes(frames: np.ndarray) -> list[str]:
     """First 16 hexadecimal digits of the SHA-256 of every frame's RGB bytes."""
-    return [
-        hashlib.sha256(np.ascontiguousarray(frame).tobytes()).hexdigest()[:_HASH_DIGITS]
-        for frame in frames
-    ]
+    return [digest(frame)[:16] for frame in frames]
 
 
 def read_hashes(folder: Path) -> dict[str, list[str]]:
@@ -113,15 +113,14 @@ def read_hashes(folder: Path) -> dict[str, list[str]]:
 
 def write_hashes(folder: Path, hashes: dict[str, list[str]]) -> None:
     """Write ``folder/frames_sha256.json``: per clip, one hash per frame from frame 0 on."""
-    text = json.dumps(hashes, indent=0)
-    (folder / HASHES_FILE).write_text(text + "\n", encoding="utf-8")
+    write_atomically(folder / HASHES_FILE, json.dumps(hashes, indent=0) + "\n")
 
 
-#: Streams that come with the package: ``vtm`` and ``hm`` of the embedded clips.
+#: Streams that come with the package: of the embedded clips, by ``vtm`` and ``hm``.
 PACKAGED_STREAMS = Path(__file__).parent / "streams"
 
 
-class Precoded:
+class Precoded(Codec):
     """Looks a GOP up by clip, first frame, length and QP, and decodes it with libav.
 
     Parameters
@@ -145,18 +144,16 @@ class Precoded:
                 remedy="State the variant.",
             )
         self.variant = codecs[0] if variant is None else variant
-        check_option(f"variant of {self.folder / INDEX_FILE}", self.variant, codecs)
+        check_name(f"variant of {self.folder / INDEX_FILE}", self.variant, codecs)
         self.entries = [entry for entry in entries if entry.codec == self.variant]
+        self.allowed_rates = sorted({entry.qp for entry in self.entries})
+        self.stream_format = self.entries[0].format if self.entries else None
         self._hashes = read_hashes(self.folder)
 
     @property
-    def allowed_rates(self) -> list[int]:
-        return sorted({entry.qp for entry in self.entries})
-
-    @property
     def version(self) -> str:
-        digest = hashlib.sha256((self.folder / INDEX_FILE).read_bytes()).hexdigest()[:16]
-        return f"{self.variant}, index sha256 {digest}, decoded by {libav_version()}"
+        stamp = file_digest(self.folder / INDEX_FILE)[:16]
+        return f"{self.variant}, index sha256 {stamp}, decoded by {libav_version()}"
 
     def check(self) -> None:
         """Raise ``InputError`` when the index names files that are not there."""
@@ -215,7 +212,7 @@ class Precoded:
             payload = (self.folder / entry.file).read_bytes()
         except OSError as error:
             raise CodecFailure("codec_error", f"{entry.file}: {error}") from error
-        if hashlib.sha256(payload).hexdigest() != entry.sha256:
+        if digest(payload) != entry.sha256:
             raise CodecFailure("codec_error", f"{entry.file} differs from its sha256 in the index")
         if sum(entry.frame_num_bytes) != len(payload):
             detail = (
@@ -242,3 +239,145 @@ class Precoded:
             f"no {self.variant} stream of {clip or 'an unnamed clip'}, frames {first_frame} to "
             f"{first_frame + num_frames - 1}, QP {rate} in {self.folder}; it holds {has}"
         )
+
+
+@dataclass(frozen=True)
+class _Job:
+    """One GOP at one rate that is to be coded."""
+
+    gop_index: int
+    first_frame: int
+    rate: int
+
+
+def export_streams(
+    codec: Codec,
+    video: Video,
+    *,
+    gop: int,
+    rates: Sequence[int],
+    folder: Path,
+    workers: int = 1,
+    on_done: Callable[[StreamEntry], None] = lambda entry: None,
+) -> list[StreamEntry]:
+    """Encode every whole GOP of ``video`` at every rate into ``folder`` and its ``index.json``.
+
+    Parameters: ``gop`` : frames per GOP; ``workers`` : encoders at a time; ``on_done`` : called
+    after each stream. Streams that the folder already holds (same codec, clip, GOP and QP, with
+    an intact file) are kept, so that a stopped export can be continued.
+    Output: the entries of this video, in order of GOP and rate.
+    Raises ``InputError`` for a video shorter than a GOP, for pictures other than those of the
+    folder, and for a codec whose bitstreams libav cannot decode; ``CodecFailure`` of the first
+    encode that fails, with everything before it kept.
+    """
+    _require_exportable(codec, video, gop)
+    codec.check()
+    for rate in rates:
+        check_rate(codec, rate)
+    folder.mkdir(parents=True, exist_ok=True)
+    _add_hashes(folder, video)
+    held = read_index(folder) if (folder / INDEX_FILE).exists() else []
+    index = {_key(entry): entry for entry in held if _is_intact(folder / entry.file, entry)}
+    jobs = [
+        _Job(start // gop, video.first_frame + start, rate)
+        for start in range(0, len(video.frames) - gop + 1, gop)
+        for rate in rates
+    ]
+    keys = {job: (_label(codec), video.name, gop, job.first_frame, job.rate) for job in jobs}
+    missing = [job for job in jobs if keys[job] not in index]
+    for entry in _encode_all(codec, video, gop, missing, folder, workers):
+        index[_key(entry)] = entry
+        write_index(folder, index.values())
+        on_done(entry)
+    return [index[keys[job]] for job in jobs]
+
+
+def _require_exportable(codec: Codec, video: Video, gop: int) -> None:
+    if codec.stream_format is None:
+        raise InputError(
+            "codec to export",
+            found=codec.name,
+            allowed=f"codecs of the formats that libav decodes: {', '.join(FORMATS)}",
+            remedy="Run the sweep where this codec is; its GOPs are kept in the cache.",
+        )
+    if gop < 1 or len(video.frames) < gop:
+        raise InputError(
+            f"GOP of {video.name}",
+            found=gop,
+            allowed=f"1 to {len(video.frames)} frames",
+            remedy="Choose a shorter GOP, or read more frames.",
+        )
+
+
+def _key(entry: StreamEntry) -> tuple:
+    return entry.codec, entry.clip, entry.gop, entry.first_frame, entry.qp
+
+
+def _label(codec: Codec) -> str:
+    """What rows of the exported streams carry as their variant."""
+    return f"{codec.name} ({codec.variant})" if codec.variant else codec.name
+
+
+def _is_intact(path: Path, entry: StreamEntry) -> bool:
+    return path.is_file() and file_digest(path) == entry.sha256
+
+
+def _encode_all(
+    codec: Codec, video: Video, gop: int, jobs: Sequence[_Job], folder: Path, workers: int
+) -> Iterator[StreamEntry]:
+    with ThreadPoolExecutor(max(1, workers)) as pool:
+        futures = [pool.submit(_encode_into, folder, codec, video, gop, job) for job in jobs]
+        try:
+            for future in as_completed(futures):
+                yield future.result()
+        except BaseException:
+            pool.shutdown(cancel_futures=True)
+            raise
+
+
+def _encode_into(folder: Path, codec: Codec, video: Video, gop: int, job: _Job) -> StreamEntry:
+    start = job.first_frame - video.first_frame
+    frames = video.frames[start : start + gop]
+    coded = codec.encode(frames, video.fps, job.rate, clip=video.name, first_frame=job.first_frame)
+    stream_format = str(codec.stream_format)
+    decoded = decode_frames(coded.payload, coded.frame_num_bytes, stream_format)
+    slices = {1: "I", 2: "P", 3: "B"}  # libav's AVPictureType
+    file = f"{video.name}_gop{gop}/qp{job.rate}_f{job.first_frame}.bin"
+    write_atomically(folder / file, coded.payload)
+    return StreamEntry(
+        codec=_label(codec),
+        clip=video.name,
+        width=frames.shape[2],
+        height=frames.shape[1],
+        fps=video.fps,
+        gop=gop,
+        gop_index=job.gop_index,
+        first_frame=job.first_frame,
+        qp=job.rate,
+        file=file,
+        frame_bits=tuple(8 * n for n in coded.frame_num_bytes),
+        options=coded.command,
+        sha256=digest(coded.payload),
+        format=stream_format,
+        pixel_format=f"{decoded[0].format.name}, BT.709 limited range, from 8-bit RGB",
+        source=f"{Path(video.source).name}; {coded.version}",
+        slice_types="".join(slices.get(int(frame.pict_type), "?") for frame in decoded),
+    )
+
+
+def _add_hashes(folder: Path, video: Video) -> None:
+    """Hashes of the clip's pictures from frame 0 on; unknown ones before the first stay empty."""
+    hashes = read_hashes(folder)
+    own = frame_hashes(video.frames)
+    known = list(hashes.get(video.name, []))
+    known += [""] * (video.first_frame + len(own) - len(known))
+    span = slice(video.first_frame, video.first_frame + len(own))
+    if any(old and old != new for old, new in zip(known[span], own, strict=True)):
+        raise InputError(
+            f"pictures of {video.name}",
+            found="other pictures than those already coded",
+            allowed=f"the source of the streams in {folder}",
+            remedy="Export into a folder of its own.",
+        )
+    known[span] = own
+    write_hashes(folder, hashes | {video.name: known})

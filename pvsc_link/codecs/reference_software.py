@@ -1,12 +1,13 @@
-"""HM (H.265) and VTM (H.266) test models: streams of the package first, else the user's binary.
+"""HM (H.265) and VTM (H.266) test models: streams of the package, or the user's binary.
 
-The binary codes one GOP as one run of the stock low-delay P configuration: closed, any length,
-its own random access point, parameter sets counted. Bits per frame are those of the log, checked
-against the file; libav decodes, and must give the encoder's own reconstruction.
+A GOP that the package holds as a stream is looked up. Any other GOP is coded by the user's binary,
+one run of the stock low-delay P configuration per GOP, so that each is closed and counts its own
+parameter sets. Bits per frame are read from the log and checked against the file. libav decodes
+the bitstream and must give the encoder's own reconstruction.
 
-Both configurations smooth the first frame of a GOP a little with up to four source frames before
-it (temporal prefilter). They are passed in as ``history``, so that a GOP gets the bits that it gets
-with ``--FrameSkip`` in the whole clip; without them the bits differ by some 1 to 2 %.
+The temporal prefilter of both configurations smooths the first frame of a GOP with up to four
+source frames before it. They are passed in as ``history``, so that a GOP gets the same bits as in
+the whole clip with ``--FrameSkip``; without them the bits differ by 1 to 2 %.
 """
 
 import os
@@ -15,11 +16,12 @@ import shlex
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 
-from pvsc_link.codecs.base import check_frames, check_option, check_rate, run_program
+from pvsc_link.codecs.base import Codec, check_frames, check_rate, run_program
 from pvsc_link.codecs.libav import decode_frames, libav_version
 from pvsc_link.codecs.precoded import PACKAGED_STREAMS, Precoded
 from pvsc_link.media.pixels import (
@@ -30,6 +32,7 @@ from pvsc_link.media.pixels import (
     rgb_to_yuv444,
 )
 from pvsc_link.media.reader import write_raw_yuv444
+from pvsc_link.options import check_name
 from pvsc_link.types import CodecFailure, EncodedGop
 
 
@@ -80,23 +83,25 @@ _POC_LINE = re.compile(
 _VERSION_LINE = re.compile(r"(?:VTM|HM) (?:software: )?Encoder Version \[?([\w.\-]+)")
 
 
-class ReferenceSoftware:
+class ReferenceSoftware(Codec):
     """VTM or HM, low-delay P, 10-bit 4:4:4.
 
     Parameters
         model : ``vtm`` or ``hm``
-        binary : folder with bin/ and cfg/; stated here, it is run even where the package has a
-            stream. Without it the environment's folder serves GOPs that the package lacks.
+        binary : folder with bin/ and cfg/, whose program codes every GOP, even those of the
+            package. None: the folder that the environment names serves GOPs that the package
+            lacks.
         timeout_s : limit of one GOP, seconds; VTM needs seconds to minutes per frame
     """
 
     history_frames = PREFILTER_FRAMES
 
     def __init__(self, model: str, *, binary: str | None = None, timeout_s: float = 86400.0):
-        check_option("reference software", model, tuple(_MODELS))
+        check_name("reference software", model, tuple(_MODELS))
         self.name, self._model, self._timeout_s = model, _MODELS[model], timeout_s
         self.variant = self._model.variant
         self.allowed_rates = range(self._model.max_qp + 1)
+        self.stream_format = self._model.stream_format
         stated = binary or os.environ.get(self._model.variable)
         self._folder = Path(stated).expanduser() if stated else None
         self._packaged = None if binary else Precoded(index=PACKAGED_STREAMS / model)
@@ -107,7 +112,7 @@ class ReferenceSoftware:
         return f"{packaged}; binary: {self._binary_stamp()}, decoded by {libav_version()}"
 
     def _binary_stamp(self) -> str:
-        """Path, size and date of the binary, which stand for its version before it runs."""
+        """Path, size and date of the binary; its version is known only after a run."""
         try:
             program, _ = self._program()
         except CodecFailure:
@@ -261,11 +266,6 @@ def _check_reconstruction(decoded: Sequence, reconstruction: Path) -> None:
         raise CodecFailure("codec_error", "libav decodes other pictures than the encoder made")
 
 
-def vtm(**options) -> ReferenceSoftware:
-    """VTM-17.0, low-delay P (the paper's anchor)."""
-    return ReferenceSoftware("vtm", **options)
-
-
-def hm(**options) -> ReferenceSoftware:
-    """HM-16.25, low-delay P."""
-    return ReferenceSoftware("hm", **options)
+#: The two codecs: VTM-17.0 (the paper's anchor) and HM-16.25.
+vtm = partial(ReferenceSoftware, "vtm")
+hm = partial(ReferenceSoftware, "hm")

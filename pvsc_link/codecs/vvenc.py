@@ -1,12 +1,12 @@
 """VVenC (H.266) through a ffmpeg binary with libvvenc: low delay P, 10 bits, 4:2:0.
 
-A fast, labelled stand-in where VTM is too slow; it is never called VTM. libvvenc codes 4:2:0
-only: its RGB PSNR includes that loss.
+It is faster than VTM and always labelled as VVenC. libvvenc codes 4:2:0 only, and its RGB PSNR
+includes that loss. The options that change the number of bits:
 
-* The low-delay P structure and QP offsets are those of VTM's ``encoder_lowdelay_P_vtm.cfg``.
-* ``-qpa 0``: perceptual QP adaptation, on by default, is measured by no metric here.
-* ``accessunitdelimiter=0``: delimiters would add six bytes to every frame.
-* ``numrefpics=0``: all four references, which the presets cut to one or two.
+* The low-delay P structure and the QP offsets are those of VTM's ``encoder_lowdelay_P_vtm.cfg``.
+* ``-qpa 0`` switches off the adaptation of QP to perception, which no metric here rewards.
+* ``accessunitdelimiter=0`` omits delimiters of six bytes per frame.
+* ``numrefpics=0`` keeps all four reference pictures, where the presets keep one or two.
 """
 
 import re
@@ -18,17 +18,18 @@ from pathlib import Path
 import imageio_ffmpeg
 import numpy as np
 
-from pvsc_link.codecs.base import check_frames, check_option, check_rate, run_program
+from pvsc_link.codecs.base import Codec, check_frames, check_rate, run_program
 from pvsc_link.codecs.libav import access_units, decode_rgb, libav_version
 from pvsc_link.media.pixels import pad_to_multiple, rgb_to_yuv444, yuv444_to_yuv420
 from pvsc_link.media.writer import frame_rate
+from pvsc_link.options import check_name
 from pvsc_link.types import CodecFailure, EncodedGop
 
 PRESETS = ("faster", "fast", "medium", "slow", "slower")
-#: Smallest coding unit and picture: frames are padded to them, and the padding is cut off again.
+#: Smallest coding unit and picture. Frames are padded to them and cropped after decoding.
 _MIN_UNIT, _MIN_SIZE = 8, 16
 _QUERY_TIMEOUT_S = 60.0
-#: A file, because libvvenc prints remarks to the standard output.
+#: The bitstream goes to a file, because libvvenc prints remarks to the standard output.
 _OUTPUT = "out.266"
 
 _PARAMS = (
@@ -38,7 +39,7 @@ _PARAMS = (
 
 
 def _frame_rows() -> str:
-    """Eight P frames: QP offset, its model (-6.5 + 0.259 QP), four references to the past."""
+    """Eight P frames: QP offset, its model (-6.5 + 0.259 QP), distances to four past references."""
     rows = []
     for poc, offset in enumerate((5, 4, 5, 4, 5, 4, 5, 1), start=1):
         model = "-6.5 0.2590" if poc < 8 else "0.0 0.0"  # the key frame keeps its offset
@@ -49,20 +50,20 @@ def _frame_rows() -> str:
     return ":".join(rows)
 
 
-class VVenC:
+class VVenC(Codec):
     """libvvenc, Main 10, one closed GOP of IPPP per call.
 
     Parameters: ``preset`` : one of ``PRESETS``; ``binary`` : a ffmpeg with libvvenc (default: that
     of imageio-ffmpeg, or ``IMAGEIO_FFMPEG_EXE``); ``timeout_s`` : limit of one GOP, seconds.
     """
 
-    name = "vvenc"
+    name, stream_format = "vvenc", "vvc"
     allowed_rates = range(0, 64)
 
     def __init__(
         self, *, preset: str = "medium", binary: str | None = None, timeout_s: float = 1800.0
     ):
-        check_option("preset of vvenc", preset, PRESETS)
+        check_name("preset of vvenc", preset, PRESETS)
         self._preset, self._binary, self._timeout_s = preset, binary, timeout_s
         self.variant = "VVenC, 4:2:0" if preset == "medium" else f"VVenC, 4:2:0, {preset}"
 
@@ -103,14 +104,14 @@ class VVenC:
         )
         argv = [self._ffmpeg(), "-hide_banner", "-nostats", *arguments]
         payload, log = _run(argv, self._timeout_s, _planar_420(padded))
-        sizes = access_units(payload, "vvc")
+        sizes = access_units(payload, self.stream_format)
         if len(sizes) != len(frames):
             raise CodecFailure("codec_error", f"libvvenc: {len(sizes)} of {len(frames)} frames")
         size = frames.shape[2], frames.shape[1]
         return EncodedGop(
             payload=payload,
             frame_num_bytes=sizes,
-            frames_hat=decode_rgb(payload, sizes, "vvc", size=size),
+            frames_hat=decode_rgb(payload, sizes, self.stream_format, size=size),
             command="ffmpeg " + shlex.join(arguments),
             version=f"libvvenc {_libvvenc_version(log)}, {self.version}",
         )

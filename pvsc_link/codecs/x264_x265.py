@@ -1,25 +1,25 @@
 """x264 and x265 through PyAV: zero latency, veryslow, 10-bit 4:4:4, one GOP per call.
 
-The settings are those of the paper's baselines; each choice that moves the bit count is named:
+The settings are those of the paper's baselines. These choices change the number of bits:
 
-* 10-bit x264 counts QP from -12, so ``QP + 12`` gives H.264's QP; x265 does not shift.
-* One thread: zero latency cuts a frame into as many slices as there are threads.
-* x265's ``info=0`` and the removal of x264's SEI: a banner of 0.6 to 2.2 kB in every GOP.
-* ``psy`` (the encoders' default) costs about 1.1 dB RGB PSNR at equal QP with 4:4:4 chroma, since
-  the encoders then change the chroma QP; ``psy-off`` is the variant without.
+* 10-bit x264 counts QP from -12, so that ``QP + 12`` gives H.264's QP. x265 does not shift.
+* One thread, because zero latency cuts a frame into as many slices as there are threads.
+* ``info=0`` of x265 and the removal of x264's SEI messages omit a text of 0.6 to 2.2 kB per GOP
+  that names the encoder.
+* ``psy``, the encoders' default, costs about 1.1 dB of RGB PSNR at equal QP in 4:4:4, because the
+  encoders then change the QP of chroma. The variant ``psy-off`` is without it.
 
-Frames of any size go in: where the encoder wants more, edges are repeated and cropped again, and
-every bit of the larger frame counts.
+Frames that are smaller than the encoder allows are padded by repeating edges and cropped again
+after decoding. All bits of the larger frame count.
 """
-
-from collections.abc import Iterator
 
 import av
 import numpy as np
 
-from pvsc_link.codecs.base import check_frames, check_option, check_rate
+from pvsc_link.codecs.base import Codec, check_frames, check_rate
 from pvsc_link.codecs.libav import decode_rgb, encode_access_units, libav_version, without_h264_sei
 from pvsc_link.media.pixels import frame_of_planes, pad_to_multiple, rgb_to_yuv444
+from pvsc_link.options import check_name
 from pvsc_link.types import CodecFailure, EncodedGop
 
 PRESETS = "ultrafast superfast veryfast faster fast medium slow slower veryslow placebo".split()
@@ -28,22 +28,21 @@ VARIANTS = ("psy", "psy-off")
 X264_QP_SHIFT = 12
 
 
-class _LibavCodec:
+class _LibavCodec(Codec):
     """What x264 and x265 share; a subclass names the library and its options."""
 
-    name: str
+    allowed_rates = range(0, 52)
+    stream_format: str
     _encoder: str
-    _stream_format: str
     _min_size: int  # smallest width and height that the library codes
+    _epilogue = ""  # what the command line needs after the options
 
     def __init__(self, *, variant: str = "psy", preset: str = "veryslow", timeout_s: float = 600.0):
-        check_option(f"variant of {self.name}", variant, VARIANTS)
-        check_option(f"preset of {self.name}", preset, PRESETS)
+        check_name(f"variant of {self.name}", variant, VARIANTS)
+        check_name(f"preset of {self.name}", preset, PRESETS)
         self._psy = variant == "psy"
         self._preset, self._timeout_s = preset, timeout_s
         self.variant = variant if preset == "veryslow" else f"{variant}, {preset}"
-
-    allowed_rates = range(0, 52)
 
     @property
     def version(self) -> str:
@@ -59,8 +58,6 @@ class _LibavCodec:
         options = " ".join(f"-{k} {v}" for k, v in self._options(rate, num_frames).items())
         return f"-pix_fmt yuv444p10le -c:v {self._encoder} -threads 1 {options}{self._epilogue}"
 
-    _epilogue = ""
-
     def _options(self, rate: int, num_frames: int | str) -> dict[str, str]:
         raise NotImplementedError
 
@@ -75,7 +72,7 @@ class _LibavCodec:
         check_frames(frames)
         check_rate(self, rate)
         options = self._options(rate, len(frames))
-        pictures = _pictures(frames, self._min_size)
+        pictures = (_picture(frame, self._min_size) for frame in frames)
         raw = encode_access_units(self._encoder, pictures, fps, options, self._timeout_s)
         units = [self._clean(unit) for unit in raw]
         sizes = tuple(len(unit) for unit in units)
@@ -84,27 +81,24 @@ class _LibavCodec:
         return EncodedGop(
             payload=payload,
             frame_num_bytes=sizes,
-            frames_hat=decode_rgb(payload, sizes, self._stream_format, size=size),
+            frames_hat=decode_rgb(payload, sizes, self.stream_format, size=size),
             command=self.describe(rate, len(frames)),
             version=self.version,
         )
 
 
-def _pictures(frames: np.ndarray, min_size: int) -> Iterator[av.VideoFrame]:
-    for frame in frames:
-        yield frame_of_planes(list(rgb_to_yuv444(_at_least(frame, min_size))), "yuv444p10le")
-
-
-def _at_least(frame: np.ndarray, min_size: int) -> np.ndarray:
-    """Repeat the edges of a frame that is smaller than the encoder codes."""
-    return frame if min(frame.shape[:2]) >= min_size else pad_to_multiple(frame, min_size)
+def _picture(frame: np.ndarray, min_size: int) -> av.VideoFrame:
+    """10-bit 4:4:4 picture of an RGB frame [height, width, 3], padded if it is too small."""
+    if min(frame.shape[:2]) < min_size:
+        frame = pad_to_multiple(frame, min_size)
+    return frame_of_planes(list(rgb_to_yuv444(frame)), "yuv444p10le")
 
 
 class X264(_LibavCodec):
     """libx264, High 4:4:4 Predictive at 10 bits (H.264)."""
 
     name = "x264"
-    _encoder, _stream_format, _min_size = "libx264", "h264", 16
+    stream_format, _encoder, _min_size = "h264", "libx264", 16
     _epilogue = " -bsf:v filter_units=remove_types=6"
 
     def _options(self, rate: int, num_frames: int | str) -> dict[str, str]:
@@ -126,7 +120,7 @@ class X265(_LibavCodec):
     """libx265, Main 4:4:4 10 (H.265)."""
 
     name = "x265"
-    _encoder, _stream_format, _min_size = "libx265", "hevc", 64
+    stream_format, _encoder, _min_size = "hevc", "libx265", 64
 
     def _options(self, rate: int, num_frames: int | str) -> dict[str, str]:
         params = (

@@ -34,10 +34,9 @@ class SeparatedScheme:
         self.variant = codec.variant
         self.allowed_rates = codec.allowed_rates
         common = tuple(r for r in DEFAULT_RATES if r in codec.allowed_rates)
-        self.default_rates = tuple(getattr(codec, "default_rates", common))
-        # A codec of trained weights says which they are, and what its rows are without them.
-        self.weights_id: str | None = getattr(codec, "weights_id", None)
-        self.status: str = getattr(codec, "status", "ok")
+        self.default_rates = common if codec.default_rates is None else tuple(codec.default_rates)
+        self.weights_id = codec.weights_id
+        self.status = codec.status
 
     def encode(self, video: Video, gop: int, rate: int) -> list[EncodedGop]:
         """One closed, self-contained ``EncodedGop`` per ``gop`` frames of the clip."""

@@ -7,14 +7,14 @@ from dataclasses import fields
 import numpy as np
 import pytest
 
-from pvsc_link.codecs.base import CodecFailure
+from pvsc_link.codecs.base import Codec, CodecFailure
 from pvsc_link.codecs.cache import cache_folder, cached_encode
 from pvsc_link.types import EncodedGop
 
 FRAMES = np.random.default_rng(0).integers(0, 256, (2, 8, 8, 3), dtype=np.uint8)
 
 
-class CountingCodec:
+class CountingCodec(Codec):
     """Counts how often it really encodes."""
 
     name, variant, version = "counting", "plain", "1"

@@ -11,10 +11,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from pvsc_link.codecs.export import export_streams
 
 from pvsc_link.codecs.base import Codec, CodecFailure
 from pvsc_link.codecs.cache import cached_encode
-from pvsc_link.codecs.export import export_streams
 from pvsc_link.codecs.external import codec as external
 from pvsc_link.codecs.external.families import FAMILIES
 from pvsc_link.codecs.registry import CODECS

@@ -10,8 +10,7 @@ import textwrap
 import numpy as np
 import pytest
 
-from pvsc_link.codecs.base import history_argument
-from pvsc_link.codecs.cache import cached_encode
+from pvsc_link.codecs.cache import cached_encode, history_argument
 from pvsc_link.codecs.precoded import PACKAGED_STREAMS, read_index
 from pvsc_link.codecs.reference_software import _MODELS, ReferenceSoftware, poc_line_bytes
 from pvsc_link.codecs.registry import CODECS

@@ -7,8 +7,7 @@ import pytest
 
 from pvsc_link.codecs.__main__ import main
 from pvsc_link.codecs.base import CodecFailure
-from pvsc_link.codecs.export import export_streams
-from pvsc_link.codecs.precoded import Precoded, read_hashes, read_index
+from pvsc_link.codecs.precoded import Precoded, export_streams, read_hashes, read_index
 from pvsc_link.codecs.registry import CODECS
 from pvsc_link.codecs.x264_x265 import X264, X265
 from pvsc_link.media.clips import load_clip

@@ -1,18 +1,17 @@
-"""What a driver left behind, checked before anything of it reaches the link.
+"""Learned codecs from the user's own checkouts, each run in its own Python.
 
-Learned codecs from the user's own checkouts, each run in its own Python.
+Their frameworks exclude one another and those of this package, so none of their code is imported.
+A small driver (``drivers/``) runs in the codec's Python; it reads a JSON request and leaves a JSON
+reply, which is checked before any of it reaches the link. Every GOP and rate has a private folder,
+because some of these codecs write every rate to the same names.
 
-Their frameworks exclude one another and this package's, so nothing of them is imported: a small
-driver (``drivers/``) runs in the codec's Python over a JSON request and reply, in a private folder
-per GOP and rate, because some of them write every rate to the same names.
-
-Two link modes, the ``variant`` of a scenario:
+There are two link modes, the ``variant`` of a scenario:
 
 - ``bit-exact``: the payload is the codec's own bitstream.
 - ``rate-only``: the payload is pseudo-random filler of the right length per frame, for codecs
-  that only estimate their bits (GLC-Video), or that can write none here. The link and the loss of
-  frames are as real as in the other mode, because damaged bits are never decoded in either: what
-  is lacking is the proof that a bitstream of that length exists.
+  that only estimate their bits (GLC-Video) or cannot write a bitstream on this machine. The link
+  and the loss of frames are simulated as in the other mode, because damaged bits are never decoded
+  in either. It is not shown that a bitstream of that length exists.
 """
 
 import functools
@@ -31,7 +30,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from pvsc_link.codecs.base import check_frames, check_option, check_rate, run_program
+from pvsc_link.codecs.base import Codec, check_frames, check_rate, run_program
 from pvsc_link.codecs.external.families import (
     BIT_EXACT,
     FAMILIES,
@@ -41,9 +40,14 @@ from pvsc_link.codecs.external.families import (
     find_checkout,
 )
 from pvsc_link.media.pixels import crop, pad_to_multiple
+from pvsc_link.options import check_name
+from pvsc_link.storage import digest
 from pvsc_link.types import CodecFailure, EncodedGop, InputError
 
-_KEYS = ("bits", "bits_are", "stream", "decoded", "versions")
+_DRIVERS = Path(__file__).parent / "drivers"
+_DEVICE = re.compile(r"cpu|cuda(:(?P<index>\d+))?")
+#: Variables of the environment that would lead the codec's Python to modules of this package.
+_OWN_PYTHON = ("PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV")
 
 
 @dataclass(frozen=True)
@@ -62,94 +66,7 @@ class DriverReply:
         return tuple(math.ceil(bits / 8) for bits in self.frame_bits)
 
 
-def read_reply(path: Path, shape: tuple[int, ...]) -> DriverReply:
-    """Read and check ``reply.json``.
-
-    Parameters: ``shape`` : [num_frames, height, width, 3] of the frames that were coded.
-    Raises ``CodecFailure`` (codec_error) for anything that is absent or not as it must be.
-    """
-    reply = _load(path)
-    bits = _frame_bits(reply["bits"], shape[0])
-    if reply["bits_are"] not in ("coded", "estimated"):
-        raise _fault(f"bits are {reply['bits_are']!r}, wanted 'coded' or 'estimated'")
-    if reply["bits_are"] == "coded":
-        bits = _whole_bytes(bits)
-    stream = None
-    if reply["stream"] is not None:
-        stream = _stream(Path(reply["stream"]), bits)
-    frames_hat = _pictures([Path(name) for name in reply["decoded"]], shape)
-    versions = ", ".join(f"{name} {version}" for name, version in reply["versions"].items())
-    return DriverReply(bits, reply["bits_are"], stream, frames_hat, versions)
-
-
-def _fault(detail: str) -> CodecFailure:
-    return CodecFailure("codec_error", f"external codec: {detail}")
-
-
-def _load(path: Path) -> dict[str, Any]:
-    try:
-        reply = json.loads(path.read_text())
-    except (OSError, ValueError) as error:
-        raise _fault(f"the driver ended well but left no reply: {error}") from error
-    absent = [key for key in _KEYS if key not in reply]
-    if absent:
-        raise _fault(f"the reply lacks {', '.join(absent)}")
-    return reply
-
-
-def _frame_bits(bits: Sequence[float], num_frames: int) -> tuple[float, ...]:
-    if len(bits) != num_frames:
-        raise _fault(f"bits of {len(bits)} frames, wanted {num_frames}")
-    for frame, number in enumerate(bits):
-        if not math.isfinite(number) or number <= 0:
-            raise _fault(f"frame {frame} has {number} bits")
-    return tuple(bits)
-
-
-def _whole_bytes(bits: tuple[float, ...]) -> tuple[float, ...]:
-    """Coded frames are whole bytes; the logs state bits per pixel, whose product is not exact."""
-    whole = tuple(float(8 * round(number / 8)) for number in bits)
-    if any(abs(a - b) > 0.5 for a, b in zip(whole, bits, strict=True)):
-        raise _fault(f"coded frames of {list(bits)} bits, wanted whole bytes")
-    return whole
-
-
-def _stream(path: Path, bits: tuple[float, ...]) -> bytes:
-    """The bitstream, whose frames must sum to it."""
-    try:
-        payload = path.read_bytes()
-    except OSError as error:
-        raise _fault(f"no bitstream: {error}") from error
-    if sum(bits) != 8 * len(payload):
-        raise _fault(f"the log has {sum(bits):.0f} bits, the bitstream {8 * len(payload)}")
-    return payload
-
-
-def _pictures(paths: list[Path], shape: tuple[int, ...]) -> np.ndarray:
-    if len(paths) != shape[0]:
-        raise _fault(f"{len(paths)} decoded frames, wanted {shape[0]}")
-    return np.stack([_picture(path, shape[1:3]) for path in paths])
-
-
-def _picture(path: Path, size: tuple[int, ...]) -> np.ndarray:
-    try:
-        with Image.open(path) as image:
-            pixels = np.asarray(image.convert("RGB"))
-    except OSError as error:
-        raise _fault(f"decoded frame {path.name}: {error}") from error
-    if pixels.shape[:2] != tuple(size):
-        found = f"{pixels.shape[1]}x{pixels.shape[0]}"
-        raise _fault(f"decoded frame {path.name} is {found}, wanted {size[1]}x{size[0]}")
-    return pixels
-
-
-_DRIVERS = Path(__file__).parent / "drivers"
-_DEVICE = re.compile(r"cpu|cuda(:(?P<index>\d+))?")
-#: What would lead the codec's Python to this package's modules.
-_OWN_PYTHON = ("PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV")
-
-
-class ExternalCodec:
+class ExternalCodec(Codec):
     """DCVC-RT, DCVC-FM, GLC-Video or PLVC.
 
     Parameters
@@ -179,10 +96,10 @@ class ExternalCodec:
         self.name = family
         self.allowed_rates = self._family.rates
         self.default_rates = self._family.default_rates
-        labels = {mode: _label(mode, bits) for mode, bits in self._family.bits.items()}
+        labels = {mode: f"{mode}, bits: {bits}" for mode, bits in self._family.bits.items()}
         modes = {label: mode for mode, label in labels.items()} | {mode: mode for mode in labels}
         chosen = variant or next(iter(labels))
-        check_option(f"variant of {family}", chosen, tuple(modes))
+        check_name(f"variant of {family}", chosen, tuple(modes))
         self._mode = modes[chosen]
         self.variant = labels[self._mode]
         self._stated = {"checkout": checkout, "python": python, "checkpoints": checkpoints}
@@ -208,7 +125,7 @@ class ExternalCodec:
             self._family.find_checkpoints(checkout, rate)
 
     def _rates_with_own_checkpoints(self) -> tuple[int, ...]:
-        """One of the rates that share a model, or every rate where each is a model."""
+        """The first rate if all rates share a model, or every rate if each has its own."""
         rates = tuple(self._family.rates)
         return rates[:1] if isinstance(self._family.rates, range) else rates
 
@@ -283,7 +200,7 @@ class ExternalCodec:
     def _request(
         self, checkout: Checkout, frames: np.ndarray, rate: int, folder: Path
     ) -> dict[str, object]:
-        """Writes the frames, 1-based, and says what is to be done with them."""
+        """Write the frames, numbered from 1, and say what is to be done with them."""
         _write_frames(frames, folder / "frames")
         (folder / "out").mkdir()
         files = self._family.find_checkpoints(checkout, rate)
@@ -332,26 +249,22 @@ def filler(seed: str, num_bytes: int) -> bytes:
     return hashlib.shake_256(seed.encode()).digest(num_bytes)
 
 
-def _label(mode: str, bits: str) -> str:
-    return f"{mode}, bits: {bits}"
-
-
 def _as_typed(words: Iterable[str]) -> str:
-    """A command for readers: quoted where a word has spaces, places in braces left as they are."""
+    """A command as text: words with spaces are quoted, names in braces are left as they are."""
     return " ".join(shlex.quote(word) if " " in word else word for word in words)
 
 
 @functools.cache
 def _stamp(checkout: Checkout) -> str:
-    """Once per run: a sweep asks for it with every GOP."""
+    """Kept, because a sweep asks for it with every GOP."""
     return checkout.stamp()
 
 
 @functools.cache
 def _driver_stamp() -> str:
-    """A changed driver may read a codec's output otherwise."""
-    total = hashlib.sha256(b"".join(p.read_bytes() for p in sorted(_DRIVERS.glob("*.py"))))
-    return f"drivers sha256 {total.hexdigest()[:8]}"
+    """Digest of the drivers, because a changed one may read a codec's output otherwise."""
+    sources = [path.read_bytes() for path in sorted(_DRIVERS.glob("*.py"))]
+    return f"drivers sha256 {digest(*sources)[:8]}"
 
 
 def _write_frames(frames: np.ndarray, folder: Path) -> None:
@@ -361,7 +274,7 @@ def _write_frames(frames: np.ndarray, folder: Path) -> None:
 
 
 def _environment(device: str) -> dict[str, str]:
-    """The caller's, without its Python; CUDA sees the one device that is asked for."""
+    """The caller's environment without its Python, in which CUDA sees only ``device``."""
     environment = {key: value for key, value in os.environ.items() if key not in _OWN_PYTHON}
     found = _DEVICE.fullmatch(device)
     if device == "cpu":
@@ -374,21 +287,91 @@ def _environment(device: str) -> dict[str, str]:
     return environment
 
 
-def dcvc_rt(**options) -> ExternalCodec:
-    """DCVC-RT (microsoft/DCVC, CVPR 2025): coded bits, needs a CUDA GPU."""
-    return ExternalCodec("dcvc-rt", **options)
+dcvc_rt = functools.partial(ExternalCodec, "dcvc-rt")
+dcvc_fm = functools.partial(ExternalCodec, "dcvc-fm")
+glc_video = functools.partial(ExternalCodec, "glc-video")
+plvc = functools.partial(ExternalCodec, "plvc")
 
 
-def dcvc_fm(**options) -> ExternalCodec:
-    """DCVC-FM (microsoft/DCVC, CVPR 2024): coded on a GPU with its C++ part, else estimated."""
-    return ExternalCodec("dcvc-fm", **options)
+_REPLY_KEYS = ("bits", "bits_are", "stream", "decoded", "versions")
 
 
-def glc_video(**options) -> ExternalCodec:
-    """GLC-Video (jzyustc/GLC): estimated bits."""
-    return ExternalCodec("glc-video", **options)
+def read_reply(path: Path, shape: tuple[int, ...]) -> DriverReply:
+    """Read and check ``reply.json``.
+
+    Parameters: ``shape`` : [num_frames, height, width, 3] of the frames that were coded.
+    Raises ``CodecFailure`` (codec_error) for anything that is absent or not as it must be.
+    """
+    reply = _load(path)
+    bits = _frame_bits(reply["bits"], shape[0])
+    if reply["bits_are"] not in ("coded", "estimated"):
+        raise _fault(f"bits are {reply['bits_are']!r}, wanted 'coded' or 'estimated'")
+    if reply["bits_are"] == "coded":
+        bits = _whole_bytes(bits)
+    stream = None
+    if reply["stream"] is not None:
+        stream = _stream(Path(reply["stream"]), bits)
+    frames_hat = _pictures([Path(name) for name in reply["decoded"]], shape)
+    versions = ", ".join(f"{name} {version}" for name, version in reply["versions"].items())
+    return DriverReply(bits, reply["bits_are"], stream, frames_hat, versions)
 
 
-def plvc(**options) -> ExternalCodec:
-    """PLVC (RenYang-home/PLVC through RenYang-home/RLVC), I frame by the user's HiFiC commands."""
-    return ExternalCodec("plvc", **options)
+def _fault(detail: str) -> CodecFailure:
+    return CodecFailure("codec_error", f"external codec: {detail}")
+
+
+def _load(path: Path) -> dict[str, Any]:
+    try:
+        reply = json.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        raise _fault(f"the driver ended well but left no reply: {error}") from error
+    absent = [key for key in _REPLY_KEYS if key not in reply]
+    if absent:
+        raise _fault(f"the reply lacks {', '.join(absent)}")
+    return reply
+
+
+def _frame_bits(bits: Sequence[float], num_frames: int) -> tuple[float, ...]:
+    if len(bits) != num_frames:
+        raise _fault(f"bits of {len(bits)} frames, wanted {num_frames}")
+    for frame, number in enumerate(bits):
+        if not math.isfinite(number) or number <= 0:
+            raise _fault(f"frame {frame} has {number} bits")
+    return tuple(bits)
+
+
+def _whole_bytes(bits: tuple[float, ...]) -> tuple[float, ...]:
+    """Coded frames are whole bytes; logs state bits per pixel, whose product is not exact."""
+    whole = tuple(float(8 * round(number / 8)) for number in bits)
+    if any(abs(a - b) > 0.5 for a, b in zip(whole, bits, strict=True)):
+        raise _fault(f"coded frames of {list(bits)} bits, wanted whole bytes")
+    return whole
+
+
+def _stream(path: Path, bits: tuple[float, ...]) -> bytes:
+    """The bitstream, whose frames must sum to it."""
+    try:
+        payload = path.read_bytes()
+    except OSError as error:
+        raise _fault(f"no bitstream: {error}") from error
+    if sum(bits) != 8 * len(payload):
+        raise _fault(f"the log has {sum(bits):.0f} bits, the bitstream {8 * len(payload)}")
+    return payload
+
+
+def _pictures(paths: list[Path], shape: tuple[int, ...]) -> np.ndarray:
+    if len(paths) != shape[0]:
+        raise _fault(f"{len(paths)} decoded frames, wanted {shape[0]}")
+    return np.stack([_picture(path, shape[1:3]) for path in paths])
+
+
+def _picture(path: Path, size: tuple[int, ...]) -> np.ndarray:
+    try:
+        with Image.open(path) as image:
+            pixels = np.asarray(image.convert("RGB"))
+    except OSError as error:
+        raise _fault(f"decoded frame {path.name}: {error}") from error
+    if pixels.shape[:2] != tuple(size):
+        found = f"{pixels.shape[1]}x{pixels.shape[0]}"
+        raise _fault(f"decoded frame {path.name} is {found}, wanted {size[1]}x{size[0]}")
+    return pixels

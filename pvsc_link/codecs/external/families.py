@@ -1,20 +1,19 @@
-"""A codec that is somebody else's repository: where it lies, its Python, its checkpoints.
+"""Where an external codec lies on this machine, and what distinguishes the four families.
 
-Said in the scenario's entry (``checkout``, ``python``, ``checkpoints``), or by an environment
-variable that names a folder with a small ``pvsc_link.json``, read in a stated checkout as well::
+A checkout is the user's copy of a codec's repository, with a Python that runs it and checkpoints.
+The scenario's entry names the three (``checkout``, ``python``, ``checkpoints``), or an environment
+variable names a folder with a file ``pvsc_link.json``, which is read in a stated checkout too::
 
     {"checkout": ".", "python": "/envs/dcvc/bin/python", "checkpoints": "checkpoints"}
 
-Paths in the file are relative to its folder; the scenario's words win.
+Paths in the file are relative to its folder. The scenario's entry takes precedence.
 
-What distinguishes DCVC-RT, DCVC-FM, GLC-Video and PLVC: rates, commands, checkpoints.
-
-The commands are the literal ones of the repositories; ``{image}`` and the like stand for paths
-that the driver fills in, ``GOP`` for the number of frames.
+The families DCVC-RT, DCVC-FM, GLC-Video and PLVC differ in rates, commands and checkpoints. The
+commands are the literal ones of the repositories: ``{image}`` and the like stand for paths that
+the driver fills in, ``GOP`` stands for the number of frames.
 """
 
 import functools
-import hashlib
 import json
 import os
 import shlex
@@ -25,7 +24,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from pvsc_link.codecs.base import check_option
+from pvsc_link.options import check_name
+from pvsc_link.storage import digest, file_digest
 from pvsc_link.types import CodecFailure, InputError
 
 SETTINGS_FILE = "pvsc_link.json"
@@ -45,7 +45,7 @@ class Checkout:
     intra: tuple[tuple[str, ...], ...] = field(default=())  # commands of an I-frame codec
 
     def stamp(self) -> str:
-        """Commit and digest of the Python sources: users must edit some of these repositories."""
+        """Commit, and digest of the Python sources, because users must edit some repositories."""
         commit = git_commit(self.root)
         digest = digest_of_files(self.root, _python_files(self.root))
         return f"commit {commit}, sources sha256 {digest}"
@@ -105,7 +105,7 @@ def _settings(folder: Path) -> dict[str, Any]:
     if not isinstance(settings, dict):
         raise _bad_settings(path, json.dumps(settings))
     for key, value in settings.items():
-        check_option(f"key of {path}", key, _KEYS)
+        check_name(f"key of {path}", key, _KEYS)
         if not (_is_commands(value) if key == "intra" else isinstance(value, str)):
             raise _bad_settings(path, f"{key}: {json.dumps(value)}")
     return settings
@@ -133,7 +133,10 @@ def _below(folder: Path, path: str) -> Path:
 
 
 def _program(word: str | None, folder: Path) -> Path | None:
-    """A bare name is looked up in PATH; links are kept, or a virtual environment would be lost."""
+    """Path of a program; a bare name is looked up in PATH.
+
+    Links are kept, because the interpreter of a virtual environment is one.
+    """
     if word is None:
         return None
     if os.sep not in word:
@@ -172,10 +175,7 @@ def _python_files(root: Path) -> Iterator[Path]:
 def digest_of_files(root: Path, files: Iterable[Path]) -> str:
     """First digits of a SHA-256 over names (below ``root``) and contents, in order of names."""
     named = {path.relative_to(root).as_posix(): path for path in files}
-    total = hashlib.sha256()
-    for name in sorted(named):
-        total.update(f"{name} {_file_digest(named[name])}\n".encode())
-    return total.hexdigest()[:_DIGITS]
+    return digest(*(f"{name} {_known_digest(named[name])}\n" for name in sorted(named)))[:_DIGITS]
 
 
 def checkpoint_stamp(files: Mapping[str, Path]) -> str:
@@ -185,60 +185,39 @@ def checkpoint_stamp(files: Mapping[str, Path]) -> str:
     """
     try:
         return ", ".join(
-            f"{role} {path.name} sha256 {_digest(path)}" for role, path in files.items()
+            f"{role} {path.name} sha256 {_stamp_of(path)}" for role, path in files.items()
         )
     except OSError as error:
         raise CodecFailure("missing_binary", f"checkpoint: {error}") from error
 
 
-def _digest(path: Path) -> str:
+def _stamp_of(path: Path) -> str:
     if path.is_dir():
         return digest_of_files(path, (file for file in path.rglob("*") if file.is_file()))
-    return _file_digest(path)[:_DIGITS]
+    return _known_digest(path)[:_DIGITS]
 
 
-def _file_digest(path: Path) -> str:
+def _known_digest(path: Path) -> str:
+    """Digest of a file, read again only if its size or date has changed.
+
+    Checkpoints have hundreds of megabytes, and the digest is needed for every GOP.
+    """
     status = path.stat()
     return _digest_once(path, status.st_size, status.st_mtime_ns)
 
 
 @functools.lru_cache(maxsize=4096)
 def _digest_once(path: Path, size: int, changed: int) -> str:
-    """Checkpoints have hundreds of megabytes, and every GOP asks."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    return file_digest(path)
 
 
 BIT_EXACT, RATE_ONLY = "bit-exact", "rate-only"
+#: (mode, rate, num_frames, device) -> commands, each a list of words.
 Commands = Callable[[str, int, int | str, str], list[list[str]]]
 
 
-@dataclass(frozen=True)
-class Family:
-    """One external codec.
-
-    ``commands`` : (mode, rate, num_frames, device) -> scripts of the checkout with their options;
-    ``find_checkpoints`` : (checkout, rate) -> role -> file or folder; ``bits`` : mode -> whether
-    its bits are ``coded`` or ``estimated``; ``multiple`` : what height and width are padded to;
-    ``cpu_modes`` : link modes that run without a GPU.
-    """
-
-    name: str
-    variable: str
-    driver: str
-    script: str
-    rates: Sequence[int]
-    default_rates: tuple[int, ...]
-    bits: dict[str, str]
-    cpu_modes: tuple[str, ...]
-    commands: Commands
-    find_checkpoints: Callable[[Checkout, int], dict[str, Path]]
-    multiple: int = 1
-    needs_intra: bool = False
-
-
 def _test_video(rate_options: str, more: str) -> Commands:
-    """Stock script of the DCVC family: one sequence, one rate, one I frame at its beginning."""
+    """Stock script of the DCVC family on one sequence at one rate, with one I frame first."""
 
     def commands(mode: str, rate: int, num_frames: int | str, device: str) -> list[list[str]]:
         text = (
@@ -267,6 +246,23 @@ def _image_and_video(checkout: Checkout, rate: int) -> dict[str, Path]:
             raise CodecFailure("missing_binary", detail)
         found[role] = files[0]
     return found
+
+
+@dataclass(frozen=True)
+class Family:
+    """One external codec; the defaults are those of the DCVC family and its ``test_video.py``."""
+
+    variable: str  # environment variable that names the folder
+    bits: dict[str, str]  # link mode -> whether its bits are "coded" or "estimated"
+    cpu_modes: tuple[str, ...]  # link modes that run without a GPU
+    commands: Commands  # scripts of the checkout with their options
+    driver: str = "dcvc_family.py"
+    script: str = "test_video.py"  # a file that the repository must have
+    rates: Sequence[int] = range(64)
+    default_rates: tuple[int, ...] = (0, 21, 42, 63)
+    find_checkpoints: Callable[[Checkout, int], dict[str, Path]] = _image_and_video
+    multiple: int = 1  # height and width are padded to multiples of it
+    needs_intra: bool = False
 
 
 _PLVC_QUALITY = {256: "lo", 512: "mi", 1024: "hi"}
@@ -305,12 +301,7 @@ def _plvc_checkpoints(checkout: Checkout, rate: int) -> dict[str, Path]:
 
 FAMILIES = {
     "dcvc-rt": Family(
-        name="dcvc-rt",
         variable="PVSC_LINK_DCVC_RT",
-        driver="dcvc_family.py",
-        script="test_video.py",
-        rates=range(64),
-        default_rates=(0, 21, 42, 63),
         bits={BIT_EXACT: "coded", RATE_ONLY: "coded"},
         cpu_modes=(),
         commands=_test_video(
@@ -318,36 +309,22 @@ FAMILIES = {
             # A bitstream is written in either mode: the script refuses to run without.
             "--force_zero_thres 0.12 --reset_interval 64 --check_existing 0 --write_stream 1",
         ),
-        find_checkpoints=_image_and_video,
     ),
     "dcvc-fm": Family(
-        name="dcvc-fm",
         variable="PVSC_LINK_DCVC_FM",
-        driver="dcvc_family.py",
-        script="test_video.py",
-        rates=range(64),
-        default_rates=(0, 21, 42, 63),
         bits={BIT_EXACT: "coded", RATE_ONLY: "estimated"},
         cpu_modes=(RATE_ONLY,),
         commands=_test_video(
             "--q_indexes_i {rate} --q_indexes_p {rate}", "--write_stream {stream}"
         ),
-        find_checkpoints=_image_and_video,
     ),
     "glc-video": Family(
-        name="glc-video",
         variable="PVSC_LINK_GLC_VIDEO",
-        driver="dcvc_family.py",
-        script="test_video.py",
-        rates=range(64),
-        default_rates=(0, 21, 42, 63),
         bits={RATE_ONLY: "estimated"},
         cpu_modes=(RATE_ONLY,),
         commands=_test_video("--q_indexes_i {rate} --q_indexes_p {rate}", ""),
-        find_checkpoints=_image_and_video,
     ),
     "plvc": Family(
-        name="plvc",
         variable="PVSC_LINK_PLVC",
         driver="plvc.py",
         script="Recurrent_AutoEncoder.py",
