@@ -17,6 +17,7 @@ from pvsc_link.codecs.base import Codec, CodecFailure
 from pvsc_link.codecs.cache import cached_encode
 from pvsc_link.codecs.external import codec as external
 from pvsc_link.codecs.external.families import FAMILIES
+from pvsc_link.codecs.precoded import export_streams
 from pvsc_link.codecs.registry import CODECS
 from pvsc_link.types import InputError, Video
 

@@ -117,7 +117,8 @@ def test_a_failure_keeps_the_streams_before_it(tmp_path, monkeypatch):
         (["--option", "timeout_s=soon"], 2, "soon"),
         (["--rates", "99"], 2, "0 to 51"),
         (["--gop", "500"], 2, "fewer|at least"),
-        (["--option", "timeout_s=0"], 1, "codec_timeout"),
+        (["--option", "timeout_s=0"], 2, "greater than 0"),
+        (["--option", "timeout_s=1e-6"], 1, "codec_timeout"),
     ],
 )
 def test_bad_input_ends_with_a_message_and_a_status(change, status, message, tmp_path, capsys):
