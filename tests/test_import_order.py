@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 PACKAGE = Path(__file__).parents[1] / "pvsc_link"
-SOURCES = {"types", "storage", "options", "intervals"}
+SOURCES = {"types", "storage", "options", "intervals", "_version"}
 MATERIAL = {"scenario", "schemes", "metrics", "media", "link", "codecs", "models"}
 ALLOWED = {
     "scenario": set(),

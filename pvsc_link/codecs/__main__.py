@@ -7,11 +7,13 @@ from pathlib import Path
 
 from rich.progress import Progress
 
+from pvsc_link.codecs.base import Codec
 from pvsc_link.codecs.precoded import export_streams
 from pvsc_link.codecs.registry import CODECS
 from pvsc_link.commands import run_command
 from pvsc_link.media.clips import load_clip
 from pvsc_link.options import check_name
+from pvsc_link.types import Video
 
 _EXAMPLE = """example, on the machine that has VTM:
   python -m pvsc_link.codecs export --codec vtm --option binary=~/VTM-17.0 \\
@@ -57,21 +59,24 @@ def run(words: argparse.Namespace) -> int:
     ]
     with Progress() as progress:
         for video in videos:
-            task = progress.add_task(
-                f"{codec.name} {video.name}", total=words.num_gops * len(words.rates)
-            )
-            entries = export_streams(
-                codec,
-                video,
-                gop=words.gop,
-                rates=words.rates,
-                folder=words.folder,
-                workers=words.workers,
-                on_done=lambda _, task=task: progress.advance(task),
-            )
-            progress.update(task, completed=len(entries))
+            _export(codec, video, words, progress)
     print(f"{words.folder}: use it as {{scheme: precoded, index: {words.folder}}}")
     return 0
+
+
+def _export(codec: Codec, video: Video, words: argparse.Namespace, progress: Progress) -> None:
+    total = words.num_gops * len(words.rates)
+    task = progress.add_task(f"{codec.name} {video.name}", total=total)
+    export_streams(
+        codec,
+        video,
+        gop=words.gop,
+        rates=words.rates,
+        folder=words.folder,
+        workers=words.workers,
+        on_done=lambda _: progress.advance(task),
+    )
+    progress.update(task, completed=total)
 
 
 if __name__ == "__main__":

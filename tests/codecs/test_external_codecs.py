@@ -11,7 +11,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from pvsc_link.codecs.export import export_streams
 
 from pvsc_link.codecs.base import Codec, CodecFailure
 from pvsc_link.codecs.cache import cached_encode
