@@ -220,7 +220,7 @@ def test_the_index_states_the_slices_that_the_log_had():
 def test_a_qp_out_of_range_or_another_model_is_an_input_error(carphone):
     with pytest.raises(InputError, match="0 to 51"):
         CODECS["hm"]().encode(carphone.frames, 30, 52)
-    with pytest.raises(InputError, match="vtm, hm"):
+    with pytest.raises(InputError, match="'vtm', 'hm'"):
         ReferenceSoftware("jm")
 
 
