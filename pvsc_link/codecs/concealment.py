@@ -1,8 +1,8 @@
-"""Freeze: from the first lost frame to the end of the GOP the last good frame is shown.
+"""Which frames of a GOP are lost, and what is shown in their place.
 
-Loss is decided by the CRC of the transport blocks, never by the source decoder: libav's decoders
-report damage unreliably, and what they make of damaged data depends on stale buffers. So damaged
-data are never decoded, and the error-free reconstruction is all that is needed.
+From the first lost frame to the end of the GOP, the last good frame is shown (freeze). The CRC of
+the transport blocks decides which frames are lost, and damaged data are never decoded, because the
+decoders of libav report damage unreliably. Therefore the error-free reconstruction is enough.
 """
 
 from collections.abc import Sequence
@@ -12,21 +12,6 @@ import numpy as np
 
 #: Level shown when the very first frame of a clip is lost.
 MID_GREY = 128
-#: Index in ``Concealed.shown`` for a frame of before this GOP (or mid-grey).
-BEFORE_GOP = -1
-
-
-@dataclass(frozen=True)
-class Concealed:
-    """One GOP as it is shown."""
-
-    frames: np.ndarray  # uint8 RGB [num_frames, height, width, 3]
-    shown: tuple[int, ...]  # index into frames_hat per frame; BEFORE_GOP: previous GOP or grey
-
-    @property
-    def frames_lost(self) -> int:
-        """Frames that are not shown as themselves."""
-        return sum(index != frame for frame, index in enumerate(self.shown))
 
 
 def frames_lost(
@@ -34,7 +19,7 @@ def frames_lost(
     block_ok: Sequence[bool] | np.ndarray,
     block_num_bits: int | Sequence[int] | np.ndarray,
 ) -> np.ndarray:
-    """Which frames lose at least one byte: the blocks carry the GOP's bytes back to back.
+    """Which frames lose at least one byte; the blocks carry the GOP's bytes one after another.
 
     Input
         frame_num_bytes : bytes per frame, in coding order
@@ -57,6 +42,14 @@ def frames_lost(
     return failed_before[end_block] > failed_before[first_block]
 
 
+@dataclass(frozen=True)
+class Concealed:
+    """One GOP as it is shown."""
+
+    frames: np.ndarray  # uint8 RGB [num_frames, height, width, 3]
+    frames_lost: int  # frames that are not shown as themselves
+
+
 def freeze(
     frames_hat: np.ndarray, frame_ok: Sequence[bool] | np.ndarray, previous_frame: np.ndarray | None
 ) -> Concealed:
@@ -66,23 +59,13 @@ def freeze(
         frames_hat : [num_frames, height, width, 3], uint8, error-free reconstruction
         frame_ok : [num_frames], bool
         previous_frame : [height, width, 3], uint8, last frame shown of the previous GOP, or None;
-            it stands in for a lost first frame, mid-grey where there is none
-
-    Output: ``Concealed``, whose ``shown`` lets metrics of error-free frames be looked up.
+            it is shown in place of a lost first frame, and mid-grey where there is none
     """
     lost = np.flatnonzero(~np.asarray(frame_ok, bool))
     first_lost = int(lost[0]) if lost.size else len(frames_hat)
-    shown = tuple(min(index, first_lost - 1) for index in range(len(frames_hat)))
     frames = frames_hat.copy()
-    frames[first_lost:] = _stand_in(frames_hat, first_lost, previous_frame)
-    return Concealed(frames, shown)
-
-
-def _stand_in(
-    frames_hat: np.ndarray, first_lost: int, previous_frame: np.ndarray | None
-) -> np.ndarray:
     if first_lost > 0:
-        return frames_hat[first_lost - 1]
-    if previous_frame is not None:
-        return previous_frame
-    return np.full_like(frames_hat[0], MID_GREY)
+        frames[first_lost:] = frames_hat[first_lost - 1]
+    else:
+        frames[:] = MID_GREY if previous_frame is None else previous_frame
+    return Concealed(frames, len(frames) - first_lost)

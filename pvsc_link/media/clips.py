@@ -49,16 +49,30 @@ class Sequence:
         return self.file.split(f"_{self.width}x{self.height}")[0]
 
 
-def _hevc(dataset: str, width: int, height: int, rows: str) -> Iterator[Sequence]:
-    """Rows ``name fps frames [bits [file stem]]`` of one class of the HEVC test conditions."""
-    cropped = "_crop" if dataset == "HEVC-A" else ""
-    for row in rows.split("|"):
-        name, fps, num_frames, *rest = row.split()
-        bits = int(rest[0]) if rest else 8
-        stem = rest[1] if len(rest) > 1 else name
-        depth = "_10bit" if bits == 10 else ""
-        file = f"{stem}_{width}x{height}_{fps}{depth}{cropped}.yuv"
-        yield Sequence(name, dataset, width, height, float(fps), int(num_frames), file, bits)
+#: Rows ``name fps frames [bits [file stem]]`` of the classes of the HEVC test conditions.
+_HEVC = {
+    ("HEVC-A", 2560, 1600): "Traffic 30 150|PeopleOnStreet 30 150|NebutaFestival 60 300 10"
+    "|SteamLocomotiveTrain 60 300 10",
+    ("HEVC-B", 1920, 1080): "Kimono1 24 240|ParkScene 24 240|Cactus 50 500"
+    "|BasketballDrive 50 500|BQTerrace 60 600",
+    ("HEVC-C", 832, 480): "BasketballDrill 50 500|BQMall 60 600|PartyScene 50 500"
+    "|RaceHorsesC 30 300 8 RaceHorses",
+    ("HEVC-D", 416, 240): "BasketballPass 50 500|BQSquare 60 600|BlowingBubbles 50 500"
+    "|RaceHorses 30 300",
+    ("HEVC-E", 1280, 720): "FourPeople 60 600|Johnny 60 600|KristenAndSara 60 600",
+}
+
+
+def _hevc() -> Iterator[Sequence]:
+    for (dataset, width, height), rows in _HEVC.items():
+        cropped = "_crop" if dataset == "HEVC-A" else ""
+        for row in rows.split("|"):
+            name, fps, num_frames, *rest = row.split()
+            bits = int(rest[0]) if rest else 8
+            stem = rest[1] if len(rest) > 1 else name
+            depth = "_10bit" if bits == 10 else ""
+            file = f"{stem}_{width}x{height}_{fps}{depth}{cropped}.yuv"
+            yield Sequence(name, dataset, width, height, float(fps), int(num_frames), file, bits)
 
 
 def _uvg() -> Iterator[Sequence]:
@@ -79,39 +93,10 @@ def _mcl_jcv() -> Iterator[Sequence]:
         yield Sequence(name, "MCL-JCV", 1920, 1080, float(fps), 5 * fps, file)
 
 
-_ALL = [
-    *_hevc(
-        "HEVC-A",
-        2560,
-        1600,
-        "Traffic 30 150|PeopleOnStreet 30 150|NebutaFestival 60 300 10"
-        "|SteamLocomotiveTrain 60 300 10",
-    ),
-    *_hevc(
-        "HEVC-B",
-        1920,
-        1080,
-        "Kimono1 24 240|ParkScene 24 240|Cactus 50 500|BasketballDrive 50 500|BQTerrace 60 600",
-    ),
-    *_hevc(
-        "HEVC-C",
-        832,
-        480,
-        "BasketballDrill 50 500|BQMall 60 600|PartyScene 50 500|RaceHorsesC 30 300 8 RaceHorses",
-    ),
-    *_hevc(
-        "HEVC-D",
-        416,
-        240,
-        "BasketballPass 50 500|BQSquare 60 600|BlowingBubbles 50 500|RaceHorses 30 300",
-    ),
-    *_hevc("HEVC-E", 1280, 720, "FourPeople 60 600|Johnny 60 600|KristenAndSara 60 600"),
-    *_uvg(),
-    *_mcl_jcv(),
-]
-
 #: Sequences by the name that a scenario writes.
-SEQUENCES: dict[str, Sequence] = {sequence.name: sequence for sequence in _ALL}
+SEQUENCES: dict[str, Sequence] = {
+    sequence.name: sequence for sequence in (*_hevc(), *_uvg(), *_mcl_jcv())
+}
 
 
 def clip_names() -> list[str]:

@@ -10,15 +10,22 @@ import pytest
 
 from pvsc_link.codecs import x264_x265 as ffmpeg
 from pvsc_link.codecs.base import CodecFailure, run_program
-from pvsc_link.codecs.libav import decode_frames, decode_rgb, nal_types, nal_units
+from pvsc_link.codecs.libav import decode_frames, decode_rgb, nal_units
 from pvsc_link.codecs.x264_x265 import X264, X265
 from pvsc_link.media.clips import load_clip
 from pvsc_link.media.pixels import planes_of_frame, rgb_to_yuv444
 from pvsc_link.media.reader import write_raw_yuv444
 from pvsc_link.types import InputError
 
-FORMAT = {"x264": "h264", "x265": "hevc"}
 I_AND_P = {"x264": {5, 1}, "x265": {20, 1}}  # IDR and P; x265 calls its IDR type 20 (IDR_N_LP)
+
+
+#: NAL unit type from the first byte after the start code.
+NAL_TYPE = {"h264": lambda nal: nal[0] & 31, "hevc": lambda nal: (nal[0] >> 1) & 63}
+
+
+def nal_types(stream, stream_format):
+    return [NAL_TYPE[stream_format](nal) for _, nal in nal_units(stream)]
 
 
 @pytest.fixture(scope="module")
@@ -52,25 +59,25 @@ def test_frame_bytes_are_access_units_that_sum_to_the_payload(coded, clip):
     offsets = np.cumsum((0, *gop.frame_num_bytes))
     pictures = I_AND_P[codec.name]
     for start, end in pairwise(offsets):
-        types = nal_types(gop.payload[start:end], FORMAT[codec.name])
+        types = nal_types(gop.payload[start:end], codec.stream_format)
         assert sum(kind in pictures for kind in types) == 1
 
 
 def test_a_gop_is_one_idr_and_p_frames_without_banner(coded, clip):
     codec, gop = coded
-    types = nal_types(gop.payload, FORMAT[codec.name])
+    types = nal_types(gop.payload, codec.stream_format)
     idr, p = {"x264": (5, 1), "x265": (20, 1)}[codec.name]
     assert [kind for kind in types if kind in (idr, p)] == [idr, p, p, p]
     assert not {"x264": {6}, "x265": {39, 40}}[codec.name] & set(types)
     slices = [
-        f.pict_type for f in decode_frames(gop.payload, gop.frame_num_bytes, FORMAT[codec.name])
+        f.pict_type for f in decode_frames(gop.payload, gop.frame_num_bytes, codec.stream_format)
     ]
     assert [int(kind) for kind in slices] == [1, 2, 2, 2]
 
 
 def test_streams_are_10_bit_444(coded):
     codec, gop = coded
-    frames = decode_frames(gop.payload, gop.frame_num_bytes, FORMAT[codec.name])
+    frames = decode_frames(gop.payload, gop.frame_num_bytes, codec.stream_format)
     assert {frame.format.name for frame in frames} == {"yuv444p10le"}
 
 
@@ -121,7 +128,7 @@ def test_damage_does_not_change_the_result_of_decoding_twice(coded, clip):
     codec, gop = coded
     size = clip.frames.shape[2], clip.frames.shape[1]
     for _ in range(2):
-        frames = decode_rgb(gop.payload, gop.frame_num_bytes, FORMAT[codec.name], size=size)
+        frames = decode_rgb(gop.payload, gop.frame_num_bytes, codec.stream_format, size=size)
         assert np.array_equal(frames, gop.frames_hat)
 
 
@@ -133,7 +140,7 @@ def test_the_stated_command_does_the_same_in_a_ffmpeg_program(codec, variant, cl
     gop = codec(variant=variant).encode(clip.frames, clip.fps, 32)
     write_raw_yuv444(tmp_path / "in.yuv", rgb_to_yuv444(clip.frames))
     source = "-f rawvideo -pix_fmt yuv444p10le -s 176x144 -r 30000/1001 -i in.yuv"
-    command = f"{source} {gop.command} -f {FORMAT[codec.name]} out.bin"
+    command = f"{source} {gop.command} -f {codec.stream_format} out.bin"
     run_program([program, *command.split()], timeout_s=120, cwd=tmp_path)
     stream = (tmp_path / "out.bin").read_bytes()
     assert abs(len(stream) - len(gop.payload)) < 0.03 * len(stream)
@@ -232,4 +239,4 @@ def test_a_stream_that_lost_its_first_frame_is_not_decoded_silently(coded, clip)
     codec, gop = coded
     rest = gop.payload[gop.frame_num_bytes[0] :]
     with pytest.raises(CodecFailure, match=r"frames|decoder"):
-        decode_rgb(rest, gop.frame_num_bytes[1:], FORMAT[codec.name], size=(176, 144))
+        decode_rgb(rest, gop.frame_num_bytes[1:], codec.stream_format, size=(176, 144))

@@ -176,9 +176,8 @@ class ExternalCodec(Codec):
         """One GOP; see ``Codec.encode``.
 
         ``EncodedGop.note`` says whether the bits are coded or estimated and what the payload is.
-        Raises ``CodecFailure``: ``missing_binary``, ``codec_timeout`` (all its processes are
-        killed), or ``codec_error`` with the end of what it said, or with what is wrong in the
-        files that it left.
+        Raises ``CodecFailure``: ``missing_binary``, ``codec_timeout``, or ``codec_error`` with the
+        end of the driver's output or with what is wrong in the files that it left.
         """
         check_frames(frames)
         check_rate(self, rate)
@@ -188,13 +187,18 @@ class ExternalCodec(Codec):
         with tempfile.TemporaryDirectory(prefix="pvsc_link_") as folder:
             request = self._request(checkout, padded, rate, Path(folder))
             reply = self._run(checkout, request, Path(folder), padded.shape)
+        payload, note = reply.stream, f"bits: {reply.bits_are}"
+        if self._mode == RATE_ONLY or payload is None:
+            place = f"{self.name} {rate} {clip} {first_frame}"
+            payload = filler(place, sum(reply.frame_num_bytes))
+            note += "; payload is filler of that length"
         return EncodedGop(
-            payload=self._payload(reply, f"{self.name} {rate} {clip} {first_frame}"),
+            payload=payload,
             frame_num_bytes=reply.frame_num_bytes,
             frames_hat=np.ascontiguousarray(crop(reply.frames_hat, *frames.shape[1:3])),
             command=self._command_text(rate, len(frames)),
             version=f"{version}, {reply.versions}",
-            note=self._note(reply),
+            note=note,
         )
 
     def _request(
@@ -233,15 +237,6 @@ class ExternalCodec(Codec):
         if self._mode == BIT_EXACT and reply.stream is None:
             raise CodecFailure("codec_error", f"{self.name} wrote no bitstream")
         return reply
-
-    def _payload(self, reply: DriverReply, seed: str) -> bytes:
-        if self._mode == BIT_EXACT and reply.stream is not None:
-            return reply.stream
-        return filler(seed, sum(reply.frame_num_bytes))
-
-    def _note(self, reply: DriverReply) -> str:
-        filled = "; payload is filler of that length" if self._mode == RATE_ONLY else ""
-        return f"bits: {reply.bits_are}{filled}"
 
 
 def filler(seed: str, num_bytes: int) -> bytes:
