@@ -23,10 +23,16 @@ import numba
 import numpy as np
 import tensorflow as tf
 
-from pvsc_link.link.bler import BlockSampler, get_block_sampler
+from pvsc_link.link.coded_link import CodedLink, get_coded_link
 from pvsc_link.link.ldpc.code import LdpcCode
-from pvsc_link.link.ldpc.decoder import DECODERS, Decoder, get_decoder, sionna_decoder
-from pvsc_link.link.ldpc.schedule import received_bits
+from pvsc_link.link.ldpc.decoder import (
+    Decoder,
+    LayeredDecoder,
+    get_decoder,
+    layered_xla,
+    sionna_decoder,
+)
+from pvsc_link.link.ldpc.encoder import received_bits
 from pvsc_link.link.mcs import MCS_TABLE, Mcs, get_mcs
 from pvsc_link.types import ChannelPoint
 
@@ -84,8 +90,8 @@ CONTENDERS: dict[str, Contender] = {
     "sionna-xla-offset-minsum": Contender(
         _sionna({"jit_compile": True}, "offset-minsum"), _SIONNA_BATCH
     ),
-    "layered": Contender(DECODERS["layered"], 256),
-    "layered-xla": Contender(DECODERS["layered-xla"], 64),
+    "layered": Contender(LayeredDecoder, 256),
+    "layered-xla": Contender(layered_xla, 64),
     "py3gpp": Contender(_py3gpp, 1, max_blocks=4, package="py3gpp"),
 }
 #: Left out of the quick table unless asked for: each compiles or decodes for tens of seconds.
@@ -140,11 +146,11 @@ _COLUMNS = (
 
 def operating_point(mcs: Mcs, num_iter: int, num_blocks: int = 512) -> ChannelPoint:
     """AWGN at the lowest Es/N0, on a grid of 0.1 dB, with a BLER of at most ``TARGET_BLER``."""
-    sampler, decode = _sampler(mcs), get_decoder("layered", mcs, num_iter)
+    link = _link(mcs, num_iter)
 
     def fails(tenths: int) -> bool:
         point = ChannelPoint("awgn", tenths / 10)
-        return sampler.count_block_errors(point, num_blocks, 1, decode) > TARGET_BLER * num_blocks
+        return link.count_block_errors(point, num_blocks, 1) > TARGET_BLER * num_blocks
 
     low, high = -120, 300  # tenths of a dB: at the first all blocks fail, at the last none
     while high - low > 1:
@@ -153,8 +159,8 @@ def operating_point(mcs: Mcs, num_iter: int, num_blocks: int = 512) -> ChannelPo
     return ChannelPoint("awgn", high / 10)
 
 
-def _sampler(mcs: Mcs) -> BlockSampler:
-    return get_block_sampler(mcs, "awgn", equalizer="lmmse", csi_aware=True)
+def _link(mcs: Mcs, num_iter: int) -> CodedLink:
+    return get_coded_link(mcs.index, "awgn", num_iter=num_iter)
 
 
 def resident_mib() -> float:
@@ -181,7 +187,7 @@ def bench(mcs: Mcs, name: str, noise: tuple, options: argparse.Namespace) -> Row
     contender = CONTENDERS[name]
     b, llr = (part[: contender.max_blocks] for part in noise)
     memory, start = resident_mib(), time.perf_counter()
-    decode = contender.build(_sampler(mcs).code, options.num_iter)
+    decode = contender.build(_link(mcs, options.num_iter).code, options.num_iter)
     groups = [llr[i : i + contender.batch_size] for i in range(0, len(llr), contender.batch_size)]
     decode(groups[0])
     first_call, memory = time.perf_counter() - start, resident_mib() - memory
@@ -210,7 +216,7 @@ def bench_mcs(index: int, options: argparse.Namespace) -> list[Row]:
     mcs = get_mcs(index)
     point = operating_point(mcs, options.num_iter)
     start = time.process_time()
-    blocks = list(_sampler(mcs).blocks(point, options.blocks, seed=2))
+    blocks = list(_link(mcs, options.num_iter).full_blocks(point, options.blocks, seed=2))
     chain_ms = (time.process_time() - start) / options.blocks * 1e3
     noise = tuple(np.concatenate(parts) for parts in zip(*blocks, strict=True))
     rows = []
@@ -227,8 +233,9 @@ def bench_mcs(index: int, options: argparse.Namespace) -> list[Row]:
 def thread_scaling(index: int, num_iter: int, num_blocks: int) -> float:
     """Wall-clock gain of the layered decoder with all threads over one."""
     mcs = get_mcs(index)
-    point, decode = operating_point(mcs, num_iter), get_decoder("layered", mcs, num_iter)
-    llr = np.concatenate([llr for _, llr in _sampler(mcs).blocks(point, num_blocks, seed=2)])
+    link, point = _link(mcs, num_iter), operating_point(mcs, num_iter)
+    decode = get_decoder("layered", link.code, num_iter)
+    llr = np.concatenate([llr for _, llr in link.full_blocks(point, num_blocks, seed=2)])
     num_threads, seconds = numba.get_num_threads(), {}
     try:
         for threads in (1, num_threads):

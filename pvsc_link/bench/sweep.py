@@ -30,8 +30,8 @@ import tensorflow as tf
 
 from pvsc_link.bench.link import resident_mib
 from pvsc_link.bench.provenance import write_manifest
-from pvsc_link.link.coded_link import get_bit_link
-from pvsc_link.link.symbol_link import SymbolLink
+from pvsc_link.link.channel import make_channel
+from pvsc_link.link.coded_link import get_coded_link
 from pvsc_link.media.pixels import crop, pad_to_multiple
 from pvsc_link.metrics.frame_cache import FrameMetrics
 from pvsc_link.models.pvsc.steps import Compiler, as_is
@@ -102,7 +102,7 @@ class PlainLoop:
         options = asdict(side_link_options(link_options(point)))
         messages = [payload.side_bits[part] for payload in gop for part in side_stream.PARTS]
         bits = np.unpackbits(np.frombuffer(side_stream.write(messages), np.uint8))
-        link = get_bit_link(int(point.mcs), point.channel, **options)
+        link = get_coded_link(int(point.mcs), point.channel, **options)
         sent = link.send(bits, point.channel_point, side_seed(seed))
         lost = side_stream.messages_lost(messages, sent.block_ok, sent.block_num_bits)
         side_ok = np.logical_not(np.any(lost.reshape(len(gop), -1), axis=1))
@@ -119,16 +119,12 @@ class PlainLoop:
 def _air(gop: Sequence[Payload], point: Point, seed: int) -> list[np.ndarray]:
     """Equalised symbols of each frame of a GOP."""
     stream = np.concatenate([payload.symbols for payload in gop])
-    link = SymbolLink(point.channel, point.equalizer, point.csi_aware)
-    symbols_hat, _ = link(
-        tf.constant(stream[None]),
-        snr_db=point.snr_db,
-        csi_nmse_db=point.csi_nmse_db,
-        coherence_length=point.coherence_length,
-        seed=seed,
+    channel = make_channel(
+        point.channel_point, equalizer=point.equalizer, csi_aware=point.csi_aware
     )
+    received = channel(tf.constant(stream[None]), snr_db=point.snr_db, seed=seed)
     ends = np.cumsum([payload.symbols.size for payload in gop])
-    return np.split(symbols_hat.numpy()[0], ends[:-1])
+    return np.split(received.x_hat.numpy()[0], ends[:-1])
 
 
 Row = dict[str, Any]

@@ -1,83 +1,164 @@
-"""A channel point as tensors: the one place where a bad SNR, NMSE or coherence is refused."""
+"""The channel contract: symbols in, equalised symbols and their noise variances out (eq. 1 to 4).
 
+Analog symbols, coded bits and training all send through objects of this one form. A channel object
+is light: it is made from numbers outside a graph, or from scalar tensors inside a traced function.
+In the second way a new SNR, channel estimation error or coherence length never retraces anything
+(``ChannelFunction`` does so).
+"""
+
+import functools
 import math
-from collections.abc import Mapping
-from numbers import Integral, Real
-from typing import Any, NamedTuple
+from collections.abc import Callable, Mapping
+from numbers import Real
+from typing import Any, NamedTuple, Protocol
 
+import numpy as np
 import tensorflow as tf
+from pydantic import BaseModel
 
-from pvsc_link.link.flat import CHANNELS
+from pvsc_link.link.counter_random import seed_tensor
+from pvsc_link.link.registry import SYMBOL_EQUALIZERS, ChannelType, find, find_channel
 from pvsc_link.types import ChannelPoint, InputError
 
 
-class PointTensors(NamedTuple):
-    """Tensor arguments of the traced link; new values never retrace."""
+class ChannelOutput(NamedTuple):
+    """What the receiver has after the equaliser.
 
-    snr_db: tf.Tensor  # [], tf.float32, Es/N0
-    csi_nmse_db: tf.Tensor  # [], tf.float32; -inf for perfect CSI
-    coherence_length: tf.Tensor  # [], tf.int32, channel uses
-
-
-def point_tensors(point: ChannelPoint) -> PointTensors:
-    """Tensors of a channel point.
-
-    Raises ``InputError`` for an unknown channel and for the values that ``as_snr_db``,
-    ``as_csi_nmse_db`` and ``as_coherence_length`` refuse.
+    ``x_hat`` : [batch, num_symbols], ``tf.complex64``, equalised symbols
+    ``no_eff`` : [batch, num_symbols], ``tf.float32``, noise variance after equalisation
+    ``overhead`` : channel uses beyond ``num_symbols``, such as pilots, per row of the batch
+    ``stats`` : scalars, ``tf.float32``, linear: ``csi_nmse``, the error of the channel estimate as
+    measured, and ``snr``, signal power over squared error after the equaliser
     """
-    require_name("channel", point.channel, CHANNELS)
-    return PointTensors(
-        as_snr_db(point.snr_db),
-        as_csi_nmse_db(point.csi_nmse_db, point.channel),
-        as_coherence_length(point.coherence_length, point.channel),
-    )
+
+    x_hat: tf.Tensor
+    no_eff: tf.Tensor
+    overhead: Any
+    stats: Mapping[str, tf.Tensor]
+
+
+class Channel(Protocol):
+    """Any callable of this form, such as ``flat.Awgn`` and ``flat.BlockFading``.
+
+    A realisation depends on the seed and on the place of a symbol in its stream, and on nothing
+    else: two schemes with the same seed meet the same channel, whatever else they do differently.
+
+    Input
+    -----
+    x : [batch, num_symbols], tf.complex64, unit mean power; rows meet independent realisations
+    snr_db : float, or [] or [batch], tf.float32, Es/N0 in dB per complex symbol (eq. 2)
+    seed : int from 0 to 2**64 - 1, or [2], tf.uint32
+    first_symbol : int or [], tf.int32, place of ``x[:, 0]`` in its stream
+
+    Output
+    ------
+    ChannelOutput
+    """
+
+    def __call__(
+        self, x: tf.Tensor, *, snr_db: Any, seed: Any, first_symbol: Any = 0
+    ) -> ChannelOutput: ...
 
 
 def as_snr_db(snr_db: Any) -> tf.Tensor:
-    """Es/N0 in dB, [], ``tf.float32``; a tensor passes through. Refuses what is not finite."""
+    """Es/N0 in dB as a ``tf.float32`` tensor; tensors and arrays keep their shape.
+
+    Raises ``InputError`` for a number that is not finite.
+    """
     if tf.is_tensor(snr_db):
         return snr_db
-    if not isinstance(snr_db, Real) or not math.isfinite(snr_db):
-        _refuse("snr_db", snr_db, "finite numbers (dB)", "Give Es/N0 per complex symbol in dB.")
-    return tf.constant(snr_db, tf.float32)
+    if not np.all(np.isfinite(np.asarray(snr_db, float))):
+        raise InputError(
+            "snr_db",
+            found=snr_db,
+            allowed="finite numbers (dB)",
+            remedy="Give Es/N0 per complex symbol in dB.",
+        )
+    return tf.convert_to_tensor(snr_db, tf.float32)
 
 
-def as_csi_nmse_db(csi_nmse_db: Any, channel: str) -> tf.Tensor:
-    """NMSE of the channel estimate in dB, [], ``tf.float32``; perfect CSI (None) is -inf.
+def as_tensors(condition: BaseModel) -> dict[str, Any]:
+    """The values of a condition as keyword arguments of its channel.
 
-    A tensor passes through. Refuses NaN and +inf, and any error under AWGN: a channel that never
-    changes is known.
+    Numbers become scalar tensors, ``tf.int32`` or ``tf.float32``, so that no value of them retraces
+    a graph; None becomes -inf (dB: nothing at all). Anything else stays as it is.
     """
-    if tf.is_tensor(csi_nmse_db):
-        return csi_nmse_db
-    value = -math.inf if csi_nmse_db is None else csi_nmse_db
-    if not isinstance(value, Real) or not value < math.inf:
-        _refuse("csi_nmse_db", value, "numbers (dB), or null", "null stands for perfect CSI.")
-    if channel == "awgn" and value != -math.inf:
-        _refuse("csi_nmse_db under AWGN", value, "null", "Only a fading channel is estimated.")
-    return tf.constant(value, tf.float32)
+
+    def tensor(value: Any) -> Any:
+        value = -math.inf if value is None else value
+        if isinstance(value, bool) or not isinstance(value, Real):
+            return value
+        return tf.constant(value, tf.int32 if isinstance(value, int) else tf.float32)
+
+    return {name: tensor(value) for name, value in condition.model_dump().items()}
 
 
-def as_coherence_length(coherence_length: Any, channel: str) -> tf.Tensor:
-    """Channel uses per coherence block, [], ``tf.int32``; a tensor passes through.
+def condition_tensors(point: ChannelPoint) -> dict[str, Any]:
+    """``as_tensors`` of the condition of a point.
 
-    Refuses a length that is absent or below 1; under AWGN it may be absent and has no effect.
+    Raises ``InputError`` for an unknown channel or a bad value.
     """
-    if tf.is_tensor(coherence_length):
-        return coherence_length
-    value = 1 if coherence_length is None and channel == "awgn" else coherence_length
-    if isinstance(value, bool) or not isinstance(value, Integral) or not 1 <= int(value) < 2**31:
-        remedy = "1 means an independent fade for every symbol."
-        _refuse("coherence_length", value, "integers from 1 (channel uses)", remedy)
-    return tf.constant(int(value), tf.int32)
+    return as_tensors(find_channel(point.channel).condition_of(point))
 
 
-def require_name(what: str, name: str, table: Mapping[str, Any]) -> str:
-    """``name``, if it is a key of ``table``; raises ``InputError`` if it is not."""
-    if name not in table:
-        _refuse(what, name, ", ".join(sorted(table)), "Name one of these.")
-    return name
+def make_channel(point: ChannelPoint, *, equalizer: Any, csi_aware: bool) -> Channel:
+    """The channel object of a point; only the SNR is left to be given when it is called.
+
+    Raises ``InputError`` for an unknown channel or equaliser, or a bad value.
+    """
+    kind = find_channel(point.channel)
+    return kind.make(equalizer=equalizer, csi_aware=csi_aware, **condition_tensors(point))
 
 
-def _refuse(what: str, found: object, allowed: str, remedy: str) -> None:
-    raise InputError(what, found=found, allowed=allowed, remedy=remedy)
+class ChannelFunction:
+    """A kind of channel as one traced function, for streams of analog symbols.
+
+    No value of a point retraces it. The second length of a stream that it meets does, for all
+    lengths to come.
+
+    Parameters
+    ----------
+    kind : ChannelType
+    equalizer : key of ``registry.SYMBOL_EQUALIZERS``
+    csi_aware : whether the equaliser knows the variance of the channel estimation error
+    """
+
+    def __init__(self, kind: ChannelType, equalizer: str, csi_aware: bool):
+        self._make: Callable[..., Channel] = functools.partial(
+            kind.make, equalizer=equalizer, csi_aware=csi_aware
+        )
+        self.trace_count = 0
+        self._traced = tf.function(self._run, autograph=False, reduce_retracing=True)
+
+    def __call__(
+        self, symbols: np.ndarray, point: ChannelPoint, seed: int
+    ) -> tuple[np.ndarray, int]:
+        """One stream of symbols through the channel.
+
+        Input: ``symbols`` : [num_symbols], complex64, unit mean power; ``point`` : of this kind of
+        channel. Output: equalised symbols, like ``symbols``, and the channel uses that they took.
+        Raises ``InputError`` for a bad point or seed.
+        """
+        x = tf.constant(symbols[None], tf.complex64)
+        condition, snr_db = condition_tensors(point), as_snr_db(point.snr_db)
+        x_hat, overhead = self._traced(x, snr_db, seed_tensor(seed), condition)
+        return x_hat.numpy()[0], len(symbols) + int(overhead)
+
+    def _run(self, x, snr_db, seed, condition):
+        self.trace_count += 1
+        output = self._make(**condition)(x, snr_db=snr_db, seed=seed)
+        return output.x_hat, tf.convert_to_tensor(output.overhead, tf.int32)
+
+
+@functools.lru_cache(maxsize=64)
+def _channel_function(kind: ChannelType, equalizer: str, csi_aware: bool) -> ChannelFunction:
+    return ChannelFunction(kind, equalizer, csi_aware)
+
+
+def get_channel_function(channel: str, equalizer: str, csi_aware: bool) -> ChannelFunction:
+    """The ``ChannelFunction`` of these parameters, traced once per process.
+
+    Raises ``InputError`` for an unknown channel or equaliser.
+    """
+    find("equalizer", equalizer, SYMBOL_EQUALIZERS)
+    return _channel_function(find_channel(channel), equalizer, csi_aware)

@@ -1,26 +1,46 @@
-"""Single-antenna equalizers: Sionna's ``zf_equalizer`` and ``lmmse_equalizer`` in closed form.
+"""Single-antenna equalisers, and what the receiver knows of its channel estimate (eq. 3 and 4).
 
-Sionna's functions invert one matrix per symbol; for one antenna the inverse is a division.
-Sionna's LMMSE output is unbiased (it divides by diag(GH)), as a demapper needs it. For a single
-antenna that removes all that distinguishes it from zero forcing: both give ``y / h`` with the
-noise variance ``s / |h|^2``. Both names stay, because scenarios and papers say which they mean,
-and the tests hold each against Sionna's function of that name.
+For one antenna Sionna's ``zf_equalizer`` and ``lmmse_equalizer``, which invert a matrix per symbol,
+become a division. Sionna's LMMSE output is unbiased, as a demapper needs it; with one antenna that
+makes it equal to zero forcing: both give ``y / h`` with the noise variance ``s / |h|^2``. Both
+names are kept, because scenarios and papers say which one they mean; the tests compare each with
+Sionna's function of that name.
 
-Symbols that are real numbers rather than points of a constellation need no unbiased estimate: for
-them ``biased_lmmse`` leaves the division out, and a deep fade costs no more than the symbol.
+Symbols that are real numbers instead of points of a constellation need no unbiased estimate. For
+them ``biased_lmmse`` has a lower mean squared error, above all in deep fades.
 """
 
 from collections.abc import Callable
 
 import tensorflow as tf
 
+#: (y, h_hat, no, err_var) -> (x_hat, no_eff).
 Equalizer = Callable[[tf.Tensor, tf.Tensor, tf.Tensor, tf.Tensor], tuple[tf.Tensor, tf.Tensor]]
 
-#: Least |h|^2 that is divided by (-60 dB): below it the symbol is dark and its estimate shrinks.
+#: Smallest |h|^2 that is divided by (-60 dB); in a deeper fade the estimate shrinks to zero.
 CHANNEL_POWER_FLOOR = 1e-6
 
-#: Least noise variance (-80 dB): with none at all the LLRs would be infinite.
+#: Smallest noise variance (-80 dB); with none at all the LLRs would be infinite.
 NOISE_FLOOR = 1e-8
+
+
+def receiver_knowledge(
+    h_hat: tf.Tensor, csi_nmse: tf.Tensor, *, csi_aware: bool
+) -> tuple[tf.Tensor, tf.Tensor]:
+    """Channel estimate and error variance that the equaliser works with.
+
+    A receiver that is not aware takes ``h_hat`` for the truth, with error variance 0. One that is
+    aware knows the NMSE and that h ~ CN(0, 1). Given ``h_hat``, h is then distributed as
+    CN(a h_hat, a csi_nmse) with a = 1 / (1 + csi_nmse). This is exact for Rayleigh fading, and for
+    perfect channel knowledge under any fading law.
+
+    Input: ``h_hat`` : [...], ``tf.complex64``; ``csi_nmse`` : [], ``tf.float32``, linear.
+    Output: estimate : [...], ``tf.complex64``; ``err_var`` : [], ``tf.float32``.
+    """
+    if not csi_aware:
+        return h_hat, tf.zeros_like(csi_nmse)
+    shrink = 1.0 / (1.0 + csi_nmse)
+    return tf.cast(shrink, h_hat.dtype) * h_hat, shrink * csi_nmse
 
 
 def zf(
@@ -28,10 +48,11 @@ def zf(
 ) -> tuple[tf.Tensor, tf.Tensor]:
     """Zero forcing (eq. 4): ``x_hat = h_hat* y / |h_hat|^2``.
 
-    Symbols have unit power, so that a channel error of variance ``err_var`` adds as much noise:
-    the covariance that Sionna's function would get is s = no + err_var.
+    Symbols have unit power, so a channel error of variance ``err_var`` acts as that much noise:
+    the total is s = no + err_var.
 
-    Input: ``y``, ``h_hat`` : [...], ``tf.complex64``; ``no``, ``err_var`` : [], ``tf.float32``.
+    Input: ``y``, ``h_hat`` : [...], ``tf.complex64``; ``no``, ``err_var`` : ``tf.float32``, [] or
+    broadcasting with ``y``.
     Output: ``x_hat`` : [...], ``tf.complex64``; ``no_eff`` : [...], ``tf.float32``, per symbol.
     """
     s = tf.maximum(no + err_var, NOISE_FLOOR)
@@ -46,8 +67,7 @@ def lmmse(
 ) -> tuple[tf.Tensor, tf.Tensor]:
     """Unbiased LMMSE: g = h_hat* / (|h_hat|^2 + s), ``x_hat = g y / (g h_hat)``, s = no + err_var.
 
-    The factor 1 / (|h_hat|^2 + s) cancels, and 1 / (g h_hat) - 1 is s / |h_hat|^2 without the
-    loss of digits that the difference would suffer at high SNR. Input and output as in ``zf``.
+    The factor 1 / (|h_hat|^2 + s) cancels, so this is ``zf``. Input and output as there.
     """
     return zf(y, h_hat, no, err_var)
 
@@ -57,16 +77,9 @@ def biased_lmmse(
 ) -> tuple[tf.Tensor, tf.Tensor]:
     """LMMSE estimate of a unit-power symbol: ``h_hat* y / (|h_hat|^2 + s)``, s = no + err_var.
 
-    Input as in ``zf``. Output: ``x_hat``, shrunk towards 0, and its mean squared error,
-    s / (|h_hat|^2 + s), at most 1 where zero forcing's has no bound.
+    Input as in ``zf``. Output: ``x_hat``, shrunk towards 0, and its mean squared error
+    s / (|h_hat|^2 + s), which is never above 1, while that of zero forcing has no bound.
     """
     s = tf.maximum(no + err_var, NOISE_FLOOR)
     total = tf.square(tf.math.real(h_hat)) + tf.square(tf.math.imag(h_hat)) + s
     return tf.math.conj(h_hat) * y / tf.cast(total, y.dtype), s / total
-
-
-#: For bits and for symbols: unbiased, as a demapper needs it.
-EQUALIZERS: dict[str, Equalizer] = {"zf": zf, "lmmse": lmmse}
-
-#: For symbols that no demapper sees.
-SYMBOL_EQUALIZERS: dict[str, Equalizer] = {**EQUALIZERS, "biased_lmmse": biased_lmmse}

@@ -1,52 +1,66 @@
-"""The channels that a scenario can name. Importing this file loads neither TensorFlow nor Sionna.
+"""Channels, equalisers and LDPC decoders that a scenario can name. This file loads no TensorFlow.
 
 A channel is described here and nowhere else. The fields of its ``Condition`` beside ``snr_db`` are
 keys of a scenario's ``link``, axes of the grid, columns of the tables and parts of the key of the
 cache of block error rates. To add one from outside the package, before a sweep::
 
-    CHANNELS["nakagami"] = ChannelType("nakagami", "Nakagami", MyCondition, my_fading_law)
+    CHANNELS["mine"] = ChannelType("mine", "My channel", NoOptions, "my_package:MyChannel")
+
+``MyChannel(equalizer=..., csi_aware=...)`` must return an object that follows
+``pvsc_link.link.channel.Channel``. The fields of its condition become further keyword arguments.
 """
 
-from collections.abc import Callable
-from dataclasses import dataclass
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Annotated, Any
 
-from pydantic import Field
+from pydantic import BeforeValidator, Field, ValidationError
 from pydantic.fields import FieldInfo
 
 from pvsc_link.options import Implementation, NmseDb, NoOptions, StrictModel, load_implementation
+from pvsc_link.types import ChannelPoint, InputError
+
+
+def _perfect_is_none(value: Any) -> Any:
+    return None if value == -math.inf else value
 
 
 class BlockFadingCondition(StrictModel):
     """Condition of a flat channel that is constant over a coherence block and is estimated."""
 
-    csi_nmse_db: NmseDb | None = Field(
+    csi_nmse_db: Annotated[NmseDb | None, BeforeValidator(_perfect_is_none)] = Field(
         None,
         description="Normalised mean squared error of the channel estimate in dB (eq. 3); "
         "null: perfect CSI.",
     )
-    coherence_length: Annotated[int, Field(ge=1)] = Field(
+    coherence_length: Annotated[int, Field(ge=1, lt=2**31, strict=True)] = Field(
         1, description="Channel uses over which the fading is constant."
     )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class ChannelType:
-    """A channel law.
+    """A kind of channel.
 
     Parameters
     ----------
     name : key in scenarios
     label : name in figures and tables
     Condition : pydantic model of what describes the channel beside its SNR
-    implementation : fading law, or its dotted path; makes h with E|h|^2 = 1, [...], complex64,
-        from the CN(0, 1) sample of each coherence block, [...], complex64
+    implementation : class of the channel, or its dotted path. It is called with ``equalizer``,
+        ``csi_aware``, ``options`` and the fields of the condition as keyword arguments; inside
+        traced functions numbers of the condition are scalar tensors, and None is -inf
+    options : keyword arguments that belong to this name
+    jit_compile : whether XLA can compile the channel
     """
 
     name: str
     label: str
     Condition: type[StrictModel]
     implementation: Implementation
+    options: Mapping[str, Any] = field(default_factory=dict)
+    jit_compile: bool = True
 
     @property
     def fades(self) -> bool:
@@ -54,16 +68,83 @@ class ChannelType:
         return "coherence_length" in self.Condition.model_fields
 
     @property
-    def law(self) -> Callable[[Any], Any]:
-        """The fading law, imported on first use."""
-        return load_implementation(self.implementation)
+    def is_estimated(self) -> bool:
+        """Whether the receiver has an estimate of the channel that can be wrong."""
+        return "csi_nmse_db" in self.Condition.model_fields
+
+    def condition(self, values: Mapping[str, Any]) -> StrictModel:
+        """The checked condition of these values; a field that is absent has its default.
+
+        Raises ``InputError`` that names the field, for a bad value or an unknown name.
+        """
+        try:
+            return self.Condition(**values)
+        except ValidationError as error:
+            first = error.errors()[0]
+            name = str(first["loc"][0])
+            allowed = first["msg"][0].lower() + first["msg"][1:]
+            meaning = self.Condition.model_fields[name].description
+            raise InputError(
+                f"{name} of the channel {self.name}",
+                found=first["input"],
+                allowed=allowed,
+                remedy=meaning or f"Correct {name}.",
+            ) from error
+
+    def condition_of(self, point: ChannelPoint) -> StrictModel:
+        """The condition of a channel point; fields of the point that this channel lacks are unused.
+
+        Raises ``InputError`` for a bad value, and for an error of the channel estimate on a channel
+        that is not estimated.
+        """
+        if not self.is_estimated and _perfect_is_none(point.csi_nmse_db) is not None:
+            raise InputError(
+                f"csi_nmse_db under {self.label}",
+                found=point.csi_nmse_db,
+                allowed="null",
+                remedy="Only a fading channel is estimated.",
+            )
+        names = self.Condition.model_fields
+        return self.condition({name: getattr(point, name) for name in names})
+
+    def make(self, *, equalizer: Any, csi_aware: bool, **condition: Any) -> Any:
+        """The channel object, which follows ``pvsc_link.link.channel.Channel``.
+
+        Parameters: ``equalizer`` : name or callable; ``csi_aware`` : whether the receiver knows the
+        variance of its channel estimation error; ``condition`` : values or scalar tensors by name.
+        """
+        made = load_implementation(self.implementation)
+        return made(**self.options, **condition, equalizer=equalizer, csi_aware=csi_aware)
 
 
 CHANNELS: dict[str, ChannelType] = {
-    "awgn": ChannelType("awgn", "AWGN", NoOptions, "pvsc_link.link.flat:awgn"),
+    "awgn": ChannelType("awgn", "AWGN", NoOptions, "pvsc_link.link.flat:Awgn"),
     "rayleigh": ChannelType(
-        "rayleigh", "Rayleigh", BlockFadingCondition, "pvsc_link.link.flat:rayleigh"
+        "rayleigh",
+        "Rayleigh",
+        BlockFadingCondition,
+        "pvsc_link.link.flat:BlockFading",
+        {"law": "rayleigh"},
     ),
+}
+
+#: Equalisers for coded bits. They are unbiased, as a demapper needs it.
+EQUALIZERS: dict[str, Implementation] = {
+    "zf": "pvsc_link.link.equalizers:zf",
+    "lmmse": "pvsc_link.link.equalizers:lmmse",
+}
+
+#: Equalisers for analog symbols, which no demapper reads.
+SYMBOL_EQUALIZERS: dict[str, Implementation] = {
+    **EQUALIZERS,
+    "biased_lmmse": "pvsc_link.link.equalizers:biased_lmmse",
+}
+
+#: LDPC decoders: callables ``(code, num_iter) -> (llr -> bits)``.
+DECODERS: dict[str, Implementation] = {
+    "layered": "pvsc_link.link.ldpc.decoder:LayeredDecoder",
+    "layered-xla": "pvsc_link.link.ldpc.decoder:layered_xla",
+    "sionna": "pvsc_link.link.ldpc.decoder:sionna",
 }
 
 
@@ -71,6 +152,26 @@ def condition_fields() -> dict[str, FieldInfo]:
     """Fields of the conditions of all channels by name, in the order of ``CHANNELS``."""
     fields: dict[str, FieldInfo] = {}
     for channel in CHANNELS.values():
-        for name, field in channel.Condition.model_fields.items():
-            fields.setdefault(name, field)
+        for name, info in channel.Condition.model_fields.items():
+            fields.setdefault(name, info)
     return fields
+
+
+def find(what: str, name: str, table: Mapping[str, Any]) -> Any:
+    """The entry ``name`` of ``table``; raises ``InputError`` with all names if there is none."""
+    if name not in table:
+        allowed = ", ".join(sorted(table))
+        raise InputError(what, found=name, allowed=allowed, remedy="Name one of these.")
+    return table[name]
+
+
+def find_channel(name: str) -> ChannelType:
+    """The entry of ``CHANNELS``; raises ``InputError`` for an unknown name."""
+    return find("channel", name, CHANNELS)
+
+
+def find_equalizer(equalizer: Any, table: Mapping[str, Any] = SYMBOL_EQUALIZERS) -> Any:
+    """The equaliser of this name in ``table``; a callable is returned as it is."""
+    if callable(equalizer):
+        return equalizer
+    return load_implementation(find("equalizer", equalizer, table))

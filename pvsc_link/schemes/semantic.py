@@ -1,14 +1,13 @@
 """A GOP out of the semantic transmitter: all that the channel cannot change, made once.
 
-Channel and semantic receiver in one TensorFlow graph: symbols on the air in, pictures out.
+Semantic receiver in one TensorFlow graph per frame kind and frame size: equalised symbols in,
+pictures out. The channel is a function of its own (``link.channel``), so the graph of the receiver
+is the same for every channel, equaliser and condition.
 
-    symbols, places --> fading, CSI error, noise, equaliser --> F_rx --> E_s --> G --> picture
-    LinkTensors ------------^            z, rate map, buffers ----^------^-----^  +--> buffers
+    equalised symbols --> F_rx --> E_s --> G --> picture
+    z, rate map, buffers --^--------^------^ +--> buffers
 
-One traced function per frame kind and frame size. Whatever a point of a sweep may change (channel,
-SNR, NMSE, coherence, realisation, equaliser, quality preset, rate map) is a tensor.
-
-PVSC on the link: symbols over ``symbol_link``, hyper-latents and rate maps over ``bit_link``.
+PVSC on the link: symbols over ``link.channel``, hyper-latents and rate maps over ``CodedLink``.
 
 encode, once per clip, GOP length and quality preset:   frames --> symbols, b_z, b_k
 transmit, per channel point:   symbols --> channel, equaliser --> F_rx, G --> frames
@@ -28,15 +27,14 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from pvsc_link.link.coded_link import BitReception, get_bit_link
-from pvsc_link.link.symbol_link import LinkTensors, link_tensors, places_of, transmit_placed
+from pvsc_link.link.channel import get_channel_function
+from pvsc_link.link.coded_link import BitReception, get_coded_link
 from pvsc_link.media.pixels import pad_to_multiple
 from pvsc_link.models.arithmetic import SAME, find_arithmetic, receiving
 from pvsc_link.models.dvst.model import DvstModel
 from pvsc_link.models.dvst.zoo import find_dvst_weights, load_dvst_models
 from pvsc_link.models.entropy.side_information import SIDE_FORMATS
 from pvsc_link.models.layers import rate_adaptive as symbol_mapping
-from pvsc_link.models.layers.rate_adaptive import to_reals
 from pvsc_link.models.pvsc.model import IntraModel, PvscModel
 from pvsc_link.models.pvsc.steps import Buffers, IntraSteps
 from pvsc_link.models.stream import Transmitter, check_refresh
@@ -60,8 +58,6 @@ class SentFrame:
 
     intra: bool
     payload: Payload
-    symbols: np.ndarray  # complex64 [1, Hy, Wy, ceil(Kmax / 2)]: those of the payload, dense
-    places: np.ndarray  # int32, like symbols: place of each in the symbol stream of the GOP
     rate_index: np.ndarray  # int32 [1, Hy, Wy]
     z: np.ndarray  # float32 [1, Hz, Wz, C_z]
     gain: np.ndarray  # float32 [], of the equalised symbols
@@ -120,46 +116,29 @@ class GopEncoder:
         messages = [p.side_bits[part] for p in payloads for part in side_stream.PARTS]
         stream = side_stream.write(messages)
         read = iter(side_stream.read(stream, len(messages)))  # as a receiver does that gets it all
-        sent, first = [], 0
+        sent = []
         for position, payload in enumerate(payloads):
             side = {part: next(read) for part in side_stream.PARTS}
-            sent.append(self._sent_frame(payload, side, position, first))
-            first += payload.symbols.size
+            sent.append(self._sent_frame(payload, side, position))
         omega_index = self._transmitter.omega_index
         return SentGop(tuple(sent), messages, stream, self._size, omega_index, command, version)
 
-    def _sent_frame(
-        self, payload: Payload, side: dict[str, bytes], position: int, first: int
-    ) -> SentFrame:
+    def _sent_frame(self, payload: Payload, side: dict[str, bytes], position: int) -> SentFrame:
         end, intra = self._transmitter, position == 0
         coding = end.coding(position)
         z, motion = end.hyper_latent(side["z"], coding)
         rate_index = end.rate_map(side["k"], z, coding)
         gain = np.asarray(end.gain(side["k"], intra=intra))
-        rate_set = self._models[intra].config.rate_set
-        symbols, places = _dense(payload.symbols, rate_index, rate_set, first)
         floats = z.astype(np.float32)
         return SentFrame(
             intra,
             payload,
-            symbols[None],
-            places[None],
             rate_index[None],
             floats[None],
             gain,
             None if motion is None else motion[None],
             coding.preset,
         )
-
-
-def _dense(
-    packed: np.ndarray, rate_index: np.ndarray, rate_set: Sequence[int], first: int
-) -> tuple[np.ndarray, np.ndarray]:
-    """Packed symbols in their units, and the place of each in the stream."""
-    sent = np.asarray(symbol_mapping.sent_mask(rate_index, tuple(rate_set))) > 0
-    symbols = np.zeros(sent.shape, np.complex64)
-    symbols[sent] = packed
-    return symbols, places_of(sent, first)
 
 
 #: Level of the frame shown as long as nothing has been decoded.
@@ -180,7 +159,7 @@ class ReceiverGraph:
     def __init__(
         self, intra: IntraModel, model: PvscModel | DvstModel, *, jit_compile: bool = False
     ):
-        self._intra, self._model = intra, model
+        self._rate_sets = {True: intra.config.rate_set, False: model.config.rate_set}
         self._intra_steps, self._steps = IntraSteps(intra, model), model.steps()
         self.trace_count = {"intra": 0, "predicted": 0}
         # Keras turns a graph into Python control flow itself: nothing is left for autograph.
@@ -188,47 +167,44 @@ class ReceiverGraph:
         self.intra: Callable[..., tuple] = tf.function(self._decode_intra, **options)
         self.predicted: Callable[..., tuple] = tf.function(self._decode_predicted, **options)
 
+    def reals(self, frame: SentFrame, symbols_hat: np.ndarray) -> np.ndarray:
+        """Equalised symbols of a frame in their units: float32 [1, Hy, Wy, Kmax]."""
+        rate_set = self._rate_sets[frame.intra]
+        return symbol_mapping.unpack(symbols_hat, frame.rate_index, rate_set)
+
     def _decode_intra(
         self,
-        symbols: tf.Tensor,
-        places: tf.Tensor,
+        reals: tf.Tensor,
         rate_index: tf.Tensor,
         z: tf.Tensor,
         gain: tf.Tensor,
         omega: tf.Tensor,
-        link: LinkTensors,
     ) -> tuple:
-        """(picture, F, C_s) of an I frame; inputs as in ``SentFrame``, ``omega`` [1], int32."""
+        """(picture, F, C_s) of an I frame.
+
+        Input: ``reals`` : [1, Hy, Wy, Kmax], float32, equalised symbols in their units;
+        ``omega`` : [1], int32; all else as in ``SentFrame``.
+        """
         self.trace_count["intra"] += 1
-        reals = gain * self._received(symbols, places, link, self._intra)
-        frame = self._intra_steps.decode(reals, rate_index, z, None, omega)
+        frame = self._intra_steps.decode(gain * reals, rate_index, z, None, omega)
         return (_eight_bits(frame), *self._intra_steps.start(frame))
 
     def _decode_predicted(
         self,
-        symbols: tf.Tensor,
-        places: tf.Tensor,
+        reals: tf.Tensor,
         rate_index: tf.Tensor,
         z: tf.Tensor,
         gain: tf.Tensor,
         omega: tf.Tensor,
-        link: LinkTensors,
         motion: Any,
         feature: tf.Tensor,
         state: Any,
     ) -> tuple:
         """(picture, F, C_s) of a P frame, out of the buffers of the frame before."""
         self.trace_count["predicted"] += 1
-        reals = gain * self._received(symbols, places, link, self._model)
         feature = self._steps.reference(feature, motion)
-        feature, state = self._steps.decode(reals, rate_index, z, (feature, state), omega)
+        feature, state = self._steps.decode(gain * reals, rate_index, z, (feature, state), omega)
         return _eight_bits(self._steps.show(feature, omega)), feature, state
-
-    def _received(
-        self, symbols: tf.Tensor, places: tf.Tensor, link: LinkTensors, model: Any
-    ) -> tf.Tensor:
-        symbols_hat = transmit_placed(symbols, places, link)
-        return to_reals(symbols_hat, max(model.config.rate_set))
 
 
 class ReceiverSession:
@@ -244,12 +220,16 @@ class ReceiverSession:
         self._buffers: Buffers | None = None
 
     def decode(
-        self, frame: SentFrame, omega: tf.Tensor, link: LinkTensors, *, side_ok: bool
+        self, frame: SentFrame, omega: tf.Tensor, symbols_hat: np.ndarray, *, side_ok: bool
     ) -> tuple[np.ndarray, bool]:
-        """The frame as shown, uint8 [height, width, 3], and whether it stands in for a lost one."""
+        """The frame as shown, uint8 [height, width, 3], and whether it stands in for a lost one.
+
+        Input: ``symbols_hat`` : [num_symbols], complex64, equalised symbols of this frame.
+        """
         if not side_ok or (self._buffers is None and not frame.intra):
             return self._shown, True
-        sent = (frame.symbols, frame.places, frame.rate_index, frame.z, frame.gain, omega, link)
+        reals = self._graph.reals(frame, symbols_hat)
+        sent = (reals, frame.rate_index, frame.z, frame.gain, omega)
         if frame.intra:
             picture, *buffers = self._graph.intra(*sent)
         else:
@@ -416,15 +396,19 @@ class SemanticScheme:
         seed: int,
         session: ReceiverSession,
     ) -> Reception:
-        side_link = get_bit_link(mcs, point.channel, **asdict(side_link_options(link)))
+        side_link = get_coded_link(mcs, point.channel, **asdict(side_link_options(link)))
         side = side_link.send(gop.side_bits, point, side_seed(seed))
         side_ok = frames_with_side(gop, side)
-        tensors = link_tensors(point, link.equalizer, link.csi_aware, seed)
-        shown, concealed = zip(*_decoded(gop, side_ok, tensors, session), strict=True)
+        channel = get_channel_function(point.channel, link.equalizer, link.csi_aware)
+        stream = np.concatenate([frame.payload.symbols for frame in gop.frames])
+        symbols_hat, source_uses = channel(stream, point, seed)
+        shown, concealed = zip(*_decoded(gop, side_ok, symbols_hat, session), strict=True)
         parts = gop.num_symbols
+        if pilots := source_uses - sum(parts.values()):
+            parts["pilots"] = pilots
         return Reception(
             frames_hat=np.stack(shown),
-            num_channel_uses={"source": sum(parts.values()), "side": side.num_channel_uses},
+            num_channel_uses={"source": source_uses, "side": side.num_channel_uses},
             frames_lost=sum(concealed),
             num_blocks=len(side.block_ok),
             num_block_errors=int(np.sum(~side.block_ok)),
@@ -502,11 +486,13 @@ def frames_with_side(gop: SentGop, side: BitReception) -> np.ndarray:
 
 
 def _decoded(
-    gop: SentGop, side_ok: np.ndarray, link: LinkTensors, session: ReceiverSession
+    gop: SentGop, side_ok: np.ndarray, symbols_hat: np.ndarray, session: ReceiverSession
 ) -> Iterator[tuple[np.ndarray, bool]]:
-    for frame, ok in zip(gop.frames, side_ok, strict=True):
+    ends = np.cumsum([frame.payload.symbols.size for frame in gop.frames])
+    received = np.split(symbols_hat, ends[:-1])
+    for frame, symbols, ok in zip(gop.frames, received, side_ok, strict=True):
         omega = tf.constant([frame.preset], tf.int32)
-        yield session.decode(frame, omega, link, side_ok=bool(ok))
+        yield session.decode(frame, omega, symbols, side_ok=bool(ok))
 
 
 class _OneModel(SemanticScheme):

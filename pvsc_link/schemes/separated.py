@@ -1,4 +1,4 @@
-"""A separated baseline: source codec -> 5G LDPC and QAM (``bit_link``) -> the same codec."""
+"""A separated baseline: source codec -> 5G LDPC and QAM (``CodedLink``) -> the same codec."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict
@@ -8,7 +8,7 @@ import numpy as np
 from pvsc_link.codecs.base import Codec
 from pvsc_link.codecs.cache import cached_encode
 from pvsc_link.codecs.concealment import frames_lost, freeze
-from pvsc_link.link.coded_link import get_bit_link
+from pvsc_link.link.coded_link import get_coded_link
 from pvsc_link.schemes.base import LinkOptions
 from pvsc_link.types import ChannelPoint, EncodedGop, Reception, Video
 
@@ -77,10 +77,10 @@ class SeparatedScheme:
         seeds: Iterable[int],
     ) -> Iterator[Reception]:
         """As :meth:`transmit`, one GOP at a time; see ``Scheme.stream``."""
-        bit_link = get_bit_link(mcs, point.channel, **asdict(link))
+        coded_link = get_coded_link(mcs, point.channel, **asdict(link))
         shown: np.ndarray | None = None
         for gop, seed in zip(gops, seeds, strict=True):
-            sent = bit_link.send(payload_bits(gop), point, seed)
+            sent = coded_link.send(payload_bits(gop), point, seed)
             lost = frames_lost(gop.frame_num_bytes, sent.block_ok, sent.block_num_bits)
             details: dict[str, float] = {}
             if gop.num_decodable is not None:

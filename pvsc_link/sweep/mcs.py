@@ -23,7 +23,7 @@ import numpy as np
 
 from pvsc_link.codecs.concealment import MID_GREY, frames_lost, freeze
 from pvsc_link.link.bler import measure_bler
-from pvsc_link.link.coded_link import BitLink, get_bit_link
+from pvsc_link.link.coded_link import CodedLink, get_coded_link
 from pvsc_link.link.mcs import MCS_TABLE
 from pvsc_link.link.transport import Segmentation
 from pvsc_link.metrics.frame_cache import FrameMetrics
@@ -94,7 +94,7 @@ def _worth_measuring(bler_of: Callable[[int], float]) -> dict[int, float]:
 def useful_bits_per_use(
     curve: Mapping[int, Sequence[EncodedGop]],
     reference: np.ndarray,
-    links: Mapping[int, tuple[BitLink, float]],
+    links: Mapping[int, tuple[CodedLink, float]],
     quality: Quality,
 ) -> dict[int, dict[int, float]]:
     """Useful source bits per channel use, ``[mcs][rate]``.
@@ -163,7 +163,7 @@ def _quality_by_first_loss(
 
 
 def _expected_quality(
-    gops: Sequence[EncodedGop], tables: Sequence[np.ndarray], link: BitLink, bler: float
+    gops: Sequence[EncodedGop], tables: Sequence[np.ndarray], link: CodedLink, bler: float
 ) -> float:
     """Mean over GOPs of the expected quality, blocks failing independently with ``bler``."""
     expected, dark = [], 1.0  # dark: probability that no frame has been shown so far
@@ -175,7 +175,7 @@ def _expected_quality(
     return float(np.mean(expected))
 
 
-def _first_loss_chances(gop: EncodedGop, link: BitLink, bler: float) -> np.ndarray:
+def _first_loss_chances(gop: EncodedGop, link: CodedLink, bler: float) -> np.ndarray:
     """Probability that frame t is the first lost, ``[num_frames + 1]``; last entry: none is."""
     sizes = Segmentation(gop.num_bits, link.block_payload).block_num_bits
     num_frames = len(gop.frame_num_bytes)
@@ -285,8 +285,8 @@ class McsPolicy:
 
         return quality
 
-    def _link(self, point: Point, mcs: int) -> BitLink:
-        return get_bit_link(mcs, point.channel, **asdict(link_options(point)))
+    def _link(self, point: Point, mcs: int) -> CodedLink:
+        return get_coded_link(mcs, point.channel, **asdict(link_options(point)))
 
     def _bler(self, point: Point, mcs: int) -> float:
         return measure_bler(

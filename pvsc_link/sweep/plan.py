@@ -8,9 +8,7 @@ from typing import Any
 
 from pvsc_link.codecs.base import Codec
 from pvsc_link.codecs.registry import CODECS
-from pvsc_link.link.equalizers import EQUALIZERS, SYMBOL_EQUALIZERS
-from pvsc_link.link.flat import CHANNELS
-from pvsc_link.link.ldpc.decoder import DECODERS
+from pvsc_link.link.registry import CHANNELS, DECODERS, EQUALIZERS, SYMBOL_EQUALIZERS
 from pvsc_link.media.clips import load_clip
 from pvsc_link.media.reader import read_video
 from pvsc_link.scenario.grid import OPTIONS, Point, clip_name, expand

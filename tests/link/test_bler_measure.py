@@ -6,17 +6,11 @@ import numpy as np
 import pytest
 
 from pvsc_link.link import bler
-from pvsc_link.link.bler import (
-    BlerCache,
-    condition_of,
-    get_block_sampler,
-    measure_bler,
-)
-from pvsc_link.link.coded_link import BitLink
+from pvsc_link.link.bler import BlerCache, condition_of, measure_bler
+from pvsc_link.link.coded_link import get_coded_link
 from pvsc_link.link.ldpc.code import get_ldpc_code
-from pvsc_link.link.ldpc.decoder import get_decoder
 from pvsc_link.link.ldpc.encoder import QuasiCyclicEncoder
-from pvsc_link.link.mcs import MCS_TABLE, get_mcs
+from pvsc_link.link.mcs import MCS_TABLE
 from pvsc_link.types import ChannelPoint, InputError
 
 OPTIONS = {"equalizer": "lmmse", "csi_aware": True, "decoder": "layered", "num_iter": 20}
@@ -35,21 +29,15 @@ def test_the_quasi_cyclic_encoder_gives_sionnas_bits(k_n):
     assert np.array_equal(QuasiCyclicEncoder(encoder)(b), encoder(b.astype(np.float32)))
 
 
-@pytest.mark.parametrize(
-    ("mcs", "point"),
-    [
-        (0, ChannelPoint("rayleigh", -6.0, -15.0, 7)),
-        (14, ChannelPoint("awgn", 6.7)),
-        (28, ChannelPoint("rayleigh", 28.1, None, 200)),
-    ],
-)
-def test_the_sampler_sees_the_very_blocks_and_errors_of_the_link(mcs, point):
-    link = BitLink(mcs, point.channel, decoder="layered")
-    sampler = get_block_sampler(get_mcs(mcs), point.channel, equalizer="lmmse", csi_aware=True)
-    decode = get_decoder("layered", sampler.mcs, 20)
-    errors = sampler.count_block_errors(point, 100, 9, decode)
-    assert 0 < errors < 100
-    assert errors == pytest.approx(link.measure_block_errors(point, 100, 9), abs=1)  # rounding
+def test_a_measurement_sees_the_errors_that_a_sent_payload_has():
+    """The same stream of blocks over the same channel, measured and sent as one payload."""
+    point = ChannelPoint("rayleigh", 5.4, -15.0, 7)
+    link = get_coded_link(11, "rayleigh")
+    blocks = list(link.full_blocks(point, 96, 9))
+    payload = np.concatenate([b for b, _ in blocks])[:, : link.block_payload].ravel()
+    errors = np.count_nonzero(~link.send(payload, point, 9).block_ok)
+    assert 5 < errors < 91
+    assert link.count_block_errors(point, 96, 9) == errors
 
 
 def test_a_measured_point_is_not_measured_again(cache, monkeypatch):

@@ -11,7 +11,7 @@ import tensorflow as tf
 from scipy import optimize, stats
 from scipy.special import logsumexp
 
-from pvsc_link.link.coded_link import BitLink
+from pvsc_link.link.coded_link import CodedLink
 from pvsc_link.link.equalizers import lmmse
 from pvsc_link.link.mcs import MCS_TABLE, Mcs
 from pvsc_link.types import ChannelPoint
@@ -61,9 +61,9 @@ def test_sionnas_decoder_meets_sionnas_pdsch_table_in_the_waterfall(mcs, block_s
     row, num_blocks = MCS_TABLE[mcs], 640
     order = row.num_bits_per_symbol
     n = math.ceil(block_size / row.target_coderate / order) * order
-    link = BitLink(Mcs(mcs, order, row.target_coderate, n), "awgn", decoder="sionna")
+    link = CodedLink(Mcs(mcs, order, row.target_coderate, n), "awgn", decoder="sionna")
     assert abs(link.mcs.k - block_size) <= 1
-    bler = link.measure_block_errors(ChannelPoint("awgn", snr_db), num_blocks, 1) / num_blocks
+    bler = link.count_block_errors(ChannelPoint("awgn", snr_db), num_blocks, 1) / num_blocks
     spread = math.sqrt(table_bler * (1 - table_bler) * (1 / num_blocks + 1 / table_blocks))
     assert bler == pytest.approx(table_bler, abs=SIGMAS * spread)
 
@@ -108,10 +108,10 @@ def test_the_normal_approximation_has_the_capacity_of_bpsk():
 
 def assert_threshold_is_near_the_normal_approximation(mcs, decoder, num_blocks):
     """BLER is above 1e-2 at the bound itself and below it 1.5 dB higher, each at 99 %."""
-    link = BitLink(mcs, "awgn", decoder=decoder)
+    link = CodedLink(mcs, "awgn", decoder=decoder)
     bound = normal_approximation_snr_db(link.mcs, 1e-2)
-    at_bound = link.measure_block_errors(ChannelPoint("awgn", bound), 128, seed=1)
-    above = link.measure_block_errors(ChannelPoint("awgn", bound + 1.5), num_blocks, seed=1)
+    at_bound = link.count_block_errors(ChannelPoint("awgn", bound), 128, seed=1)
+    above = link.count_block_errors(ChannelPoint("awgn", bound + 1.5), num_blocks, seed=1)
     assert stats.binom.sf(at_bound - 1, 128, 1e-2) < 1e-2
     assert stats.binom.cdf(above, num_blocks, 1e-2) < 1e-2
 
@@ -131,7 +131,7 @@ def test_so_do_they_with_sionnas_decoder(mcs):
 
 def errors_under_csi_error(mcs, snr_db, num_blocks, **link):
     point = ChannelPoint("rayleigh", snr_db, -10.0, 1)
-    return BitLink(mcs, "rayleigh", **link).measure_block_errors(point, num_blocks, seed=1)
+    return CodedLink(mcs, "rayleigh", **link).count_block_errors(point, num_blocks, seed=1)
 
 
 @pytest.mark.parametrize(
@@ -166,16 +166,16 @@ def test_repetition_gains_its_energy_within_a_tenth_of_a_db(mcs):
     The repeated code may lose 0.1 dB, because only some of its bits are repeated, and it cannot
     gain more than the energy: 1024 blocks at a BLER near 0.2, compared at 99.95 %.
     """
-    repeated = BitLink(mcs, "awgn", decoder="layered")
+    repeated = CodedLink(mcs, "awgn", decoder="layered")
     mother_n, k = repeated.code.mother_n, repeated.mcs.k
     assert mother_n < repeated.mcs.n
-    mother = BitLink(Mcs(mcs, 2, k / mother_n, mother_n), "awgn", decoder="layered")
+    mother = CodedLink(Mcs(mcs, 2, k / mother_n, mother_n), "awgn", decoder="layered")
     assert mother.mcs.k == k
     snr_db, num_blocks = -3.85, 1024
     gain_db = 10 * math.log10(repeated.mcs.n / mother_n)
 
     def errors(link, snr_db):
-        return link.measure_block_errors(ChannelPoint("awgn", snr_db), num_blocks, seed=1)
+        return link.count_block_errors(ChannelPoint("awgn", snr_db), num_blocks, seed=1)
 
     reference = errors(mother, snr_db)
     assert 50 < reference < num_blocks - 50
@@ -185,9 +185,9 @@ def test_repetition_gains_its_energy_within_a_tenth_of_a_db(mcs):
 
 def test_blocks_in_the_waterfall_do_not_depend_on_the_payload():
     """A payload of zeros is scrambled like any other: BLER equal within 3.3 sigma."""
-    link, num_blocks = BitLink(20, "awgn", decoder="layered"), 640
+    link, num_blocks = CodedLink(20, "awgn", decoder="layered"), 640
     point = ChannelPoint("awgn", normal_approximation_snr_db(link.mcs, 1e-2) + 0.75)
-    random_errors = link.measure_block_errors(point, num_blocks, seed=2)
+    random_errors = link.count_block_errors(point, num_blocks, seed=2)
     zeros = link.send(np.zeros(num_blocks * link.block_payload, np.uint8), point, seed=3)
     zero_errors = np.count_nonzero(~zeros.block_ok)
     assert 30 < random_errors < num_blocks - 30

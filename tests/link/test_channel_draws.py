@@ -5,9 +5,9 @@ import pytest
 import tensorflow as tf
 
 from pvsc_link.link.counter_random import seed_tensor
-from pvsc_link.link.csi import receiver_knowledge
-from pvsc_link.link.flat import CHANNELS, apply, draw, draw_at
-from pvsc_link.types import db_to_linear
+from pvsc_link.link.equalizers import receiver_knowledge
+from pvsc_link.link.flat import LAWS, Awgn, BlockFading
+from pvsc_link.types import linear_to_db
 
 SEED = seed_tensor(11)
 # Random integers are the same everywhere; logarithm and cosine differ in their last digit between
@@ -15,16 +15,20 @@ SEED = seed_tensor(11)
 ROUNDING = 2e-6
 
 
-def draws(num_symbols, coherence_length=1, csi_nmse=0.1, channel="rayleigh"):
-    tensors = draw(channel, SEED, num_symbols, tf.constant(coherence_length), tf.constant(csi_nmse))
-    return [tensor.numpy() for tensor in tensors]
+def fading(coherence_length=1, csi_nmse=0.1, law="rayleigh"):
+    nmse_db = linear_to_db(csi_nmse) if csi_nmse else None
+    return BlockFading(law, csi_nmse_db=nmse_db, coherence_length=coherence_length)
+
+
+def draws(num_symbols, *condition):
+    return [t.numpy() for t in fading(*condition).draw(SEED, tf.range(num_symbols))]
 
 
 @pytest.mark.parametrize("mode", ["eager", "graph", "xla"])
 @pytest.mark.parametrize("coherence_length", [1, 7])
 def test_a_symbol_meets_the_same_draw_whatever_the_stream_length(mode, coherence_length):
     def drawn(num_symbols):
-        return draw("rayleigh", SEED, num_symbols, tf.constant(coherence_length), tf.constant(0.1))
+        return fading(coherence_length).draw(SEED, tf.range(num_symbols))
 
     run = drawn if mode == "eager" else tf.function(drawn, jit_compile=mode == "xla")
     for short, long in zip(run(100), draws(1001, coherence_length), strict=True):
@@ -33,7 +37,7 @@ def test_a_symbol_meets_the_same_draw_whatever_the_stream_length(mode, coherence
 
 def test_a_piece_from_the_middle_is_the_same_as_the_whole():
     whole = draws(500, 3)
-    piece = draw_at("rayleigh", SEED, tf.range(123, 456), tf.constant(3), tf.constant(0.1))
+    piece = fading(3).draw(SEED, tf.range(123, 456))
     for part, full in zip(piece, whole, strict=True):
         np.testing.assert_allclose(part, full[123:456], rtol=0, atol=ROUNDING)
 
@@ -62,10 +66,11 @@ def test_blocks_fade_independently():
 def test_measured_nmse_equals_the_request(nmse_db):
     """The mean of N exponential variables is normal with a standard deviation of 1 / sqrt(N)."""
     num_blocks = 100_000
-    h, h_hat, _ = draws(num_blocks, 1, db_to_linear(nmse_db))
+    nmse = 10 ** (nmse_db / 10)
+    h, h_hat, _ = draws(num_blocks, 1, nmse)
     measured = np.mean(np.abs(h_hat - h) ** 2) / np.mean(np.abs(h) ** 2)
     # Error and fading power both fluctuate: sqrt(2 / N), three standard deviations.
-    assert measured == pytest.approx(db_to_linear(nmse_db), rel=3 * np.sqrt(2 / num_blocks))
+    assert measured == pytest.approx(nmse, rel=3 * np.sqrt(2 / num_blocks))
 
 
 def test_perfect_csi_is_exact():
@@ -73,9 +78,9 @@ def test_perfect_csi_is_exact():
     np.testing.assert_array_equal(h, h_hat)
 
 
-@pytest.mark.parametrize("channel", CHANNELS)
+@pytest.mark.parametrize("channel", [Awgn(), *map(BlockFading, LAWS)])
 def test_channels_and_noise_have_unit_power(channel):
-    h, _, noise = draws(100_000, 1, 0.0, channel)
+    h, _, noise = (t.numpy() for t in channel.draw(SEED, tf.range(100_000)))
     for z in (h, noise):
         assert np.mean(np.abs(z) ** 2) == pytest.approx(1, abs=3 / np.sqrt(100_000))
 
@@ -83,20 +88,16 @@ def test_channels_and_noise_have_unit_power(channel):
 def test_rows_of_a_batch_are_independent_and_the_first_is_the_plain_stream():
     num_symbols = 20_000
     index = tf.tile(tf.range(num_symbols)[None], [3, 1])
-    rows = draw_at(
-        "rayleigh", SEED, index, tf.constant(1), tf.constant(0.1), row=tf.range(3)[:, None]
-    )
+    rows = fading().draw(SEED, index, tf.range(3)[:, None])
     for tensor, plain in zip(rows, draws(num_symbols), strict=True):
         np.testing.assert_allclose(tensor[0], plain, rtol=0, atol=ROUNDING)
         correlations = np.abs(np.corrcoef(tensor))[np.triu_indices(3, 1)]
         assert np.all(correlations < 4 / np.sqrt(num_symbols))
 
 
-def test_output_is_fading_times_symbol_plus_scaled_noise():
-    h, _, noise = draws(64)
-    x = np.exp(1j * np.arange(64)).astype(np.complex64)
-    y = apply(tf.constant(x), tf.constant(h), tf.constant(noise), tf.constant(0.25))
-    np.testing.assert_allclose(y, h * x + 0.5 * noise, atol=1e-6)
+def test_a_channel_without_fading_meets_the_same_noise():
+    _, _, noise = Awgn().draw(SEED, tf.range(500))
+    np.testing.assert_allclose(noise, draws(500)[2], rtol=0, atol=ROUNDING)
 
 
 def test_the_aware_receiver_has_the_error_variance_that_is_left():

@@ -5,7 +5,7 @@ import pytest
 import tensorflow as tf
 from sionna.phy.mimo import lmmse_equalizer, zf_equalizer
 
-from pvsc_link.link.equalizers import EQUALIZERS, SYMBOL_EQUALIZERS
+from pvsc_link.link.registry import EQUALIZERS, SYMBOL_EQUALIZERS, find_equalizer
 
 SIONNA = {"zf": zf_equalizer, "lmmse": lmmse_equalizer}
 
@@ -22,7 +22,7 @@ def test_equalizer_equals_sionnas_on_a_single_antenna(name, no, err_var):
     y, h = received()
     s = (no + err_var) * tf.ones([*h.shape, 1, 1], tf.complex64)
     x_hat, no_eff = SIONNA[name](y[:, None], h[:, None, None], s)
-    ours_x, ours_no = EQUALIZERS[name](y, h, tf.constant(no), tf.constant(err_var))
+    ours_x, ours_no = find_equalizer(name)(y, h, tf.constant(no), tf.constant(err_var))
     np.testing.assert_allclose(ours_x, x_hat[:, 0], rtol=1e-3)
     np.testing.assert_allclose(ours_no, no_eff[:, 0], rtol=1e-3)
 
@@ -31,7 +31,7 @@ def test_equalizer_equals_sionnas_on_a_single_antenna(name, no, err_var):
 def test_a_dark_channel_and_no_noise_stay_finite(name):
     y, _ = received(3)
     h = tf.constant([0.0, 1e-20, 1e-4], tf.complex64)
-    x_hat, no_eff = SYMBOL_EQUALIZERS[name](y, h, tf.constant(0.0), tf.constant(0.0))
+    x_hat, no_eff = find_equalizer(name)(y, h, tf.constant(0.0), tf.constant(0.0))
     assert np.isfinite(x_hat).all()
     assert np.isfinite(no_eff).all()
     assert np.all(no_eff.numpy() > 0)
@@ -43,7 +43,7 @@ def test_stated_noise_variance_is_the_error_that_symbols_have(name):
     num_symbols, no = 50_000, 0.2
     noise, h = received(num_symbols)
     scale = tf.cast(np.sqrt(no / 2), tf.complex64)
-    x_hat, no_eff = EQUALIZERS[name](h + scale * noise, h, tf.constant(no), tf.constant(0.0))
+    x_hat, no_eff = find_equalizer(name)(h + scale * noise, h, tf.constant(no), tf.constant(0.0))
     ratio = np.abs(x_hat.numpy() - 1) ** 2 / no_eff.numpy()
     assert ratio.mean() == pytest.approx(1, abs=3 / np.sqrt(num_symbols))
 
@@ -58,8 +58,8 @@ def test_biased_lmmse_errs_least_and_states_it():
     y = tf.constant(h * x + np.sqrt(no) * noise, tf.complex64)
     h = tf.constant(h, tf.complex64)
     errors = {}
-    for name, equalizer in SYMBOL_EQUALIZERS.items():
-        x_hat, stated = equalizer(y, h, tf.constant(no), tf.constant(0.0))
+    for name in SYMBOL_EQUALIZERS:
+        x_hat, stated = find_equalizer(name)(y, h, tf.constant(no), tf.constant(0.0))
         errors[name] = np.mean(np.abs(x_hat.numpy() - x) ** 2)
     assert errors["biased_lmmse"] == pytest.approx(np.mean(stated), rel=0.02)
     assert errors["biased_lmmse"] < 0.5 * errors["zf"]

@@ -7,10 +7,11 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from pvsc_link.link.bler import get_block_sampler
+from pvsc_link.link.coded_link import get_coded_link
 from pvsc_link.link.ldpc.code import get_ldpc_code
-from pvsc_link.link.ldpc.decoder import DECODERS, LayeredDecoder, get_decoder
-from pvsc_link.link.mcs import MCS_TABLE, get_mcs
+from pvsc_link.link.ldpc.decoder import LayeredDecoder, get_decoder
+from pvsc_link.link.mcs import MCS_TABLE
+from pvsc_link.link.registry import DECODERS
 from pvsc_link.types import ChannelPoint, InputError
 
 # (k, n, bits per symbol, Es/N0 in dB of QPSK where some blocks fail): repetition, both base graphs,
@@ -31,7 +32,7 @@ def sent_and_received(code, es_no_db, num_blocks, seed=1):
     """Random information bits and the LLRs of their emitted bits after QPSK over AWGN."""
     rng = np.random.default_rng(seed)
     b = rng.integers(0, 2, (num_blocks, code.k), dtype=np.uint8)
-    c = code.encode(tf.constant(b, tf.float32)).numpy()
+    c = code.encode(b).astype(np.float64)
     amplitude = np.sqrt(10 ** (es_no_db / 10))
     y = (2 * c - 1) * amplitude + rng.normal(size=c.shape)
     return b, code.combine(tf.constant(2 * amplitude * y, tf.float32)).numpy()
@@ -60,22 +61,22 @@ def test_every_mcs_decodes_its_codeword_in_one_iteration_without_noise(mcs):
 def test_every_decoder_decodes_codes_with_and_without_punctured_bits(name, k, n):
     code = get_ldpc_code(k, n, 2)
     b, llr = sent_and_received(code, 12.0, 8)
-    assert np.array_equal(DECODERS[name](code, 20)(llr), b)
+    assert np.array_equal(get_decoder(name, code, 20)(llr), b)
 
 
 @pytest.mark.parametrize(("k", "n", "order", "es_no_db"), CODES)
 def test_layered_and_layered_xla_agree_bit_by_bit(k, n, order, es_no_db):
     code = get_ldpc_code(k, n, order)
     b, llr = sent_and_received(code, es_no_db, 70)
-    layered = DECODERS["layered"](code, 20)(llr)
-    assert np.array_equal(DECODERS["layered-xla"](code, 20)(llr), layered)
+    layered = get_decoder("layered", code, 20)(llr)
+    assert np.array_equal(get_decoder("layered-xla", code, 20)(llr), layered)
     assert 0 < block_errors(b, layered).sum() < 70, "a point where agreement is not trivial"
 
 
 def test_layered_loses_no_more_blocks_than_sionna_on_the_same_noise():
     code = get_ldpc_code(1848, 6144, 2)
     b, llr = sent_and_received(code, -1.7, 256)
-    ours, sionnas = (block_errors(b, DECODERS[name](code, 20)(llr)) for name in DECODERS if
+    ours, sionnas = (block_errors(b, get_decoder(name, code, 20)(llr)) for name in DECODERS if
                      name != "layered-xla")  # fmt: skip
     assert sionnas.sum() >= 20
     assert ours.sum() <= sionnas.sum() + worse_by_chance(ours, sionnas)
@@ -142,7 +143,7 @@ def test_known_bits_rescue_blocks_that_fail_without_them():
     rng = np.random.default_rng(5)
     b = rng.integers(0, 2, (40, code.k), dtype=np.uint8)
     b[:, -600:] = 0
-    c = code.encode(tf.constant(b, tf.float32)).numpy()
+    c = code.encode(b).astype(np.float64)
     amplitude = np.sqrt(10 ** (-2.4 / 10))
     llr = 2 * amplitude * ((2 * c - 1) * amplitude + rng.normal(size=c.shape))
     llr = llr.astype(np.float32)
@@ -178,7 +179,7 @@ def test_llrs_of_any_finite_size_are_taken(factor):
 def test_llrs_that_are_not_finite_are_refused(name, bad):
     llr = np.zeros((8, 300), np.float32)
     llr[3, 7] = bad
-    decoder = DECODERS[name](get_ldpc_code(100, 300, 2), 5)
+    decoder = get_decoder(name, get_ldpc_code(100, 300, 2), 5)
     for given in (llr, tf.constant(llr)):
         with pytest.raises(InputError, match="1 of 2400 NaN or infinite"):
             decoder(given)
@@ -188,7 +189,7 @@ def test_inside_a_graph_nan_llrs_are_an_error_or_give_nan_bits():
     code = get_ldpc_code(100, 300, 2)
     b, llr = sent_and_received(code, 10.0, 8)
     llr[3, 7] = np.nan
-    layered, compiled = DECODERS["layered"](code, 5), DECODERS["layered-xla"](code, 5)
+    layered, compiled = get_decoder("layered", code, 5), get_decoder("layered-xla", code, 5)
     with pytest.raises(tf.errors.InvalidArgumentError, match="NaN or infinite"):
         tf.function(lambda x: layered(x))(tf.constant(llr))
     bits = tf.function(lambda x: compiled(x), jit_compile=True)(tf.constant(llr)).numpy()
@@ -199,19 +200,18 @@ def test_inside_a_graph_nan_llrs_are_an_error_or_give_nan_bits():
 def test_layered_sits_in_a_graph_with_a_known_shape():
     code = get_ldpc_code(100, 300, 2)
     b, llr = sent_and_received(code, 10.0, 8)
-    decoder = DECODERS["layered"](code, 5)
+    decoder = get_decoder("layered", code, 5)
     graph = tf.function(lambda x: decoder(x)).get_concrete_function(tf.TensorSpec([8, 300]))
     assert graph.output_shapes == tf.TensorShape([8, 100])
     assert np.array_equal(graph(tf.constant(llr)), b)
 
 
 def test_high_snr_64qam_llrs_in_fading_are_not_hurt_by_the_fixed_point_scale():
-    sampler = get_block_sampler(get_mcs(20), "rayleigh", equalizer="lmmse", csi_aware=True)
+    link = get_coded_link(20, "rayleigh")
     point = ChannelPoint("rayleigh", 35.0, None, 1)
-    decode = get_decoder("layered", sampler.mcs, 20)
-    largest = max(np.abs(llr).max() for _, llr in sampler.blocks(point, 64, seed=1))
+    largest = max(np.abs(llr).max() for _, llr in link.full_blocks(point, 64, seed=1))
     assert largest > 1000.0, "far beyond the clip of 125"
-    assert sampler.count_block_errors(point, 512, 1, decode) == 0
+    assert link.count_block_errors(point, 512, 1) == 0
 
 
 PAIRED = [
@@ -227,11 +227,11 @@ PAIRED = [
 @pytest.mark.slow
 @pytest.mark.parametrize(("mcs", "point", "num_blocks"), PAIRED)
 def test_layered_loses_no_more_blocks_than_sionna_on_any_link(mcs, point, num_blocks):
-    sampler = get_block_sampler(get_mcs(mcs), point.channel, equalizer="lmmse", csi_aware=True)
+    link = get_coded_link(mcs, point.channel)
     ours, sionnas = [], []
-    for b, llr in sampler.blocks(point, num_blocks, seed=3):
-        ours.append(block_errors(b, get_decoder("layered", sampler.mcs, 20)(llr)))
-        sionnas.append(block_errors(b, get_decoder("sionna", sampler.mcs, 20)(llr)))
+    for b, llr in link.full_blocks(point, num_blocks, seed=3):
+        ours.append(block_errors(b, get_decoder("layered", link.code, 20)(llr)))
+        sionnas.append(block_errors(b, get_decoder("sionna", link.code, 20)(llr)))
         if np.concatenate(sionnas).sum() >= 100:
             break
     ours, sionnas = np.concatenate(ours), np.concatenate(sionnas)
@@ -241,8 +241,7 @@ def test_layered_loses_no_more_blocks_than_sionna_on_any_link(mcs, point, num_bl
 
 @pytest.mark.slow
 def test_no_error_floor_at_the_highest_rate_one_db_above_the_waterfall():
-    sampler = get_block_sampler(get_mcs(28), "awgn", equalizer="lmmse", csi_aware=True)
-    decode = get_decoder("layered", sampler.mcs, 20)
+    link = get_coded_link(28, "awgn")
     waterfall, above = ChannelPoint("awgn", 19.3), ChannelPoint("awgn", 20.4)
-    assert sampler.count_block_errors(waterfall, 1000, 1, decode) > 5
-    assert sampler.count_block_errors(above, 20_000, 2, decode) <= 2  # 1e-4 of 20,000
+    assert link.count_block_errors(waterfall, 1000, 1) > 5
+    assert link.count_block_errors(above, 20_000, 2) <= 2  # 1e-4 of 20,000

@@ -7,10 +7,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from pvsc_link.link import flat as channels
-from pvsc_link.link.coded_link import get_bit_link
-from pvsc_link.link.counter_random import seed_tensor
-from pvsc_link.link.symbol_link import SymbolLink
+from pvsc_link.link.channel import make_channel
+from pvsc_link.link.coded_link import get_coded_link
 from pvsc_link.media.pixels import pad_to_multiple
 from pvsc_link.models.stream import Receiver, Transmitter
 from pvsc_link.schemes import semantic, side_stream
@@ -35,19 +33,14 @@ def session(video, rate):
 
 
 def apart(scheme, video, gops, rate, point, link, seeds):
-    """The same transmission by ``SymbolLink`` on packed symbols and the streaming receiver."""
+    """The same transmission by the channel object itself and the streaming receiver."""
     receiver = Receiver(*scheme._models, **session(video, rate))
-    air = SymbolLink(point.channel, link.equalizer, link.csi_aware)
+    channel = make_channel(point, equalizer=link.equalizer, csi_aware=link.csi_aware)
     height, width = video.frames.shape[1:3]
     for gop, seed in zip(gops, seeds, strict=True):
         stream = np.concatenate([frame.payload.symbols for frame in gop.frames])
-        symbols_hat = air(
-            tf.constant(stream[None]),
-            snr_db=point.snr_db,
-            csi_nmse_db=point.csi_nmse_db,
-            coherence_length=point.coherence_length,
-            seed=seed,
-        )[0].numpy()[0]
+        received = channel(tf.constant(stream[None]), snr_db=point.snr_db, seed=seed)
+        symbols_hat = received.x_hat.numpy()[0]
         ends = np.cumsum([frame.payload.symbols.size for frame in gop.frames])
         for frame, received in zip(gop.frames, np.split(symbols_hat, ends[:-1]), strict=True):
             decoded = receiver.decode(received, frame.payload.side_bits, intra=frame.intra)
@@ -62,7 +55,7 @@ def apart(scheme, video, gops, rate, point, link, seeds):
         (ChannelPoint("awgn", 3.0), LINK),
     ],
 )
-def test_the_graph_equals_symbol_link_and_streaming_receiver(scheme, video, gops, point, link):
+def test_the_scheme_equals_channel_and_streaming_receiver(scheme, video, gops, point, link):
     shown = scheme.transmit(gops[1], point, link, MCS, [11, 12])
     expected = np.stack(list(apart(scheme, video, gops[1], 1, point, link, [11, 12])))
     found = np.concatenate([reception.frames_hat for reception in shown])
@@ -108,20 +101,6 @@ def test_24_channel_points_and_all_rates_are_one_trace_per_frame_kind(scheme, go
     assert scheme.trace_count == {"intra": 1, "predicted": 1}
 
 
-def test_a_frames_symbols_meet_the_draws_of_their_places_in_the_stream(gops):
-    """Same seed, same place, same realisation: for coded bits and for symbols with gaps."""
-    frame = gops[0][0].frames[1]
-    sent = frame.symbols != 0
-    first = gops[0][0].frames[0].payload.symbols.size
-    places = frame.places[sent]
-    np.testing.assert_array_equal(places, first + np.arange(frame.payload.symbols.size))
-    seed, length = seed_tensor(5), tf.constant(3)
-    of_stream = channels.draw("rayleigh", seed, int(places[-1]) + 1, length, 0.1)
-    of_frame = channels.draw_at("rayleigh", seed, frame.places, length, 0.1)
-    for whole, part in zip(of_stream, of_frame, strict=True):
-        np.testing.assert_allclose(whole.numpy()[places], part.numpy()[sent], atol=1e-6)
-
-
 def test_the_side_stream_meets_another_realisation_than_the_symbols():
     seeds = [7, 8, 9]
     assert len({*seeds, *(side_seed(seed) for seed in seeds)}) == 6
@@ -135,7 +114,7 @@ def test_channel_uses_are_symbols_and_coded_side_bits_by_part(scheme, gops):
     assert finer["intra"] == gop.frames[0].payload.symbols.size
     assert finer["y"] + finer["intra"] == uses["source"]
     assert finer["z"] + finer["k"] == uses["side"]
-    link = get_bit_link(5, "rayleigh", **dataclasses.asdict(side_link_options(LINK)))
+    link = get_coded_link(5, "rayleigh", **dataclasses.asdict(side_link_options(LINK)))
     num_bytes = len(side_stream.write(gop.messages))
     assert uses["side"] == link.num_channel_uses(8 * num_bytes)
     assert reception.num_blocks == link.num_blocks(8 * num_bytes)
@@ -165,7 +144,7 @@ def test_lost_side_information_repeats_the_last_frame(
 ):
     gop = gops[0][0]
     clean = scheme.transmit([gop], RAYLEIGH, LINK, MCS, [3])[0]
-    monkeypatch.setattr(semantic, "get_bit_link", lambda *_, **__: LossySide(gop, lost))
+    monkeypatch.setattr(semantic, "get_coded_link", lambda *_, **__: LossySide(gop, lost))
     reception = scheme.transmit([gop], RAYLEIGH, LINK, MCS, [3])[0]
     assert reception.details == {"side_lost": side_lost}
     assert reception.frames_lost == len(concealed)
@@ -180,7 +159,7 @@ def test_lost_side_information_repeats_the_last_frame(
 def test_the_next_gop_recovers_from_a_lost_one(scheme, gops, monkeypatch):
     clean = scheme.transmit(gops[0], RAYLEIGH, LINK, MCS, [3, 4])
     links = iter([LossySide(gops[0][0], {0}), LossySide(gops[0][1], set())])
-    monkeypatch.setattr(semantic, "get_bit_link", lambda *_, **__: next(links))
+    monkeypatch.setattr(semantic, "get_coded_link", lambda *_, **__: next(links))
     damaged = scheme.transmit(gops[0], RAYLEIGH, LINK, MCS, [3, 4])
     assert damaged[0].frames_lost == 2
     np.testing.assert_array_equal(damaged[1].frames_hat, clean[1].frames_hat)
@@ -212,7 +191,7 @@ def test_bytes_of_the_rate_map_without_png_are_fewer_and_nothing_else_changes(go
         assert len(ours.side_stream) < len(png.side_stream)
         for theirs, frame in zip(png.frames, ours.frames, strict=True):
             np.testing.assert_array_equal(frame.rate_index, theirs.rate_index)
-            np.testing.assert_array_equal(frame.symbols, theirs.symbols)
+            np.testing.assert_array_equal(frame.payload.symbols, theirs.payload.symbols)
             assert frame.payload.side_bits["z"] == theirs.payload.side_bits["z"]
 
 
@@ -222,7 +201,7 @@ def test_a_range_coded_map_is_chosen_for_its_bits_and_gets_there(gops, sent_as):
         assert len(ours.side_stream) < len(png.side_stream)
         assert ours.frames[0].payload.side_bits["z"] == png.frames[0].payload.side_bits["z"]
         for frame in ours.frames:
-            sent = int(np.count_nonzero(frame.symbols))
+            sent = int(np.count_nonzero(frame.payload.symbols))
             assert 0 < sent <= frame.payload.symbols.size
         maps = [(a.rate_index, b.rate_index) for a, b in zip(ours.frames, png.frames, strict=True)]
         assert any(not np.array_equal(chosen, nearest) for chosen, nearest in maps)

@@ -1,15 +1,22 @@
-"""5G LDPC code of one block: TS 38.212 encoding, rate matching, interleaving, repetition."""
+"""The 5G LDPC code of one block: rate matching, interleaving, repetition, decoding schedule.
+
+TS 38.212, 5.3.2 (code), 5.4.2.1 (bit selection) and 5.4.2.2 (interleaving).
+"""
 
 import functools
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
 from sionna.phy.fec.ldpc import LDPC5GEncoder
 
+from pvsc_link.link.ldpc.encoder import QuasiCyclicEncoder, kept_base_matrix, received_bits
+
 #: Below this code rate Sionna's encoder refuses, and 38.212's circular buffer wraps around.
 LOWEST_MOTHER_RATE = 1 / 5
 
-#: Magnitude of the LLR of a bit that the receiver knows (decoders clip far below it).
+#: Magnitude of the LLR of a bit that the receiver knows. Decoders clip LLRs well below it.
 CERTAIN_LLR = 100.0
 
 
@@ -17,9 +24,9 @@ class LdpcCode:
     """5G LDPC code with k information and n coded bits (TS 38.212, 5.3.2, 5.4.2.1 and 5.4.2.2).
 
     ``encoder`` is Sionna's; it emits ``mother_n`` bits. For r >= 1/5 these are the n coded bits,
-    interleaved. For r < 1/5 base graph 2 has no more than 50 Z coded bits; 38.212 reads the
-    circular buffer of all of them that are not filler (Sionna's encoder never reads past 5 k)
-    again from its start, and the interleaver works on the n bits after that.
+    interleaved. For r < 1/5 base graph 2 has no more than 50 Z coded bits: 38.212 then reads the
+    circular buffer of all of them that are not filler again from its start (Sionna's encoder never
+    reads past 5 k), and the interleaver works on the n bits after that.
 
     Parameters
     ----------
@@ -36,16 +43,26 @@ class LdpcCode:
         else:
             self.encoder = LDPC5GEncoder(k, n, num_bits_per_symbol=num_bits_per_symbol)
         self.mother_n: int = self.encoder.n
-        self._order = self.transmit_order(0)
+        self._emit = QuasiCyclicEncoder(self.encoder)
+        self._whole_order = self.transmit_order(0)
         self._deinterleaver = np.argsort(self._interleave(np.arange(n)))
 
-    def encode(self, b: tf.Tensor) -> tf.Tensor:
-        """Coded bits of information bits. [batch, k] -> [batch, n], ``tf.float32``."""
-        return self.rate_match(self.encoder(b))
+    @functools.cached_property
+    def schedule(self) -> "LayeredSchedule":
+        """The tables of layered decoding, built once."""
+        return build_schedule(self.encoder)
 
-    def rate_match(self, c: tf.Tensor) -> tf.Tensor:
-        """The n bits on the air from the ``mother_n`` that ``encoder`` emits. [batch, ...]."""
-        return tf.gather(c, self._order, axis=-1) if self.is_repeated else c
+    def encode(self, b: np.ndarray) -> np.ndarray:
+        """Coded bits in the order of transmission. [batch, k], uint8 -> [batch, n], uint8."""
+        c = self._emit(b)
+        return c[:, self._whole_order] if self.is_repeated else c
+
+    def encode_shortened(self, b: np.ndarray, num_fillers: int) -> np.ndarray:
+        """Coded bits of one block whose last ``num_fillers`` information bits are known zeros.
+
+        Input: ``b`` : [k], uint8. Output: [num_sent_bits], uint8, as ``transmit_order`` says.
+        """
+        return self._emit(b[None])[0][self.transmit_order(num_fillers)]
 
     def combine(self, llr: tf.Tensor) -> tf.Tensor:
         """LLRs of the bits that ``encoder`` emits; those of repeated bits are added.
@@ -60,10 +77,10 @@ class LdpcCode:
         return tf.reduce_sum(tf.reshape(llr, [-1, num_passes, self.mother_n]), axis=1)
 
     def transmit_order(self, num_fillers: int) -> np.ndarray:
-        """Which emitted bit goes where on the air, if the last information bits are known fillers.
+        """Which emitted bits are sent, in order, if the last information bits are known fillers.
 
-        Bit selection skips fillers, as 38.212 5.4.2.1 does with <NULL>, goes on from the start
-        of the buffer to complete the last QAM symbol, and is then interleaved (5.4.2.2).
+        Bit selection skips fillers, as 38.212, 5.4.2.1 does with <NULL>, and continues from the
+        start of the buffer to complete the last QAM symbol. Interleaving follows (5.4.2.2).
 
         Input: ``num_fillers`` : int, 0 to k - 1.
         Output: [num_sent_bits], int32, positions in ``encoder``'s output.
@@ -81,12 +98,8 @@ class LdpcCode:
         is_filler = self._is_filler_in_buffer(num_fillers)
         return is_filler if self.is_repeated else is_filler[self.encoder.out_int]
 
-    def select_shortened(self, c: np.ndarray, num_fillers: int) -> np.ndarray:
-        """Bits on the air of one block with fillers. [mother_n] -> [num_sent_bits]."""
-        return c[self.transmit_order(num_fillers)]
-
     def combine_shortened(self, llr: np.ndarray, num_fillers: int) -> np.ndarray:
-        """The adjoint: LLRs of the bits that ``encoder`` emits, fillers certainly zero.
+        """LLRs of the bits that ``encoder`` emits, of one shortened block; fillers are known.
 
         Input: ``llr`` : [num_sent_bits or more], float32; what follows the sent bits is ignored.
         Output: [mother_n], float32.
@@ -125,5 +138,108 @@ def _full_buffer_encoder(k: int, n: int) -> LDPC5GEncoder:
 
 @functools.lru_cache(maxsize=64)
 def get_ldpc_code(k: int, n: int, num_bits_per_symbol: int) -> LdpcCode:
-    """The code, built once: Sionna takes a tenth of a second for it."""
+    """The code, its encoder and its schedule, built once per process."""
     return LdpcCode(k, n, num_bits_per_symbol)
+
+
+@dataclass(frozen=True)
+class LayeredSchedule:
+    """Static tables of layered decoding for one rate-matched code.
+
+    A column of the base matrix is kept in the *frame* of the row that last wrote it: slot ``j``
+    holds bit ``(j + shift) mod z``. A row reads its ``z`` neighbours at one relative shift and
+    writes them back at zero, so the decoder never rotates anything: all rotations are in these
+    tables. A slot is ``column * z + j``, with ``j`` in the column's final frame.
+
+    ``z`` : lifting size; ``num_columns`` : columns kept; ``k`` : information bits
+    ``row_start`` : [num_rows + 1], int32, first edge of each row in decoding order
+    ``column`` : [num_edges], int32, column of each edge
+    ``shift`` : [num_edges], int32, rotation against the row that wrote the column before
+    ``parity_shift`` : [num_edges], int32, rotation against the column's final frame
+    ``received_slot`` : [n], int32, slot of each received bit (output interleaver included)
+    ``known_slot`` : [num_known], int32, slots of filler bits (zeros, known for certain)
+    ``info_slot`` : [k], int32, slots of the information bits
+    """
+
+    z: int
+    num_columns: int
+    k: int
+    row_start: np.ndarray
+    column: np.ndarray
+    shift: np.ndarray
+    parity_shift: np.ndarray
+    received_slot: np.ndarray
+    known_slot: np.ndarray
+    info_slot: np.ndarray
+
+    @property
+    def num_rows(self) -> int:
+        return len(self.row_start) - 1
+
+    @property
+    def num_edges(self) -> int:
+        return len(self.column)
+
+
+def _order_rows(rows: list[np.ndarray], erased: set[int]) -> list[int]:
+    """Decoding order: first the row with the fewest columns that are still erased.
+
+    A row with one erased column recovers it, a row with two recovers neither. Rows in this order
+    take the fewest iterations.
+    """
+    left, order, erased = list(range(len(rows))), [], set(erased)
+    while left:
+        unknown = {r: len(erased.intersection(rows[r].tolist())) for r in left}
+        # Rows without an erased column can wait: only rows that recover one help the others.
+        row = min(left, key=lambda r: (unknown[r] != 1, unknown[r], r))
+        if unknown[row] <= 1:
+            erased.difference_update(rows[row].tolist())
+        order.append(row)
+        left.remove(row)
+    return order
+
+
+def build_schedule(encoder: Any) -> LayeredSchedule:
+    """Layered decoding tables of a Sionna encoder, with the rate matching of 38.212, 5.4.2 undone.
+
+    Parameters: ``encoder`` : ``sionna.phy.fec.ldpc.LDPC5GEncoder`` (before any repetition).
+    Output: ``LayeredSchedule``, without the columns that hold filler bits only.
+    """
+    z, received = encoder.z, received_bits(encoder)
+    base = kept_base_matrix(encoder, received)
+    fillers = range(-(-encoder.k // z), encoder.k_ldpc // z)
+    kept = [c for c in range(base.shape[1]) if c not in fillers]
+    base = base[:, kept]
+    place = np.full(encoder.n_ldpc // z, -1)
+    place[kept] = np.arange(len(kept))
+
+    heard = {int(c) for c in place[np.unique(received // z)]}
+    heard.update(int(c) for c in place[encoder.k // z : -(-encoder.k // z)])
+    rows = [np.flatnonzero(row >= 0) for row in base]
+    order = _order_rows(rows, set(range(len(kept))) - heard)
+
+    column = np.concatenate([rows[r] for r in order])
+    absolute = np.concatenate([base[r, rows[r]] for r in order])
+    final = np.zeros(len(kept), np.int64)
+    final[column] = absolute  # the last assignment of a repeated index stays
+    frame, shift = final.copy(), np.empty_like(absolute)
+    for edge, (c, s) in enumerate(zip(column, absolute, strict=True)):
+        shift[edge], frame[c] = (s - frame[c]) % z, s
+
+    def slot(bits: np.ndarray) -> np.ndarray:
+        c = place[bits // z]
+        return (c * z + (bits % z - final[c]) % z).astype(np.int32)
+
+    partial = np.arange(encoder.k, -(-encoder.k // z) * z)
+    return LayeredSchedule(
+        z=z,
+        num_columns=len(kept),
+        k=encoder.k,
+        row_start=np.cumsum([0] + [len(rows[r]) for r in order]).astype(np.int32),
+        column=column.astype(np.int32),
+        shift=shift.astype(np.int32),
+        parity_shift=((absolute - final[column]) % z).astype(np.int32),
+        received_slot=slot(received),
+        known_slot=slot(partial),
+        info_slot=slot(np.arange(encoder.k)),
+    )

@@ -1,4 +1,4 @@
-"""LDPC decoders by name: from LLRs of the emitted bits to information bits."""
+"""LDPC decoders: from the LLRs of the emitted bits to information bits."""
 
 import functools
 from collections.abc import Callable
@@ -8,11 +8,11 @@ import numpy as np
 import tensorflow as tf
 from sionna.phy.fec.ldpc import LDPC5GDecoder
 
-from pvsc_link.link.ldpc.code import LdpcCode, get_ldpc_code
-from pvsc_link.link.ldpc.layered_numba import LayeredKernel
+from pvsc_link.link.ldpc.code import LdpcCode
+from pvsc_link.link.ldpc.layered_numba import LayeredKernel, offset_of_rate
 from pvsc_link.link.ldpc.layered_xla import LayeredXla
-from pvsc_link.link.ldpc.schedule import build_schedule, offset_of_rate
-from pvsc_link.link.mcs import Mcs
+from pvsc_link.link.registry import DECODERS, find
+from pvsc_link.options import load_implementation
 from pvsc_link.types import InputError
 
 #: LLRs log p(1)/p(0) [batch, mother_n], float32 -> information bits [batch, k], float32.
@@ -20,7 +20,7 @@ Decoder = Callable[[Any], Any]
 
 
 def refuse_non_finite(llr: np.ndarray) -> None:
-    """Raise ``InputError`` where an LLR is NaN or infinite: decoders turn these into zeros."""
+    """Raise ``InputError`` if an LLR is NaN or infinite, since decoders turn these into zeros."""
     finite = np.isfinite(llr)
     if not finite.all():
         raise InputError(
@@ -32,17 +32,15 @@ def refuse_non_finite(llr: np.ndarray) -> None:
 
 
 class GraphDecoder:
-    """A decoder that is one compiled TensorFlow function.
+    """A decoder compiled by XLA.
 
-    Called with values it raises ``InputError`` for LLRs that are not finite; inside a graph,
-    where nothing can be raised, the bits of such a block are NaN, so that it counts as wrong.
+    Called eagerly it raises ``InputError`` for LLRs that are not finite. Inside a graph nothing can
+    be raised: the bits of such a block are NaN there, so that it counts as wrong.
     """
 
-    def __init__(self, decode: Callable[[tf.Tensor], tf.Tensor], *, jit_compile: bool | None):
+    def __init__(self, decode: Callable[[tf.Tensor], tf.Tensor]):
         self._decode = decode
-        self._compiled = tf.function(
-            self._decode_finite, jit_compile=jit_compile, reduce_retracing=not jit_compile
-        )
+        self._compiled = tf.function(self._decode_finite, jit_compile=True)
 
     def __call__(self, llr: Any) -> tf.Tensor:
         llr = tf.convert_to_tensor(llr, tf.float32)
@@ -56,7 +54,7 @@ class GraphDecoder:
 
 
 class LayeredDecoder:
-    """Layered min-sum on the CPU; each block stops alone when its parity checks hold.
+    """Layered offset min-sum on the CPU; each block stops as soon as its parity checks hold.
 
     Parameters: ``code`` : LdpcCode; ``num_iter`` : most iterations.
     Call it with a numpy array and get one, or with a tensor (also inside ``tf.function``, where
@@ -65,16 +63,15 @@ class LayeredDecoder:
     """
 
     def __init__(self, code: LdpcCode, num_iter: int):
-        schedule = build_schedule(code.encoder)
         self._k, rate = code.k, code.k / code.mother_n
-        self._kernel = LayeredKernel(schedule, num_iter, offset_of_rate(rate))
+        self._kernel = LayeredKernel(code.schedule, num_iter, offset_of_rate(rate))
 
     def decode(self, llr: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Bits and iterations.
 
         Input: ``llr`` : [batch, mother_n], float32, log p(1)/p(0).
-        Output: ``bits`` : [batch, k], uint8; ``iterations`` : [batch], int16, negative where
-        the limit passed without a codeword.
+        Output: ``bits`` : [batch, k], uint8; ``iterations`` : [batch], int16, the number used
+        until all parity checks held, or minus the limit where they never did.
         """
         refuse_non_finite(llr)
         return self._kernel.decode(llr)
@@ -92,7 +89,7 @@ class LayeredDecoder:
 
 
 def sionna_decoder(code: LdpcCode, num_iter: int, cn_update: str = "boxplus-phi") -> LDPC5GDecoder:
-    """Sionna's flooding decoder as it comes: no early stop, no compilation."""
+    """Sionna's flooding decoder, which neither stops early nor is compiled."""
     encoder = code.encoder
     num_sent = encoder.n_ldpc - (encoder.k_ldpc - encoder.k) - 2 * encoder.z
     # With nothing punctured, Sionna's pruning would slice the parity-check matrix to nothing.
@@ -101,26 +98,20 @@ def sionna_decoder(code: LdpcCode, num_iter: int, cn_update: str = "boxplus-phi"
 
 
 def layered_xla(code: LdpcCode, num_iter: int) -> GraphDecoder:
-    """The bits of ``LayeredDecoder`` from one XLA program; also under an outer ``jit_compile``."""
-    schedule = build_schedule(code.encoder)
+    """The bits of ``LayeredDecoder`` from one XLA program; also inside an XLA function."""
     offset = offset_of_rate(code.k / code.mother_n)
-    return GraphDecoder(LayeredXla(schedule, num_iter, offset), jit_compile=True)
+    return GraphDecoder(LayeredXla(code.schedule, num_iter, offset))
 
 
 def sionna(code: LdpcCode, num_iter: int) -> GraphDecoder:
     """Sionna's flooding belief propagation (boxplus-phi), compiled by XLA."""
-    return GraphDecoder(sionna_decoder(code, num_iter), jit_compile=True)
-
-
-#: Decoders by the name a scenario gives them: (code, num_iter) -> Decoder.
-DECODERS: dict[str, Callable[[LdpcCode, int], Decoder]] = {
-    "layered": LayeredDecoder,
-    "layered-xla": layered_xla,
-    "sionna": sionna,
-}
+    return GraphDecoder(sionna_decoder(code, num_iter))
 
 
 @functools.lru_cache(maxsize=128)
-def get_decoder(name: str, mcs: Mcs, num_iter: int) -> Decoder:
-    """The decoder of these parameters, built (and compiled) once per process."""
-    return DECODERS[name](get_ldpc_code(mcs.k, mcs.n, mcs.num_bits_per_symbol), num_iter)
+def get_decoder(name: str, code: LdpcCode, num_iter: int) -> Decoder:
+    """The decoder of this name, built (and compiled) once per process and code.
+
+    Raises ``InputError`` for an unknown name.
+    """
+    return load_implementation(find("decoder", name, DECODERS))(code, num_iter)

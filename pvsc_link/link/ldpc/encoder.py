@@ -1,7 +1,7 @@
-"""5G LDPC encoding by the quasi-cyclic structure, byte by byte along z (TS 38.212, 5.3.2).
+"""5G LDPC encoding on the lifted base graph, byte by byte along z (TS 38.212, 5.3.2).
 
-Sionna's encoder multiplies by a lifted matrix through gathers and is compiled anew for each code;
-this one gives the same bits in a fraction of the time and serves every code once compiled.
+Sionna's encoder multiplies by a lifted matrix through gathers and is compiled anew for each code.
+This one gives the same bits in a fraction of the time, and serves every code once it is compiled.
 """
 
 from typing import Any
@@ -9,7 +9,27 @@ from typing import Any
 import numpy as np
 from numba import njit
 
-from pvsc_link.link.ldpc.schedule import NUM_CORE_ROWS, kept_base_matrix, received_bits
+#: The two columns of the base graph that 38.212 never transmits.
+NUM_PUNCTURED_COLUMNS = 2
+#: The core rows of both base graphs: they are kept whatever is punctured.
+NUM_CORE_ROWS = 4
+
+
+def received_bits(encoder: Any) -> np.ndarray:
+    """Index in the mother codeword of each bit that the channel delivers, ``[n]``."""
+    after_fillers = np.r_[0 : encoder.k, encoder.k_ldpc : encoder.n_ldpc]
+    first = NUM_PUNCTURED_COLUMNS * encoder.z
+    bits = after_fillers[first : first + encoder.n]
+    return bits if encoder.num_bits_per_symbol is None else bits[encoder.out_int]
+
+
+def kept_base_matrix(encoder: Any, received: np.ndarray) -> np.ndarray:
+    """Shifts of the base matrix (-1: no edge), without the rows that only serve punctured bits."""
+    base = np.asarray(encoder._bm).astype(np.int64)
+    num_punctured = encoder.n_ldpc - int(received.max()) - 1
+    num_rows = max(base.shape[0] - num_punctured // encoder.z, NUM_CORE_ROWS)
+    base = base[:num_rows, : encoder.k_ldpc // encoder.z + num_rows]
+    return np.where(base >= 0, base % encoder.z, -1)
 
 
 @njit(nogil=True, cache=True)
@@ -80,7 +100,7 @@ class QuasiCyclicEncoder:
     """The bits of a Sionna encoder, output interleaver included.
 
     Parameters: ``encoder`` : ``sionna.phy.fec.ldpc.LDPC5GEncoder``.
-    Input: ``b`` : [batch, k], uint8. Output: [batch, n], uint8, n of ``encoder``.
+    Input: ``b`` : [batch, k], uint8. Output: [batch, n], uint8, with n of ``encoder``.
     """
 
     def __init__(self, encoder: Any):

@@ -1,10 +1,13 @@
-"""Thirty-two int16 lanes as one numba value, so that a loop keeps its state in vector registers.
+"""Layered offset min-sum decoding in int16 on the CPU: one block at a time, lanes along z.
 
-LLVM's own vectoriser gives up on the check-node loop (too many arrays that might overlap) and
-plain numba integers widen to int64. Every operation below is one LLVM vector instruction, which
-LLVM splits or pads for whatever the processor has; no lane operation saturates.
+Numbers are fixed-point: an LLR of 1 is 16 steps. Channel LLRs are clipped to 125 and messages to
+62.5, so that the sum of a channel LLR and the 30 messages of the widest column fits into int16.
+Were sums saturated instead, subtracting an old message from them would cause an error floor.
 
-Layered offset min-sum decoding in int16 on the CPU: one block at a time, lanes along z.
+The first part makes thirty-two int16 lanes one numba value, so that a loop keeps its state in
+vector registers. LLVM's own vectoriser gives up on the check-node loop (too many arrays that might
+overlap), and plain numba integers widen to int64. Each lane operation is one LLVM vector
+instruction, which LLVM splits or pads for the processor at hand; none saturates.
 """
 
 import os
@@ -19,13 +22,25 @@ from numba import njit, types
 from numba.core import cgutils
 from numba.extending import intrinsic, models, register_model
 
-from pvsc_link.link.ldpc.schedule import (
-    CLIP_LLR,
-    CLIP_MESSAGE,
-    SCALE,
-    SHIFT_MESSAGE,
-    LayeredSchedule,
-)
+from pvsc_link.link.ldpc.code import LayeredSchedule
+
+#: Steps per unit of LLR.
+SCALE = 16
+#: Largest channel value, in steps.
+CLIP_LLR = 2000
+#: Largest check-to-variable message, in steps.
+CLIP_MESSAGE = 1000
+#: A magnitude m becomes m - (m >> SHIFT_MESSAGE) - offset: 7/8 of it, less an offset.
+SHIFT_MESSAGE = 3
+
+
+def offset_of_rate(rate: float) -> int:
+    """Offset of the check-node rule in fixed-point steps for a code of this rate.
+
+    Few wide rows (high rate) leave less correlation to correct than many narrow ones.
+    """
+    return 5 if rate <= 0.85 else 4
+
 
 NUM_LANES = 32
 _I16 = ir.IntType(16)
@@ -48,7 +63,7 @@ class _LanesModel(models.PrimitiveModel):
 
 
 def _lane_operation(typer: Any) -> Any:
-    """A numba intrinsic; what its typing context argument is to numba, its caller never sees."""
+    """A numba intrinsic; untyped here, since mypy cannot see that numba removes an argument."""
     return intrinsic(typer)
 
 
@@ -154,8 +169,7 @@ def any_negative(typing, a):
     return types.boolean(LANES), codegen
 
 
-_LANES = NUM_LANES
-#: Blocks handed to a thread at once: long against the hand-over, short against the batch.
+#: Blocks handed to a thread at once.
 _BLOCKS_PER_TASK = 16
 
 
@@ -171,14 +185,14 @@ def _load_block(llr, received, known, z, stride, a_posteriori, steps):
     for i in range(len(known)):
         a_posteriori[known[i]] = CLIP_LLR
     for first in range(0, len(a_posteriori), stride):
-        for i in range(first, first + z, _LANES):
+        for i in range(first, first + z, NUM_LANES):
             store(a_posteriori, i + z, load(a_posteriori, i))
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
 def _check_row(reads, first, padded, a_posteriori, messages, extrinsic, smallest, second, signs):
     """Variable-to-check values of one row, their two smallest magnitudes and sign product."""
-    for i in range(0, padded, _LANES):
+    for i in range(0, padded, NUM_LANES):
         low = splat(np.int16(32767))
         high, sign = low, splat(np.int16(0))
         for e in range(len(reads)):
@@ -215,7 +229,7 @@ def _update_row(
     after the original, every spill is overwritten by what belongs there.
     """
     fifteen, minus = splat(np.int16(15)), splat(np.int16(offset))
-    for i in range(padded - _LANES, -1, -_LANES):
+    for i in range(padded - NUM_LANES, -1, -NUM_LANES):
         low, sign = load(smallest, i), load(signs, i)
         from_low = _damp(low, minus)
         from_high = _damp(load(second, i), minus)
@@ -234,7 +248,7 @@ def _update_row(
 def _is_codeword(row_start, parity_reads, inside, padded, a_posteriori):
     """True when every parity check holds for the signs; leaves at the first that fails."""
     for row in range(len(row_start) - 1):
-        for i in range(0, padded, _LANES):
+        for i in range(0, padded, NUM_LANES):
             parity = splat(np.int16(0))
             for e in range(row_start[row], row_start[row + 1]):
                 parity = exclusive_or(parity, load(a_posteriori, parity_reads[e] + i))
@@ -252,7 +266,7 @@ def _decode_blocks(
 
     ``iterations`` [batch] becomes the count used, negative where no codeword was reached.
     """
-    padded = (z + _LANES - 1) // _LANES * _LANES
+    padded = (z + NUM_LANES - 1) // NUM_LANES * NUM_LANES
     num_rows, max_degree = len(row_start) - 1, 0
     for row in range(num_rows):
         max_degree = max(max_degree, row_start[row + 1] - row_start[row])
@@ -301,8 +315,8 @@ class LayeredKernel:
 
     def __init__(self, schedule: LayeredSchedule, num_iter: int, offset: int):
         z, column = schedule.z, schedule.column.astype(np.int64)
-        padded = -(-z // _LANES) * _LANES
-        stride = -(-(z + padded) // _LANES) * _LANES
+        padded = -(-z // NUM_LANES) * NUM_LANES
+        stride = -(-(z + padded) // NUM_LANES) * NUM_LANES
         self._k = schedule.k
 
         def place(slot: np.ndarray) -> np.ndarray:

@@ -1,7 +1,7 @@
-"""Layered offset min-sum decoding in int16 as one XLA program: the batch is the vector axis.
+"""Layered offset min-sum decoding in int16 as one XLA program, vectorised over the batch.
 
-Loops over iterations, rows and edges stay loops: unrolled, XLA on a CPU fuses the cheap
-producers of one layer into each of their consumers and computes whole layers again and again.
+Loops over iterations, rows and edges stay loops. If they were unrolled, XLA on a CPU would fuse
+the producers of a layer into each of their consumers and compute whole layers repeatedly.
 """
 
 from typing import Any
@@ -10,21 +10,16 @@ import numpy as np
 import tensorflow as tf
 from tensorflow.compiler.tf2xla.ops import gen_xla_ops
 
-from pvsc_link.link.ldpc.schedule import (
-    CLIP_LLR,
-    CLIP_MESSAGE,
-    SCALE,
-    SHIFT_MESSAGE,
-    LayeredSchedule,
-)
+from pvsc_link.link.ldpc.code import LayeredSchedule
+from pvsc_link.link.ldpc.layered_numba import CLIP_LLR, CLIP_MESSAGE, SCALE, SHIFT_MESSAGE
 
-#: Blocks decoded side by side; wider batches leave the processor's cache.
+#: Blocks decoded side by side; wider batches do not fit into the processor's cache.
 BLOCKS_ABREAST = 64
 _LARGEST = 32767
 
 
 def _write(tensor: tf.Tensor, rows: tf.Tensor, first: tf.Tensor) -> tf.Tensor:
-    # XLA's own operation: TensorFlow's scatter does not become an update in place.
+    # XLA's own operation, since TensorFlow's scatter does not become an update in place.
     return gen_xla_ops.xla_dynamic_update_slice(tensor, rows, tf.stack([first, 0]))
 
 
@@ -80,7 +75,7 @@ class LayeredXla:
 
         def iterate(iteration: Any, a_posteriori: Any, messages: Any, bits: Any, done: Any) -> Any:
             a_posteriori, messages = self._update_rows(a_posteriori, messages)
-            # A block that is done keeps its bits: it stops alone, as if nobody were beside it.
+            # A block that is done keeps its bits, whatever the blocks beside it still need.
             bits = tf.where(done, bits, tf.gather(a_posteriori, self._info) < 0)
             done = tf.logical_or(done, self._are_codewords(a_posteriori, done))
             return iteration + 1, a_posteriori, messages, bits, done

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from pvsc_link.link.coded_link import BATCH_SIZE, BitLink, get_bit_link
+from pvsc_link.link.coded_link import BATCH_SIZE, CodedLink, get_coded_link
+from pvsc_link.link.flat import Awgn, BlockFading
 from pvsc_link.link.mcs import MCS_TABLE
 from pvsc_link.types import ChannelPoint, InputError
 
@@ -18,7 +19,7 @@ def random_bits(num_bits, seed=1):
 
 
 def link_of(mcs, channel="awgn"):
-    return get_bit_link(mcs, channel, decoder="layered")
+    return get_coded_link(mcs, channel, decoder="layered")
 
 
 def assert_round_trip(link, num_bits):
@@ -43,7 +44,7 @@ def test_noise_free_round_trip_returns_the_bits(mcs, num_blocks, remainder):
 @pytest.mark.parametrize("mcs", range(29))
 @pytest.mark.parametrize("decoder", ["layered", "sionna"])
 def test_noise_free_round_trip_for_every_mcs(mcs, decoder):
-    link = BitLink(mcs, "awgn", decoder=decoder)
+    link = CodedLink(mcs, "awgn", decoder=decoder)
     assert_round_trip(link, 2 * link.block_payload + 100)
 
 
@@ -80,7 +81,7 @@ def test_the_symbols_that_are_counted_suffice_and_those_beyond_do_not_matter():
         x_hat = tf.where(tail, tf.cast(1e3, y.dtype), y / h_hat)
         return x_hat, tf.where(tail, 1e-3, no / tf.abs(h_hat) ** 2)
 
-    jammed = BitLink(13, "rayleigh", equalizer=jam_after_the_end, decoder="layered")
+    jammed = CodedLink(13, "rayleigh", equalizer=jam_after_the_end, decoder="layered")
     for seed in range(5):
         received = jammed.send(bits, point, seed)
         np.testing.assert_array_equal(received.bits_hat, link.send(bits, point, seed).bits_hat)
@@ -89,13 +90,13 @@ def test_the_symbols_that_are_counted_suffice_and_those_beyond_do_not_matter():
 
 
 def test_one_trace_serves_every_channel_point_and_length():
-    link = BitLink(4, "rayleigh", decoder="layered")
+    link = CodedLink(4, "rayleigh", decoder="layered")
     for snr_db in (-3.0, 2.0, 9.5):
         for nmse_db in (None, -20.0, -10.0):
             for coherence_length in (1, 96, 5000):
                 point = ChannelPoint("rayleigh", snr_db, nmse_db, coherence_length)
                 link.send(random_bits(1000 + coherence_length), point, seed=coherence_length)
-    link.measure_block_errors(FADED, 5, seed=3)
+    link.count_block_errors(FADED, 5, seed=3)
     assert link.trace_count == 1
 
 
@@ -148,17 +149,6 @@ def test_consecutive_blocks_share_a_coherence_interval():
     assert not fates(symbols_per_block) <= {0, 8}
 
 
-def test_a_measurement_can_be_continued():
-    link, point = link_of(11, "rayleigh"), ChannelPoint("rayleigh", 6.0, None, 1536)
-    whole = link.measure_block_errors(point, 2 * BATCH_SIZE, seed=8)
-    parts = [
-        link.measure_block_errors(point, BATCH_SIZE, seed=8, first_block=first)
-        for first in (0, BATCH_SIZE)
-    ]
-    assert whole == sum(parts)
-    assert all(0 < part < BATCH_SIZE for part in parts)
-
-
 @pytest.mark.parametrize(
     ("change", "word"),
     [
@@ -170,7 +160,7 @@ def test_a_measurement_can_be_continued():
 )
 def test_unknown_names_are_refused_with_the_allowed_ones(change, word):
     with pytest.raises(InputError, match=word):
-        BitLink(**{"mcs": 4, "channel": "awgn", **change})
+        CodedLink(**{"mcs": 4, "channel": "awgn", **change})
 
 
 @pytest.mark.parametrize(
@@ -213,6 +203,24 @@ def test_llrs_that_are_not_finite_are_refused(bad, decoder):
         return tf.cast(bad, y.dtype) * y, tf.ones_like(tf.math.real(y))
 
     for equalizer in (broken, too_loud) if np.isnan(bad) else (too_loud,):
-        link = BitLink(4, "awgn", equalizer=equalizer, decoder=decoder)
+        link = CodedLink(4, "awgn", equalizer=equalizer, decoder=decoder)
         with pytest.raises(InputError, match="LLRs"):
             link.send(random_bits(10), CLEAN, seed=1)
+
+
+def test_a_channel_object_gives_what_its_name_and_condition_give():
+    bits = random_bits(3000)
+    channel = BlockFading("rayleigh", csi_nmse_db=-20.0, equalizer="lmmse", csi_aware=True)
+    by_object = CodedLink(11, channel)(bits, snr_db=6.0, seed=2)
+    by_name = link_of(11, "rayleigh")(bits, snr_db=6.0, seed=2, csi_nmse_db=-20.0)
+    of_point = link_of(11, "rayleigh").send(bits, FADED, seed=2)
+    for bits_hat, block_ok in (by_object, by_name):
+        np.testing.assert_array_equal(bits_hat, of_point.bits_hat)
+        np.testing.assert_array_equal(block_ok, of_point.block_ok)
+
+
+def test_a_condition_that_the_channel_lacks_is_refused():
+    with pytest.raises(InputError, match="csi_nmse_db"):
+        link_of(4)(random_bits(10), snr_db=3.0, seed=1, csi_nmse_db=-10.0)
+    with pytest.raises(InputError, match="channel object"):
+        CodedLink(4, Awgn())(random_bits(10), snr_db=3.0, seed=1, coherence_length=2)
