@@ -15,10 +15,17 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Annotated, Any
 
-from pydantic import BeforeValidator, Field, ValidationError
+from pydantic import BeforeValidator, Field
 from pydantic.fields import FieldInfo
 
-from pvsc_link.options import Implementation, NmseDb, NoOptions, StrictModel, load_implementation
+from pvsc_link.options import (
+    Implementation,
+    NmseDb,
+    NoOptions,
+    StrictModel,
+    load_implementation,
+    validated,
+)
 from pvsc_link.types import ChannelPoint, InputError
 
 
@@ -77,19 +84,8 @@ class ChannelType:
 
         Raises ``InputError`` that names the field, for a bad value or an unknown name.
         """
-        try:
-            return self.Condition(**values)
-        except ValidationError as error:
-            first = error.errors()[0]
-            name = str(first["loc"][0])
-            allowed = first["msg"][0].lower() + first["msg"][1:]
-            meaning = self.Condition.model_fields[name].description
-            raise InputError(
-                f"{name} of the channel {self.name}",
-                found=first["input"],
-                allowed=allowed,
-                remedy=meaning or f"Correct {name}.",
-            ) from error
+        where = f"condition of the channel {self.name}"
+        return validated(dict(values), self.Condition, where, "scenarios/rayleigh_nmse.yaml")
 
     def condition_of(self, point: ChannelPoint) -> StrictModel:
         """The condition of a channel point; fields of the point that this channel lacks are unused.

@@ -6,15 +6,13 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from pvsc_link.link import flat as channels
-from pvsc_link.link.counter_random import seed_tensor
-from pvsc_link.link.csi import receiver_knowledge
-from pvsc_link.link.equalizers import zf
-from pvsc_link.link.symbol_link import SymbolLink
+from pvsc_link.link.channel import make_channel
+from pvsc_link.link.equalizers import receiver_knowledge, zf
+from pvsc_link.link.flat import Awgn, BlockFading
 from pvsc_link.models.layers.rate_adaptive import pack
 from pvsc_link.train.channel import draw, transmit
 from pvsc_link.train.config import ChannelConfig
-from pvsc_link.types import db_to_linear, noise_variance
+from pvsc_link.types import ChannelPoint, db_to_linear, noise_variance
 
 SHAPE = (2, 4, 4, 8)  # batch, Hy, Wy, Kmax: four complex symbols per unit
 
@@ -29,12 +27,12 @@ def as_pairs(values):
     return pairs.reshape(*SHAPE[:3], -1, 2)
 
 
-def draws_of_the_link(channel, snr_db, nmse):
+def draws_of_the_link(channel, snr_db, nmse_db):
     """Fading, CSI error and noise of the link, in the layout of the training channel."""
     index = tf.tile(tf.range(4 * 4 * 4)[None], [SHAPE[0], 1])
-    seed, row = seed_tensor(7), tf.range(SHAPE[0])[:, None]
-    one = tf.constant(1)
-    h, h_hat, noise = channels.draw_at(channel, seed, index, one, tf.constant(nmse), row=row)
+    source = Awgn() if channel == "awgn" else BlockFading(csi_nmse_db=nmse_db)
+    h, h_hat, noise = source.draw(7, index, tf.range(SHAPE[0])[:, None])
+    nmse = 0.0 if nmse_db is None else db_to_linear(nmse_db)
     error = (h_hat - h) / tf.cast(tf.sqrt(max(nmse, 1e-30)), tf.complex64)
     draws = {
         "noise": as_pairs(noise),
@@ -56,15 +54,12 @@ def draws_of_the_link(channel, snr_db, nmse):
 def test_equal_draws_give_the_output_of_the_sionna_link(
     channel, snr_db, nmse_db, equalizer, csi_aware
 ):
-    nmse = 0.0 if nmse_db is None else db_to_linear(nmse_db)
     x = symbols()
     sent = tf.constant(np.stack([pack(frame, np.zeros(SHAPE[1:3], int), (8,)) for frame in x]))
-    link = SymbolLink(channel, equalizer, csi_aware=csi_aware)
-    length = None if channel == "awgn" else 1
-    if channel == "awgn":
-        nmse_db = None
-    expected, _ = link(sent, snr_db=snr_db, csi_nmse_db=nmse_db, coherence_length=length, seed=7)
-    draws = draws_of_the_link(channel, snr_db, nmse)
+    point = ChannelPoint(channel, snr_db, nmse_db, None if channel == "awgn" else 1)
+    link = make_channel(point, equalizer=equalizer, csi_aware=csi_aware)
+    expected = link(sent, snr_db=snr_db, seed=7).x_hat
+    draws = draws_of_the_link(channel, snr_db, nmse_db)
     config = ChannelConfig(
         channel=channel,
         snr_db=[snr_db],
