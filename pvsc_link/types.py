@@ -71,12 +71,23 @@ class EncodedGop:
 
 @dataclass(frozen=True)
 class ChannelPoint:
-    """One channel condition; ``None`` means perfect CSI, or an axis that does not apply."""
+    """One channel condition.
 
-    channel: str  # key of link.channels.CHANNELS
+    ``None`` means perfect CSI, or a value that the channel does not have. ``more`` holds the values
+    of a channel's condition that have no attribute here, as pairs of name and value.
+    """
+
+    channel: str  # key of link.registry.CHANNELS
     snr_db: float  # Es/N0 per complex symbol after the power constraint
     csi_nmse_db: float | None = None  # eq. 3; None = perfect CSI
     coherence_length: int | None = None  # channel uses; None under AWGN
+    more: tuple[tuple[str, Any], ...] = ()
+
+    @property
+    def condition(self) -> dict[str, Any]:
+        """The values beside the SNR by name, as in the tables; the first two are always there."""
+        two = {"csi_nmse_db": self.csi_nmse_db, "coherence_length": self.coherence_length}
+        return two | dict(self.more)
 
 
 @dataclass(frozen=True)

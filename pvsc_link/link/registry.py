@@ -100,8 +100,8 @@ class ChannelType:
                 allowed="null",
                 remedy="Only a fading channel is estimated.",
             )
-        names = self.Condition.model_fields
-        return self.condition({name: getattr(point, name) for name in names})
+        given = point.condition
+        return self.condition({n: given[n] for n in self.Condition.model_fields if n in given})
 
     def make(self, *, equalizer: Any, csi_aware: bool, **condition: Any) -> Any:
         """The channel object, which follows ``pvsc_link.link.channel.Channel``.
