@@ -1,7 +1,4 @@
-"""What travels between the rooms, and the one error a bad input raises.
-
-dB and linear ratios: the only place with ``10 ** (x / 10)``.
-"""
+"""What the rooms pass to one another, the error of a bad input, and conversions of dB."""
 
 import math
 from dataclasses import dataclass, field
@@ -14,9 +11,9 @@ Frames: TypeAlias = np.ndarray
 
 
 class InputError(ValueError):
-    """A bad input, said in four parts: what is wrong, what was found, what is allowed, remedy.
+    """A bad input in four parts: what is wrong, what was found, what is allowed, and the remedy.
 
-    With ``what`` alone it is the whole text: so that frameworks (and pickle) can raise it again.
+    ``what`` alone is taken as the whole text, so that frameworks and pickle can raise it again.
     """
 
     def __init__(
@@ -28,10 +25,7 @@ class InputError(ValueError):
 
 
 class CodecFailure(RuntimeError):
-    """A codec that is absent, crashed or timed out; its ``status`` goes into the row.
-
-    ``status`` : one of ``STATUSES``.
-    """
+    """A codec that is absent, crashed or timed out; ``status``, one of ``STATUSES``, is its row's."""
 
     STATUSES = ("missing_binary", "missing_stream", "codec_error", "codec_timeout")
 
@@ -47,7 +41,7 @@ class Video:
     name: str
     frames: np.ndarray  # uint8 RGB [num_frames, height, width, 3]
     fps: float
-    source: str  # file or embedded name, for the manifest
+    source: str  # file that was read, for the manifest
     first_frame: int = 0  # index of frames[0] in the clip
 
 
@@ -61,7 +55,7 @@ class EncodedGop:
     command: str  # literal codec options
     version: str  # codec and container library versions
     note: str = ""  # what a reader of the row must know, e.g. other source bytes were coded
-    # Frames that the receiver's own decoder follows when all bits arrive; None: all, as a rule.
+    # Frames that the receiver's decoder decodes when all bits arrive; None: all of them.
     num_decodable: int | None = None
 
     @property
@@ -92,7 +86,7 @@ class ChannelPoint:
 
 @dataclass(frozen=True)
 class Payload:
-    """What a semantic transmitter puts on the air for one frame."""
+    """What a semantic transmitter sends for one frame."""
 
     symbols: np.ndarray  # complex64 [num_symbols], unit mean power over the frame
     side_bits: dict[str, bytes]  # "z" and "k": hyper-latent and rate-map bitstreams
@@ -109,8 +103,8 @@ class Reception:
     num_block_errors: int  # of these, CRC failed
     status: str = "ok"
     note: str = ""  # what a reader of the row must know
-    finer_channel_uses: dict[str, int] = field(default_factory=dict)  # the same, divided further
-    details: dict[str, float] = field(default_factory=dict)  # scheme's own columns, summed up
+    finer_channel_uses: dict[str, int] = field(default_factory=dict)  # the same in finer parts
+    details: dict[str, float] = field(default_factory=dict)  # columns of this scheme, summed up
 
 
 def db_to_linear(value_db: Any) -> Any:

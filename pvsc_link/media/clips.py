@@ -45,7 +45,7 @@ class Sequence:
 
     @property
     def prefix(self) -> str:
-        """Beginning of the names under which the sequence is found, e.g. ``BQMall_832x480``."""
+        """Beginning of the names under which the sequence is found, e.g. ``BQMall``."""
         return self.file.split(f"_{self.width}x{self.height}")[0]
 
 

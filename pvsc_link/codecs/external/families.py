@@ -20,19 +20,31 @@ import shlex
 import shutil
 import subprocess
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated
 
-from pvsc_link.options import check_name
+from pydantic import ConfigDict, Field
+
+from pvsc_link.options import StrictModel, validated
 from pvsc_link.storage import digest, file_digest
 from pvsc_link.types import CodecFailure, InputError
 
 SETTINGS_FILE = "pvsc_link.json"
-_KEYS = ("checkout", "python", "checkpoints", "intra")
 _GIT_TIMEOUT_S = 20.0
 #: Hexadecimal digits of a SHA-256 that are stated.
 _DIGITS = 16
+
+
+class _Settings(StrictModel):
+    """Content of ``pvsc_link.json``; ``intra`` are commands, each a list of words."""
+
+    model_config = ConfigDict(title=SETTINGS_FILE)
+
+    checkout: str = "."
+    python: str | None = None
+    checkpoints: str | None = None
+    intra: tuple[Annotated[tuple[str, ...], Field(min_length=1)], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -42,13 +54,12 @@ class Checkout:
     root: Path
     python: Path
     checkpoints: Path
-    intra: tuple[tuple[str, ...], ...] = field(default=())  # commands of an I-frame codec
+    intra: tuple[tuple[str, ...], ...] = ()  # commands of an I-frame codec
 
     def stamp(self) -> str:
         """Commit, and digest of the Python sources, because users must edit some repositories."""
-        commit = git_commit(self.root)
-        digest = digest_of_files(self.root, _python_files(self.root))
-        return f"commit {commit}, sources sha256 {digest}"
+        sources = digest_of_files(self.root, _python_files(self.root))
+        return f"commit {git_commit(self.root)}, sources sha256 {sources}"
 
 
 def find_checkout(
@@ -72,9 +83,9 @@ def find_checkout(
         raise _missing(name, variable, "no checkout is stated")
     folder = Path(stated).expanduser().absolute()
     settings = _settings(folder)
-    root = _below(folder, "." if checkout else settings.get("checkout", "."))
-    interpreter = _program(python, Path.cwd()) or _program(settings.get("python"), folder)
-    weights = checkpoints or settings.get("checkpoints")
+    root = _below(folder, "." if checkout else settings.checkout)
+    interpreter = _program(python, Path.cwd()) or _program(settings.python, folder)
+    weights = checkpoints or settings.checkpoints
     if not (root / script).is_file():
         raise _missing(name, variable, f"{root} has no {script}")
     if interpreter is None or not os.access(interpreter, os.X_OK):
@@ -82,8 +93,7 @@ def find_checkout(
     if weights is None:
         raise _missing(name, variable, "its checkpoints are not stated")
     base = Path.cwd() if checkpoints else folder
-    intra = tuple(tuple(command) for command in settings.get("intra", ()))
-    return Checkout(root, interpreter, _below(base, weights), intra)
+    return Checkout(root, interpreter, _below(base, weights), settings.intra)
 
 
 def _missing(name: str, variable: str, what: str) -> CodecFailure:
@@ -94,38 +104,17 @@ def _missing(name: str, variable: str, what: str) -> CodecFailure:
     return CodecFailure("missing_binary", remedy)
 
 
-def _settings(folder: Path) -> dict[str, Any]:
+def _settings(folder: Path) -> _Settings:
     path = folder / SETTINGS_FILE
     try:
-        settings = json.loads(path.read_text())
+        content = json.loads(path.read_text())
     except (FileNotFoundError, NotADirectoryError):
-        return {}
+        return _Settings()
     except (OSError, ValueError) as error:
-        raise _bad_settings(path, str(error)) from error
-    if not isinstance(settings, dict):
-        raise _bad_settings(path, json.dumps(settings))
-    for key, value in settings.items():
-        check_name(f"key of {path}", key, _KEYS)
-        if not (_is_commands(value) if key == "intra" else isinstance(value, str)):
-            raise _bad_settings(path, f"{key}: {json.dumps(value)}")
-    return settings
-
-
-def _is_commands(value: Any) -> bool:
-    return isinstance(value, list) and all(
-        isinstance(command, list) and command and all(isinstance(word, str) for word in command)
-        for command in value
-    )
-
-
-def _bad_settings(path: Path, found: str) -> InputError:
-    return InputError(
-        str(path),
-        found=found,
-        allowed="a JSON object of strings checkout, python, checkpoints, and intra, a list of "
-        "commands that are lists of words",
-        remedy="Correct the file.",
-    )
+        raise InputError(
+            str(path), found=str(error), allowed="a JSON object", remedy="Correct the file."
+        ) from error
+    return validated(content, _Settings, str(path), '{"python": "/path/of/python"}')
 
 
 def _below(folder: Path, path: str) -> Path:
