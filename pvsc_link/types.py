@@ -25,7 +25,10 @@ class InputError(ValueError):
 
 
 class CodecFailure(RuntimeError):
-    """A codec that is absent, crashed or timed out; ``status``, one of ``STATUSES``, is its row's."""
+    """A codec that is absent, crashed or timed out.
+
+    ``status``, one of ``STATUSES``, is the status of the row in the results.
+    """
 
     STATUSES = ("missing_binary", "missing_stream", "codec_error", "codec_timeout")
 
