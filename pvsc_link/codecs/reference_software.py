@@ -152,11 +152,11 @@ class ReferenceSoftware(Codec):
             return self._packaged.encode(frames, fps, rate, clip=clip, first_frame=first_frame)
         program, configuration = self._program()
         earlier = frames[:0] if history is None else history
+        padded = pad_to_multiple(np.concatenate([earlier, frames]), _MIN_UNIT)
+        height, width = padded.shape[1:3]
+        argv = self._arguments(rate, width, height, round(fps), len(frames), skip=len(earlier))
         with tempfile.TemporaryDirectory(prefix="pvsc_link_") as folder:
-            write_raw_yuv444(Path(folder) / "in.yuv", _code_values(earlier, frames))
-            argv = self._arguments(
-                rate, *_coded_size(frames), round(fps), len(frames), skip=len(earlier)
-            )
+            write_raw_yuv444(Path(folder) / "in.yuv", rgb_to_yuv444(padded))
             return self._run(program, configuration, Path(folder), frames, argv)
 
     def _program(self) -> tuple[Path, Path]:
@@ -205,31 +205,18 @@ class ReferenceSoftware(Codec):
         decoded = decode_frames(payload, sizes, self._model.stream_format)
         _check_reconstruction(decoded, folder / "rec.yuv")
         rgb = np.stack([decoded_frame_to_rgb(frame) for frame in decoded])
-        found = _VERSION_LINE.search(log)
-        version = f"{self.name} {found.group(1) if found else 'of unknown version'}"
+        match = _VERSION_LINE.search(log)
+        found = match.group(1) if match else "unknown"
+        wanted = self.variant.split(",")[0].split("-")[1]
         return EncodedGop(
             payload=payload,
             frame_num_bytes=sizes,
             frames_hat=np.ascontiguousarray(crop(rgb, *frames.shape[1:3])),
             command=shlex.join(argv),
-            version=f"{version}, decoded by {libav_version()}",
-            note=_version_note(found.group(1) if found else "unknown", self.variant),
+            version=f"{self.name} {found if match else 'of unknown version'}, "
+            f"decoded by {libav_version()}",
+            note="" if found == wanted else f"encoder version {found}, not {wanted}",
         )
-
-
-def _coded_size(frames: np.ndarray) -> tuple[int, int]:
-    """Width and height in whole coding units."""
-    height, width = frames.shape[1:3]
-    return width + -width % _MIN_UNIT, height + -height % _MIN_UNIT
-
-
-def _code_values(earlier: np.ndarray, frames: np.ndarray) -> np.ndarray:
-    return rgb_to_yuv444(pad_to_multiple(np.concatenate([earlier, frames]), _MIN_UNIT))
-
-
-def _version_note(found: str, variant: str) -> str:
-    wanted = variant.split(",")[0].split("-")[1]
-    return "" if found == wanted else f"encoder version {found}, not {wanted}"
 
 
 def _read(path: Path) -> bytes:

@@ -14,7 +14,7 @@ import numpy as np
 from keras import ops
 
 from pvsc_link.metrics.base import VGG_SMALLEST_SIDE, Metric
-from pvsc_link.metrics.vgg_weights import CONV_CHANNELS, STAGE_CHANNELS, Vgg16Weights, vgg16_weights
+from pvsc_link.metrics.vgg_weights import STAGE_CHANNELS, Vgg16Weights, vgg16_weights
 
 #: Convolutions of each stage; the features are the last ReLU of a stage.
 STAGES = ((0, 1), (2, 3), (4, 5, 6), (7, 8, 9), (10, 11, 12))
@@ -24,29 +24,25 @@ class Vgg16Trunk(keras.layers.Layer):
     """VGG16 without its classifier, frozen: five feature maps, 1/1 to 1/16 of the size.
 
     Parameters
-        weights : ``Vgg16Weights``; dtype : "float32", or "mixed_bfloat16" as a training loss.
+        weights : ``Vgg16Weights``
+        dtype : "float32", or "mixed_bfloat16" as a training loss
     Input
-        images : [n, height, width, 3], already normalised as the metric wants it.
-        pool : function of a feature map, between two stages (keyword: Keras takes only tensors
-        by position).
+        images : [n, height, width, 3], already normalised as the distance needs it
+        pool : function of a feature map that halves its size, called between two stages
     Output
         five tensors [n, height / 2**s, width / 2**s, c_s], s = 0 ... 4, in the compute dtype.
     """
 
     def __init__(self, weights: Vgg16Weights, *, dtype: str = "float32", name: str = "vgg16"):
         super().__init__(trainable=False, dtype=dtype, name=name)
-        inputs = (3, *CONV_CHANNELS[:-1])
-        self.kernels = [
-            self._frozen(f"kernel_{i}", weights.kernels[i], (3, 3, inputs[i], c))
-            for i, c in enumerate(CONV_CHANNELS)
-        ]
-        self.biases = [
-            self._frozen(f"bias_{i}", weights.biases[i], (c,)) for i, c in enumerate(CONV_CHANNELS)
-        ]
+        self.kernels = [self._frozen(f"kernel_{i}", k) for i, k in enumerate(weights.kernels)]
+        self.biases = [self._frozen(f"bias_{i}", b) for i, b in enumerate(weights.biases)]
         self.built = True
 
-    def _frozen(self, name: str, value: np.ndarray, shape: tuple[int, ...]) -> Any:
-        variable = self.add_weight(name=name, shape=shape, initializer="zeros", trainable=False)
+    def _frozen(self, name: str, value: np.ndarray) -> Any:
+        variable = self.add_weight(
+            name=name, shape=value.shape, initializer="zeros", trainable=False
+        )
         variable.assign(value)
         return variable
 
@@ -129,7 +125,7 @@ class Lpips(keras.layers.Layer):
 
 
 def _max_pool(x: Any) -> Any:
-    # The published weights were trained with floor division of odd sizes, hence "valid".
+    # "valid", because the published weights were trained with odd sizes rounded down.
     return ops.max_pool(x, 2, strides=2, padding="valid", data_format="channels_last")
 
 
