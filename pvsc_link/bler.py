@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Any
 
 from pvsc_link.commands import run_command
 from pvsc_link.link.mcs import MCS_TABLE
-from pvsc_link.types import ChannelPoint, InputError
+from pvsc_link.link.registry import condition_fields, find_channel
+from pvsc_link.types import InputError
 
 if TYPE_CHECKING:
     from pvsc_link.link.bler import BlerCache, BlerEstimate
@@ -41,8 +42,14 @@ def mcs_indices(text: str) -> list[int]:
     return [int(value) for value in numbers(text if text.count(":") != 1 else text + ":1")]
 
 
-def _optional(kind: type) -> Any:
-    return lambda text: None if text in ("null", "none") else kind(text)
+def _value(text: str) -> int | float | None:
+    """A number of a channel's condition; ``null`` is None."""
+    if text in ("null", "none"):
+        return None
+    try:
+        return int(text)
+    except ValueError:
+        return float(text)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -56,8 +63,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--channel", help="measure over this channel")
     add("--snr-db", type=numbers, default=numbers("0:14:2"), help="first:last:step or a,b,c")
     add("--mcs", type=mcs_indices, default=mcs_indices("all"), help="all, a,b,c or first:last")
-    add("--csi-nmse-db", type=_optional(float), default=None, help="null: perfect CSI")
-    add("--coherence-length", type=_optional(int), default=1, help="channel uses")
+    for name, field in condition_fields().items():
+        option, text = f"--{name.replace('_', '-')}", str(field.description).replace("%", "%%")
+        add(option, type=_value, default=argparse.SUPPRESS, help=text)
     add("--equalizer", default="lmmse")
     add("--csi-unaware", dest="csi_aware", action="store_false", help="LLRs ignore the CSI error")
     add("--decoder", default="layered")
@@ -76,11 +84,10 @@ def measure(options: argparse.Namespace, cache: "BlerCache") -> Iterator[Row]:
     """One row per MCS and SNR, from the cache or newly measured."""
     from pvsc_link.link.bler import measure_bler
 
+    channel = find_channel(options.channel)
     for mcs in options.mcs:
         for snr_db in options.snr_db:
-            point = ChannelPoint(
-                options.channel, snr_db, options.csi_nmse_db, options.coherence_length
-            )
+            point = channel.point(snr_db, vars(options))
             estimate = measure_bler(
                 mcs,
                 point,
@@ -109,7 +116,7 @@ def stored(cache: "BlerCache") -> list[Row]:
 
 
 def plot(rows: Sequence[Row], path: Path, title: str) -> None:
-    """BLER over SNR, one curve per MCS, with 95 % intervals; no error seen: an open upper bound."""
+    """BLER over SNR, one curve per MCS, with 95 % intervals; open marks: no error seen."""
     import matplotlib
 
     matplotlib.use("Agg")
@@ -178,9 +185,10 @@ def run(options: argparse.Namespace) -> int:
     if rows and options.csv:
         write_csv(rows, options.csv)
     if rows and options.plot:
-        nmse = "perfect CSI" if options.csi_nmse_db is None else f"NMSE {options.csi_nmse_db:g} dB"
-        what = f"{options.channel}, coherence {options.coherence_length}, {nmse}"
-        what += f", {options.decoder}, {options.num_iter} iterations"
+        given = {name: getattr(options, name, None) for name in condition_fields()}
+        condition = [f"{name} {value}" for name, value in given.items() if value is not None]
+        decoder = f"{options.decoder}, {options.num_iter} iterations"
+        what = ", ".join([str(options.channel), *condition, decoder])
         plot(rows, options.plot, what if options.channel else "all of the cache")
     return 0
 

@@ -1,10 +1,10 @@
 """Random numbers as a pure function of (seed, stream, symbol index): Threefry-2x32, 20 rounds.
 
 Every scheme must meet the same fading, CSI error and noise at its i-th symbol, however long its
-stream is and in whatever pieces it is simulated. A generator with a state, or one whose output
-depends on the shape asked for (as stateless TensorFlow ops do under XLA), cannot promise that; a
-counter-based generator (Salmon et al., SC 2011) does, with integer arithmetic that is the same
-in eager mode, in a graph and under XLA. Only the last float operations may differ in rounding.
+stream is and in whatever pieces it is simulated. A generator with a state cannot promise that, nor
+can one whose output depends on the shape that is asked for, as stateless TensorFlow operations do
+under XLA. A counter-based generator (Salmon et al., SC 2011) can. Its integer arithmetic is the
+same in eager mode, in a graph and under XLA; only the last float operations may round differently.
 """
 
 import math
@@ -18,7 +18,7 @@ _PARITY = 0x1BD11BDA
 
 
 def seed_tensor(seed: int | tf.Tensor) -> tf.Tensor:
-    """Key of the generator from a Python integer.
+    """Key of the generator.
 
     Input: ``seed`` : int from 0 to 2**64 - 1, or a ``tf.uint32`` tensor [2] (passed through).
     Output: [2], ``tf.uint32``. Raises ``InputError`` for any other integer.
@@ -27,7 +27,7 @@ def seed_tensor(seed: int | tf.Tensor) -> tf.Tensor:
         return seed
     if isinstance(seed, bool) or not 0 <= int(seed) < 2**64:
         raise InputError(
-            "seed", found=seed, allowed="integers 0 to 2**64 - 1", remedy="Give a non-negative one."
+            "seed", found=seed, allowed="integers from 0 to 2**64 - 1", remedy="Choose another."
         )
     return tf.constant([int(seed) >> 32, int(seed) & 0xFFFFFFFF], tf.uint32)
 

@@ -1,9 +1,7 @@
-"""Exact bit LLRs of square Gray QAM, one real axis at a time (TS 38.211, 5.1.3 to 5.1.5).
+"""Scrambling (TS 38.211, 7.3.1.1) and exact bit LLRs of square Gray QAM (5.1.3 to 5.1.5 there).
 
-Bit scrambling of TS 38.211, 7.3.1.1, so that no payload meets a channel of its own.
-
-A video header or a run of zeros would else choose inner or outer QAM points only, and leave the
-unit mean power that SNR is defined by.
+Scrambling makes all QAM points equally likely whatever the payload is. Without it a run of zeros
+would use few of them, and the mean symbol power would not be the one that SNR is defined by.
 """
 
 import functools
@@ -21,7 +19,7 @@ def axis_levels(num_bits_per_symbol: int) -> np.ndarray:
     Output: [2 ** (num_bits_per_symbol / 2)], float32.
     """
     points = Constellation("qam", num_bits_per_symbol).points.numpy()
-    # Real-axis bits apart from imaginary-axis bits; the latter do not matter here: take zeros.
+    # One axis per bit; the bits of the imaginary axis do not matter here and are taken as zero.
     bits_apart = points.reshape([2] * num_bits_per_symbol)[(slice(None), 0) * _half(points)]
     return bits_apart.real.ravel().astype(np.float32)
 
@@ -31,10 +29,10 @@ def _half(points: np.ndarray) -> int:
 
 
 class QamDemapper:
-    """What Sionna's ``Demapper("app", "qam", m)`` computes, with a fraction of its exponentials.
+    """What Sionna's ``Demapper("app", "qam", m)`` computes, with fewer exponentials.
 
-    Circular noise is independent on both axes and the constellation is a product of two, so the
-    likelihood factors: at 64-QAM 2 x 8 exponents take the place of 64, and no gather is needed.
+    Circular noise is independent on both axes and the constellation is the product of its axes, so
+    the likelihood factors: at 64-QAM 2 x 8 exponents replace 64, and no gather is needed.
 
     Parameters
     ----------
@@ -57,7 +55,7 @@ class QamDemapper:
     def __call__(self, x_hat: tf.Tensor, no_eff: tf.Tensor) -> tf.Tensor:
         axes = tf.stack([tf.math.real(x_hat), tf.math.imag(x_hat)], axis=-1)
         exponents = [-tf.square(axes - level) / no_eff[..., None] for level in self._levels]
-        # Stacked as [batch, num_symbols, bit, axis]: real and imaginary bits alternate on the air.
+        # Stacked as [batch, num_symbols, bit, axis]: real and imaginary bits alternate in a symbol.
         num_axis_bits = self._num_bits_per_symbol // 2
         bits = [_llr(exponents, 2**bit) for bit in reversed(range(num_axis_bits))]
         llr = tf.stack(bits, axis=-2)
@@ -80,7 +78,7 @@ def _log_sum_exp(exponents: list[tf.Tensor]) -> tf.Tensor:
 @functools.lru_cache(maxsize=8)
 def scrambling_sequence(n: int) -> np.ndarray:
     """Gold sequence of 38.211 5.2.1 for RNTI 1 and cell identity 1. Output: [n], float32."""
-    with tf.init_scope():  # Sionna's loop takes half a second; its values outlive any graph
+    with tf.init_scope():  # outside of any graph, because the values are kept
         return TB5GScrambler(channel_type="PDSCH")(tf.zeros([1, n]))[0].numpy()
 
 

@@ -87,6 +87,16 @@ class ChannelType:
         where = f"condition of the channel {self.name}"
         return validated(dict(values), self.Condition, where, "scenarios/rayleigh_nmse.yaml")
 
+    def point(self, snr_db: float, values: Mapping[str, Any]) -> ChannelPoint:
+        """The channel point of these values; those that this channel lacks are left out.
+
+        Raises ``InputError`` for a bad value.
+        """
+        names = self.Condition.model_fields
+        condition = self.condition({n: v for n, v in values.items() if n in names}).model_dump()
+        two = {name: condition.pop(name, None) for name in ("csi_nmse_db", "coherence_length")}
+        return ChannelPoint(self.name, snr_db, **two, more=tuple(condition.items()))
+
     def condition_of(self, point: ChannelPoint) -> StrictModel:
         """The condition of a channel point; fields of the point that this channel lacks are unused.
 

@@ -1,9 +1,8 @@
 """Code block segmentation: payload bits to blocks of k - 24 bits with a CRC24B each, and back.
 
-TS 38.212 5.2.2 attaches CRC24B (5.1) to every code block of a segmented transport block, and it
-is this checksum that tells which block failed. The CRC24A over the whole transport block would
-only repeat that for all of them together, so it is left out: what a frame lost is decided here
-block by block.
+TS 38.212, 5.2.2 attaches a CRC24B (5.1) to every code block of a segmented transport block. This
+checksum tells which block failed. The CRC24A over the whole transport block is left out, because
+frames are lost block by block here.
 """
 
 from dataclasses import dataclass
@@ -17,9 +16,9 @@ NUM_CRC_BITS = 24
 
 @dataclass(frozen=True)
 class Segmentation:
-    """How ``num_bits`` payload bits fall into blocks of ``block_payload`` bits; the last is short.
+    """How ``num_bits`` payload bits are divided into blocks of ``block_payload`` bits.
 
-    ``num_fillers`` : known zero bits that the last block lacks to be full.
+    ``num_fillers`` : known zero bits that fill up the last block.
     """
 
     num_bits: int
@@ -41,10 +40,10 @@ class Segmentation:
         return sizes
 
     def split(self, bits: np.ndarray) -> np.ndarray:
-        """Payload blocks; the last has its fillers in FRONT, where they leave the CRC as it is.
+        """Payload blocks; the fillers of the last one are in front, where the CRC ignores them.
 
-        A CRC register that starts at zero does not see leading zeros, so one generator matrix,
-        for the full length, serves the short block as well.
+        Leading zeros do not change a CRC register that starts at zero, so the generator matrix of
+        the full length serves the short block as well.
 
         Input: ``bits`` : [num_bits], uint8. Output: [num_blocks, block_payload], uint8.
         """
@@ -70,8 +69,7 @@ class BlockCrc:
     def attach(self, payload: np.ndarray, num_fillers_of_last: int = 0) -> np.ndarray:
         """Information bits: payload, CRC, and the fillers of the last row moved to its end.
 
-        Fillers at the end are systematic bits past the punctured columns, so that (nearly) all
-        of them are spared on the air.
+        There they are systematic bits behind the punctured columns, which need not be sent.
 
         Input: ``payload`` : [batch, k - 24], uint8, as ``Segmentation.split`` makes it;
         ``num_fillers_of_last`` : int. Output: [batch, k], uint8.

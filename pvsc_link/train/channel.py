@@ -1,8 +1,8 @@
 """The channel inside the training graph: AWGN or Rayleigh with CSI error, equalised (eq. 1-4).
 
-Real arithmetic in ``keras.ops`` on the padded symbols of the networks, so that every backend has
-it and gradients pass; the draws are an input. ``link.symbol_link`` is the reference: with equal
-draws the outputs are equal (tested), only the order of symbols in the stream differs.
+Real arithmetic in ``keras.ops`` on the padded symbols of the networks, so that it runs and has
+gradients under every backend. The draws are an input, made from the random numbers of a training
+step. ``link.flat`` is the reference: with equal draws the outputs are equal, which is tested.
 """
 
 from typing import Any
@@ -13,7 +13,7 @@ from keras import ops
 from pvsc_link.train.config import ChannelConfig
 from pvsc_link.types import db_to_linear, noise_variance
 
-#: Least |h_hat|^2 that is divided by, as in ``link.equalizers``: below it a symbol is dark.
+#: Smallest |h_hat|^2 that is divided by, as in ``link.equalizers``.
 CHANNEL_POWER_FLOOR = 1e-6
 
 
@@ -24,10 +24,10 @@ def draw(
 
     Parameters: ``shape`` : [batch, num_frames, Hy, Wy, L], L = ceil(Kmax / 2) complex symbols.
     Output: ``noise`` and, under Rayleigh fading, ``fading``, ``csi_error`` : [..., L, 2], float32,
-    CN(0, 1) as real and imaginary parts; ``noise_power``, ``csi_nmse``; ``shrink``, what multiplies
-    h_hat where the receiver is aware of its error (``link.csi``), else 1; and, for
-    ``biased_lmmse``, ``loading``, what joins |h_hat|^2 in its divisor : [batch, num_frames],
-    float32, linear.
+    CN(0, 1) as real and imaginary parts; ``noise_power`` and ``csi_nmse``; ``shrink``, the factor
+    of h_hat (``link.equalizers.receiver_knowledge``), 1 where the receiver is not aware of its
+    error; and for ``biased_lmmse`` ``loading``, which is added to |h_hat|^2 in the divisor :
+    [batch, num_frames], float32, linear.
     """
 
     def complex_normal() -> np.ndarray:

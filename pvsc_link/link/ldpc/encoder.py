@@ -45,7 +45,7 @@ def _solve_row(columns, shifts, target, target_shift, z, bits, parity):
 
 @njit(nogil=True, cache=True)
 def _place(values, column, shift, z, bits):
-    """Write bit (i + shift) mod z of a column, twice z apart: a rotated read never wraps."""
+    """Write bit (i + shift) mod z of a column twice, z apart: a rotated read then never wraps."""
     start = column * 2 * z
     bits[start + shift : start + z] = values[: z - shift]
     bits[start : start + shift] = values[z - shift : z]
@@ -70,10 +70,10 @@ def _encode_blocks(info, sent, z, num_columns, start, columns, shifts, targets, 
 
 
 def _steps(base: np.ndarray, first_parity: int) -> list[tuple[list[int], list[int], int, int]]:
-    """One parity column at a time: columns and shifts to add up, target column and its shift.
+    """One step per parity column: columns and shifts to add up, target column and its shift.
 
-    The core rows add up to one shift of the first parity column; after that, every row has a
-    single parity column left to solve for.
+    The core rows add up to one shift of the first parity column. After that, every row has a single
+    unknown parity column.
     """
     core = base[:NUM_CORE_ROWS]
     own = core[core[:, first_parity] >= 0, first_parity]
