@@ -59,4 +59,4 @@ def test_an_unknown_name_is_an_error_message_not_a_traceback(tmp_path, capsys):
 
 def test_without_anything_to_do_the_command_explains_itself(capsys):
     assert command.main([]) == 2
-    assert "--snr-db" in capsys.readouterr().out
+    assert "--snr-db" in capsys.readouterr().err
