@@ -18,7 +18,7 @@ ALLOWED = {
     "schemes": {"models", "codecs", "link", "media.pixels"},
     "train": MATERIAL - {"codecs"},
     "sweep": MATERIAL,
-    "report": {"sweep.store"},
+    "report": {"metrics.registry", "schemes.registry", "link.registry", "sweep.store"},
     "transmit": MATERIAL | {"sweep", "report.frames", "report.curves", "report.style"},
 }
 #: Doors of one file alone. lvc is PVSC's own ideal branch behind LDPC: it runs the same networks,

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from itertools import product
 from pathlib import Path
 
-from pvsc_link.report.report import write_report
+from pvsc_link.report.page import write_report
 from pvsc_link.sweep.store import points_table, write_csv
 from pvsc_link.sweep.tables import bd_table
 

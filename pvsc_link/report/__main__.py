@@ -32,7 +32,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(words: argparse.Namespace) -> int:
     """Write the report; returns the exit status."""
     from pvsc_link.report.figures import MOST_OF_A_KIND
-    from pvsc_link.report.report import write_report
+    from pvsc_link.report.page import write_report
     from pvsc_link.report.results import columns_text
 
     if words.columns:

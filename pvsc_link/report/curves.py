@@ -1,4 +1,7 @@
-"""Points -> curves: which rows belong to one curve, its name, its mean over seeds, its band."""
+"""From points to curves: which rows form one curve, what it is called, its mean over seeds.
+
+A curve is one scheme at one place (clip and GOP length) under one channel condition, over rates.
+"""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -7,11 +10,13 @@ import numpy as np
 import pandas as pd
 
 from pvsc_link.intervals import mean_interval
-from pvsc_link.report.style import CHANNEL_TITLES, METRICS, MetricStyle, SchemeStyle, scheme_style
+from pvsc_link.link.registry import CHANNELS, condition_fields
+from pvsc_link.metrics.registry import METRICS, MetricType
+from pvsc_link.report.style import SchemeStyle, channel_label, scheme_style
 
 #: What a curve shows its quality under.
 PLACE = ["clip", "gop"]
-CONDITION = ["channel", "snr_db", "csi_nmse_db", "coherence_length"]
+CONDITION = ["channel", "snr_db", *condition_fields()]
 #: What tells curves apart at one place and condition.
 CURVE = ["scheme", "variant", "equalizer", "csi_aware", "mcs_policy", "decoder"]
 
@@ -38,9 +43,9 @@ def curve_set(points: pd.DataFrame) -> CurveSet:
     return CurveSet(keyed, averaged(keyed), curve_styles(keyed))
 
 
-def metrics_in(rows: pd.DataFrame) -> list[MetricStyle]:
+def metrics_in(rows: pd.DataFrame) -> list[MetricType]:
     """The metrics that ``rows`` hold a number of."""
-    return [m for m in METRICS if m.column in rows and rows[m.column].notna().any()]
+    return [m for m in METRICS.values() if m.column in rows and rows[m.column].notna().any()]
 
 
 def with_curve_keys(points: pd.DataFrame) -> pd.DataFrame:
@@ -59,10 +64,25 @@ def curve_styles(keyed: pd.DataFrame) -> dict[str, SchemeStyle]:
     for scheme, curves in first.groupby("scheme", sort=False):
         varying = [name for name in CURVE[1:] if curves[name].nunique(dropna=False) > 1]
         for order, (_, row) in enumerate(curves.iterrows()):
-            words = [_in_words(name, row[name]) for name in varying]
-            details = ", ".join(word for word in words if word)
-            styles[row["curve"]] = scheme_style(str(scheme), details, order)
+            words = filter(None, (_in_words(name, row[name]) for name in varying))
+            styles[row["curve"]] = scheme_style(str(scheme), ", ".join(words), order)
     return {key: styles[key] for key in first["curve"]}
+
+
+def _in_words(name: str, value: object) -> str:
+    if pd.isna(value) or value == "":
+        return ""
+    if name == "csi_aware":
+        return f"CSI error {'known' if is_true(value) else 'unknown'}"
+    if name == "mcs_policy":
+        return f"MCS {value}"
+    words = {"zf": "ZF", "lmmse": "LMMSE", "biased_lmmse": "biased LMMSE"}
+    return words.get(str(value), str(value))
+
+
+def is_true(value: object) -> bool:
+    """Whether a cell holds true, as any of the writers of tables puts it."""
+    return str(value) in ("True", "1", "1.0")
 
 
 def averaged(keyed: pd.DataFrame, confidence: float = 0.95) -> pd.DataFrame:
@@ -75,7 +95,7 @@ def averaged(keyed: pd.DataFrame, confidence: float = 0.95) -> pd.DataFrame:
     keys = [*PLACE, *CONDITION, "curve", "scheme", "rate"]
     sent = keyed[keyed["cbr"].notna()]
     parts = [name for name in sent if name == "cbr" or str(name).startswith("cbr_")]
-    means = [*parts, *(m.column for m in METRICS if m.column in sent)]
+    means = [*parts, *(m.column for m in METRICS.values() if m.column in sent)]
     groups = sent.groupby(keys, dropna=False, sort=False)
     table = groups[means].mean().assign(num_seeds=groups.size()).reset_index()
     for metric in metrics_in(sent):
@@ -87,18 +107,25 @@ def averaged(keyed: pd.DataFrame, confidence: float = 0.95) -> pd.DataFrame:
 def _bands(values: np.ndarray, group: np.ndarray, column: str, confidence: float) -> pd.DataFrame:
     """Ends of the interval of every group, in the order of their numbers."""
     order = np.argsort(group, kind="stable")
-    ends = []
-    for of_group in np.split(values[order], np.cumsum(np.bincount(group))[:-1]):
-        known = of_group[np.isfinite(of_group)]
-        interval = mean_interval(known, confidence) if len(known) > 1 else None
-        ends.append((interval.low, interval.high) if interval else (np.nan, np.nan))
+    of_groups = np.split(values[order], np.cumsum(np.bincount(group))[:-1])
+    ends = [_ends(of_group[np.isfinite(of_group)], confidence) for of_group in of_groups]
     return pd.DataFrame(ends, columns=[f"{column}_low", f"{column}_high"])
+
+
+def _ends(values: np.ndarray, confidence: float) -> tuple[float, float]:
+    """Ends of the interval of a mean; NaN where one value says nothing about its spread."""
+    return mean_interval(values, confidence)[1:] if len(values) > 1 else (np.nan, np.nan)
 
 
 def by_condition(rows: pd.DataFrame) -> Iterator[tuple[dict, pd.DataFrame]]:
     """(condition, rows) in order of appearance."""
-    for key, here in rows.groupby(CONDITION, dropna=False, sort=False):
-        yield dict(zip(CONDITION, key, strict=True)), here
+    return grouped(rows, CONDITION)
+
+
+def grouped(rows: pd.DataFrame, names: list[str]) -> Iterator[tuple[dict, pd.DataFrame]]:
+    """(values by name, rows) of every combination of columns ``names``, in order of appearance."""
+    for key, here in rows.groupby(names, dropna=False, sort=False):
+        yield dict(zip(names, key, strict=True)), here
 
 
 def common_budget(rows: pd.DataFrame) -> float:
@@ -108,7 +135,7 @@ def common_budget(rows: pd.DataFrame) -> float:
 
 
 def quality_at_budget(
-    keyed: pd.DataFrame, metric: MetricStyle, budget: float, confidence: float = 0.95
+    keyed: pd.DataFrame, metric: MetricType, budget: float, confidence: float = 0.95
 ) -> pd.DataFrame:
     """Quality that each curve reaches with at most ``budget`` CBR, under every condition.
 
@@ -118,14 +145,11 @@ def quality_at_budget(
     rows = []
     sent = keyed[keyed["cbr"].notna() & keyed[metric.column].notna()]
     for key, curve in sent.groupby([*PLACE, *CONDITION, "curve"], dropna=False, sort=False):
-        values = [
-            _at_budget(of_seed, metric.column, budget)
-            for _, of_seed in curve.groupby("seed", dropna=False)
-        ]
-        known = [value for value in values if np.isfinite(value)]
-        if known:
-            low, high = mean_interval(known, confidence)[1:] if len(known) > 1 else (np.nan,) * 2
-            rows.append((*key, float(np.mean(known)), low, high))
+        of_seeds = curve.groupby("seed", dropna=False)
+        values = np.array([_at_budget(seed, metric.column, budget) for _, seed in of_seeds])
+        known = values[np.isfinite(values)]
+        if len(known):
+            rows.append((*key, float(np.mean(known)), *_ends(known, confidence)))
     return pd.DataFrame(rows, columns=[*PLACE, *CONDITION, "curve", "value", "low", "high"])
 
 
@@ -140,10 +164,10 @@ def _at_budget(curve: pd.DataFrame, column: str, budget: float) -> float:
 def condition_words(condition: Mapping) -> str:
     """A channel condition for titles; what the mapping lacks is left out."""
     channel = str(condition.get("channel", ""))
-    words = [CHANNEL_TITLES.get(channel, channel)] if channel else []
+    words = [channel_label(channel)] if channel else []
     if "snr_db" in condition:
         words.append(f"SNR {condition['snr_db']:g} dB")
-    if channel == "awgn":
+    if not fades(channel):
         return ", ".join(words)
     if "csi_nmse_db" in condition:
         nmse = condition["csi_nmse_db"]
@@ -154,15 +178,9 @@ def condition_words(condition: Mapping) -> str:
     return ", ".join(words)
 
 
-def place_words(clip: str, gop: float) -> str:
-    """A clip and GOP length for titles."""
-    return f"{clip_stem(clip)}, GOP {gop:g}"
-
-
-def clip_stem(clip: str) -> str:
-    """A clip's name without folders; the ending goes too if it is a path."""
-    last = str(clip).replace("\\", "/").rsplit("/", 1)[-1]
-    return last.rsplit(".", 1)[0] if "." in last[1:] else last
+def fades(channel: str) -> bool:
+    """Whether a channel varies in time; one that no registry knows is taken to do so."""
+    return channel not in CHANNELS or CHANNELS[channel].fades
 
 
 def condition_slug(condition: Mapping) -> str:
@@ -175,12 +193,12 @@ def condition_slug(condition: Mapping) -> str:
     return "_".join(parts)
 
 
-def _in_words(name: str, value: object) -> str:
-    if pd.isna(value) or value == "":
-        return ""
-    if name == "csi_aware":
-        return "CSI error known" if str(value) in ("True", "1", "1.0") else "CSI error unknown"
-    if name == "mcs_policy":
-        return f"MCS {value}"
-    words = {"zf": "ZF", "lmmse": "LMMSE", "biased_lmmse": "biased LMMSE"}
-    return words.get(str(value), str(value))
+def place_words(clip: str, gop: float) -> str:
+    """A clip and GOP length for titles."""
+    return f"{clip_stem(clip)}, GOP {gop:g}"
+
+
+def clip_stem(clip: str) -> str:
+    """A clip's name without folders; the ending goes too if it is a path."""
+    last = str(clip).replace("\\", "/").rsplit("/", 1)[-1]
+    return last.rsplit(".", 1)[0] if "." in last[1:] else last

@@ -1,20 +1,8 @@
-"""Parts that every figure is put together from: a page of panels, a line with its band.
+"""Every figure of a results folder, as matplotlib figures at printed width, and their files.
 
-Quality against CBR: the grid of the paper's Fig. 6, and one figure per channel condition.
-
-What the channel uses were spent on: CBR by part, for every curve and rate.
-
-Quality against the channel, at equal CBR: cliff or grace over SNR, NMSE and coherence length.
-
-Fig. 1, measured: what a receiver loses that computes otherwise than its transmitter.
-
-Block error rate against SNR, one line per MCS, per fading and receiver.
-
-Shown frames of each scheme at matched CBR, for print (the paper's Fig. 7).
-
-Where the time of sweeps went: one stacked bar per results folder, from its manifest.
-
-All figures of a results folder: which ones there are, and their files.
+Each kind has a function ``*_figures`` that yields ``(file name, function that draws it)``, because
+a large sweep has hundreds of figures and only the first of each kind are drawn. At the end,
+:func:`draw_figures` puts the kinds together and writes the files.
 """
 
 import json
@@ -35,6 +23,7 @@ from matplotlib.patches import Rectangle
 from PIL import Image
 
 from pvsc_link.intervals import wilson_interval
+from pvsc_link.metrics.registry import MetricType
 from pvsc_link.report.curves import (
     CONDITION,
     PLACE,
@@ -43,37 +32,64 @@ from pvsc_link.report.curves import (
     common_budget,
     condition_slug,
     condition_words,
+    fades,
+    grouped,
+    is_true,
     metrics_in,
     place_words,
     quality_at_budget,
 )
-from pvsc_link.report.frames import MatchedFrames, ShownFrame, matched_frames, zoom_boxes
+from pvsc_link.report.frames import Box, MatchedFrames, ShownFrame, matched_frames, zoom_boxes
 from pvsc_link.report.results import Results, read_results
 from pvsc_link.report.style import (
+    BOX_COLOURS,
     COLUMN_WIDTH,
     MATPLOTLIB,
     PAGE_WIDTH,
-    MetricStyle,
     SchemeStyle,
     scheme_style,
 )
 
-#: A figure's file name without ending, and what draws it: drawing costs, naming does not.
+#: A figure's file name without ending, and what draws it.
 NamedFigure = tuple[str, Callable[[], Figure]]
+Styles = Mapping[str, SchemeStyle]
+
+# ---- parts that the figures share --------------------------------------------------------------
 
 _LONGEST_ENTRY = 34  # of a legend with several columns
 #: Heights in inches.
 _PANEL, _LEGEND_LINE, _REST = 1.55, 0.16, 0.55
+_CBR_LABEL = "CBR (channel uses per source sample)"
 
 
-def stacked_panels(count: int, num_labels: int, width: float = COLUMN_WIDTH):
-    """A one-column figure of ``count`` panels over each other; returns (figure, panels)."""
+def _places(
+    rows: pd.DataFrame, prefix: str, axis: str = ""
+) -> Iterator[tuple[str, str, dict[str, Any], pd.DataFrame]]:
+    """(file name, title, condition, rows) per clip, GOP and condition, ``axis`` left out of it."""
+    fixed = [name for name in CONDITION if name != axis]
+    for place, of_place in grouped(rows, PLACE):
+        clip, gop = str(place["clip"]), place["gop"]
+        for condition, here in grouped(of_place, fixed):
+            name = f"{prefix}_{clip_stem(clip)}_gop{gop:g}_{condition_slug(condition)}"
+            title = f"{place_words(clip, gop)}\n{condition_words(condition)}"
+            yield name, title, condition, here
+
+
+def _stacked_panels(count: int, num_labels: int, title: str) -> tuple[Figure, np.ndarray]:
+    """A one-column figure of ``count`` panels over each other, with room for the legend."""
     height = count * _PANEL + _REST + _LEGEND_LINE * np.ceil(num_labels / 2)
-    figure = Figure(figsize=(width, height), layout="constrained")
+    figure = Figure(figsize=(COLUMN_WIDTH, height), layout="constrained")
+    figure.suptitle(title, fontsize=8)
     return figure, figure.subplots(count, 1, squeeze=False, sharex=True)[:, 0]
 
 
-def draw_line(
+def _styles_in(rows: pd.DataFrame, styles: Styles) -> dict[str, SchemeStyle]:
+    """The styles of the curves in ``rows``, in the common order."""
+    here = set(rows["curve"])
+    return {key: style for key, style in styles.items() if key in here}
+
+
+def _draw_line(
     panel: Axes, rows: pd.DataFrame, columns: tuple[str, str, str, str], style: SchemeStyle
 ) -> None:
     """One curve with the band of its interval.
@@ -95,101 +111,74 @@ def draw_line(
         panel.fill_between(rows[x], rows[low], rows[high], color=style.colour, alpha=0.18, lw=0)
 
 
-def finish_metric_panel(panel: Axes, metric: MetricStyle) -> None:
-    """Label, and better upwards in every panel."""
+def _label_metric(panel: Axes, metric: MetricType) -> None:
+    """Label of the y axis; better is upwards in every panel."""
     panel.set_ylabel(metric.axis_label)
     if not metric.higher_is_better and not panel.yaxis_inverted():
         panel.invert_yaxis()
 
 
-def add_legend(figure: Figure, panels: Iterable[Axes], columns: int) -> None:
+def _add_legend(figure: Figure, panels: Iterable[Axes], columns: int) -> None:
     """One legend of all panels below the figure."""
     entries: dict[str, Any] = {}
     for panel in panels:
         for handle, label in zip(*panel.get_legend_handles_labels(), strict=True):
             entries.setdefault(label, handle)
-    if max(map(len, entries), default=0) > _LONGEST_ENTRY:
-        columns = 1
     if entries:
         figure.legend(
             handles=list(entries.values()),
             labels=list(entries),
             loc="outside lower center",
-            ncols=columns,
+            ncols=columns if max(map(len, entries)) <= _LONGEST_ENTRY else 1,
             frameon=False,
             handlelength=2.2,
             columnspacing=1.2,
         )
 
 
-def styles_in(rows: pd.DataFrame, styles: Mapping[str, SchemeStyle]) -> dict[str, SchemeStyle]:
-    """The styles of the curves in ``rows``, in the common order."""
-    here = set(rows["curve"])
-    return {key: style for key, style in styles.items() if key in here}
+# ---- quality against CBR (the paper's Fig. 6) --------------------------------------------------
+
+_ROWS_OF_A_PAGE = 4
 
 
-def label_cbr_ticks(panel: Axes) -> None:
-    """Logarithmic CBR axis with plain numbers at 1, 2 and 5."""
-    from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
-
-    panel.set_xscale("log")
-    panel.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
-    panel.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-    panel.xaxis.set_minor_locator(NullLocator())
-
-
-#: Rows of a grid on one page.
-_ROWS = 4
-_CBR_LABEL = "CBR (channel uses per source sample)"
-
-
-def grid_figures(means: pd.DataFrame, styles: Mapping[str, SchemeStyle]) -> Iterator[NamedFigure]:
+def grid_figures(means: pd.DataFrame, styles: Styles) -> Iterator[NamedFigure]:
     """Per clip and GOP: conditions down, metrics across, both columns wide."""
-    for (clip, gop), rows in means.groupby(PLACE, dropna=False, sort=False):
+    for place, rows in grouped(means, PLACE):
+        clip, gop = place["clip"], place["gop"]
         metrics, conditions = metrics_in(rows), list(by_condition(rows))
-        for page, start in enumerate(range(0, len(conditions) if metrics else 0, _ROWS)):
+        several = len(conditions) > _ROWS_OF_A_PAGE
+        for start in range(0, len(conditions) if metrics else 0, _ROWS_OF_A_PAGE):
             name = f"rate_grid_{clip_stem(clip)}_gop{gop:g}"
-            here = conditions[start : start + _ROWS]
+            here = conditions[start : start + _ROWS_OF_A_PAGE]
             draw = partial(_grid, here, metrics, styles, place_words(clip, gop))
-            yield (f"{name}_{page + 1}" if len(conditions) > _ROWS else name), draw
+            yield (f"{name}_{start // _ROWS_OF_A_PAGE + 1}" if several else name), draw
 
 
-def rate_figures(means: pd.DataFrame, styles: Mapping[str, SchemeStyle]) -> Iterator[NamedFigure]:
+def rate_figures(means: pd.DataFrame, styles: Styles) -> Iterator[NamedFigure]:
     """Per clip, GOP and condition: the metrics over each other, one column wide."""
-    for (clip, gop), of_place in means.groupby(PLACE, dropna=False, sort=False):
-        for condition, rows in by_condition(of_place):
-            metrics = metrics_in(rows)
-            if metrics:
-                name = f"rate_{clip_stem(clip)}_gop{gop:g}_{condition_slug(condition)}"
-                title = f"{place_words(clip, gop)}\n{condition_words(condition)}"
-                yield name, partial(rate_perception_figure, rows, metrics, styles, title)
+    for name, title, _, rows in _places(means, "rate"):
+        if metrics_in(rows):
+            yield name, partial(_rate_figure, rows, styles, title)
 
 
-def rate_perception_figure(
-    rows: pd.DataFrame,
-    metrics: list[MetricStyle],
-    styles: Mapping[str, SchemeStyle],
-    title: str,
-) -> Figure:
-    """One panel per metric, one column wide. ``rows`` : from ``curves.averaged``."""
-    figure, panels = stacked_panels(len(metrics), len(styles_in(rows, styles)))
+def _rate_figure(rows: pd.DataFrame, styles: Styles, title: str) -> Figure:
+    metrics = metrics_in(rows)
+    figure, panels = _stacked_panels(len(metrics), len(_styles_in(rows, styles)), title)
     for panel, metric in zip(panels, metrics, strict=True):
         _draw_curves(panel, rows, metric, styles)
     panels[-1].set_xlabel(_CBR_LABEL)
-    add_legend(figure, panels, columns=2)
-    figure.suptitle(title, fontsize=8)
+    _add_legend(figure, panels, columns=2)
     return figure
 
 
 def _grid(
     conditions: list[tuple[dict, pd.DataFrame]],
-    metrics: list[MetricStyle],
-    styles: Mapping[str, SchemeStyle],
+    metrics: list[MetricType],
+    styles: Styles,
     title: str,
 ) -> Figure:
-    height = 0.9 + 1.65 * len(conditions)
-    width = PAGE_WIDTH * max(len(metrics), 2) / 3
-    figure = Figure(figsize=(width, height), layout="constrained")
+    size = PAGE_WIDTH * max(len(metrics), 2) / 3, 0.9 + 1.65 * len(conditions)
+    figure = Figure(figsize=size, layout="constrained")
     panels = figure.subplots(len(conditions), len(metrics), squeeze=False)
     for row, (condition, rows) in zip(panels, conditions, strict=True):
         for panel, metric in zip(row, metrics, strict=True):
@@ -197,35 +186,39 @@ def _grid(
         row[0].set_title(condition_words(condition), loc="left")
     for panel in panels[-1]:
         panel.set_xlabel("CBR")
-    add_legend(figure, panels.flat, columns=max(len(metrics), 2))
+    _add_legend(figure, panels.flat, columns=max(len(metrics), 2))
     figure.suptitle(title, fontsize=9)
     return figure
 
 
-def _draw_curves(
-    panel: Axes, rows: pd.DataFrame, metric: MetricStyle, styles: Mapping[str, SchemeStyle]
-) -> None:
+def _draw_curves(panel: Axes, rows: pd.DataFrame, metric: MetricType, styles: Styles) -> None:
+    """Quality over CBR on a logarithmic axis with plain numbers at 1, 2 and 5."""
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
+
     y = metric.column
-    for key, style in styles_in(rows, styles).items():
+    for key, style in _styles_in(rows, styles).items():
         curve = rows[(rows["curve"] == key) & rows[y].notna()].sort_values("cbr")
         if len(curve):
-            draw_line(panel, curve, ("cbr", y, f"{y}_low", f"{y}_high"), style)
-    label_cbr_ticks(panel)
-    finish_metric_panel(panel, metric)
+            _draw_line(panel, curve, ("cbr", y, f"{y}_low", f"{y}_high"), style)
+    panel.set_xscale("log")
+    panel.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+    panel.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    panel.xaxis.set_minor_locator(NullLocator())
+    _label_metric(panel, metric)
 
+
+# ---- what the channel uses were spent on -------------------------------------------------------
 
 # Light to dark, each with its own hatch: readable without colour.
 _FACES = ("#BBD4EA", "#F2C79B", "#9BCFC0", "#E3B7D0", "#DDDDDD")
 _HATCHES = ("", "////", "....", "xxxx", "||||")
-
-
 #: Columns that divide a part of ``cbr`` once more, by that part.
-FINER = {"cbr_source": ["cbr_y", "cbr_intra"], "cbr_side": ["cbr_z", "cbr_k"]}
+_FINER = {"cbr_source": ["cbr_y", "cbr_intra"], "cbr_side": ["cbr_z", "cbr_k"]}
 
 
-def once(rows: pd.DataFrame) -> pd.DataFrame:
+def finest_parts(rows: pd.DataFrame) -> pd.DataFrame:
     """``rows`` with every channel use in one part only: where finer parts are known, in those."""
-    for part, finer in FINER.items():
+    for part, finer in _FINER.items():
         known = [name for name in finer if name in rows]
         if known and part in rows:
             rows = rows.assign(**{part: rows[part].where(rows[known].isna().all(axis=1), 0.0)})
@@ -238,133 +231,111 @@ def parts_of(rows: pd.DataFrame) -> list[str]:
     return [name for name in names if rows[name].gt(0).any()]
 
 
-def cbr_figures(means: pd.DataFrame, styles: Mapping[str, SchemeStyle]) -> Iterator[NamedFigure]:
-    """Per clip, GOP and condition where more than one part was sent."""
-    for (clip, gop), of_place in once(means).groupby(PLACE, dropna=False, sort=False):
-        for condition, rows in by_condition(of_place):
-            if len(parts_of(rows)) > 1:
-                name = f"cbr_{clip_stem(clip)}_gop{gop:g}_{condition_slug(condition)}"
-                title = f"{place_words(clip, gop)}\n{condition_words(condition)}"
-                yield name, partial(cbr_figure, rows, styles, title)
+def cbr_figures(means: pd.DataFrame, styles: Styles) -> Iterator[NamedFigure]:
+    """Per clip, GOP and condition where more than one part was sent: CBR by part as bars."""
+    for name, title, _, rows in _places(finest_parts(means), "cbr"):
+        if len(parts_of(rows)) > 1:
+            yield name, partial(_cbr_figure, rows, styles, title)
 
 
-def cbr_figure(rows: pd.DataFrame, styles: Mapping[str, SchemeStyle], title: str) -> Figure:
+def _cbr_figure(rows: pd.DataFrame, styles: Styles, title: str) -> Figure:
     """Horizontal stacked bars, one column wide: rates in order of CBR within each curve."""
-    parts, bars = parts_of(rows), _bars(rows, styles)
+    here = _styles_in(rows, styles)
+    bars = rows.assign(order=rows["curve"].map({key: i for i, key in enumerate(here)}))
+    bars = bars.sort_values(["order", "cbr"])
+    labels = [
+        f"{here[key].short}, rate {rate:g}"
+        for key, rate in zip(bars["curve"], bars["rate"], strict=True)
+    ]
     figure = Figure(figsize=(COLUMN_WIDTH, 0.95 + 0.15 * len(bars)), layout="constrained")
     panel = figure.subplots()
-    start = pd.Series(0.0, index=bars.index)
-    for part, face, hatch in zip(parts, _FACES * 3, _HATCHES * 3, strict=False):
-        width = bars[part].fillna(0.0)
-        panel.barh(
-            bars["label"],
-            width,
-            left=start,
-            color=face,
-            hatch=hatch,
-            edgecolor="black",
-            linewidth=0.4,
-            label=part.removeprefix("cbr_"),
-        )
+    start = np.zeros(len(bars))
+    for part, face, hatch in zip(parts_of(rows), _FACES * 3, _HATCHES * 3, strict=False):
+        width = bars[part].fillna(0.0).to_numpy()
+        look: dict[str, Any] = {"color": face, "hatch": hatch, "edgecolor": "black", "linewidth": 0.4}
+        panel.barh(labels, width, left=start, label=part.removeprefix("cbr_"), **look)
         start = start + width
     panel.invert_yaxis()
-    panel.set_xlabel("CBR (channel uses per source sample)")
+    panel.set_xlabel(_CBR_LABEL)
     panel.grid(False, axis="y")
     figure.legend(loc="outside lower center", ncols=4, frameon=False)
     figure.suptitle(title, fontsize=8)
     return figure
 
 
-def _bars(rows: pd.DataFrame, styles: Mapping[str, SchemeStyle]) -> pd.DataFrame:
-    here = styles_in(rows, styles)
-    ordered = rows.assign(order=rows["curve"].map({key: i for i, key in enumerate(here)}))
-    ordered = ordered.sort_values(["order", "cbr"]).reset_index(drop=True)
-    names = [
-        f"{here[key].short}, rate {rate:g}"
-        for key, rate in zip(ordered["curve"], ordered["rate"], strict=True)
-    ]
-    return ordered.assign(label=names)
+# ---- quality against the channel, at equal CBR -------------------------------------------------
 
 
-_SHORT = {"snr_db": "snr", "csi_nmse_db": "nmse", "coherence_length": "coherence"}
-_LABELS = {
-    "snr_db": "SNR (dB)",
-    "csi_nmse_db": "NMSE of the channel estimate (dB)",
-    "coherence_length": "Coherence length (channel uses)",
+@dataclass(frozen=True)
+class _Axis:
+    """A column of the condition as an axis: prefix of file names, label, name in remarks."""
+
+    prefix: str
+    label: str
+    title: str
+
+
+AXES = {
+    "snr_db": _Axis("snr", "SNR (dB)", "SNR"),
+    "csi_nmse_db": _Axis("nmse", "NMSE of the channel estimate (dB)", "NMSE"),
+    "coherence_length": _Axis("coherence", "Coherence length (channel uses)", "coherence length"),
 }
 
 
-def axis_figures(
-    keyed: pd.DataFrame, styles: Mapping[str, SchemeStyle], axis: str
-) -> Iterator[NamedFigure]:
+def axis_figures(keyed: pd.DataFrame, styles: Styles, axis: str) -> Iterator[NamedFigure]:
     """Per clip, GOP and the other parts of the condition, one column wide.
 
-    Parameters: ``axis`` : a column of the condition; where it has one value there is no figure.
+    Parameters: ``axis`` : a name of ``AXES``; where it has one value there is no figure.
     """
-    fixed = [name for name in CONDITION if name != axis]
-    for key, rows in keyed.groupby([*PLACE, *fixed], dropna=False, sort=False):
-        place = dict(zip([*PLACE, *fixed], key, strict=True))
-        fades = place["channel"] != "awgn"
-        if rows[axis].nunique(dropna=axis == "coherence_length" or not fades) < 2:
-            continue
-        if metrics_in(rows):
-            clip, gop = place["clip"], place["gop"]
-            name = f"{_SHORT[axis]}_{clip_stem(clip)}_gop{gop:g}_{condition_slug(place)}"
-            title = f"{place_words(clip, gop)}\n{condition_words({n: place[n] for n in fixed})}"
-            yield name, partial(quality_figure, rows, styles, axis, title)
+    for name, title, condition, rows in _places(keyed, AXES[axis].prefix, axis):
+        # An empty NMSE is perfect CSI, a value like any other where the channel fades.
+        only_known = axis == "coherence_length" or not fades(condition["channel"])
+        if rows[axis].nunique(dropna=only_known) > 1 and metrics_in(rows):
+            yield name, partial(_quality_figure, rows, styles, axis, title)
 
 
-def quality_figure(
-    keyed: pd.DataFrame, styles: Mapping[str, SchemeStyle], axis: str, title: str
-) -> Figure:
+def _quality_figure(keyed: pd.DataFrame, styles: Styles, axis: str, title: str) -> Figure:
     """Quality within the CBR that every curve can be sent at, over ``axis``."""
     metrics, budget = metrics_in(keyed), common_budget(keyed)
-    figure, panels = stacked_panels(len(metrics), len(styles_in(keyed, styles)))
+    title = f"{title}, CBR at most {budget:.3g}"
+    figure, panels = _stacked_panels(len(metrics), len(_styles_in(keyed, styles)), title)
     for panel, metric in zip(panels, metrics, strict=True):
         table = quality_at_budget(keyed, metric, budget)
-        table["x"] = _positions(table[axis], axis)
-        for key, style in styles_in(table, styles).items():
+        table["x"] = table[axis]
+        if axis == "csi_nmse_db" and table[axis].isna().any():
+            table["x"] = table[axis].fillna(_perfect_csi_at(table[axis]))
+        for key, style in _styles_in(table, styles).items():
             line = table[table["curve"] == key].sort_values("x")
-            draw_line(panel, line, ("x", "value", "low", "high"), style)
-        finish_metric_panel(panel, metric)
+            _draw_line(panel, line, ("x", "value", "low", "high"), style)
+        _label_metric(panel, metric)
     _label_axis(panels[-1], keyed[axis], axis)
-    add_legend(figure, panels, columns=2)
-    figure.suptitle(f"{title}, CBR at most {budget:.3g}", fontsize=8)
+    _add_legend(figure, panels, columns=2)
     return figure
 
 
-def _positions(values: pd.Series, axis: str) -> pd.Series:
-    """Where values stand; perfect CSI has no NMSE and stands left of the smallest one."""
-    if axis != "csi_nmse_db" or values.notna().all():
-        return values
-    return values.fillna(_perfect_csi_at(values))
-
-
 def _perfect_csi_at(values: pd.Series) -> float:
+    """Where perfect CSI stands, which has no NMSE: left of the smallest one."""
     known = np.sort(values.dropna().unique())
     step = float(np.diff(known).min()) if len(known) > 1 else 10.0
     return (known[0] if len(known) else 0.0) - step
 
 
-def _far_apart(values: np.ndarray) -> bool:
-    """Whether a label at every value can be read."""
-    gaps = np.diff(values)
-    return len(gaps) > 0 and gaps.min() >= (values[-1] - values[0]) / 12
-
-
 def _label_axis(panel: Axes, values: pd.Series, axis: str) -> None:
-    panel.set_xlabel(_LABELS[axis])
-    if axis == "coherence_length":
+    panel.set_xlabel(AXES[axis].label)
+    logarithmic = axis == "coherence_length"
+    if logarithmic:
         panel.set_xscale("log", base=2)
     known = sorted(values.dropna().unique())
+    texts = [f"{value:g}" for value in known]
+    places = np.log(known) if logarithmic else np.array(known)
     if axis == "csi_nmse_db" and values.isna().any():
-        panel.set_xticks(
-            [_perfect_csi_at(values), *known], ["perfect", *(f"{value:g}" for value in known)]
-        )
-    elif _far_apart(np.log(known) if axis == "coherence_length" else np.array(known)):
-        panel.set_xticks(known, [f"{value:g}" for value in known])
+        panel.set_xticks([_perfect_csi_at(values), *known], ["perfect", *texts])
+    elif len(known) > 1 and np.diff(places).min() >= (places[-1] - places[0]) / 12:
+        panel.set_xticks(known, texts)  # far enough apart to be read
         panel.minorticks_off()
 
+
+# ---- receivers that compute in another arithmetic than their transmitters -----------------------
 
 ARITHMETIC, SAME = "receiver_arithmetic", "same"
 _PAIR = ["scheme", "system", "rate", "seed"]
@@ -376,15 +347,10 @@ def arithmetic_figures(keyed: pd.DataFrame) -> Iterator[NamedFigure]:
     """Per clip, GOP and channel condition, where the rows name a ``receiver_arithmetic``."""
     if ARITHMETIC not in keyed or keyed[ARITHMETIC].nunique() < 2:
         return
-    named = keyed[keyed[ARITHMETIC].notna()]
-    for key, rows in named.groupby([*PLACE, *CONDITION], dropna=False, sort=False):
-        place = dict(zip([*PLACE, *CONDITION], key, strict=True))
+    for name, title, _, rows in _places(keyed[keyed[ARITHMETIC].notna()], "arithmetic"):
         changes = changes_by_arithmetic(rows)
         if len(changes):
-            clip, gop = str(place["clip"]), place["gop"]
-            name = f"arithmetic_{clip_stem(clip)}_gop{gop:g}_{condition_slug(place)}"
-            title = f"{place_words(clip, gop)}\n{condition_words(place)}"
-            yield name, partial(mismatch_figure, changes, title)
+            yield name, partial(_mismatch_figure, changes, title)
 
 
 def changes_by_arithmetic(rows: pd.DataFrame) -> pd.DataFrame:
@@ -405,78 +371,73 @@ def changes_by_arithmetic(rows: pd.DataFrame) -> pd.DataFrame:
     return joined[[*_PAIR, ARITHMETIC, _LOST, *columns]].reset_index(drop=True)
 
 
-def mismatch_figure(changes: pd.DataFrame, title: str) -> Figure:
+def _mismatch_figure(changes: pd.DataFrame, title: str) -> Figure:
     """Frames lost and the change of every metric over the receiver's arithmetic.
 
-    Marks: mean over rates; bars: from the least to the greatest of them.
+    Marks: mean over rates; bars: from the least to the greatest of them. The names are no scale,
+    so no line joins the marks.
     """
     names = list(dict.fromkeys(changes[ARITHMETIC]))
     quantities = {_LOST: "Frames lost (%)"} | {
         metric.column: f"Change of {metric.axis_label}" for metric in metrics_in(changes)
     }
     groups = list(changes.groupby(["scheme", "system"], sort=False))
-    figure, panels = stacked_panels(len(quantities), len(groups))
+    figure, panels = _stacked_panels(len(quantities), len(groups), title)
     for panel, (column, label) in zip(panels, quantities.items(), strict=True):
         for place, ((scheme, system), rows) in enumerate(groups):
             spread = rows.groupby(ARITHMETIC)[column].agg(["mean", "min", "max"]).reindex(names)
             beside = _STEP * (place - (len(groups) - 1) / 2)
-            _draw_spread(panel, spread, beside, scheme_style(scheme, system))
+            style = scheme_style(scheme, system)
+            panel.errorbar(
+                [at + beside for at in range(len(spread))],
+                spread["mean"],
+                yerr=[spread["mean"] - spread["min"], spread["max"] - spread["mean"]],
+                color=style.colour,
+                marker=style.marker,
+                linestyle="none",
+                capsize=2,
+                label=style.printed,
+            )
         panel.set_ylabel(label)
     panels[-1].set_xticks(range(len(names)), ["as sent" if n == SAME else n for n in names])
     panels[-1].set_xlabel("Arithmetic of the receiver (sent: float32)")
-    add_legend(figure, panels, columns=1)
-    figure.suptitle(title, fontsize=8)
+    _add_legend(figure, panels, columns=1)
     return figure
 
 
-def _draw_spread(panel: Axes, spread: pd.DataFrame, beside: float, style: SchemeStyle) -> None:
-    """One mark and bar a name; names are no scale, so no line joins them."""
-    ends = [spread["mean"] - spread["min"], spread["max"] - spread["mean"]]
-    panel.errorbar(
-        [place + beside for place in range(len(spread))],
-        spread["mean"],
-        yerr=ends,
-        color=style.colour,
-        marker=style.marker,
-        linestyle="none",
-        capsize=2,
-        label=style.printed,
-    )
-
+# ---- block error rate against SNR ---------------------------------------------------------------
 
 _RECEIVER = ["equalizer", "csi_aware", "decoder"]
-_FIXED = ["channel", "csi_nmse_db", "coherence_length", *_RECEIVER]
+_FADING = [name for name in CONDITION if name != "snr_db"]
 _MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 #: Where a rate of zero stands on the logarithmic axis: below any that a sweep resolves.
 _FLOOR = 1e-4
 
 
 def bler_figures(bler: pd.DataFrame) -> Iterator[NamedFigure]:
-    """Per channel and receiver, every MCS that was measured at two SNRs or more."""
+    """Per channel and receiver: one line for every MCS that was measured at two SNRs or more."""
     receivers = bler.groupby(_RECEIVER, dropna=False).ngroups if len(bler) else 0
-    for key, rows in bler.groupby(_FIXED, dropna=False, sort=False):
+    for fixed, rows in grouped(bler, [*_FADING, *_RECEIVER]):
         rows = rows[rows.groupby("mcs")["snr_db"].transform("nunique") > 1]
         if rows.empty:
             continue
-        condition = dict(zip(_FIXED, key, strict=True))
-        receiver = "_".join(str(condition[name]) for name in _RECEIVER)
-        name = f"bler_{condition_slug(condition)}"
-        title = condition_words({n: condition[n] for n in _FIXED[:3]})
-        if condition["channel"] != "awgn":
-            aware = str(condition["csi_aware"]) in ("True", "1", "1.0")
-            title += f"\n{condition['equalizer'].upper()}, CSI error {'' if aware else 'un'}known"
-        full_name = f"{name}_{receiver}" if receivers > 1 else name
-        yield full_name, partial(bler_figure, rows, title)
+        name = f"bler_{condition_slug(fixed)}"
+        if receivers > 1:
+            name = "_".join([name, *(str(fixed[part]) for part in _RECEIVER)])
+        title = condition_words({part: fixed[part] for part in _FADING})
+        if fades(fixed["channel"]):
+            known = "known" if is_true(fixed["csi_aware"]) else "unknown"
+            title += f"\n{fixed['equalizer'].upper()}, CSI error {known}"
+        yield name, partial(_bler_figure, rows, title)
 
 
-def bler_figure(rows: pd.DataFrame, title: str) -> Figure:
+def _bler_figure(rows: pd.DataFrame, title: str) -> Figure:
     """One line per MCS; a rate at or below the floor is a hollow marker at the bottom."""
-    from matplotlib import colormaps
-
     indices = sorted(rows["mcs"].unique())
-    figure, (panel,) = stacked_panels(1, len(indices) // 2)
+    title = f"{title} (hollow: 1e-4 or less)"
+    figure, (panel,) = _stacked_panels(1, len(indices) // 2, title)
     figure.set_figheight(figure.get_figheight() + 0.6)
-    colours = colormaps["viridis"](np.linspace(0.0, 0.9, len(indices)))
+    colours = matplotlib.colormaps["viridis"](np.linspace(0.0, 0.9, len(indices)))
     for place, (mcs, colour) in enumerate(zip(indices, colours, strict=True)):
         line = rows[rows["mcs"] == mcs].sort_values("snr_db")
         shown = line["bler"].clip(lower=_FLOOR)
@@ -485,38 +446,33 @@ def bler_figure(rows: pd.DataFrame, title: str) -> Figure:
         none = line["bler"] <= _FLOOR
         hollow = {**style, "markerfacecolor": "white", "linestyle": "", "zorder": 3}
         panel.plot(line["snr_db"][none], shown[none], **hollow)
-        _draw_intervals(panel, line, colour)
+        counted = line.dropna(subset=["num_blocks", "num_block_errors"])
+        for _, row in counted[counted["num_blocks"].gt(0)].iterrows():
+            interval = wilson_interval(int(row["num_block_errors"]), int(row["num_blocks"]))
+            ends = np.clip([interval.low, interval.high], _FLOOR, 1.0)
+            panel.plot([row["snr_db"]] * 2, ends, color=colour, linewidth=0.8, alpha=0.7)
     panel.set_yscale("log")
     panel.set_ylim(_FLOOR / 1.5, 1.5)
     panel.set_xlabel("SNR (dB)")
     panel.set_ylabel("Block error rate")
-    add_legend(figure, [panel], columns=4)
-    figure.suptitle(f"{title} (hollow: 1e-4 or less)", fontsize=8)
+    _add_legend(figure, [panel], columns=4)
     return figure
 
 
-def _draw_intervals(panel, line: pd.DataFrame, colour) -> None:
-    """Wilson's 95 % intervals where errors and blocks were counted."""
-    counted = line.dropna(subset=["num_blocks", "num_block_errors"])
-    for _, row in counted[counted["num_blocks"].gt(0)].iterrows():
-        interval = wilson_interval(int(row["num_block_errors"]), int(row["num_blocks"]))
-        ends = np.clip([interval.low, interval.high], _FLOOR, 1.0)
-        panel.plot([row["snr_db"]] * 2, ends, color=colour, linewidth=0.8, alpha=0.7)
-
+# ---- frames at matched CBR (the paper's Fig. 7) -------------------------------------------------
 
 _COLUMNS = 4
 _CAPTION = 0.4  # inches
-_BOX_COLOURS = ("#D55E00", "#56B4E9")
 
 
 def frame_figures(matched: Sequence[MatchedFrames]) -> Iterator[NamedFigure]:
     """Per place and condition of which at least two comparable frames were kept."""
     for group in matched:
         if len(group.shown) > 1 and group.images() is not None:
-            yield f"frames_{group.slug}", partial(frame_figure, group)
+            yield f"frames_{group.slug}", partial(_frame_figure, group)
 
 
-def frame_figure(group: MatchedFrames) -> Figure:
+def _frame_figure(group: MatchedFrames) -> Figure:
     """Every frame, its two zoom boxes below it, its CBR and metrics above; four fill a page."""
     images = group.images() or []
     boxes = zoom_boxes([np.asarray(image) for image in images])
@@ -530,20 +486,15 @@ def frame_figure(group: MatchedFrames) -> Figure:
     for panel, shown, image in zip_longest(panels, group.shown, images):
         panel.set_axis_off()
         if image is not None:
-            _draw_frames(panel, shown, image, boxes)
+            _draw_frame(panel, shown, image, boxes)
     figure.suptitle(group.title, fontsize=8)
     return figure
 
 
-def _draw_frames(
-    panel: Axes,
-    shown: ShownFrame,
-    image: Image.Image,
-    boxes: Sequence[tuple[float, float, float, float]],
-) -> None:
+def _draw_frame(panel: Axes, shown: ShownFrame, image: Image.Image, boxes: Sequence[Box]) -> None:
     width, height = image.size
     panel.imshow(with_zoom(image, boxes), interpolation="none")
-    for (left, top, wide, high), place, colour in zip(boxes, (0, 1), _BOX_COLOURS, strict=True):
+    for (left, top, wide, high), place, colour in zip(boxes, (0, 1), BOX_COLOURS, strict=True):
         inside = (left * width, top * height), wide * width, high * height
         below = (place * width / 2, height), width / 2, height / 2
         for corner, *size in (inside, below):
@@ -552,7 +503,7 @@ def _draw_frames(
     panel.set_title("\n".join([shown.printed, *pairs]), fontsize=6)
 
 
-def with_zoom(image: Image.Image, boxes: Sequence[tuple[float, float, float, float]]) -> np.ndarray:
+def with_zoom(image: Image.Image, boxes: Sequence[Box]) -> np.ndarray:
     """A frame with its two zoom boxes below it, each half as wide as the frame.
 
     Input: ``boxes`` : as ``zoom_boxes`` gives them. Output: uint8 ``[3 * height / 2, width, 3]``,
@@ -568,8 +519,9 @@ def with_zoom(image: Image.Image, boxes: Sequence[tuple[float, float, float, flo
     return np.asarray(page)
 
 
-# Okabe and Ito's colours, one per stage, the same in every figure.
-_COLOURS = {
+# ---- where the time of sweeps went --------------------------------------------------------------
+
+_STAGES = {
     "encode": "#0072B2",
     "metrics": "#E69F00",
     "MCS choice": "#009E73",
@@ -585,30 +537,37 @@ def stage_seconds(folder: str | Path) -> dict[str, float]:
 
 def time_figure(folders: Sequence[str | Path]) -> Figure:
     """Stacked horizontal bars of wall seconds by stage, one per folder that states them."""
-    found = [(Path(folder).name, stage_seconds(folder)) for folder in folders]
-    found = [(name, seconds) for name, seconds in found if seconds]
+    named = [(Path(folder).name, stage_seconds(folder)) for folder in folders]
+    found = [(name, seconds) for name, seconds in named if seconds]
     figure = Figure(figsize=(6.4, 0.9 + 0.42 * max(len(found), 1)), layout="constrained")
     panel = figure.subplots()
     for place, (_, seconds) in enumerate(found):
         left = 0.0
         for stage, value in seconds.items():
-            panel.barh(place, value, left=left, color=_COLOURS.get(stage, "#999999"), height=0.6)
+            panel.barh(place, value, left=left, color=_STAGES.get(stage, "#999999"), height=0.6)
             left += value
         panel.text(left, place, f" {left:.0f} s", va="center", fontsize=8)
     panel.set_yticks(range(len(found)), [name for name, _ in found])
     panel.invert_yaxis()
     panel.set_xlabel("wall time (s)")
     panel.margins(x=0.12)
-    handles = [panel.barh(0, 0, color=colour) for colour in _COLOURS.values()]
-    figure.legend(
-        handles=handles, labels=list(_COLOURS), loc="outside upper center", ncols=4, frameon=False
-    )
+    handles = [panel.barh(0, 0, color=colour) for colour in _STAGES.values()]
+    legend: dict[str, Any] = {"loc": "outside upper center", "ncols": 4, "frameon": False}
+    figure.legend(handles=handles, labels=list(_STAGES), **legend)
     return figure
 
+
+# ---- all figures of a results folder, and their files -------------------------------------------
 
 #: Files per figure unless the caller says otherwise, and most figures of a kind: a large sweep
 #: has hundreds of conditions, which the page shows and nobody prints.
 ENDINGS, MOST_OF_A_KIND = ("png", "pdf"), 3
+#: Metadata without a date, so that equal tables give equal files.
+_NO_DATE: dict[str, dict] = {
+    "png": {"Software": None},
+    "svg": {"Date": None, "Creator": None},
+    "pdf": {"CreationDate": None, "Creator": None},
+}
 
 
 @dataclass
@@ -638,17 +597,17 @@ def draw_figures(
     """Draw at most ``most`` figures of each kind into ``target``, in order of the grid.
 
     Parameters: ``workers`` : processes to draw with; above 1 they are forked, so only for callers
-    that have no threads running.
+    that have no threads running. Raises ``RuntimeError`` if such a process fails.
     """
     chosen: list[NamedFigure] = []
     remarks, cut = [], []
-    for kind, figures in _kinds(results):
+    for kind, figures, why_none in _kinds(results):
         first = list(islice(figures, most + 1))
         chosen += first[:most]
         if len(first) > most:
             cut.append(kind)
         elif not first:
-            remarks.append(f"No figure of {kind}: {_WHY_NONE[kind]}")
+            remarks.append(f"No figure of {kind}: {why_none}")
     if cut:
         remarks.append(
             f"Only the first {most} figures are drawn of: {', '.join(cut)} "
@@ -660,37 +619,28 @@ def draw_figures(
     return FigureSet(files, remarks)
 
 
-def _kinds(results: Results) -> Iterator[tuple[str, Iterator[NamedFigure]]]:
+def _kinds(results: Results) -> Iterator[tuple[str, Iterator[NamedFigure], str]]:
+    """(kind, its figures, why there may be none)."""
     keyed, means, styles = results.curves.keyed, results.curves.means, results.curves.styles
     if keyed.empty:
         return
-    yield "rate-perception grid", grid_figures(means, styles)
-    yield "quality against CBR", rate_figures(means, styles)
-    for axis, title in _AXES.items():
-        yield f"quality against {title}", axis_figures(keyed, styles, axis)
-    yield "floating-point mismatch", arithmetic_figures(keyed)
-    yield "CBR by part", cbr_figures(means, styles)
-    yield "BLER", bler_figures(results.bler)
-    yield "shown frames", frame_figures(matched_frames(results.folder, keyed, styles))
-
-
-_AXES = {"snr_db": "SNR", "csi_nmse_db": "NMSE", "coherence_length": "coherence length"}
-_ONE = "the results hold one value of it."
-_WHY_NONE = {
-    "rate-perception grid": "no metric has a number.",
-    "quality against CBR": "no metric has a number.",
-    **{f"quality against {title}": _ONE for title in _AXES.values()},
-    "floating-point mismatch": "no receiver computes otherwise than its transmitter.",
-    "CBR by part": "all channel uses belong to one part.",
-    "BLER": "no MCS was measured at two SNRs.",
-    "shown frames": "none were kept (--save-frames keeps them).",
-}
+    no_metric = "no metric has a number."
+    yield "rate-perception grid", grid_figures(means, styles), no_metric
+    yield "quality against CBR", rate_figures(means, styles), no_metric
+    for name, axis in AXES.items():
+        figures = axis_figures(keyed, styles, name)
+        yield f"quality against {axis.title}", figures, "the results hold one value of it."
+    why_none = "no receiver computes in another arithmetic than its transmitter."
+    yield "floating-point mismatch", arithmetic_figures(keyed), why_none
+    yield "CBR by part", cbr_figures(means, styles), "all channel uses belong to one part."
+    yield "BLER", bler_figures(results.bler), "no MCS was measured at two SNRs."
+    frames = frame_figures(matched_frames(results.folder, keyed, styles))
+    yield "shown frames", frames, "none were kept (--save-frames keeps them)."
 
 
 def _in_processes(
     draw: Callable[[Sequence[NamedFigure]], None], figures: Sequence[NamedFigure], workers: int
 ) -> None:
-    """Share the figures out; raises ``RuntimeError`` if a process did not end well."""
     workers = min(workers, len(figures))
     if workers <= 1:
         return draw(figures)
@@ -711,14 +661,4 @@ def _draw(figures: Sequence[NamedFigure], target: Path, endings: Sequence[str]) 
             figure.draw_without_rendering()
             figure.set_layout_engine("none")  # laid out once, not once per file
             for ending in endings:
-                path = target / f"{name}.{ending}"
-                figure.savefig(path, metadata=_no_date(path.suffix))
-
-
-def _no_date(suffix: str) -> dict:
-    """Metadata without a date, so that equal tables give equal files."""
-    return {
-        ".png": {"Software": None},
-        ".svg": {"Date": None, "Creator": None},
-        ".pdf": {"CreationDate": None, "Creator": None},
-    }.get(suffix, {})
+                figure.savefig(target / f"{name}.{ending}", metadata=_NO_DATE.get(ending, {}))

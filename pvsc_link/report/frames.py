@@ -1,24 +1,20 @@
-"""Which kept frames stand beside each other: one per scheme, at matched CBR.
+"""Kept frames beside each other: one per scheme, at about the same CBR.
 
-Contract with whoever keeps frames (``python -m pvsc_link.sweep ... --save-frames``):
+A sweep with ``--save-frames`` keeps them in the results folder:
 
-``<results>/frames/<point_id>_<frame>.png``
+``frames/<point_id>_<frame>.png``
     what the receiver showed; ``point_id`` as in points.csv (16 hex digits), ``frame`` the index
     from the first frame of the point, from 0, four digits (``sweep.store.frame_file``).
-``<results>/frames/reference_<clip>_<frame>.png``
-    the source frame of the same index; in the clip's name everything but letters, digits, ``.``
-    and ``-`` becomes ``-`` (``sweep.store.reference_file``).
+``frames/reference_<clip>_<frame>.png``
+    the source frame of the same index (``sweep.store.reference_file``); it may be absent.
 
-8-bit RGB, as the metrics see it: unpadded, all of one clip equal in size. Any subset of points
-and frames will do; a reference may be absent.
-
-Shown frames of each scheme at matched CBR, with zoom boxes, for the page.
+All are 8-bit RGB, as the metrics see them: unpadded, all of one clip equal in size.
 """
 
 import base64
 import io
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -40,6 +36,8 @@ from pvsc_link.report.style import SchemeStyle
 from pvsc_link.sweep.store import reference_file
 
 _FILE = re.compile(r"([0-9a-f]{16})_(\d+)\.png")
+#: A box in a frame: left, top, width and height as parts of the frame's.
+Box = tuple[float, float, float, float]
 #: A zoom box is this part of the frame's height and width.
 _BOX = 0.22
 
@@ -88,19 +86,14 @@ def matched_frames(
     folder: Path, keyed: pd.DataFrame, styles: Mapping[str, SchemeStyle]
 ) -> list[MatchedFrames]:
     """One entry per place and condition of which frames were kept, in order of the grid."""
-    kept = _kept_frames(folder)
+    found = [(_FILE.fullmatch(p.name), p) for p in sorted((folder / "frames").glob("*.png"))]
+    kept = pd.DataFrame(
+        [(match[1], int(match[2]), path) for match, path in found if match],
+        columns=["point_id", "frame", "file"],
+    )
     if kept.empty or keyed.empty:
         return []
     return [_matched(folder, rows, styles) for rows in _groups(keyed.merge(kept, on="point_id"))]
-
-
-def _kept_frames(folder: Path) -> pd.DataFrame:
-    found = []
-    for path in sorted((folder / "frames").glob("*.png")):
-        match = _FILE.fullmatch(path.name)
-        if match:
-            found.append((match[1], int(match[2]), path))
-    return pd.DataFrame(found, columns=["point_id", "frame", "file"])
 
 
 def _groups(rows: pd.DataFrame) -> Iterator[pd.DataFrame]:
@@ -109,14 +102,14 @@ def _groups(rows: pd.DataFrame) -> Iterator[pd.DataFrame]:
         counts = here.groupby("frame")["curve"].nunique()
         frame = counts[counts == counts.max()].index.max()  # a late frame shows what drifted
         here = here[(here["frame"] == frame) & (here["seed"] == here["seed"].min())]
-        distances = {
-            target: here.assign(off=np.abs(np.log(here["cbr"] / target)))
+        candidates = [
+            here.assign(off=np.abs(np.log(here["cbr"] / target)))
             .sort_values("off", kind="stable")
             .drop_duplicates("curve")
             for target in here["cbr"].unique()
-        }
-        if distances:
-            yield min(distances.values(), key=lambda chosen: chosen["off"].sum())
+        ]
+        if candidates:
+            yield min(candidates, key=lambda chosen: chosen["off"].sum())
 
 
 def _matched(folder: Path, group: pd.DataFrame, styles: Mapping[str, SchemeStyle]) -> MatchedFrames:
@@ -128,18 +121,14 @@ def _matched(folder: Path, group: pd.DataFrame, styles: Mapping[str, SchemeStyle
         shown.append(ShownFrame("Reference", "Reference", ["source frame"], reference))
     for key, style in styles.items():
         for _, row in group[group["curve"] == key].iterrows():
-            shown.append(ShownFrame(style.label, style.printed, _values(row), row["file"]))
+            values = [f"CBR {row['cbr']:.4g}"]
+            for metric in metrics_in(row.to_frame().T):
+                values.append(f"{metric.label} {float(row[metric.column]):.4g}")
+            shown.append(ShownFrame(style.label, style.printed, values, row["file"]))
     return MatchedFrames(clip, first["gop"], first[CONDITION].to_dict(), frame, shown)
 
 
-def _values(row: pd.Series) -> list[str]:
-    words = [f"CBR {row['cbr']:.4g}"]
-    for metric in metrics_in(row.to_frame().T):
-        words.append(f"{metric.title} {float(row[metric.column]):.4g}")
-    return words
-
-
-def zoom_boxes(images: Sequence[np.ndarray]) -> list[tuple[float, float, float, float]]:
+def zoom_boxes(images: Sequence[np.ndarray]) -> list[Box]:
     """Two places worth a look: where schemes differ most, and where the scene has most detail.
 
     Input: ``images`` : uint8 RGB ``[height, width, 3]``, of equal size. Output: boxes as parts of
@@ -172,69 +161,50 @@ _BUDGET, _MOST = 4_500_000, 12
 _JPEG_QUALITY = 95
 
 
-@dataclass(frozen=True)
-class Picture:
-    """One frame of a comparison."""
-
-    label: str
-    caption: str
-    uri: str  # data:image/...;base64,...
-
-
-@dataclass(frozen=True)
-class Comparison:
-    """One frame as every scheme shows it at about the same CBR; the reference, if any, first."""
-
-    title: str
-    width: int
-    height: int
-    pictures: list[Picture]
-    boxes: list[tuple[float, float, float, float]]  # left, top, width, height; parts of the frame
-
-
-def comparisons(
+def page_comparisons(
     folder: Path, keyed: pd.DataFrame, styles: Mapping[str, SchemeStyle]
-) -> tuple[list[Comparison], list[str]]:
-    """Comparisons for the page, as many as its size allows, and what a reader must know of them."""
+) -> dict[str, list]:
+    """What the page shows of frames, as JSON values, as much as the page's size allows.
+
+    Output: ``pictures`` : data URIs, each once; ``comparisons`` : title, size, boxes and pictures,
+    whose ``uri`` is a place in ``pictures``; ``frame_remarks`` : what a reader must know of them.
+    """
     groups = matched_frames(folder, keyed, styles)
     if not groups:
-        return [], [
+        remark = (
             "No frames were kept in this folder (frames/*.png), so none can be compared here; "
             "python -m pvsc_link.sweep with --save-frames keeps them."
-        ]
+        )
+        return {"comparisons": [], "pictures": [], "frame_remarks": [remark]}
     files = {shown.path for group in groups[:_MOST] for shown in group.shown}
-    lossless = sum(len(base64.b64encode(content)) for content in _contents(files)) <= _BUDGET
-    made: list[Comparison] = []
+    contents = {path.read_bytes() for path in files}
+    lossless = sum(len(base64.b64encode(content)) for content in contents) <= _BUDGET
     remarks = [] if lossless else [f"Frames on the page are JPEG, quality {_JPEG_QUALITY}."]
-    pictures: set[str] = set()  # equal pictures take their place once
+    made: list[dict[str, Any]] = []
+    places: dict[str, int] = {}
     for group in groups[:_MOST]:
-        comparison = _comparison(group, lossless=lossless)
-        if comparison is None:
+        images = group.images()
+        if images is None:
             remarks.append(f"Frames of {group.clip} cannot be read or differ in size.")
             continue
-        pictures |= {picture.uri for picture in comparison.pictures}
-        if sum(map(len, pictures)) > _BUDGET:
+        uris = [_uri(s.path, i, lossless) for s, i in zip(group.shown, images, strict=True)]
+        if sum(map(len, {*places, *uris})) > _BUDGET:
             break
-        made.append(comparison)
+        pictures = [
+            {
+                "label": shown.label,
+                "caption": ", ".join(shown.values),
+                "uri": places.setdefault(uri, len(places)),
+            }
+            for shown, uri in zip(group.shown, uris, strict=True)
+        ]
+        width, height = images[0].size
+        boxes = zoom_boxes([np.asarray(image) for image in images])
+        size = {"width": width, "height": height}
+        made.append({"title": group.title, **size, "pictures": pictures, "boxes": boxes})
     if len(made) < len(groups):
         remarks.append(f"{len(made)} of {len(groups)} comparisons are on the page.")
-    return made, remarks
-
-
-def _contents(files: Iterable[Path]) -> set[bytes]:
-    return {path.read_bytes() for path in files}
-
-
-def _comparison(group: MatchedFrames, *, lossless: bool) -> Comparison | None:
-    images = group.images()
-    if images is None:
-        return None
-    pictures = [
-        Picture(shown.label, ", ".join(shown.values), _uri(shown.path, image, lossless))
-        for shown, image in zip(group.shown, images, strict=True)
-    ]
-    boxes = zoom_boxes([np.asarray(image) for image in images])
-    return Comparison(group.title, *images[0].size, pictures, boxes)
+    return {"comparisons": made, "pictures": list(places), "frame_remarks": remarks}
 
 
 def _uri(path: Path, image: Image.Image, lossless: bool) -> str:

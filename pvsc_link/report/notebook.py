@@ -1,6 +1,6 @@
 """Figures and tables for notebooks: pick rows of a results table, get a figure."""
 
-from collections.abc import Hashable
+from collections.abc import Hashable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -9,10 +9,10 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from pvsc_link.report.curves import CurveSet, curve_set
-from pvsc_link.report.figures import NamedFigure, axis_figures, bler_figures, grid_figures
+from pvsc_link.report.figures import AXES, NamedFigure, axis_figures, bler_figures, grid_figures
 from pvsc_link.report.results import read_results
 from pvsc_link.report.style import MATPLOTLIB
-from pvsc_link.report.tables import Table, bd_tables
+from pvsc_link.report.tables import Table, comparison_tables
 from pvsc_link.types import InputError
 
 #: Dots per inch on a screen; files are saved finer.
@@ -23,8 +23,11 @@ def plot_rate(points: pd.DataFrame, **where: Hashable) -> Figure:
     """Quality against CBR (the paper's Fig. 6): conditions down, metrics across.
 
     Input: ``points`` : from ``pvsc_link.load_results``; ``where`` : columns and the value that
-    rows must have, for instance ``clip="bikes", snr_db=6``; ``None`` stands for an empty cell.
-    Raises ``InputError`` if nothing is left to draw.
+    rows must have; ``None`` stands for an empty cell. Raises ``InputError`` if nothing is left.
+
+    Example::
+
+        plot_rate(pvsc_link.load_results("results/quickstart"), clip="bikes", snr_db=6)
     """
     curves = _curves(points, where)
     return _first(grid_figures(curves.means, curves.styles), where)
@@ -35,9 +38,8 @@ def plot_against(points: pd.DataFrame, axis: str, **where: Hashable) -> Figure:
 
     Input and errors as in :func:`plot_rate`.
     """
-    allowed = ("snr_db", "csi_nmse_db", "coherence_length")
-    if axis not in allowed:
-        raise InputError("axis", found=axis, allowed=allowed, remedy="Use one of these columns.")
+    if axis not in AXES:
+        raise InputError("axis", found=axis, allowed=list(AXES), remedy="Use one of these columns.")
     curves = _curves(points, where)
     return _first(axis_figures(curves.keyed, curves.styles, axis), where)
 
@@ -48,37 +50,33 @@ def plot_bler(folder: str | Path) -> Figure:
 
 
 def paper_tables(folder: str | Path) -> list[Table]:
-    """BD-CBR tables of a results folder in the paper's form; a notebook shows them as tables."""
-    return bd_tables(read_results(folder))
+    """Tables of BD-CBR of a results folder in the paper's form; a notebook shows them as tables."""
+    return comparison_tables(read_results(folder))
 
 
 def _curves(points: pd.DataFrame, where: dict[str, Any]) -> CurveSet:
     """Curves of the rows asked for, drawn as they would be among all rows."""
     curves = curve_set(points)
-    keyed, means = curves.keyed, curves.means
+    keyed = curves.keyed
+    means = curves.means
     for name, value in where.items():
         if name not in points:
             raise InputError(
                 "column", found=name, allowed=list(points.columns), remedy="Name a column."
             )
-        keyed = keyed[_equal(keyed[name], value)]
+        keyed = keyed[keyed[name].isna() if value is None else keyed[name] == value]
         if name in means:
-            means = means[_equal(means[name], value)]
+            means = means[means[name].isna() if value is None else means[name] == value]
     return CurveSet(keyed, means[means["curve"].isin(keyed["curve"])], curves.styles)
 
 
-def _equal(column: pd.Series, value: Any) -> pd.Series:
-    return column.isna() if value is None else column == value
-
-
-def _first(figures: Any, where: dict[str, Any]) -> Figure:
+def _first(figures: Iterator[NamedFigure], where: dict[str, Any]) -> Figure:
     with matplotlib.rc_context({**MATPLOTLIB, "figure.dpi": _SCREEN_DPI}):
-        found: NamedFigure | None = next(iter(figures), None)
-        if found is None:
-            raise InputError(
-                "nothing to draw",
-                found=where or "no row with a number",
-                allowed="rows with a CBR and a metric, at two values of an axis",
-                remedy="Leave out a condition, or look at points.status.",
-            )
-        return found[1]()
+        for _, draw in figures:
+            return draw()
+    raise InputError(
+        "nothing to draw",
+        found=where or "no row with a number",
+        allowed="rows with a CBR and a metric, at two values of an axis",
+        remedy="Leave out a condition, or look at points.status.",
+    )

@@ -1,6 +1,7 @@
-"""What the page needs to know, as JSON: curves as means over seeds, and every row.
+"""The report of a results folder: its tables, its figures, and one self-contained page.
 
-``report.html``: one self-contained page with curves, tables, frames and provenance.
+``report.html`` shows curves, frames, tables, every row and what ran. Its script (``page.js``) draws
+from JSON that stands in the page, so that nothing is fetched from anywhere.
 """
 
 import html
@@ -8,26 +9,93 @@ import json
 import math
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
+from pvsc_link.metrics.registry import MetricType
 from pvsc_link.report.curves import (
     CONDITION,
     PLACE,
     by_condition,
     clip_stem,
     condition_words,
+    grouped,
     metrics_in,
 )
-from pvsc_link.report.frames import Comparison, comparisons
-from pvsc_link.report.results import Results, column
+from pvsc_link.report.figures import MOST_OF_A_KIND, draw_figures
+from pvsc_link.report.frames import page_comparisons
+from pvsc_link.report.results import Results, column, read_results
 from pvsc_link.report.style import PLOTLY_LINES, PLOTLY_MARKERS, SchemeStyle
-from pvsc_link.report.tables import BEST, SECOND, Number, Table
-from pvsc_link.sweep.store import write_text
+from pvsc_link.report.tables import (
+    BEST,
+    Table,
+    comparison_tables,
+    model_tables,
+    write_formats,
+)
+from pvsc_link.storage import write_atomically
+
+ENDINGS = ("png", "pdf", "svg")
+
+
+@dataclass(frozen=True)
+class Report:
+    """Files written, by kind, and sentences of what is missing and why."""
+
+    tables: list[Path]
+    figures: list[Path]
+    page: Path
+    remarks: list[str]
+
+
+def write_report(
+    folder: str | Path,
+    out: str | Path | None = None,
+    *,
+    most_figures: int = MOST_OF_A_KIND,
+    workers: int = 1,
+) -> Report:
+    """Tables, figures and page of a results folder, whatever state it is in.
+
+    Parameters: ``out`` : where ``tables/``, ``figures/`` and ``report.html`` go, default the
+    folder itself; ``most_figures`` : of each kind; ``workers`` : processes that draw.
+    Raises ``InputError`` only if the folder does not exist.
+    """
+    results = read_results(folder)
+    target = Path(out) if out is not None else results.folder
+    of_models, why_no_models = model_tables(results)
+    tables = [*comparison_tables(results), *of_models]
+    written = [path for table in tables for path in write_formats(table, target / "tables")]
+    figures = draw_figures(results, target / "figures", ENDINGS, most=most_figures, workers=workers)
+    remarks = [*results.problems, *figures.remarks, *why_no_models]
+    page = target / "report.html"
+    write_atomically(page, page_html(results, tables, remarks))
+    return Report(written, figures.files, page, remarks)
+
+
+def page_html(results: Results, tables: Sequence[Table], remarks: Sequence[str]) -> str:
+    """The page as text; ``remarks``, sentences of what is missing and why, stand at its top."""
+    parts = {
+        "TITLE": html.escape(results.name),
+        "STYLE": _asset("page.css"),
+        "SUMMARY": _summary(results),
+        "REMARKS": _list(remarks),
+        "TABLES": "\n".join(map(_table_html, tables)) or "<p>No table could be made.</p>",
+        "COMMANDS": _commands(results.manifest),
+        "MANIFEST": html.escape(_manifest_text(results.manifest)),
+        "PLOTLY": _plotly(),
+        "DATA": _script_json(page_data(results)),
+        "SCRIPT": _asset("page.js"),
+    }
+    # One pass: what is put in is never searched for further places.
+    return re.sub(r"<!--([A-Z]+)-->", lambda place: parts[place[1]], _asset("page.html"))
+
+
+# ---- what the script draws from -----------------------------------------------------------------
 
 _AXES = {"snr_db": "SNR (dB)", "csi_nmse_db": "NMSE (dB)", "coherence_length": "coherence length"}
 _DIGITS = 6
@@ -36,54 +104,51 @@ _DIGITS = 6
 def page_data(results: Results) -> dict[str, Any]:
     """Everything that the page's script draws from; only JSON values, no NaN."""
     sent, styles = results.curves.keyed, results.curves.styles
-    compared, frame_remarks = comparisons(results.folder, sent, styles)
+    curves = _curves(results.curves.means)
     return {
         "name": results.name,
-        "metrics": [asdict(m) | {"label": m.axis_label} for m in metrics_in(results.points)],
+        "metrics": [_metric(metric) for metric in metrics_in(results.points)],
         "styles": {key: _style(style) for key, style in styles.items()},
-        "curves": _curves(results.curves.means),
+        "curves": curves,
+        "clip_names": short_clip_names(curves),
         "conditions": _conditions(sent),
         "axes": {name: label for name, label in _AXES.items() if _varies(sent, name)},
         "points": _columns(results.points),
-        **_with_shared_pictures(compared),
-        "frame_remarks": frame_remarks,
+        **page_comparisons(results.folder, sent, styles),
     }
 
 
-def _with_shared_pictures(compared: Sequence[Comparison]) -> dict[str, Any]:
-    """Comparisons whose pictures name a place in ``pictures``: where nothing was lost, one scheme
-    shows the same frame at many conditions."""
-    places: dict[str, int] = {}
-    listed = [asdict(comparison) for comparison in compared]
-    for picture in (picture for entry in listed for picture in entry["pictures"]):
-        picture["uri"] = places.setdefault(picture["uri"], len(places))
-    return {"comparisons": listed, "pictures": list(places)}
+def _metric(metric: MetricType) -> dict[str, Any]:
+    names = {"column": metric.column, "title": metric.label, "label": metric.axis_label}
+    return names | {"higher_is_better": metric.higher_is_better}
 
 
 def _style(style: SchemeStyle) -> dict[str, str]:
-    return {
-        "label": style.label,
-        "colour": style.colour,
-        "symbol": PLOTLY_MARKERS[style.marker],
-        "dash": PLOTLY_LINES[style.linestyle],
-    }
+    look = {"symbol": PLOTLY_MARKERS[style.marker], "dash": PLOTLY_LINES[style.linestyle]}
+    return {"label": style.label, "colour": style.colour} | look
 
 
 def _curves(means: pd.DataFrame) -> list[dict[str, Any]]:
-    """One entry per place, condition and curve: numbers in order of CBR."""
+    """One entry per place, condition and curve: means over seeds, numbers in order of CBR."""
     if means.empty:
         return []
     numbers = ["rate", "cbr", "num_seeds"]
     for metric in metrics_in(means):
         numbers += [metric.column, f"{metric.column}_low", f"{metric.column}_high"]
     curves = []
-    keys = [*PLACE, *CONDITION, "curve"]
-    for key, rows in means.groupby(keys, dropna=False, sort=False):
-        entry = {name: _plain(value) for name, value in zip(keys, key, strict=True)}
+    for entry, rows in grouped(means, [*PLACE, *CONDITION, "curve"]):
         ordered = rows.sort_values("cbr")
-        entry |= {name: [_plain(value) for value in ordered[name]] for name in numbers}
-        curves.append(entry)
+        values = {name: [_plain(value) for value in ordered[name]] for name in numbers}
+        curves.append({name: _plain(value) for name, value in entry.items()} | values)
     return curves
+
+
+def short_clip_names(curves: Sequence[Mapping[str, Any]]) -> dict[str, str]:
+    """Clip -> what the page calls it; the full name where two would be called the same."""
+    clips = list(dict.fromkeys(curve["clip"] for curve in curves))
+    stems = [clip_stem(clip) for clip in clips]
+    named = zip(clips, stems, strict=True)
+    return {clip: stem if stems.count(stem) == 1 else clip for clip, stem in named}
 
 
 def _conditions(sent: pd.DataFrame) -> list[dict[str, Any]]:
@@ -91,13 +156,10 @@ def _conditions(sent: pd.DataFrame) -> list[dict[str, Any]]:
     found = []
     for condition, rows in by_condition(sent) if len(sent) else ():
         places = rows[PLACE].drop_duplicates().itertuples(index=False)
-        found.append(
-            {name: _plain(value) for name, value in condition.items()}
-            | {
-                "words": condition_words(condition),
-                "places": [[_plain(clip), _plain(gop)] for clip, gop in places],
-            }
-        )
+        entry = {name: _plain(value) for name, value in condition.items()}
+        entry["words"] = condition_words(condition)
+        entry["places"] = [[_plain(clip), _plain(gop)] for clip, gop in places]
+        found.append(entry)
     return found
 
 
@@ -114,11 +176,10 @@ def _columns(points: pd.DataFrame) -> dict[str, Any]:
     constant: dict[str, Any] = {}
     for name in points:
         values = points[name]
-        about = column(str(name))
         if len(values) > 1 and values.nunique(dropna=False) <= 1:
             constant[str(name)] = _plain(values.iloc[0])
             continue
-        entry: dict[str, Any] = {"name": name, "unit": about.unit, "meaning": about.meaning}
+        entry = asdict(column(str(name)))
         if pd.api.types.is_numeric_dtype(values) and values.dtype != bool:
             entry["values"] = [_plain(value) for value in values]
         else:
@@ -130,68 +191,33 @@ def _columns(points: pd.DataFrame) -> dict[str, Any]:
 
 def _plain(value: Any) -> Any:
     """A JSON value: NaN becomes null, floats keep ``_DIGITS`` significant digits."""
-    if isinstance(value, str) or value is None:
+    value = value.item() if hasattr(value, "item") else value
+    if not isinstance(value, float):
         return value
-    if hasattr(value, "item"):
-        value = value.item()
-    if isinstance(value, float):
-        if not math.isfinite(value):
-            return None
-        return (
-            int(value) if value.is_integer() and abs(value) < 1e9 else float(f"{value:.{_DIGITS}g}")
-        )
-    return value
+    if not math.isfinite(value):
+        return None
+    whole = value.is_integer() and abs(value) < 1e9
+    return int(value) if whole else float(f"{value:.{_DIGITS}g}")
 
 
-def short_clip_names(data: Mapping[str, Any]) -> dict[str, str]:
-    """Clip -> what the page calls it; the full name where two would be called the same."""
-    clips = list(dict.fromkeys(curve["clip"] for curve in data["curves"]))
-    stems = [clip_stem(clip) for clip in clips]
-    return {
-        clip: stem if stems.count(stem) == 1 else clip
-        for clip, stem in zip(clips, stems, strict=True)
-    }
+# ---- parts of the page --------------------------------------------------------------------------
 
 
-def write_page(
-    path: Path, results: Results, tables: Sequence[Table], remarks: Sequence[str]
-) -> Path:
-    """Write the page: nothing on it is fetched from anywhere.
-
-    Parameters: ``remarks`` : sentences of what is missing and why; shown at the top.
-    """
-    write_text(page_html(results, tables, remarks), path)
-    return path
-
-
-def page_html(results: Results, tables: Sequence[Table], remarks: Sequence[str]) -> str:
-    """The page as text."""
-    data = page_data(results)
-    data["clip_names"] = short_clip_names(data)
-    parts = {
-        "TITLE": html.escape(results.name),
-        "STYLE": _asset("page.css"),
-        "SUMMARY": _summary(results),
-        "REMARKS": _list(remarks),
-        "TABLES": "\n".join(map(table_html, tables)) or "<p>No table could be made.</p>",
-        "COMMANDS": _commands(results.manifest),
-        "MANIFEST": html.escape(_manifest_text(results.manifest)),
-        "PLOTLY": _plotly(),
-        "DATA": _script_json(data),
-        "SCRIPT": _asset("page.js"),
-    }
-    # One pass: what is put in is never searched for further places.
-    return re.sub(r"<!--([A-Z]+)-->", lambda place: parts[place[1]], _asset("page.html"))
-
-
-def table_html(table: Table) -> str:
+def _table_html(table: Table) -> str:
     """A sortable table; best in bold, second-best underlined, published rows set apart."""
     heads = [*table.key_names, "Source", *table.column_names]
     head = "".join(f"<th>{html.escape(name)}</th>" for name in heads)
+    marked = table.printed(
+        lambda text, rank: f"<b>{text}</b>" if rank == BEST else f"<u>{text}</u>", "–"
+    )
     body = []
-    for row in table.rows:
+    for row, texts in zip(table.rows, marked, strict=True):
         keys = "".join(f"<td>{html.escape(text)}</td>" for text in (*row.keys, row.source))
-        cells = "".join(_cell(table, cell, i) for i, cell in enumerate(row.cells))
+        cells = "".join(
+            f"<td class='number' data-sort='{'' if math.isnan(cell[0]) else f'{cell[0]:.10g}'}'>"
+            f"{text}</td>"
+            for cell, text in zip(row.cells, texts, strict=True)
+        )
         body.append(f'<tr class="{row.source}">{keys}{cells}</tr>')
     notes = "".join(f"<p class='note'>{html.escape(note)}</p>" for note in table.notes)
     return (
@@ -201,17 +227,6 @@ def table_html(table: Table) -> str:
     )
 
 
-def _cell(table: Table, cell: Sequence[Number], column: int) -> str:
-    texts = [table.text(number, column) for number in cell]
-    shown = []
-    for number, text in zip(cell, texts if any(texts) else (), strict=False):
-        mark = {BEST: "b", SECOND: "u"}.get(number.rank)
-        shown.append(f"<{mark}>{text}</{mark}>" if mark else text or "–")
-    first = cell[0].value
-    key = f"{first:.10g}" if first == first else ""
-    return f"<td class='number' data-sort='{key}'>{' / '.join(shown) or '–'}</td>"
-
-
 def _summary(results: Results) -> str:
     manifest, points = results.manifest, results.points
     facts = [f"{len(points)} points"]
@@ -219,9 +234,7 @@ def _summary(results: Results) -> str:
         counts = points["status"].value_counts()
         facts.append(", ".join(f"{status} {number}" for status, number in counts.items()))
         facts.append(f"schemes: {', '.join(dict.fromkeys(points['scheme']))}")
-    for key, words in (("finished", "finished"), ("pvsc_link", "pvsc_link")):
-        if manifest.get(key):
-            facts.append(f"{words} {manifest[key]}")
+    facts += [f"{key} {manifest[key]}" for key in ("finished", "pvsc_link") if manifest.get(key)]
     return html.escape(" · ".join(facts))
 
 

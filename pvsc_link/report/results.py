@@ -1,13 +1,13 @@
-"""What every column of the result tables means, and its unit: the one place that says so.
+"""A results folder as it is found: whole, half-written or empty, with a list of what is missing.
 
-Block error rates behind a sweep: of every MCS that was measured, not only the chosen one.
-
-A results folder as it is found: whole, half-written or empty, with a list of what is missing.
+First what every column means, then how a folder is read and which remarks a reader gets about it,
+and last the table of block error rates, which holds every MCS that was measured.
 """
 
 import json
 import re
 import sqlite3
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -15,7 +15,8 @@ from typing import Any
 
 import pandas as pd
 
-from pvsc_link.report.curves import CurveSet, curve_set
+from pvsc_link.metrics.registry import METRICS
+from pvsc_link.report.curves import CONDITION, CurveSet, curve_set
 from pvsc_link.sweep.store import POINT_COLUMNS, read_points, read_unfinished
 from pvsc_link.types import InputError
 
@@ -25,9 +26,14 @@ class Column:
     """One column of ``points.csv``, ``seed_means.csv`` or ``bd_cbr.csv``."""
 
     name: str
-    unit: str  # "" for names, flags and counts without a unit
+    unit: str  # empty for names, flags and counts without a unit
     meaning: str
 
+
+_USES = "uses/sample"
+_OF_METRICS = tuple(
+    Column(m.column, m.unit, f"{m.meaning}; {m.direction}") for m in METRICS.values()
+)
 
 POINTS = (
     Column("point_id", "", "16 hex digits of the point's coordinates; equal points, equal id"),
@@ -46,14 +52,12 @@ POINTS = (
     Column("mcs_policy", "", "what the scenario asked for: an index, best or envelope"),
     Column("mcs_role", "", "given by the scenario, or chosen by the policy"),
     Column("seed", "", "seed of fading, CSI error and noise; shared by all schemes of a point"),
-    Column("num_frames", "frames", "frames sent and judged"),
-    Column("cbr", "uses/sample", "complex channel uses over frames x height x width x 3, unpadded"),
-    Column("cbr_source", "uses/sample", "part of cbr: the source's bitstream or symbols"),
-    Column("cbr_side", "uses/sample", "part of cbr: side information; 0 for separated schemes"),
-    Column("psnr_db", "dB", "mean over frames of PSNR in 8-bit RGB; higher is better"),
-    Column("lpips", "", "mean LPIPS v0.1 with VGG16; lower is better"),
-    Column("dists", "", "mean DISTS; lower is better"),
-    Column("bler", "", "block error rate of the MCS at this channel, measured apart; 0 to 1"),
+    Column("num_frames", "frames", "frames sent and measured"),
+    Column("cbr", _USES, "complex channel uses over frames x height x width x 3, unpadded"),
+    Column("cbr_source", _USES, "part of cbr: the source's bitstream or symbols"),
+    Column("cbr_side", _USES, "part of cbr: side information; 0 for separated schemes"),
+    *_OF_METRICS,
+    Column("bler", "", "block error rate of the MCS at this channel, measured beforehand; 0 to 1"),
     Column("num_blocks", "blocks", "transport blocks of this point"),
     Column("num_block_errors", "blocks", "of these, blocks whose CRC failed"),
     Column("frames_lost", "frames", "frames that were concealed"),
@@ -68,17 +72,17 @@ POINTS = (
 
 #: What semantic schemes add to ``points.csv``.
 SEMANTIC = (
-    Column("cbr_y", "uses/sample", "part of cbr_source: symbols of P frames"),
-    Column("cbr_intra", "uses/sample", "part of cbr_source: symbols of I frames"),
-    Column("cbr_z", "uses/sample", "part of cbr_side: hyper-latents, motion, and their overhead"),
-    Column("cbr_k", "uses/sample", "part of cbr_side: rate maps, with their coding overhead"),
+    Column("cbr_y", _USES, "part of cbr_source: symbols of P frames"),
+    Column("cbr_intra", _USES, "part of cbr_source: symbols of I frames"),
+    Column("cbr_z", _USES, "part of cbr_side: hyper-latents and motion, with coding overhead"),
+    Column("cbr_k", _USES, "part of cbr_side: rate maps, with coding overhead"),
     Column("side_lost", "frames", "frames whose side information did not arrive"),
 )
 
-#: What ``points.csv`` has where receivers compute otherwise than their transmitters.
+#: What ``points.csv`` has where receivers compute in another arithmetic than their transmitters.
 MISMATCH = (
-    Column("receiver_arithmetic", "", "what the receiver's networks compute in; same: as sent"),
-    Column("out_of_step", "frames", "frames that the receiver's entropy decoder could not follow"),
+    Column("receiver_arithmetic", "", "arithmetic of the receiver's networks; same: as sent"),
+    Column("out_of_step", "frames", "frames that the receiver's entropy decoder could not decode"),
 )
 
 
@@ -91,25 +95,25 @@ def _with_interval(name: str, unit: str, meaning: str, interval: str) -> tuple[C
     )
 
 
-_STUDENT, _WILSON = "Student's t", "Wilson"
 #: What ``seed_means.csv`` has beside columns of points; its counts are sums over seeds.
 SEED_MEANS = (
     Column("num_seeds", "", "seeds of the same status that were averaged"),
-    *_with_interval("cbr", "uses/sample", "mean over seeds of cbr", _STUDENT),
-    *_with_interval("psnr_db", "dB", "mean over seeds of psnr_db", _STUDENT),
-    *_with_interval("lpips", "", "mean over seeds of lpips", _STUDENT),
-    *_with_interval("dists", "", "mean over seeds of dists", _STUDENT),
-    *_with_interval("block_error_rate", "", "of the blocks that were sent, all seeds", _WILSON),
+    *(
+        column
+        for name, unit in (("cbr", _USES), *((m.column, m.unit) for m in METRICS.values()))
+        for column in _with_interval(name, unit, f"mean over seeds of {name}", "Student's t")
+    ),
+    *_with_interval("block_error_rate", "", "of the blocks that were sent, all seeds", "Wilson"),
 )
 
 BD_CBR = (
     Column("anchor", "", "scheme that BD-CBR is measured against"),
-    Column("metric", "", "psnr, lpips or dists: the quality at which CBR is compared"),
+    Column("metric", "", f"quality at which CBR is compared: {', '.join(METRICS)}"),
     Column("bd_cbr_percent", "%", "mean CBR difference at equal quality; negative: fewer uses"),
     Column("overlap", "", "common over joint quality range of the two curves; 0 to 1"),
 )
 
-# A mean over seeds has the name of what it is the mean of; the points' own meaning goes first.
+# A mean over seeds has the name of what it is the mean of; the meaning for points goes first.
 _BY_NAME = {c.name: c for c in (*SEED_MEANS, *POINTS, *SEMANTIC, *MISMATCH, *BD_CBR)}
 
 
@@ -118,105 +122,44 @@ def column(name: str) -> Column:
     if name in _BY_NAME:
         return _BY_NAME[name]
     if name.startswith("cbr_"):
-        return Column(name, "uses/sample", f"part of cbr: {name.removeprefix('cbr_')}")
+        return Column(name, _USES, f"part of cbr: {name.removeprefix('cbr_')}")
     return Column(name, "", "a column of the scheme's own")
 
 
 def columns_text() -> str:
     """All columns with unit and meaning, as aligned text."""
     lines = []
-    files = (
+    for file, columns in (
         ("points.csv", POINTS),
         ("points.csv, where a semantic scheme was sent", SEMANTIC),
-        ("points.csv, where receivers compute otherwise", MISMATCH),
+        ("points.csv, where receivers compute in another arithmetic", MISMATCH),
         ("seed_means.csv, beside those of points; counts are sums over seeds", SEED_MEANS),
         ("bd_cbr.csv, beside those of points", BD_CBR),
-    )
-    for file, columns in files:
+    ):
         lines.append(file)
         lines += [f"  {c.name:<21} {c.unit:<13} {c.meaning}" for c in columns]
     return "\n".join(lines)
-
-
-COLUMNS = (
-    "mcs channel snr_db csi_nmse_db coherence_length equalizer csi_aware decoder bler "
-    "num_blocks num_block_errors"
-).split()
-_CONDITION = COLUMNS[1:8]
-_WORDS = re.compile(r"(\w+)=(\[[^\]]*\]|\{[^}]*\}|\S+)")
-
-
-def bler_table(folder: Path, manifest: dict[str, Any], points: pd.DataFrame) -> pd.DataFrame:
-    """BLER by MCS and channel condition, duplicates dropped.
-
-    From ``bler.csv`` in ``folder`` if there is one (columns ``COLUMNS``; the two counts may be
-    absent), the MCS choices in the manifest, and the points.
-    """
-    parts = [_own_file(folder / "bler.csv"), _from_manifest(manifest), _from_points(points)]
-    found = [part for part in parts if not part.empty]
-    if not found:
-        return pd.DataFrame(columns=COLUMNS)
-    table = pd.concat(found, ignore_index=True).reindex(columns=COLUMNS)
-    for name in ("mcs", "snr_db", "csi_nmse_db", "coherence_length", "bler"):
-        table[name] = pd.to_numeric(table[name], errors="coerce")
-    for name in ("channel", "equalizer", "csi_aware", "decoder"):
-        table[name] = table[name].astype(str)
-    table = table.dropna(subset=["mcs", "snr_db", "bler"])
-    table = table.drop_duplicates(subset=["mcs", *_CONDITION])
-    return table.sort_values([*_CONDITION, "mcs"], kind="stable").reset_index(drop=True)
-
-
-def _own_file(path: Path) -> pd.DataFrame:
-    try:
-        return pd.read_csv(path)
-    except (OSError, ValueError):
-        return pd.DataFrame()
-
-
-def _from_manifest(manifest: dict[str, Any]) -> pd.DataFrame:
-    """The candidates of every MCS choice: ``"mcs_worth channel=... snr_db=...": [[mcs, bler..``."""
-    choices = manifest.get("mcs_choice")
-    rows = []
-    for key, candidates in choices.items() if isinstance(choices, dict) else ():
-        words = dict(_WORDS.findall(key))
-        condition = {name: _value(words.get(name)) for name in _CONDITION}
-        if not isinstance(candidates, list) or condition["channel"] is None:
-            continue
-        for candidate in candidates:
-            if isinstance(candidate, list) and len(candidate) >= 2:
-                rows.append({"mcs": candidate[0], "bler": candidate[1], **condition})
-    return pd.DataFrame(rows)
-
-
-def _from_points(points: pd.DataFrame) -> pd.DataFrame:
-    wanted = ["mcs", *_CONDITION, "bler"]
-    if points.empty or not set(wanted) <= set(points.columns):
-        return pd.DataFrame()
-    return points[wanted].dropna(subset=["mcs", "bler"]).drop_duplicates()
-
-
-def _value(word: str | None) -> str | None:
-    return None if word in (None, "None", "nan") else word
 
 
 #: Status of a sent point whose model has no trained weights: its numbers say nothing.
 UNTRAINED = "untrained"
 _SENT = ("ok", "outage", UNTRAINED)
 
-#: Columns that are text in every table, so that an empty one does not become a float.
+#: Columns that are text or numbers in every table, whatever an empty or broken file holds.
 _TEXT = ("scheme", "variant", "clip", "channel", "equalizer", "mcs_policy", "decoder", "status")
 _NUMBERS = (
-    "gop rate snr_db csi_nmse_db coherence_length seed num_frames cbr cbr_source cbr_side psnr_db "
-    "lpips dists bler num_blocks num_block_errors frames_lost"
-).split()
+    *("gop", "rate", "snr_db", "csi_nmse_db", "coherence_length", "seed", "num_frames"),
+    *("cbr", "cbr_source", "cbr_side", *(metric.column for metric in METRICS.values())),
+    *("bler", "num_blocks", "num_block_errors", "frames_lost"),
+)
 
 
 @dataclass
 class Results:
-    """Everything a report draws on.
+    """Everything that a report draws on.
 
     ``points``, ``bd``, ``bler``, ``complexity`` : tables, empty where there is nothing.
-    ``problems`` : sentences for the reader, each what is missing and why.
+    ``problems`` : sentences for the reader, each of them what is missing and why.
     """
 
     folder: Path
@@ -234,23 +177,32 @@ class Results:
         return curve_set(points if self.with_untrained else points[points["status"] != UNTRAINED])
 
     @property
+    def _scenario(self) -> dict[str, Any]:
+        scenario = self.manifest.get("scenario")
+        return scenario if isinstance(scenario, dict) else {}
+
+    @property
     def with_untrained(self) -> bool:
         """Whether results of models without trained weights may stand beside the others."""
-        scenario = self.manifest.get("scenario")
-        return isinstance(scenario, dict) and bool(scenario.get("with_untrained"))
+        return bool(self._scenario.get("with_untrained"))
 
     @property
     def name(self) -> str:
-        scenario = self.manifest.get("scenario")
-        named = scenario.get("name") if isinstance(scenario, dict) else None
-        return str(named or self.folder.resolve().name)
+        """The scenario's name, or the folder's."""
+        return str(self._scenario.get("name") or self.folder.resolve().name)
 
 
 def load_results(path: str | Path) -> pd.DataFrame:
-    """The points of a results folder, one row per point (``report.columns`` says what each means).
+    """The points of a results folder as a pandas table, one row per point.
 
-    Also reads a sweep that is still running. Raises ``InputError`` for a folder that is missing
-    or holds no readable row.
+    ``python -m pvsc_link.report --columns`` prints what each column means. A sweep that is still
+    running can be read, too. Raises ``InputError`` for a folder that is missing or holds no
+    readable row.
+
+    Example::
+
+        points = load_results("results/reference/rayleigh_nmse")
+        points.groupby("scheme")["psnr_db"].mean()
     """
     results = read_results(path)
     if results.points.empty:
@@ -264,36 +216,31 @@ def load_results(path: str | Path) -> pd.DataFrame:
 
 
 def read_results(path: str | Path) -> Results:
-    """Read all that is there; what is not becomes a problem, never an exception.
+    """Read all that is there; what is missing becomes a problem, never an exception.
 
     Raises ``InputError`` only if the folder itself does not exist.
     """
     folder = Path(path)
     if not folder.is_dir():
-        near = (
-            sorted(p.name for p in folder.parent.iterdir() if p.is_dir())
-            if (folder.parent.is_dir())
-            else []
-        )
+        beside = folder.parent.iterdir() if folder.parent.is_dir() else ()
         raise InputError(
             "results folder is missing",
             found=str(folder),
-            allowed=near or "a folder that a sweep wrote",
+            allowed=sorted(p.name for p in beside if p.is_dir()) or "a folder that a sweep wrote",
             remedy="Run python -m pvsc_link.sweep SCENARIO first, or correct the path.",
         )
     problems: list[str] = []
     points = _repaired(_points(folder, problems), problems)
     manifest = _manifest(folder, problems)
     bd = _table(folder / "bd_cbr.csv", problems, "BD-CBR tables are left out")
-    complexity = _complexity(folder)
     bler = bler_table(folder, manifest, points)
-    results = Results(folder, points, bd, bler, complexity, manifest, problems)
+    results = Results(folder, points, bd, bler, _complexity(folder), manifest, problems)
     problems += _remarks(results)
     return results
 
 
 def _points(folder: Path, problems: list[str]) -> pd.DataFrame:
-    empty = pd.DataFrame(columns=list(POINT_COLUMNS))
+    """``points.csv``, or what the database of an unfinished sweep holds."""
     if (folder / "points.csv").is_file():
         try:
             return read_points(folder)
@@ -305,7 +252,7 @@ def _points(folder: Path, problems: list[str]) -> pd.DataFrame:
         unfinished = read_unfinished(folder)
     except (sqlite3.Error, ValueError, KeyError):
         problems.append("There is no readable points.sqlite either, so there is no row to show.")
-        return empty
+        return pd.DataFrame(columns=list(POINT_COLUMNS))
     if "mcs_role" in unfinished:  # rows of the MCS beside a chosen one are not the curve's
         unfinished = unfinished[unfinished["mcs_role"] != "neighbour"]
     problems.append(
@@ -315,13 +262,12 @@ def _points(folder: Path, problems: list[str]) -> pd.DataFrame:
 
 
 def _repaired(points: pd.DataFrame, problems: list[str]) -> pd.DataFrame:
-    """Every documented column, numbers as numbers, half-written rows dropped and told."""
+    """Every documented column, numbers as numbers, half-written rows left out with a remark."""
     missing = [name for name in POINT_COLUMNS if name not in points]
     used = [name for name in missing if name in (*_TEXT, *_NUMBERS)]
     if used:
         problems.append(f"points.csv lacks the columns {', '.join(used)}; taken as empty.")
-    points = points.reindex(columns=[*points.columns, *missing])
-    points = points.copy()
+    points = points.reindex(columns=[*points.columns, *missing]).copy()
     for name in _NUMBERS:
         points[name] = pd.to_numeric(points[name], errors="coerce")
     for name in _TEXT:
@@ -349,14 +295,13 @@ def _manifest(folder: Path, problems: list[str]) -> dict[str, Any]:
 
 
 def _table(path: Path, problems: list[str], consequence: str) -> pd.DataFrame:
-    if not path.is_file():
-        problems.append(f"{path.name} is missing: {consequence}.")
-        return pd.DataFrame()
     try:
         return pd.read_csv(path)
+    except FileNotFoundError:
+        problems.append(f"{path.name} is missing: {consequence}.")
     except (ValueError, OSError) as error:
         problems.append(f"{path.name} cannot be read ({_first_line(error)}): {consequence}.")
-        return pd.DataFrame()
+    return pd.DataFrame()
 
 
 def _complexity(folder: Path) -> pd.DataFrame:
@@ -376,7 +321,7 @@ def _complexity(folder: Path) -> pd.DataFrame:
 
 def _remarks(results: Results) -> list[str]:
     """What is there but cannot be shown, and why."""
-    points, bd = results.points, results.bd
+    points = results.points
     if points.empty:
         return []
     remarks = []
@@ -399,24 +344,19 @@ def _remarks(results: Results) -> list[str]:
         remarks.append("All points failed, so there is no curve, no figure and no BD-CBR.")
     if points["scheme"].nunique() == 1:
         remarks.append(f"Only one scheme ({points['scheme'].iloc[0]}) is here: nothing to compare.")
-    remarks += _metric_remarks(points[points["cbr"].notna()])
-    if "bd_cbr_percent" in bd:
-        remarks += _bd_remarks(bd)
-    return remarks
-
-
-def _metric_remarks(sent: pd.DataFrame) -> list[str]:
-    remarks = []
-    for name in ("psnr_db", "lpips", "dists"):
-        number = int(sent[name].isna().sum())
+    sent = points[points["cbr"].notna()]
+    for metric in METRICS.values():
+        number = int(sent[metric.column].isna().sum())
         if 0 < number < len(sent):
-            remarks.append(f"{name} is missing (NaN) in {number} of {len(sent)} sent points.")
-        elif number and number == len(sent):
-            remarks.append(f"{name} was not measured.")
-    return remarks
+            remarks.append(f"{metric.column} is missing (NaN) in {number} of {len(sent)} points.")
+        elif number:
+            remarks.append(f"{metric.column} was not measured.")
+    return [*remarks, *_bd_remarks(results.bd)]
 
 
 def _bd_remarks(bd: pd.DataFrame) -> list[str]:
+    if "bd_cbr_percent" not in bd:
+        return []
     if bd.empty:
         return ["bd_cbr.csv is empty: the scenario names no anchor."]
     missing = bd[bd["bd_cbr_percent"].isna()]
@@ -429,3 +369,44 @@ def _bd_remarks(bd: pd.DataFrame) -> list[str]:
 
 def _first_line(error: Exception) -> str:
     return (str(error).strip().splitlines() or [type(error).__name__])[0]
+
+
+#: What fixes a block error rate beside the MCS; and the columns of the table.
+_BLER_CONDITION = [*CONDITION, "equalizer", "csi_aware", "decoder"]
+_BLER_COLUMNS = ["mcs", *_BLER_CONDITION, "bler", "num_blocks", "num_block_errors"]
+_WORDS = re.compile(r"(\w+)=(\[[^\]]*\]|\{[^}]*\}|\S+)")
+
+
+def bler_table(folder: Path, manifest: dict[str, Any], points: pd.DataFrame) -> pd.DataFrame:
+    """Block error rate by MCS and channel condition, each of them once.
+
+    The rates come from ``bler.csv`` in ``folder`` if there is one (the two counts may be absent),
+    from the MCS choices in the manifest, and from the points.
+    """
+    wanted = ["mcs", *_BLER_CONDITION, "bler"]
+    of_points = points[wanted].dropna(subset=["mcs", "bler"]) if len(points) else points
+    parts = [_table(folder / "bler.csv", [], ""), pd.DataFrame(_choices(manifest)), of_points]
+    found = [part for part in parts if not part.empty]
+    if not found:
+        return pd.DataFrame(columns=_BLER_COLUMNS)
+    table = pd.concat(found, ignore_index=True).reindex(columns=_BLER_COLUMNS)
+    for name in ("mcs", "snr_db", "csi_nmse_db", "coherence_length", "bler"):
+        table[name] = pd.to_numeric(table[name], errors="coerce")
+    for name in ("channel", "equalizer", "csi_aware", "decoder"):
+        table[name] = table[name].astype(str)
+    table = table.dropna(subset=["mcs", "snr_db", "bler"])
+    table = table.drop_duplicates(subset=["mcs", *_BLER_CONDITION])
+    return table.sort_values([*_BLER_CONDITION, "mcs"], kind="stable").reset_index(drop=True)
+
+
+def _choices(manifest: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """Candidates of MCS choices: ``{"mcs_worth channel=... snr_db=...": [[mcs, bler, ...]]}``."""
+    choices = manifest.get("mcs_choice")
+    for key, candidates in choices.items() if isinstance(choices, dict) else ():
+        words = {name: word for name, word in _WORDS.findall(key) if word not in ("None", "nan")}
+        if not isinstance(candidates, list) or "channel" not in words:
+            continue
+        condition = {name: words.get(name) for name in _BLER_CONDITION}
+        for candidate in candidates:
+            if isinstance(candidate, list) and len(candidate) >= 2:
+                yield {"mcs": candidate[0], "bler": candidate[1], **condition}

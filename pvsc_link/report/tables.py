@@ -1,14 +1,8 @@
-"""A table of numbers with a best and a second-best: the model that every format is written from.
+"""Tables in the form of the paper's Tables I to VI, ours beside what the paper prints.
 
-Tables as CSV for programs, Markdown for reading, LaTeX (booktabs) for a paper.
-
-The paper's own numbers, as printed in its Tables I to VI.
-
-Which test set a clip belongs to: the columns of the paper's tables.
-
-BD-CBR in the form of the paper's Tables I (data sets and GOP), II (SNR) and III (NMSE).
-
-Complexity, ablation and loss terms in the form of the paper's Tables IV, V and VI.
+First the model of a table and its formats: CSV for programs, Markdown for reading, LaTeX (booktabs)
+for a paper. Then the paper's own numbers, the tables of BD-CBR (I to III), and the tables about
+models: complexity (IV), ablation (V) and loss terms (VI).
 """
 
 import csv
@@ -17,36 +11,40 @@ import math
 import re
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
-from functools import cache
+from dataclasses import dataclass, field
+from functools import cache, cached_property
 from importlib.resources import files
 from pathlib import Path
 
 import pandas as pd
 
+from pvsc_link.metrics.registry import METRICS
 from pvsc_link.report.curves import clip_stem, curve_styles, with_curve_keys
 from pvsc_link.report.results import Results
-from pvsc_link.report.style import CHANNEL_TITLES, METRICS, scheme_style
+from pvsc_link.report.style import channel_label, scheme_style
+from pvsc_link.storage import write_atomically
 
 OURS, PUBLISHED = "ours", "published"
 BEST, SECOND = 1, 2
-
-
-@dataclass(frozen=True)
-class Number:
-    """One number; ``rank`` is ``BEST``, ``SECOND`` or 0."""
-
-    value: float
-    rank: int = 0
+NAN = float("nan")
 
 
 @dataclass(frozen=True)
 class Row:
-    """One line: who says so, what it is about, and per column one number for each measure."""
+    """One line: who says so (``OURS`` or ``PUBLISHED``), what it is about, and its numbers.
 
-    source: str  # OURS or PUBLISHED
+    ``cells`` : per column one number for each measure, NaN where there is none.
+    """
+
+    source: str
     keys: tuple[str, ...]
-    cells: tuple[tuple[Number, ...], ...]
+    cells: tuple[tuple[float, ...], ...]
+
+
+def make_row(source: str, keys: Sequence[object], cells: Sequence[Sequence[float]]) -> Row:
+    """A row from plain values."""
+    numbers = tuple(tuple(float(value) for value in cell) for cell in cells)
+    return Row(source, tuple(str(key) for key in keys), numbers)
 
 
 @dataclass(frozen=True)
@@ -54,7 +52,8 @@ class Table:
     """A table of the report.
 
     ``name`` : of its files; ``measures`` : what stands in one cell, in order, e.g. LPIPS / DISTS;
-    ``lower_is_better`` : per column; ``digits`` : after the point, per column.
+    ``group_by`` : places of the keys within whose equal values rows compete, None: no ranking;
+    ``digits`` : after the point, per column.
     """
 
     name: str
@@ -65,73 +64,69 @@ class Table:
     rows: list[Row]
     notes: list[str] = field(default_factory=list)
     digits: tuple[int, ...] = ()
+    group_by: tuple[int, ...] | None = None
 
-    def text(self, number: Number, column: int) -> str:
+    def text(self, row: int, column: int, measure: int) -> str:
         """A number as printed; an empty text where there is none."""
-        digits = self.digits[column] if self.digits else 1
-        if not math.isfinite(number.value):
+        value = self.rows[row].cells[column][measure]
+        if not math.isfinite(value):
             return ""
-        rounded = round(number.value, digits) + 0.0  # no "-0.0"
-        return f"{rounded:.{digits}f}"
+        digits = self.digits[column] if self.digits else 1
+        return f"{round(value, digits) + 0.0:.{digits}f}"  # + 0.0: no "-0.0"
+
+    @cached_property
+    def ranks(self) -> dict[tuple[int, int, int], int]:
+        """``BEST`` and ``SECOND`` by (row, column, measure): the lowest two numbers of ours.
+
+        Every group, column and measure is ranked alone, by the numbers as printed; equal numbers
+        share a rank; a group of one has no best.
+        """
+        groups: dict[tuple[str, ...], list[int]] = defaultdict(list)
+        for place, line in enumerate(self.rows):
+            if line.source == OURS and self.group_by is not None:
+                groups[tuple(line.keys[i] for i in self.group_by)].append(place)
+        ranks = {}
+        for rows in groups.values():
+            for column in range(len(self.column_names)):
+                for measure in range(len(self.measures)):
+                    texts = {row: self.text(row, column, measure) for row in rows}
+                    shown = {row: float(text) for row, text in texts.items() if text}
+                    lowest = sorted(set(shown.values()))[:2] if len(shown) > 1 else []
+                    for row, value in shown.items():
+                        if value in lowest:
+                            ranks[row, column, measure] = BEST + lowest.index(value)
+        return ranks
+
+    @property
+    def legend(self) -> list[str]:
+        """Sentences for below the table."""
+        ranked = ["Best of ours in bold, second-best underlined."] if self.ranks else []
+        return [*ranked, *self.notes]
+
+    def printed(self, mark: Callable[[str, int], str], absent: str) -> Iterator[list[str]]:
+        """Cells of every row as texts; ``mark`` sets a number of rank 1 or 2 apart."""
+        for row, line in enumerate(self.rows):
+            cells = []
+            for column, cell in enumerate(line.cells):
+                shown = []
+                for measure in range(len(cell)):
+                    text = self.text(row, column, measure)
+                    rank = self.ranks.get((row, column, measure))
+                    shown.append(mark(text, rank) if rank else text or absent)
+                cells.append(absent if set(shown) == {absent} else " / ".join(shown))
+            yield cells
 
     def _repr_markdown_(self) -> str:
-        pass
-
+        """What a notebook shows."""
         return as_markdown(self)
-
-
-def row(source: str, keys: Sequence[object], cells: Sequence[Sequence[float]]) -> Row:
-    """A row from plain values."""
-    numbers = tuple(tuple(Number(float(value)) for value in cell) for cell in cells)
-    return Row(source, tuple(str(key) for key in keys), numbers)
-
-
-def ranked(table: Table, group_by: Sequence[int]) -> Table:
-    """The table with the lowest number of ours marked best, the next second-best.
-
-    Parameters: ``group_by`` : places of the keys within whose equal values rows compete. Every
-    column and measure is ranked alone; equal numbers share a mark; a group of one has no best.
-    """
-    groups: dict[tuple[str, ...], list[int]] = defaultdict(list)
-    for place, line in enumerate(table.rows):
-        if line.source == OURS:
-            groups[tuple(line.keys[i] for i in group_by)].append(place)
-    rows = list(table.rows)
-    for places in groups.values():
-        for column in range(len(table.column_names)):
-            for measure in range(len(table.measures)):
-                _mark(table, rows, places, column, measure)
-    return replace(table, rows=rows)
-
-
-def _mark(table: Table, rows: list[Row], places: list[int], column: int, measure: int) -> None:
-    """Mark the best two among ``places``, by the numbers as printed."""
-    shown = {p: table.text(rows[p].cells[column][measure], column) for p in places}
-    values = sorted({float(text) for text in shown.values() if text})
-    if sum(bool(text) for text in shown.values()) < 2:
-        return
-    marks = dict(zip(values, (BEST, SECOND), strict=False))
-    for place, text in shown.items():
-        if text and float(text) in marks:
-            cells = [list(cell) for cell in rows[place].cells]
-            cells[column][measure] = replace(cells[column][measure], rank=marks[float(text)])
-            rows[place] = replace(rows[place], cells=tuple(tuple(cell) for cell in cells))
-
-
-_LATEX_SPECIAL = str.maketrans(
-    {"&": r"\&", "%": r"\%", "#": r"\#", "_": r"\_", "$": r"\$", "~": r"\textasciitilde{}"}
-)
 
 
 def write_formats(table: Table, folder: Path) -> list[Path]:
     """``NAME.csv``, ``NAME.md`` and ``NAME.tex`` in ``folder``; returns the files."""
-    folder.mkdir(parents=True, exist_ok=True)
     texts = {"csv": as_csv(table), "md": as_markdown(table), "tex": as_latex(table)}
-    paths = []
     for ending, text in texts.items():
-        paths.append(folder / f"{table.name}.{ending}")
-        paths[-1].write_text(text, encoding="utf-8")
-    return paths
+        write_atomically(folder / f"{table.name}.{ending}", text)
+    return [folder / f"{table.name}.{ending}" for ending in texts]
 
 
 def as_csv(table: Table) -> str:
@@ -146,90 +141,84 @@ def as_csv(table: Table) -> str:
     ]
     writer.writerow(["source", *table.key_names, *heads])
     for row in table.rows:
-        numbers = [number for cell in row.cells for number in cell]
-        values = [f"{n.value:.10g}" if n.value == n.value else "" for n in numbers]
+        numbers = [value for cell in row.cells for value in cell]
+        values = ["" if math.isnan(value) else f"{value:.10g}" for value in numbers]
         writer.writerow([row.source, *row.keys, *values])
     return out.getvalue()
 
 
 def as_markdown(table: Table) -> str:
     """Best in bold, second-best underlined, published rows in italics."""
+
+    def pipe(cells: Sequence[str]) -> str:
+        return "| " + " | ".join(cell.replace("|", r"\|") for cell in cells) + " |"
+
     heads = [*table.key_names, "Source", *table.column_names]
-    lines = [f"**{table.title}**", "", _pipe(heads), _pipe(["---"] * len(heads))]
-    marks: dict[int, Callable[[str], str]] = {
-        BEST: lambda text: f"**{text}**",
-        SECOND: lambda text: f"<u>{text}</u>",
-    }
-    for row in table.rows:
-        cells = [*row.keys, row.source, *_cells(table, row, marks, "–")]
-        if row.source == PUBLISHED:
-            cells = [f"*{cell}*" for cell in cells]
-        lines.append(_pipe(cells))
-    return "\n".join([*lines, "", *_with_legend(table), ""])
+    lines = [f"**{table.title}**", "", pipe(heads), pipe(["---"] * len(heads))]
+    marked = table.printed(
+        lambda text, rank: f"**{text}**" if rank == BEST else f"<u>{text}</u>", "–"
+    )
+    for row, cells in zip(table.rows, marked, strict=True):
+        cells = [*row.keys, row.source, *cells]
+        lines.append(pipe([f"*{c}*" for c in cells] if row.source == PUBLISHED else cells))
+    return "\n".join([*lines, "", *table.legend, ""])
+
+
+_LATEX_SPECIAL = str.maketrans(
+    {"&": r"\&", "%": r"\%", "#": r"\#", "_": r"\_", "$": r"\$", "~": r"\textasciitilde{}"}
+)
 
 
 def as_latex(table: Table) -> str:
     """A ``table*`` for booktabs; published rows in italics."""
-    marks: dict[int, Callable[[str], str]] = {
-        BEST: lambda text: rf"\textbf{{{text}}}",
-        SECOND: lambda text: rf"\underline{{{text}}}",
-    }
+
+    def tex(text: str) -> str:
+        return text.translate(_LATEX_SPECIAL)
+
     num_keys = len(table.key_names) + 1
-    heads = [_tex(name) for name in (*table.key_names, "Source", *table.column_names)]
+    heads = [tex(name) for name in (*table.key_names, "Source", *table.column_names)]
     lines = [
         "% needs \\usepackage{booktabs}",
         r"\begin{table*}[t]",
         r"\centering",
-        rf"\caption{{{_tex(table.title)}. {_tex(' '.join(_with_legend(table)))}}}",
+        rf"\caption{{{tex(table.title)}. {tex(' '.join(table.legend))}}}",
         rf"\label{{tab:{table.name.replace('_', '-')}}}",
         rf"\begin{{tabular}}{{{'l' * num_keys}{'r' * len(table.column_names)}}}",
         r"\toprule",
         " & ".join(heads) + r" \\",
         r"\midrule",
     ]
+    marked = table.printed(
+        lambda text, rank: rf"\{'textbf' if rank == BEST else 'underline'}{{{text}}}", "--"
+    )
     before = table.rows[0].keys[0] if table.rows else ""
-    for row in table.rows:
+    for row, cells in zip(table.rows, marked, strict=True):
         if row.keys[0] != before:
             lines.append(r"\addlinespace")
             before = row.keys[0]
-        cells = [*map(_tex, row.keys), row.source, *_cells(table, row, marks, "--")]
+        cells = [*map(tex, row.keys), row.source, *cells]
         if row.source == PUBLISHED:
             cells = [rf"\textit{{{cell}}}" for cell in cells]
         lines.append(" & ".join(cells) + r" \\")
     return "\n".join([*lines, r"\bottomrule", r"\end{tabular}", r"\end{table*}", ""])
 
 
-def _cells(
-    table: Table, row: Row, marks: dict[int, Callable[[str], str]], absent: str
-) -> list[str]:
-    def shown(number: Number, column: int) -> str:
-        text = table.text(number, column)
-        return marks.get(number.rank, str)(text) if text else absent
-
-    cells = []
-    for column, cell in enumerate(row.cells):
-        texts = [shown(number, column) for number in cell]
-        cells.append(absent if set(texts) == {absent} else " / ".join(texts))
-    return cells
-
-
-def _with_legend(table: Table) -> list[str]:
-    ranked = any(number.rank for row in table.rows for cell in row.cells for number in cell)
-    legend = ["Best of ours in bold, second-best underlined."] if ranked else []
-    return [*legend, *table.notes]
-
-
-def _pipe(cells: list[str]) -> str:
-    return "| " + " | ".join(cell.replace("|", r"\|") for cell in cells) + " |"
-
-
-def _tex(text: str) -> str:
-    return text.translate(_LATEX_SPECIAL)
-
+# ---- the paper's numbers -------------------------------------------------------------------------
 
 #: Data sets in the order of the paper's columns; the mean over them is its last column.
 DATASETS = ("UVG", "MCL-JCV", "HEVC A", "HEVC B", "HEVC C", "HEVC D", "HEVC E")
 AVERAGE = "Average"
+_CLIPS = {
+    "UVG": "Beauty Bosphorus HoneyBee Jockey ReadySteadyGo ShakeNDry YachtRide",
+    "MCL-JCV": " ".join(f"videoSRC{number:02d}" for number in range(1, 31)),
+    "HEVC A": "Traffic PeopleOnStreet NebutaFestival SteamLocomotiveTrain",
+    "HEVC B": "Kimono1 ParkScene Cactus BasketballDrive BQTerrace",
+    "HEVC C": "BasketballDrill BQMall PartyScene RaceHorsesC",
+    "HEVC D": "BasketballPass BQSquare BlowingBubbles RaceHorses",
+    "HEVC E": "FourPeople Johnny KristenAndSara",
+}
+#: Name of the data set by clip; a clip of no data set is not listed.
+DATASET_OF = {clip: name for name, clips in _CLIPS.items() for clip in clips.split()}
 
 #: What a reader must know wherever a published number stands beside one of ours.
 CAVEAT = (
@@ -240,50 +229,14 @@ CAVEAT = (
 
 
 @cache
-def published_bd_cbr() -> pd.DataFrame:
-    """Tables I to III: table, method, channel, snr_db, nmse_db, gop, dataset, BD-CBR in percent."""
-    return _read("paper_bd_cbr.csv")
-
-
-@cache
-def published_complexity() -> pd.DataFrame:
-    """Table IV: milliseconds, mega-MACs per pixel and millions of parameters by resolution."""
-    return _read("paper_complexity.csv")
-
-
-@cache
-def published_ablation() -> pd.DataFrame:
-    """Table V: M_a to M_e, what each contains, BD-CBR against M_e, giga-MACs, parameters, times."""
-    return _read("paper_ablation.csv")
-
-
-@cache
-def published_loss_terms() -> pd.DataFrame:
-    """Table VI: loss terms in use and BD-CBR against VTM on three metrics."""
-    return _read("paper_loss_terms.csv")
-
-
-def _read(name: str) -> pd.DataFrame:
-    with files("pvsc_link.report").joinpath(name).open("rb") as file:
+def published(name: str) -> pd.DataFrame:
+    """What the paper prints: ``bd_cbr`` (Tables I to III), ``complexity`` (IV), ``ablation`` (V)
+    or ``loss_terms`` (VI), with units in the names of the columns."""
+    with files("pvsc_link.report").joinpath(f"paper_{name}.csv").open("rb") as file:
         return pd.read_csv(file)
 
 
-_MEMBERS = {
-    "UVG": "Beauty Bosphorus HoneyBee Jockey ReadySteadyGo ShakeNDry YachtRide",
-    "MCL-JCV": " ".join(f"videoSRC{number:02d}" for number in range(1, 31)),
-    "HEVC A": "Traffic PeopleOnStreet NebutaFestival SteamLocomotiveTrain",
-    "HEVC B": "Kimono1 ParkScene Cactus BasketballDrive BQTerrace",
-    "HEVC C": "BasketballDrill BQMall PartyScene RaceHorsesC",
-    "HEVC D": "BasketballPass BQSquare BlowingBubbles RaceHorses",
-    "HEVC E": "FourPeople Johnny KristenAndSara",
-}
-_SET_OF = {clip: name for name, clips in _MEMBERS.items() for clip in clips.split()}
-
-
-def video_set_of(clip: str) -> str | None:
-    """Name of the set that a sequence belongs to, or ``None`` for any other clip."""
-    return _SET_OF.get(clip)
-
+# ---- BD-CBR: Tables I (data sets and GOP), II (SNR) and III (NMSE) -------------------------------
 
 #: The SNR of Table I; without it, the nearest there is.
 _TABLE_I_SNR_DB = 6.0
@@ -294,7 +247,10 @@ _KEY_TITLES = {
     "coherence_length": "Coherence",
 }
 _PUBLISHED_COLUMN = {"gop": "gop", "snr_db": "snr_db", "csi_nmse_db": "nmse_db"}
-_TITLES = {metric.key: metric.title.split(" ")[0] for metric in METRICS}
+#: PSNR has tables of its own; the paper's tables hold the perceptual metrics.
+_PSNR = ["psnr"]
+#: Numbers by column for each (method, *keys).
+_Lines = dict[tuple, dict[str, list[float]]]
 
 
 @dataclass(frozen=True)
@@ -308,19 +264,19 @@ class _Form:
     under: str  # the condition that all lines share
 
 
-def bd_tables(results: Results) -> list[Table]:
-    """Every BD-CBR table that the results have rows for; perceptual metrics first, then PSNR."""
+def comparison_tables(results: Results) -> list[Table]:
+    """Every table of BD-CBR that the results have rows for; perceptual metrics first, then PSNR."""
     bd = results.bd
     if bd.empty or not {"metric", "clip", "bd_cbr_percent", "channel"} <= set(bd.columns):
         return []
     bd = with_curve_keys(bd[bd["clip"] != "mean"].assign(variant=bd["variant"].fillna("")))
     labels = {key: style.label for key, style in curve_styles(bd).items()}
     tables = []
-    for metrics in (("lpips", "dists"), ("psnr",)):
+    for metrics in ([name for name in METRICS if name not in _PSNR], _PSNR):
         here = bd[bd["metric"].isin(metrics)]
         present = [name for name in metrics if (here["metric"] == name).any()]
         if present:
-            tables += [_table(form, present, labels) for form in _forms(here)]
+            tables += [_comparison(form, present, labels) for form in _forms(here)]
     return tables
 
 
@@ -329,51 +285,43 @@ def _forms(bd: pd.DataFrame) -> Iterator[_Form]:
     if len(flat):
         snrs = sorted(flat["snr_db"].unique())
         snr = min(snrs, key=lambda value: abs(value - _TABLE_I_SNR_DB))
-        under = f"AWGN, SNR = {snr:g} dB"
+        under = f"{channel_label('awgn')}, SNR = {snr:g} dB"
         yield _Form("I", "table_1_datasets_gop", flat[flat["snr_db"] == snr], ("gop",), under)
         if len(snrs) > 1:
-            yield _Form("II", "table_2_snr", flat, ("snr_db", "gop"), "AWGN")
+            yield _Form("II", "table_2_snr", flat, ("snr_db", "gop"), channel_label("awgn"))
     for channel, fading in bd[bd["channel"] != "awgn"].groupby("channel", sort=False):
-        axes = ("snr_db", "coherence_length", "gop")
-        varying = [name for name in axes if fading[name].nunique(dropna=False) > 1]
-        fixed = {name: fading[name].iloc[0] for name in axes if name not in varying}
-        title = CHANNEL_TITLES.get(str(channel), str(channel))
-        under = ", ".join([f"{title} fading", *_fixed_words(fixed)])
-        keys = ("csi_nmse_db", *varying)
-        yield _Form("III", f"table_3_nmse_{channel}", fading, keys, under)
+        words, keys = [f"{channel_label(str(channel))} fading"], ["csi_nmse_db"]
+        for name in ("snr_db", "coherence_length", "gop"):
+            value = fading[name].iloc[0]
+            if fading[name].nunique(dropna=False) > 1:
+                keys.append(name)
+            elif not pd.isna(value):
+                title, unit = _KEY_TITLES[name].split(" ")[0], " dB" if name == "snr_db" else ""
+                words.append(f"{title} = {value:g}{unit}")
+        yield _Form("III", f"table_3_nmse_{channel}", fading, tuple(keys), ", ".join(words))
 
 
-def _fixed_words(fixed: dict) -> list[str]:
-    return [
-        f"{_KEY_TITLES[name].split(' ')[0]} = {value:g}{' dB' if name.endswith('_db') else ''}"
-        for name, value in fixed.items()
-        if not pd.isna(value)
-    ]
-
-
-def _table(form: _Form, metrics: Sequence[str], labels: dict[str, str]) -> Table:
+def _comparison(form: _Form, metrics: list[str], labels: dict[str, str]) -> Table:
     rows = form.rows.assign(
-        column=[video_set_of(clip) or clip_stem(clip) for clip in form.rows["clip"]]
+        column=[DATASET_OF.get(clip) or clip_stem(clip) for clip in form.rows["clip"]]
     )
-    theirs = _of_our_rows(_published_rows(form, metrics), rows, form.keys)
+    theirs = _published_lines(form, metrics)
     columns = list(dict.fromkeys(rows["column"]))
     if theirs:
         columns += [name for name in DATASETS if name not in columns]
     columns.append(AVERAGE)
     anchor = scheme_style(str(rows["anchor"].iloc[0]).split(":")[0]).label
-    measured = " / ".join(_TITLES[name] for name in metrics)
-    notes = [f"Smaller is better. Anchor of ours: {anchor}."]
-    notes += [CAVEAT] if theirs else []
-    table = Table(
-        name=form.name + ("_psnr" if list(metrics) == ["psnr"] else ""),
-        title=f"BD-CBR (%) on {measured}, {form.under} (form of Table {form.number})",
+    measures = tuple(METRICS[name].short_label for name in metrics)
+    return Table(
+        name=form.name + ("_psnr" if metrics == _PSNR else ""),
+        title=f"BD-CBR (%) on {' / '.join(measures)}, {form.under} (form of Table {form.number})",
         key_names=("Method", *(_KEY_TITLES[key] for key in form.keys)),
         column_names=tuple(columns),
-        measures=tuple(_TITLES[name] for name in metrics),
+        measures=measures,
         rows=list(_lines(rows, form, metrics, columns, labels, theirs)),
-        notes=notes,
+        notes=[f"Smaller is better. Anchor of ours: {anchor}.", *([CAVEAT] if theirs else [])],
+        group_by=tuple(range(1, 1 + len(form.keys))),
     )
-    return ranked(table, group_by=range(1, 1 + len(form.keys)))
 
 
 def _lines(
@@ -382,19 +330,19 @@ def _lines(
     metrics: Sequence[str],
     columns: Sequence[str],
     labels: dict[str, str],
-    theirs: dict[tuple, dict],
+    theirs: _Lines,
 ) -> Iterator[Row]:
     """Ours by curve and keys; after the last curve of a scheme, what the paper prints for it."""
     for scheme, of_scheme in rows.groupby("scheme", sort=False):
         method = scheme_style(str(scheme)).label
         for key, group in of_scheme.groupby(list(form.keys), dropna=False):
-            shown = [_key_text(value) for value in key]
+            shown = ["perfect" if pd.isna(value) else f"{value:g}" for value in key]
             for curve, own in group.groupby("curve", sort=False):
-                yield row(OURS, [labels[curve], *shown], _own_cells(own, metrics, columns))
+                yield make_row(OURS, [labels[curve], *shown], _own_cells(own, metrics, columns))
             found = theirs.get((method, *map(_comparable, key)))
             if found:
-                cells = [found.get(name, [float("nan")] * len(metrics)) for name in columns]
-                yield row(PUBLISHED, [method, *shown], cells)
+                cells = [found.get(name, [NAN] * len(metrics)) for name in columns]
+                yield make_row(PUBLISHED, [method, *shown], cells)
 
 
 def _own_cells(
@@ -405,45 +353,37 @@ def _own_cells(
     for metric in metrics:
         here = own[own["metric"] == metric]
         means = here.groupby("column")["bd_cbr_percent"].agg(lambda v: v.mean(skipna=False))
-        average = means.mean(skipna=False) if len(means) else float("nan")
-        by_metric.append([*(means.get(name, float("nan")) for name in columns[:-1]), average])
+        average = means.mean(skipna=False) if len(means) else NAN
+        by_metric.append([*(means.get(name, NAN) for name in columns[:-1]), average])
     return [list(cell) for cell in zip(*by_metric, strict=True)]
 
 
-def _published_rows(form: _Form, metrics: Sequence[str]) -> dict[tuple, dict[str, list[float]]]:
-    """The paper's rows of this table by (method, *keys), for keys and metrics that it has."""
+def _published_lines(form: _Form, metrics: list[str]) -> _Lines:
+    """The paper's numbers by (method, *keys), for the lines that stand below one of ours."""
     names = [_PUBLISHED_COLUMN.get(key) for key in form.keys]
-    if None in names or list(metrics) == ["psnr"]:
+    if None in names or metrics == _PSNR:
         return {}
-    paper = published_bd_cbr()
+    places = form.rows[["scheme", *form.keys]].drop_duplicates().itertuples(index=False)
+    ours = {(scheme_style(str(p[0])).label, *map(_comparable, p[1:])) for p in places}
+    paper = published("bd_cbr")
     paper = paper[paper["table"] == form.number]
-    for name, ours in (("snr_db", "snr_db"), ("gop", "gop")):
-        if ours not in form.keys:  # a condition that our lines share must be the paper's too
-            paper = paper[paper[name].isna() | paper[name].isin(form.rows[ours].unique())]
-    found: dict[tuple, dict[str, list[float]]] = {}
+    for name in ("snr_db", "gop"):
+        if name not in form.keys:  # a condition that our lines share must be the paper's too
+            paper = paper[paper[name].isna() | paper[name].isin(form.rows[name].unique())]
+    found: _Lines = defaultdict(dict)
     for _, line in paper.iterrows():
         place = (line["method"], *(_comparable(line[name]) for name in names))
-        values = [line[f"bd_cbr_{metric}_percent"] for metric in metrics]
-        found.setdefault(place, {})[line["dataset"]] = values
+        if place in ours:
+            values = [line.get(f"bd_cbr_{metric}_percent", NAN) for metric in metrics]
+            found[place][line["dataset"]] = values
     return found
-
-
-def _of_our_rows(
-    theirs: dict[tuple, dict[str, list[float]]], rows: pd.DataFrame, keys: Sequence[str]
-) -> dict[tuple, dict[str, list[float]]]:
-    """Those of the paper's rows that stand below one of ours."""
-    places = rows[["scheme", *keys]].drop_duplicates().itertuples(index=False)
-    ours = {(scheme_style(str(p[0])).label, *map(_comparable, p[1:])) for p in places}
-    return {place: row for place, row in theirs.items() if place in ours}
 
 
 def _comparable(value: object) -> float | None:
     return None if pd.isna(value) else float(value)  # type: ignore[arg-type]
 
 
-def _key_text(value: object) -> str:
-    return "perfect" if pd.isna(value) else f"{value:g}"
-
+# ---- models: Tables IV (complexity), V (ablation) and VI (loss terms) ----------------------------
 
 _TIMES = ("tx_ms", "rx_ms")
 _TIME_NOTE = (
@@ -458,15 +398,15 @@ def model_tables(results: Results) -> tuple[list[Table], list[str]]:
     """The tables that the results have rows for, and why the others are absent."""
     tables, remarks = [], []
     if len(results.complexity):
-        tables.append(_complexity(results.complexity))
+        tables.append(_complexity_table(results.complexity))
     else:
         remarks.append(
             "No complexity table: there is no complexity.csv here or in ../complexity "
             "(python -m pvsc_link.bench complexity --preset pvsc_paper --csv FILE writes it)."
         )
     for number, rows, make in (
-        ("V (ablation)", _ablation_rows(results), _ablation),
-        ("VI (loss terms)", _loss_rows(results.bd), _loss_terms),
+        ("V (ablation)", _ablation_rows(results), _ablation_table),
+        ("VI (loss terms)", _loss_rows(results.bd), _loss_table),
     ):
         if rows:
             tables.append(make(rows))
@@ -475,19 +415,23 @@ def model_tables(results: Results) -> tuple[list[Table], list[str]]:
     return tables, remarks
 
 
-def _complexity(complexity: pd.DataFrame) -> Table:
+def _cells(line, columns) -> list[list[float]]:
+    """One number per column; NaN for what the line lacks."""
+    return [[pd.to_numeric(line.get(name), errors="coerce")] for name in columns]
+
+
+def _complexity_table(complexity: pd.DataFrame) -> Table:
     columns = (*_TIMES, "macs_m_per_pixel", "params_m")
-    paper = published_complexity()
+    paper = published("complexity")
     rows: list[Row] = []
     for label, of_size in complexity.groupby("label", sort=False):
-        if label not in set(paper["resolution"]):
-            continue
-        for _, line in of_size.iterrows():
+        theirs = paper[paper["resolution"] == label]
+        for _, line in of_size.iterrows() if len(theirs) else ():
             if not str(line["preset"]).endswith("_intra") and not _MODEL.search(line["preset"]):
-                rows.append(row(OURS, [label, line["preset"]], _model_cells(line, columns)))
-        for _, line in paper[paper["resolution"] == label].iterrows():
-            rows.append(row(PUBLISHED, [label, line["method"]], _model_cells(line, columns)))
-    table = Table(
+                rows.append(make_row(OURS, [label, line["preset"]], _cells(line, columns)))
+        for _, line in theirs.iterrows():
+            rows.append(make_row(PUBLISHED, [label, line["method"]], _cells(line, columns)))
+    return Table(
         name="table_4_complexity",
         title="Computational complexity at different resolutions (form of Table IV)",
         key_names=("Resolution", "Method"),
@@ -499,15 +443,18 @@ def _complexity(complexity: pd.DataFrame) -> Table:
             "GLC-Video: source coding alone. Params: of all models that four rates need.",
         ],
         digits=(1, 1, 2, 1),
+        group_by=(0,),
     )
-    return ranked(table, group_by=(0,))
+
+
+_ABLATION_COLUMNS = ("bd_cbr_percent", "macs_g", "params_m", *_TIMES)
 
 
 def _ablation_rows(results: Results) -> list[Row]:
     """Ours of M_a to M_e: MACs and times from complexity.csv, BD-CBR from bd_cbr.csv."""
     complexity, bd = results.complexity, results.bd
     rows = []
-    for model in published_ablation()["model"]:
+    for model in published("ablation")["model"]:
         line: dict[str, object] = {}
         if len(complexity):
             own = complexity["preset"].astype(str).str.endswith(f"_{model}")
@@ -520,20 +467,16 @@ def _ablation_rows(results: Results) -> list[Row]:
             if len(values):
                 line["bd_cbr_percent"] = values["bd_cbr_percent"].mean()
         if line:
-            rows.append(row(OURS, [model.upper()], _model_cells(line, _ABLATION_COLUMNS)))
+            rows.append(make_row(OURS, [model.upper()], _cells(line, _ABLATION_COLUMNS)))
     return rows
 
 
-_ABLATION_COLUMNS = ("bd_cbr_percent", "macs_g", "params_m", *_TIMES)
-
-
-def _ablation(rows: list[Row]) -> Table:
-    paper = published_ablation()
+def _ablation_table(rows: list[Row]) -> Table:
     theirs = [
-        row(PUBLISHED, [str(line["model"]).upper()], _model_cells(line, _ABLATION_COLUMNS))
-        for _, line in paper.iterrows()
+        make_row(PUBLISHED, [str(line["model"]).upper()], _cells(line, _ABLATION_COLUMNS))
+        for _, line in published("ablation").iterrows()
     ]
-    table = Table(
+    return Table(
         name="table_5_ablation",
         title="Ablation of spatio-temporal feature coding (form of Table V)",
         key_names=("Model",),
@@ -545,14 +488,14 @@ def _ablation(rows: list[Row]) -> Table:
             "set; M_E: both, distilled rate set. Published: UVG, AWGN 10 dB, GOP 12, against M_E.",
             _TIME_NOTE,
         ],
+        group_by=(),
     )
-    return ranked(table, group_by=())
 
 
-def terms_of(variant: str) -> tuple[int, int, int] | None:
+def terms_of(variant: str) -> tuple[int, ...] | None:
     """Loss terms that a variant's name states, e.g. ``rec+per``; ``None`` if it states none."""
     words = set(re.split(r"[+_ -]", variant))
-    return tuple(int(term in words) for term in _TERMS) if "rec" in words else None  # type: ignore[return-value]
+    return tuple(int(term in words) for term in _TERMS) if "rec" in words else None
 
 
 def _loss_rows(bd: pd.DataFrame) -> list[Row]:
@@ -565,36 +508,30 @@ def _loss_rows(bd: pd.DataFrame) -> list[Row]:
         terms = terms_of(str(variant))
         if terms:
             means = group.groupby("metric")["bd_cbr_percent"].mean()
-            values = [[means.get(metric.key, float("nan"))] for metric in METRICS]
-            rows.append(row(OURS, [scheme_style(str(scheme)).label, *map(_tick, terms)], values))
+            keys = [scheme_style(str(scheme)).label, *map(_tick, terms)]
+            rows.append(make_row(OURS, keys, [[means.get(name, NAN)] for name in METRICS]))
     return rows
 
 
-def _loss_terms(rows: list[Row]) -> Table:
-    columns = [f"bd_cbr_{metric.key}_percent" for metric in METRICS]
+def _loss_table(rows: list[Row]) -> Table:
+    columns = [f"bd_cbr_{name}_percent" for name in METRICS]
     theirs = [
-        row(
-            PUBLISHED,
-            [line["method"], *(_tick(line[t]) for t in _TERMS)],
-            _model_cells(line, columns),
+        make_row(
+            PUBLISHED, [line["method"], *(_tick(line[t]) for t in _TERMS)], _cells(line, columns)
         )
-        for _, line in published_loss_terms().iterrows()
+        for _, line in published("loss_terms").iterrows()
     ]
-    table = Table(
+    return Table(
         name="table_6_loss_terms",
         title="BD-CBR (%) by loss terms (form of Table VI)",
         key_names=("Method", "L_rec", "L_per", "L_adv"),
-        column_names=("PSNR", "LPIPS", "DISTS"),
+        column_names=tuple(metric.short_label for metric in METRICS.values()),
         measures=("",),
         rows=[*rows, *theirs],
         notes=["Published: UVG, AWGN 10 dB, GOP 4.", CAVEAT],
+        group_by=(),
     )
-    return ranked(table, group_by=())
 
 
 def _tick(used: int) -> str:
     return "yes" if used else ""
-
-
-def _model_cells(line, columns) -> list[list[float]]:
-    return [[pd.to_numeric(line.get(name), errors="coerce")] for name in columns]

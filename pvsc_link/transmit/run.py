@@ -22,9 +22,10 @@ from pvsc_link._version import __version__
 from pvsc_link.media.reader import FrameStream
 from pvsc_link.media.writer import Mp4Writer
 from pvsc_link.metrics.frame_cache import FrameMetrics
+from pvsc_link.metrics.registry import METRICS
 from pvsc_link.models.zoo import UNTRAINED
 from pvsc_link.report.curves import clip_stem, condition_words
-from pvsc_link.report.style import METRICS, scheme_style
+from pvsc_link.report.style import scheme_style
 from pvsc_link.sweep.kept_frames import write_png
 from pvsc_link.sweep.plan import Plan
 from pvsc_link.sweep.runner import Progress
@@ -134,7 +135,7 @@ class Outputs:
 
 def _told(row: Mapping[str, Any]) -> dict[str, Any]:
     """Of a row what differs from GOP to GOP."""
-    measured = [metric.column for metric in METRICS]
+    measured = [metric.column for metric in METRICS.values()]
     return {
         key: value
         for key, value in row.items()
@@ -150,9 +151,9 @@ def _caption(
     style = scheme_style(name, variant)
     untrained = total["status"] == UNTRAINED
     words = [f"CBR {total['cbr']:.4g}"]
-    for metric in METRICS:
+    for metric in METRICS.values():
         if metric.column in total:
-            words.append(f"{metric.title.split()[0]} {total[metric.column]:.4g} {metric.unit}")
+            words.append(f"{metric.short_label} {total[metric.column]:.4g} {metric.unit}")
     judged = row or total
     lost = judged["frames_lost"]
     alarms = [_NO_WEIGHTS] if untrained else []

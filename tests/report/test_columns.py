@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 
 from pvsc_link.report import __main__ as command
-from pvsc_link.report.figures import once, parts_of
+from pvsc_link.report.figures import finest_parts, parts_of
 from pvsc_link.report.results import BD_CBR, POINTS, SEED_MEANS, column
 from pvsc_link.sweep.store import POINT_COLUMNS
 from pvsc_link.sweep.tables import BD_COLUMNS, SEED_MEANS_COLUMNS
@@ -39,7 +39,7 @@ def test_finer_parts_are_not_drawn_beside_what_they_divide():
             "cbr_k": [0.06, np.nan],
         }
     )
-    drawn = once(rows)
+    drawn = finest_parts(rows)
     np.testing.assert_allclose(drawn[parts_of(drawn)].sum(axis=1), rows.cbr)
     assert set(parts_of(drawn)) == {"cbr_source", "cbr_y", "cbr_intra", "cbr_z", "cbr_k"}
 

@@ -6,6 +6,7 @@ import pytest
 from PIL import Image
 
 from pvsc_link.intervals import mean_interval
+from pvsc_link.metrics.registry import METRICS
 from pvsc_link.report import style
 from pvsc_link.report.curves import (
     averaged,
@@ -17,9 +18,9 @@ from pvsc_link.report.curves import (
 )
 from pvsc_link.report.figures import draw_figures, write_figures
 from pvsc_link.report.results import bler_table, read_results
-from pvsc_link.report.style import METRICS, scheme_style
+from pvsc_link.report.style import scheme_style
 
-PSNR = METRICS[0]
+PSNR = METRICS["psnr"]
 
 
 def test_bands_are_the_t_interval_over_seeds(make_points):
@@ -71,9 +72,9 @@ def test_variants_share_colour_and_marker_and_differ_in_line_and_label(make_poin
 
 
 def test_every_known_scheme_has_a_look_of_its_own():
-    looks = {(s.colour, s.marker) for s in map(scheme_style, style._KNOWN)}
-    assert len(looks) == len(style._KNOWN)
-    markers = [scheme_style(name).marker for name in style._KNOWN]
+    looks = {(s.colour, s.marker) for s in map(scheme_style, style._LOOKS)}
+    assert len(looks) == len(style._LOOKS)
+    markers = [scheme_style(name).marker for name in style._LOOKS]
     assert len(set(markers)) == len(markers), "told apart without colour"
     assert scheme_style("my_codec") == scheme_style("my_codec")
     assert scheme_style("my_codec").marker not in markers

@@ -6,7 +6,7 @@ from PIL import Image
 
 from pvsc_link.report import frames
 from pvsc_link.report.figures import draw_figures, frame_figures, with_zoom
-from pvsc_link.report.frames import comparisons, matched_frames, zoom_boxes
+from pvsc_link.report.frames import matched_frames, page_comparisons, zoom_boxes
 from pvsc_link.report.notebook import paper_tables, plot_against, plot_bler, plot_rate
 from pvsc_link.report.page import page_data
 from pvsc_link.report.results import load_results, read_results
@@ -29,30 +29,31 @@ def framed(make_results, make_points):
 
 def compared(folder):
     curves = read_results(folder).curves
-    return comparisons(folder, curves.keyed, curves.styles)
+    found = page_comparisons(folder, curves.keyed, curves.styles)
+    return found["comparisons"], found["pictures"], found["frame_remarks"]
 
 
 def cbr_of(picture):
-    return float(picture.caption.split(",")[0].removeprefix("CBR "))
+    return float(picture["caption"].split(",")[0].removeprefix("CBR "))
 
 
 def test_schemes_are_shown_at_about_the_same_cbr(framed):
-    made, remarks = compared(framed)
+    made, _, remarks = compared(framed)
     assert not remarks
     assert len(made) == 3, "one per channel condition"
     for comparison in made:
-        assert len(comparison.pictures) == 4
-        cbrs = [cbr_of(picture) for picture in comparison.pictures]
+        assert len(comparison["pictures"]) == 4
+        cbrs = [cbr_of(picture) for picture in comparison["pictures"]]
         assert max(cbrs) / min(cbrs) < 1.5, "of rates that span a factor of six"
-        assert "frame 7" in comparison.title
+        assert "frame 7" in comparison["title"]
 
 
 def test_the_reference_comes_first_where_it_was_kept(framed):
     path = reference_file(framed, "a/b clip.mp4", 7)
     assert path.name == "reference_a-b-clip.mp4_0007.png"
     Image.new("RGB", (80, 48)).save(path)
-    made, _ = compared(framed)
-    assert [comparison.pictures[0].label for comparison in made] == ["Reference"] * 3
+    made, _, _ = compared(framed)
+    assert [comparison["pictures"][0]["label"] for comparison in made] == ["Reference"] * 3
 
 
 @pytest.mark.parametrize("damage", ["size", "bytes"])
@@ -64,20 +65,19 @@ def test_frames_that_cannot_be_compared_are_told_not_shown(framed, damage):
             Image.new("RGB", (8, 8)).save(path)
         else:
             path.write_bytes(b"no picture")
-    made, remarks = compared(framed)
+    made, _, remarks = compared(framed)
     assert made == []
     assert sum("cannot be read or differ in size" in remark for remark in remarks) == 3
 
 
 def test_too_many_bytes_become_jpeg_and_then_fewer(framed, monkeypatch):
     monkeypatch.setattr(frames, "_BUDGET", 100_000)
-    made, remarks = compared(framed)
+    made, pictures, remarks = compared(framed)
     assert "JPEG" in remarks[0]
-    assert made[0].pictures[0].uri.startswith("data:image/jpeg")
-    total = sum(len(picture.uri) for comparison in made for picture in comparison.pictures)
-    assert total <= 100_000
+    assert pictures[0].startswith("data:image/jpeg")
+    assert sum(map(len, pictures)) <= 100_000
     monkeypatch.setattr(frames, "_BUDGET", 30_000)
-    fewer, remarks = compared(framed)
+    fewer, _, remarks = compared(framed)
     assert len(fewer) < len(made) or not fewer
     assert "comparisons are on the page" in remarks[-1]
 

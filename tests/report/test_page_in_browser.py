@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pvsc_link.report.report import write_report
+from pvsc_link.report.page import write_report
 from pvsc_link.sweep.store import frame_file, read_points, reference_file
 
 webdriver = pytest.importorskip("selenium.webdriver")

@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 
 from pvsc_link.report import __main__ as command
-from pvsc_link.report.report import write_report
+from pvsc_link.report.page import write_report
 from pvsc_link.report.results import load_results, read_results
 from pvsc_link.sweep.store import SweepStore
 from pvsc_link.types import InputError
