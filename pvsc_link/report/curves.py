@@ -114,7 +114,7 @@ def _bands(values: np.ndarray, group: np.ndarray, column: str, confidence: float
 
 def _ends(values: np.ndarray, confidence: float) -> tuple[float, float]:
     """Ends of the interval of a mean; NaN where one value says nothing about its spread."""
-    return mean_interval(values, confidence)[1:] if len(values) > 1 else (np.nan, np.nan)
+    return mean_interval(list(values), confidence)[1:] if len(values) > 1 else (np.nan, np.nan)
 
 
 def by_condition(rows: pd.DataFrame) -> Iterator[tuple[dict, pd.DataFrame]]:

@@ -252,8 +252,8 @@ def _cbr_figure(rows: pd.DataFrame, styles: Styles, title: str) -> Figure:
     start = np.zeros(len(bars))
     for part, face, hatch in zip(parts_of(rows), _FACES * 3, _HATCHES * 3, strict=False):
         width = bars[part].fillna(0.0).to_numpy()
-        look: dict[str, Any] = {"color": face, "hatch": hatch, "edgecolor": "black", "linewidth": 0.4}
-        panel.barh(labels, width, left=start, label=part.removeprefix("cbr_"), **look)
+        look: dict[str, Any] = {"color": face, "hatch": hatch, "edgecolor": "black"}
+        panel.barh(labels, width, left=start, label=part.removeprefix("cbr_"), lw=0.4, **look)
         start = start + width
     panel.invert_yaxis()
     panel.set_xlabel(_CBR_LABEL)
