@@ -100,10 +100,10 @@ class StrictModel(BaseModel):
     @classmethod
     def _nearest_key(cls, data: Any) -> Any:
         if isinstance(data, dict):
+            known = [name for name, field in cls.model_fields.items() if not field.exclude]
             for key in data:
-                if key not in cls.model_fields:
-                    where = cls.model_config.get("title") or cls.__name__.lower()
-                    raise _unknown_key(str(key), list(cls.model_fields), where)
+                if key not in known:
+                    raise unknown_key(str(key), known, cls.__name__.lower())
         return data
 
 
@@ -125,7 +125,8 @@ def marked(model: type[BaseModel], mark: Mark) -> list[str]:
     return [name for name, field in model.model_fields.items() if mark in field.metadata]
 
 
-def _unknown_key(key: str, known: list[str], where: str) -> InputError:
+def unknown_key(key: str, known: list[str], where: str) -> InputError:
+    """The error of a key that a model does not have, with the nearest one that it has."""
     near = difflib.get_close_matches(key, known, n=1, cutoff=0.4)
     hint = f"Did you mean {near[0]!r}?" if near else "Remove it."
     return InputError(f"unknown key in {where}", found=key, allowed=known, remedy=hint)
@@ -153,13 +154,19 @@ def validated(data: Any, model: type[Strict], where: str, example: str) -> Stric
         raise _as_input_error(error, where) from error
 
 
-def _as_input_error(error: ValidationError, where: str) -> InputError:
-    """The first of pydantic's errors, as what / found / allowed / remedy."""
+def _as_input_error(error: ValidationError, where: str, *above: str | int) -> InputError:
+    """The first of pydantic's errors, as what / found / allowed / remedy.
+
+    Parameters: ``above`` : place of a section that was read by a model of its own.
+    """
     first = error.errors()[0]
-    place = ".".join(str(part) for part in first["loc"] if not str(part).endswith("]"))
+    loc = (*above, *first["loc"])
     cause = first.get("ctx", {}).get("error")
     if isinstance(cause, InputError):
         return cause
+    if isinstance(cause, ValidationError):
+        return _as_input_error(cause, where, *loc)
+    place = ".".join(str(part) for part in loc if not str(part).endswith("]"))
     more = f" ({error.error_count() - 1} more)" if error.error_count() > 1 else ""
     return InputError(
         f"{where}: {place}",

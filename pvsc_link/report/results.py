@@ -17,7 +17,7 @@ import pandas as pd
 
 from pvsc_link.metrics.registry import METRICS
 from pvsc_link.report.curves import CONDITION, CurveSet, curve_set
-from pvsc_link.sweep.store import POINT_COLUMNS, read_points, read_unfinished
+from pvsc_link.sweep.store import point_columns, read_points, read_unfinished
 from pvsc_link.types import InputError
 
 
@@ -252,7 +252,7 @@ def _points(folder: Path, problems: list[str]) -> pd.DataFrame:
         unfinished = read_unfinished(folder)
     except (sqlite3.Error, ValueError, KeyError):
         problems.append("There is no readable points.sqlite either, so there is no row to show.")
-        return pd.DataFrame(columns=list(POINT_COLUMNS))
+        return pd.DataFrame(columns=point_columns())
     if "mcs_role" in unfinished:  # rows of the MCS beside a chosen one are not the curve's
         unfinished = unfinished[unfinished["mcs_role"] != "neighbour"]
     problems.append(
@@ -263,7 +263,7 @@ def _points(folder: Path, problems: list[str]) -> pd.DataFrame:
 
 def _repaired(points: pd.DataFrame, problems: list[str]) -> pd.DataFrame:
     """Every documented column, numbers as numbers, half-written rows left out with a remark."""
-    missing = [name for name in POINT_COLUMNS if name not in points]
+    missing = [name for name in point_columns() if name not in points]
     used = [name for name in missing if name in (*_TEXT, *_NUMBERS)]
     if used:
         problems.append(f"points.csv lacks the columns {', '.join(used)}; taken as empty.")

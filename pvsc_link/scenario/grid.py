@@ -1,20 +1,14 @@
-"""Scenario -> grid of points, each with an id that does not depend on its neighbours."""
+"""From a scenario to its grid of points, each with an id that does not depend on its neighbours."""
 
-import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from itertools import product
+from typing import Any
 
 from pvsc_link.scenario.schema import Link, RawClip, Scenario, SchemeEntry
+from pvsc_link.storage import json_digest
 from pvsc_link.types import ChannelPoint
-
-#: Keys of an entry that its codec or semantic scheme takes; what is given counts in the point's id.
-OPTIONS = (
-    *("preset", "index", "binary", "timeout_s", "side_format", "refresh_every"),
-    *("weights", "jit_compile"),
-    *("checkout", "python", "checkpoints", "device", "receiver_arithmetic"),
-)
 
 
 @dataclass(frozen=True)
@@ -29,94 +23,99 @@ class Point:
     num_gops: int
     first_frame: int
     rate: int
-    channel: str
-    snr_db: float
-    csi_nmse_db: float | None
-    coherence_length: int | None
+    channel_point: ChannelPoint
     equalizer: str
     csi_aware: bool
     mcs: int | str  # index, or the policy "best" or "envelope"
     decoder: str
     num_iter: int
     mcs_metric: str
-    options: str  # JSON of the entry's other keys
+    options: str  # JSON of the scheme's own options that the scenario gives
     seed: int
 
     @property
-    def point_id(self) -> str:
-        """16 hex digits of the coordinates; the entry's position does not count."""
-        coordinates = asdict(self)
-        del coordinates["entry"]
-        text = json.dumps(coordinates, sort_keys=True)
-        return hashlib.sha256(text.encode()).hexdigest()[:16]
+    def channel(self) -> str:
+        return self.channel_point.channel
 
     @property
-    def channel_point(self) -> ChannelPoint:
-        return ChannelPoint(self.channel, self.snr_db, self.csi_nmse_db, self.coherence_length)
+    def snr_db(self) -> float:
+        return self.channel_point.snr_db
+
+    @property
+    def point_id(self) -> str:
+        """16 hex digits of the coordinates; the place of the scheme's entry does not count."""
+        return json_digest(self.coordinates)[:16]
+
+    @property
+    def coordinates(self) -> dict[str, Any]:
+        """All that tells the point from others, by column name."""
+        coordinates = asdict(self)
+        del coordinates["entry"], coordinates["channel_point"]
+        here = {"channel": self.channel, "snr_db": self.snr_db, **self.channel_point.condition}
+        return coordinates | here
 
 
-def expand(scenario: Scenario) -> list[Point]:
+def expand(scenario: Scenario, weights: Sequence[str | None] = ()) -> list[Point]:
     """Every point of a scenario whose entries are resolved (no ``None``, no ``rates: all``).
 
-    Axes that do not apply collapse: NMSE and coherence under a channel without fading
-    (``awgn``). Duplicates that arise so are dropped; the order is clip, gop, scheme, channel, rate.
+    Axes that a channel does not have collapse to one point. The order is clip, GOP length, scheme,
+    channel condition, rate; equal points are there once.
+
+    Parameters: ``weights`` : by entry, the digest of the weights that it runs with; it takes the
+    place of the option ``weights``, because rows of other weights are other rows.
     """
-    points = dict.fromkeys(_points(scenario))
-    return list(points)
+    return list(dict.fromkeys(_points(scenario, weights or [None] * len(scenario.schemes))))
 
 
-def _points(scenario: Scenario) -> Iterator[Point]:
-    media = scenario.media
+def _points(scenario: Scenario, weights: Sequence[str | None]) -> Iterator[Point]:
+    media, link = scenario.media, scenario.link
+    conditions = channel_points(link)
     for clip, gop, (index, entry) in product(media.clips, media.gop, enumerate(scenario.schemes)):
-        for channel, decoder in product(_channel_points(scenario.link), scenario.link.decoder):
-            for variant, equalizer, aware, mcs, seed, rate in _entry_axes(entry, scenario.seeds):
+        if entry.rates == "all":
+            raise ValueError("rates: all must be resolved before the grid is expanded")
+        options = _options(entry, weights[index])
+        for channel_point, decoder in product(conditions, link.decoder):
+            for variant, equalizer, aware, mcs, seed, rate in product(
+                entry.variant,
+                entry.equalizer,
+                entry.csi_aware,
+                entry.mcs,
+                scenario.seeds,
+                entry.rates,
+            ):
                 yield Point(
                     scheme=entry.scheme,
-                    variant=variant,
+                    variant=variant,  # type: ignore[arg-type]  # resolved
                     entry=index,
                     clip=clip_name(clip),
                     gop=gop,
                     num_gops=media.num_gops,
                     first_frame=media.first_frame,
                     rate=rate,
-                    channel=channel.channel,
-                    snr_db=channel.snr_db,
-                    csi_nmse_db=channel.csi_nmse_db,
-                    coherence_length=channel.coherence_length,
-                    equalizer=equalizer,
-                    csi_aware=aware,
+                    channel_point=channel_point,
+                    equalizer=equalizer,  # type: ignore[arg-type]  # resolved
+                    csi_aware=aware,  # type: ignore[arg-type]  # resolved
                     mcs=mcs,
                     decoder=decoder,
-                    num_iter=scenario.link.num_iter,
-                    mcs_metric=scenario.link.mcs_metric,
-                    options=_options(entry),
+                    num_iter=link.num_iter,
+                    mcs_metric=link.mcs_metric,
+                    options=options,
                     seed=seed,
                 )
 
 
-def _channel_points(link: Link) -> list[ChannelPoint]:
+def channel_points(link: Link) -> list[ChannelPoint]:
+    """The channel conditions of a scenario, in the order of its axes."""
     points = []
-    for channel, snr, nmse, coherence in product(
-        link.channel, link.snr_db, link.csi_nmse_db, link.coherence_length
-    ):
-        fading = channel != "awgn"
-        points.append(
-            ChannelPoint(channel, snr, nmse if fading else None, coherence if fading else None)
-        )
-    return list(dict.fromkeys(points))
+    for channel, snr_db, condition in link.conditions():
+        named = {name: condition.pop(name, None) for name in ("csi_nmse_db", "coherence_length")}
+        points.append(ChannelPoint(channel, snr_db, **named, more=tuple(condition.items())))
+    return points
 
 
-def _entry_axes(entry: SchemeEntry, seeds: list[int]) -> Iterator[tuple]:
-    if entry.rates == "all":
-        raise ValueError("rates: all must be resolved before the grid is expanded")
-    yield from product(
-        entry.variant, entry.equalizer, entry.csi_aware, entry.mcs, seeds, entry.rates
-    )
-
-
-def _options(entry: SchemeEntry) -> str:
-    chosen = {key: getattr(entry, key) for key in OPTIONS if getattr(entry, key) is not None}
-    return json.dumps(chosen, sort_keys=True)
+def _options(entry: SchemeEntry, weights: str | None) -> str:
+    chosen = {name: value for name, value in entry.options().items() if name != "weights"}
+    return json.dumps(chosen | ({"weights": weights} if weights else {}), sort_keys=True)
 
 
 def clip_name(clip: str | RawClip) -> str:

@@ -1,98 +1,291 @@
-"""The scenario file as pydantic models: no extra keys, any scalar may be a list (an axis)."""
+"""The scenario file as pydantic models. Any value that is marked as an axis may be a list.
 
-from typing import Annotated, Literal
+What metrics, channels, codecs and schemes add to a scenario stands in their registries: the keys of
+``link`` beside the fixed ones are the fields of the channels' conditions, those of a scheme entry
+are the scheme's own options, and every metric has a bound in ``stop``. The registries are read
+whenever a scenario is read, so that an entry that was assigned to one of them counts at once.
+"""
 
-from pydantic import Field
+import functools
+import operator
+from collections.abc import Callable, Iterator
+from itertools import product
+from typing import Annotated, Any, Literal, TypeVar
 
-from pvsc_link.options import Axis, McsIndex, NmseDb, SnrDb, StrictModel
+from pydantic import (
+    BaseModel,
+    Field,
+    SerializeAsAny,
+    TypeAdapter,
+    create_model,
+)
+from pydantic.fields import FieldInfo
+from pydantic.json_schema import SkipJsonSchema
+from pydantic_core import core_schema
+
+from pvsc_link.link.registry import CHANNELS, ChannelType
+from pvsc_link.metrics.registry import METRICS, MetricType
+from pvsc_link.options import (
+    Axis,
+    McsIndex,
+    NameIn,
+    SnrDb,
+    StrictModel,
+    check_name,
+    validated,
+)
+from pvsc_link.schemes.registry import SchemeType, scheme_types
+from pvsc_link.types import InputError
+
+Model = TypeVar("Model", bound=BaseModel)
 
 
 class RawClip(StrictModel):
     """A raw planar YUV file, which states nothing about itself."""
 
-    path: str
-    width: int = Field(gt=0)
-    height: int = Field(gt=0)
-    pixel_format: Literal["yuv420p", "yuv444p", "yuv420p10le", "yuv444p10le"] = "yuv420p"
-    fps: float = Field(default=30.0, gt=0)
-    name: str | None = None
+    path: str = Field(description="The file.")
+    width: int = Field(gt=0, description="Pixels.")
+    height: int = Field(gt=0, description="Pixels.")
+    pixel_format: Literal["yuv420p", "yuv444p", "yuv420p10le", "yuv444p10le"] = Field(
+        "yuv420p", description="Sampling and bit depth, in the words of ffmpeg."
+    )
+    fps: float = Field(default=30.0, gt=0, description="Frames per second.")
+    name: str | None = Field(None, description="Name in the results; default: the path.")
 
 
 class Media(StrictModel):
-    """Which video: clips, GOP lengths in frames, how many consecutive GOPs."""
+    """Which video is sent."""
 
-    clips: Axis[str | RawClip]
-    gop: Axis[Annotated[int, Field(ge=1)]] = [4]
-    num_gops: int = Field(default=3, ge=1)
-    first_frame: int = Field(default=0, ge=0)
-    dataset_root: str | None = None
+    clips: Axis[str | RawClip] = Field(
+        description="Names of clips, paths of video files, or raw YUV files with their size."
+    )
+    gop: Axis[Annotated[int, Field(ge=1)]] = Field([4], description="GOP length in frames.")
+    num_gops: int = Field(default=3, ge=1, description="Consecutive GOPs of each clip.")
+    first_frame: int = Field(default=0, ge=0, description="Index of the first frame that is sent.")
+    dataset_root: str | None = Field(
+        None, description="Folder of the standard test sequences that are named in clips."
+    )
 
 
 class Link(StrictModel):
     """The channel axes (section II-A) and how LDPC is decoded."""
 
-    channel: Axis[str] = ["awgn"]
-    snr_db: Axis[SnrDb]
-    csi_nmse_db: Axis[NmseDb | None] = [None]
-    coherence_length: Axis[Annotated[int, Field(ge=1)]] = [1]
-    decoder: Axis[str] = ["layered"]
-    num_iter: int = Field(default=20, ge=1, le=200)
-    mcs_metric: Literal["psnr", "lpips", "dists"] = "psnr"
+    channel: Axis[Annotated[str, NameIn("link.channel", CHANNELS)]] = Field(
+        ["awgn"], description="Channel law."
+    )
+    snr_db: Axis[SnrDb] = Field(description="Es/N0 per complex symbol in dB, with E|h|^2 = 1.")
+    decoder: Axis[str] = Field(["layered"], description="LDPC decoder.")
+    num_iter: int = Field(
+        default=20, ge=1, le=200, description="Most iterations of the LDPC decoder."
+    )
+    mcs_metric: Annotated[str, NameIn("link.mcs_metric", METRICS)] = Field(
+        "psnr", description="Metric by which mcs: best weighs what an MCS delivers."
+    )
+
+    def conditions(self) -> Iterator[tuple[str, float, dict[str, Any]]]:
+        """Every channel condition: name of the channel, SNR in dB, values of its condition.
+
+        The axes of a condition that a channel does not have collapse to one point.
+        Raises ``InputError`` for a value that the channel's condition refuses.
+        """
+        seen = []
+        for name in self.channel:
+            model = CHANNELS[name].Condition
+            axes = {field: getattr(self, field) for field in model.model_fields}
+            for snr_db, *values in product(self.snr_db, *axes.values()):
+                given = dict(zip(axes, values, strict=True))
+                checked = validated(given, model, f"condition of channel {name}", "the scenario")
+                point = (name, snr_db, checked.model_dump())
+                if point not in seen:
+                    seen.append(point)
+        yield from seen
 
 
 class SchemeEntry(StrictModel):
-    """One transmission scheme and its own axes; what is left out takes the scheme's default."""
+    """One transmission scheme and its axes; what is left out takes the scheme's own default."""
 
-    scheme: str
-    variant: Axis[str | None] = [None]
-    rates: Axis[int] | Literal["all"] = "all"
-    mcs: Axis[McsIndex | Literal["best", "envelope"]] = ["best"]
-    equalizer: Axis[str | None] = [None]
-    csi_aware: Axis[bool | None] = [None]
-    preset: str | None = None
-    index: str | None = None
-    binary: str | None = None
-    checkout: str | None = None
-    python: str | None = None
-    checkpoints: str | None = None
-    device: str | None = None
-    timeout_s: float | None = Field(default=None, gt=0)
-    side_format: str | None = None
-    refresh_every: int | None = Field(default=None, ge=0)
-    weights: str | None = None
-    receiver_arithmetic: str | None = None
-    jit_compile: bool | None = None
+    scheme: str = Field(description="Name of the scheme.")
+    variant: Axis[str | None] = Field([None], description="Variant of the scheme.")
+    rates: Axis[int] | Literal["all"] = Field(
+        "all", description="The scheme's own rate index: QP of a codec, quality preset of a model."
+    )
+    mcs: Axis[McsIndex | Literal["best", "envelope"]] = Field(
+        ["best"],
+        description="Index in TS 38.214 Table 5.1.3.1-1, or the rule that chooses it: best per "
+        "channel condition, or best per rate (envelope).",
+    )
+    equalizer: Axis[str | None] = Field([None], description="Equalizer of the receiver.")
+    csi_aware: Axis[bool | None] = Field(
+        [None], description="Whether the receiver knows the variance of the CSI error."
+    )
+
+    def options(self, variant: str | None = None) -> dict[str, Any]:
+        """The scheme's own options that the entry gives, with one of its variants."""
+        own = [name for name in type(self).model_fields if name not in SchemeEntry.model_fields]
+        given = {name: getattr(self, name) for name in own if name in self.model_fields_set}
+        given["variant"] = variant
+        return {name: value for name, value in given.items() if value is not None}
 
 
 class Stop(StrictModel):
-    """When a point has met enough seeds: as soon as one of the given bounds is reached.
+    """When a point has met enough seeds: as soon as one of the given bounds is reached."""
 
-    ``lpips_interval`` : width of the 95 % confidence interval of mean LPIPS over seeds;
-    ``frame_errors`` : frames lost in all; ``seconds`` : spent on the point in all.
+    frame_errors: int | None = Field(default=None, ge=1, description="Frames lost in all seeds.")
+    seconds: float | None = Field(default=None, gt=0, description="Seconds spent on all seeds.")
+    max_seeds: int = Field(default=32, ge=1, le=10_000, description="Most seeds of a point.")
+
+    @property
+    def intervals(self) -> dict[str, float]:
+        """Wanted width of the 95 % confidence interval by metric, of those that are given."""
+        widths = {name: getattr(self, f"{name}_interval", None) for name in METRICS}
+        return {name: width for name, width in widths.items() if width is not None}
+
+
+class _FromRegistries:
+    """Pydantic annotation of a section whose keys come from the registries.
+
+    Parameters: ``base`` : the section's fixed keys; ``model_of`` : the model with all keys that
+    some data is read by; ``union`` : the type that the JSON schema shows.
     """
 
-    lpips_interval: float | None = Field(default=None, gt=0)
-    frame_errors: int | None = Field(default=None, ge=1)
-    seconds: float | None = Field(default=None, gt=0)
-    max_seeds: int = Field(default=32, ge=1, le=10_000)
+    def __init__(
+        self,
+        base: type[BaseModel],
+        model_of: Callable[[dict[str, Any]], type[BaseModel]],
+        union: Callable[[], Any],
+    ):
+        self._base, self._model_of, self._union = base, model_of, union
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: Any) -> Any:
+        return core_schema.no_info_before_validator_function(self._read, handler(source))
+
+    def __get_pydantic_json_schema__(self, schema: Any, handler: Any) -> dict[str, Any]:
+        return handler(TypeAdapter(self._union()).core_schema)
+
+    def _read(self, data: Any) -> Any:
+        if type(data) is self._base:  # made in Python, without the keys of the registries
+            data = data.model_dump(exclude_unset=True)
+        return self._model_of(data).model_validate(data) if isinstance(data, dict) else data
+
+
+def _link_model(data: object = None) -> type[Link]:
+    return _link_model_of(tuple(CHANNELS.values()))
+
+
+@functools.cache
+def _link_model_of(channels: tuple[ChannelType, ...]) -> type[Link]:
+    fields: dict[str, Any] = {}
+    for channel in channels:
+        for name, field in channel.Condition.model_fields.items():
+            kind, default = _annotation(field), field.default
+            if field.is_required():  # by this channel: a scenario without it leaves the key out
+                kind, default = kind | None, None
+            fresh = (_axis(kind), Field([default], description=field.description))
+            if fields.setdefault(name, fresh)[0] != fresh[0] or name in Link.model_fields:
+                raise InputError(
+                    f"condition of channel {channel.name}",
+                    found=f"a field {name} of type {field.annotation}",
+                    allowed="a name that is free, or the type that another channel gives it",
+                    remedy="Give the field another name.",
+                )
+    return _extended(Link, fields)
+
+
+def _stop_model(data: object = None) -> type[Stop]:
+    return _stop_model_of(tuple(METRICS.values()))
+
+
+@functools.cache
+def _stop_model_of(metrics: tuple[MetricType, ...]) -> type[Stop]:
+    fields: dict[str, Any] = {}
+    for metric in metrics:
+        unit = f", in {metric.unit}" if metric.unit else ""
+        text = f"Width of the 95 % confidence interval of mean {metric.label} over seeds{unit}."
+        fields[f"{metric.name}_interval"] = (float | None, Field(None, gt=0, description=text))
+    return _extended(Stop, fields)
+
+
+def _entry_model(data: dict[str, Any]) -> type[SchemeEntry]:
+    if "scheme" not in data:
+        return SchemeEntry  # which says that it is missing
+    types = scheme_types()
+    check_name("schemes.scheme", data["scheme"], types)
+    return _entry_model_of(types[data["scheme"]])
+
+
+def _entry_union() -> Any:
+    models = [_entry_model_of(scheme) for scheme in scheme_types().values()]
+    return Annotated[functools.reduce(operator.or_, models), Field(discriminator="scheme")]
+
+
+@functools.cache
+def _entry_model_of(scheme: SchemeType) -> type[SchemeEntry]:
+    common = SchemeEntry.model_fields
+    fields: dict[str, Any] = {
+        "scheme": (Literal[scheme.name], Field(description=common["scheme"].description)),
+        # No key of this scheme, unless its options have it; the sweep puts the label here.
+        "variant": (SkipJsonSchema[list[str | None]], Field([None], exclude=True)),
+    }
+    for name, field in scheme.Options.model_fields.items():
+        kind = _annotation(field)
+        if name == "variant":
+            fields[name] = (_axis(kind | None), Field([None], description=field.description))
+        elif name not in common:
+            fields[name] = (kind if field.is_required() else kind | None, field)
+        else:
+            raise InputError(
+                f"option of scheme {scheme.name}",
+                found=name,
+                allowed=f"names other than {', '.join(common)}",
+                remedy="Give the option another name.",
+            )
+    return _extended(SchemeEntry, fields, f"scheme {scheme.name}")
+
+
+def _axis(kind: Any) -> Any:
+    return Axis[kind]  # type: ignore[valid-type]
+
+
+def _annotation(field: FieldInfo) -> Any:
+    """The type of a field with its bounds."""
+    return Annotated[field.annotation, *field.metadata] if field.metadata else field.annotation
+
+
+def _extended(base: type[Model], fields: dict[str, Any], name: str = "") -> type[Model]:
+    """``base`` with further fields; ``name`` : in messages, by default that of ``base``."""
+    return create_model(name or base.__name__, __base__=base, __doc__=base.__doc__, **fields)
 
 
 class Scenario(StrictModel):
-    """One sweep: ``name`` is its results folder, ``anchor`` the reference of every BD-CBR.
+    """One sweep over channel conditions, clips and schemes."""
 
-    ``stop`` goes on to further seeds after those of ``seed``; ``with_untrained`` lets results of
-    models without trained weights into figures and BD-CBR.
-    """
-
-    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")
-    seed: Axis[Annotated[int, Field(ge=0, lt=2**31)]] = [1]
-    media: Media
-    link: Link
-    schemes: list[SchemeEntry] = Field(min_length=1)
-    anchor: str | None = None
-    metrics: Axis[Literal["psnr", "lpips", "dists"]] = ["psnr", "lpips", "dists"]
-    stop: Stop | None = None
-    with_untrained: bool = False
+    name: str = Field(
+        pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$", description="Name of the folder of results."
+    )
+    seed: Axis[Annotated[int, Field(ge=0, lt=2**31)]] = Field(
+        [1], description="Seeds of fading, CSI error and noise."
+    )
+    media: Media = Field(description="Which video is sent.")
+    link: Annotated[SerializeAsAny[Link], _FromRegistries(Link, _link_model, _link_model)] = Field(
+        description="Over which channels, and how LDPC is decoded."
+    )
+    schemes: list[
+        Annotated[
+            SerializeAsAny[SchemeEntry], _FromRegistries(SchemeEntry, _entry_model, _entry_union)
+        ]
+    ] = Field(min_length=1, description="By which schemes.")
+    anchor: str | None = Field(
+        None, description="Reference of BD-CBR: a scheme, or scheme:variant as in the results."
+    )
+    metrics: Axis[Annotated[str, NameIn("metrics", METRICS)]] = Field(
+        ["psnr", "lpips", "dists"], description="Quality metrics that are measured."
+    )
+    stop: (
+        Annotated[SerializeAsAny[Stop], _FromRegistries(Stop, _stop_model, _stop_model)] | None
+    ) = Field(None, description="Go on to further seeds until one of these bounds is reached.")
+    with_untrained: bool = Field(
+        False, description="Results of models without trained weights enter figures and BD-CBR."
+    )
 
     @property
     def seeds(self) -> list[int]:

@@ -1,5 +1,6 @@
 """The contract of a whole transmission: video in, what the receiver shows out."""
 
+import abc
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -9,7 +10,7 @@ from pvsc_link.types import ChannelPoint, Reception, Video
 
 @dataclass(frozen=True)
 class LinkOptions:
-    """How a scheme uses the link at a point; names are keys of ``link``'s own dicts."""
+    """How a scheme uses the link at a point; names are keys of the registries of ``link``."""
 
     equalizer: str
     csi_aware: bool
@@ -17,35 +18,53 @@ class LinkOptions:
     num_iter: int
 
 
-class Scheme(Protocol):
-    """A transmission that a sweep can run.
+#: Link options of coded bits unless a scheme says otherwise: of every codec, and of the side
+#: information of semantic schemes.
+CODED_EQUALIZER, CODED_CSI_AWARE = "lmmse", True
 
-    ``encode`` does what the channel cannot change, once per (clip, GOP length, rate);
-    ``transmit`` sends it over one channel point. Both treat a clip as consecutive GOPs.
+
+class Scheme(Protocol):
+    """A transmission that a sweep can run. A clip is sent as consecutive GOPs.
+
+    A scheme of one's own is a subclass. It must set ``name``, ``variant``, ``digital`` and
+    ``allowed_rates`` and define ``encode_gop`` and ``stream``; everything else has a default.
+
+    What the channel cannot change is done in ``encode_gop``, once per clip, GOP length and rate;
+    ``stream`` sends it over one channel point. What ``encode_gop`` returns has the attributes
+    ``command`` and ``version`` (literal options and versions, for the manifest); that of a digital
+    scheme is an ``EncodedGop``, whose curve of rate and quality chooses the MCS.
     """
 
-    name: str
-    variant: str
-    digital: bool  # the source travels as bits, so that its own curve chooses its MCS
-    default_equalizer: str
-    default_csi_aware: bool
+    name: str  # key of the scheme in scenarios and results
+    variant: str  # labelled setting; rows of different variants are different systems
+    digital: bool  # whether the source travels as bits
+    allowed_rates: Sequence[int]  # what ``encode_gop`` takes
+    #: What ``rates: all`` means; empty: every allowed rate.
+    default_rates: Sequence[int] = ()
+    #: What a scenario gets that names neither.
+    default_equalizer: str = CODED_EQUALIZER
+    default_csi_aware: bool = CODED_CSI_AWARE
+    #: What stands in every row that came through: ``ok``, or ``untrained``.
+    status: str = "ok"
+    #: Digest of the trained weights, which is part of a point's identity; None: there are none.
+    weights_id: str | None = None
 
-    @property
-    def default_rates(self) -> Sequence[int]:
-        """What ``rates: all`` means."""
-        ...
+    def check(self) -> None:
+        """Raise ``CodecFailure`` if the scheme cannot run here, before any work is done."""
+        return
 
-    @property
-    def allowed_rates(self) -> Sequence[int]: ...
-
-    def encode(self, video: Video, gop: int, rate: int) -> Sequence[Any]:
-        """Source-coded GOPs of a clip; raises ``CodecFailure`` when the codec cannot."""
-        ...
-
+    @abc.abstractmethod
     def encode_gop(self, video: Video, first: int, gop: int, rate: int) -> Any:
-        """The GOP that begins at frame ``first``; the frames before it are only history."""
-        ...
+        """The GOP of ``gop`` frames that begins at frame ``first`` of ``video``, coded.
 
+        The frames before it are only history. Raises ``CodecFailure`` when the codec cannot.
+        """
+
+    def encode(self, video: Video, gop: int, rate: int) -> list[Any]:
+        """The coded GOPs of a whole clip."""
+        return [self.encode_gop(video, t, gop, rate) for t in range(0, len(video.frames), gop)]
+
+    @abc.abstractmethod
     def stream(
         self,
         gops: Iterable[Any],
@@ -54,11 +73,14 @@ class Scheme(Protocol):
         mcs: int,
         seeds: Iterable[int],
     ) -> Iterator[Reception]:
-        """What :meth:`transmit` returns, one GOP at a time: none is asked for before its turn.
+        """Send coded GOPs over one channel point, each when its reception is asked for.
 
         The receiver's state goes on from GOP to GOP; nothing else is kept.
+
+        Parameters: ``mcs`` : of all coded bits; ``seeds`` : one per GOP, fixes its fading, CSI
+        error and noise.
+        Output: one ``Reception`` per GOP.
         """
-        ...
 
     def transmit(
         self,
@@ -68,5 +90,5 @@ class Scheme(Protocol):
         mcs: int,
         seeds: Sequence[int],
     ) -> list[Reception]:
-        """One ``Reception`` per GOP; ``seeds[g]`` fixes fading, CSI error and noise of GOP g."""
-        ...
+        """All receptions of :meth:`stream`."""
+        return list(self.stream(gops, point, link, mcs, seeds))

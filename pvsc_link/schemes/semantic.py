@@ -47,8 +47,7 @@ from pvsc_link.models.zoo import (
     run_label,
 )
 from pvsc_link.schemes import side_stream
-from pvsc_link.schemes.base import LinkOptions
-from pvsc_link.schemes.separated import SeparatedScheme
+from pvsc_link.schemes.base import CODED_CSI_AWARE, CODED_EQUALIZER, LinkOptions, Scheme
 from pvsc_link.types import ChannelPoint, InputError, Payload, Reception, Video
 
 
@@ -269,7 +268,7 @@ def require_tensorflow() -> None:
         raise RuntimeError("The link runs under TensorFlow: set KERAS_BACKEND=tensorflow.")
 
 
-class SemanticScheme:
+class SemanticScheme(Scheme):
     """PVSC (sections II and III): analog symbols with digital side information.
 
     The symbols of a GOP follow each other without a gap and meet the realisation that a
@@ -328,14 +327,10 @@ class SemanticScheme:
         self.allowed_rates = self.default_rates = self._rates()
         #: ``untrained``, or the digest of the weights: part of a point's identity.
         self.weights_id = self._files.identity
+        self.status = UNTRAINED if self.weights_id == UNTRAINED else "ok"
         self._jit_compile = jit_compile
         self._lock = threading.Lock()
         self._ready = False
-
-    @property
-    def status(self) -> str:
-        """What stands in every row."""
-        return UNTRAINED if self.weights_id == UNTRAINED else "ok"
 
     @property
     def trace_count(self) -> dict[str, int]:
@@ -361,17 +356,6 @@ class SemanticScheme:
         alone = replace(video, frames=video.frames[first : first + gop])
         return self.encode(alone, gop, rate)[0]
 
-    def transmit(
-        self,
-        gops: Sequence[SentGop],
-        point: ChannelPoint,
-        link: LinkOptions,
-        mcs: int,
-        seeds: Sequence[int],
-    ) -> list[Reception]:
-        """Send every GOP: symbols as ``link`` says, side information at ``mcs``."""
-        return list(self.stream(gops, point, link, mcs, seeds))
-
     def stream(
         self,
         gops: Iterable[SentGop],
@@ -380,7 +364,7 @@ class SemanticScheme:
         mcs: int,
         seeds: Iterable[int],
     ) -> Iterator[Reception]:
-        """As :meth:`transmit`, one GOP at a time; see ``Scheme.stream``."""
+        """Symbols as ``link`` says, side information at ``mcs``; see ``Scheme.stream``."""
         self._prepare()
         session: ReceiverSession | None = None
         for gop, seed in zip(gops, seeds, strict=True):
@@ -465,12 +449,7 @@ def side_link_options(link: LinkOptions) -> LinkOptions:
     "The same configuration as the corresponding baseline": only the symbols' own receiver is
     the semantic scheme's choice.
     """
-    return LinkOptions(
-        SeparatedScheme.default_equalizer,
-        SeparatedScheme.default_csi_aware,
-        link.decoder,
-        link.num_iter,
-    )
+    return LinkOptions(CODED_EQUALIZER, CODED_CSI_AWARE, link.decoder, link.num_iter)
 
 
 def side_seed(seed: int) -> int:
@@ -512,7 +491,7 @@ class _OneModel(SemanticScheme):
         return load_dvst_models(self.preset, self._files)
 
 
-class DvstScheme:
+class DvstScheme(Scheme):
     """DVST: motion and context of every P frame as analog symbols, digital side information.
 
     A rate is a model of its own; I frames are sent by PVSC's intra model at the quality preset of
@@ -554,11 +533,7 @@ class DvstScheme:
         self.allowed_rates = self.default_rates = tuple(files)
         #: ``untrained``, or a digest of all weights: part of a point's identity.
         self.weights_id = _identity(files)
-
-    @property
-    def status(self) -> str:
-        """What stands in every row."""
-        return UNTRAINED if self.weights_id == UNTRAINED else "ok"
+        self.status = UNTRAINED if self.weights_id == UNTRAINED else "ok"
 
     def encode(self, video: Video, gop: int, rate: int) -> list[SentGop]:
         """One closed GOP per ``gop`` frames of the clip, by the model of ``rate``."""
@@ -568,17 +543,6 @@ class DvstScheme:
         """The GOP that begins at frame ``first`` of ``video``."""
         return self._schemes[rate].encode_gop(video, first, gop, rate)
 
-    def transmit(
-        self,
-        gops: Sequence[SentGop],
-        point: ChannelPoint,
-        link: LinkOptions,
-        mcs: int,
-        seeds: Sequence[int],
-    ) -> list[Reception]:
-        """Send every GOP; see ``SemanticScheme.transmit``."""
-        return list(self.stream(gops, point, link, mcs, seeds))
-
     def stream(
         self,
         gops: Iterable[SentGop],
@@ -587,7 +551,7 @@ class DvstScheme:
         mcs: int,
         seeds: Iterable[int],
     ) -> Iterator[Reception]:
-        """As :meth:`transmit`, one GOP at a time; all GOPs have one rate."""
+        """As in ``Scheme.stream``; all GOPs have one rate."""
         rest = iter(gops)
         for first in rest:  # the first alone: the others go with it
             scheme = self._schemes[first.omega_index]

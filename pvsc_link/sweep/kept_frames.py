@@ -1,7 +1,5 @@
 """``--save-frames``: one shown frame per point and its source frame, for the report's pictures."""
 
-import os
-import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,6 +8,7 @@ import numpy as np
 from PIL import Image
 
 from pvsc_link.scenario.grid import Point
+from pvsc_link.storage import atomic_file
 from pvsc_link.sweep.store import frame_file, reference_file
 from pvsc_link.types import CodecFailure, Reception, Video
 
@@ -17,8 +16,8 @@ from pvsc_link.types import CodecFailure, Reception, Video
 class KeptFrames:
     """Keeps the last frame that each point of one seed shows, as ``frames/*.png``.
 
-    The last frame of the last GOP: what drifts has drifted by then, and every scheme is at the
-    end of a GOP. The report compares one seed and one frame, so nothing else is kept.
+    The last frame of the last GOP shows most of what errors do, and every scheme is at the end of
+    a GOP there. The report compares one seed and one frame, so nothing else is kept.
 
     Parameters: ``folder`` : results folder; ``seed`` : the seed whose points are kept.
     """
@@ -45,8 +44,5 @@ class KeptFrames:
 
 def write_png(path: Path, frame: np.ndarray) -> None:
     """Write uint8 RGB ``[height, width, 3]`` as PNG, whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.NamedTemporaryFile(dir=path.parent, suffix=".part", delete=False) as file:
+    with atomic_file(path) as file:
         Image.fromarray(frame).save(file, "PNG")
-    os.chmod(file.name, 0o644)
-    os.replace(file.name, path)

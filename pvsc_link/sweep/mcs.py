@@ -1,17 +1,18 @@
-"""Which MCS a separated scheme uses at a channel condition: the rule behind ``mcs: best``.
+"""Which MCS a point is sent at: as the scenario says, or chosen by what an MCS delivers.
 
-The paper sweeps the MCS index and reports "the best-performing configuration". Here that means:
-an MCS is worth the *useful source bits per channel use* it delivers. With measured BLER p, blocks
-fail independently; the expected quality of a rate is the mean over the first lost frame of the
-frozen GOP's quality. That quality would have cost some number of bits without errors (read off
-the codec's own error-free rate-quality curve); these are the useful bits. ``best`` takes, for a
-codec, clip, GOP length and channel condition, the one MCS with the highest geometric mean over
-all its rates and all GOPs of the scenario; ``envelope`` takes the highest per rate (the lower hull
-of the curves of all MCS). Goodput decides, not the index: MCS 10/9 and 17/16 nearly coincide.
+An MCS is worth the *useful source bits per channel use* that it delivers. Blocks fail
+independently with the measured block error rate, so the expected quality of a rate is the mean over
+the first lost frame of the quality of the GOP that is frozen there. Without errors that quality
+would have cost a certain number of bits, which the codec's own error-free curve of rate and quality
+gives; these are the useful bits.
 
-The MCS of a point: as the scenario says, or chosen by ``mcs_choice`` and remembered.
+``best`` takes, for a codec, clip, GOP length and channel condition, the one MCS with the highest
+geometric mean over all rates and GOPs of the scenario. ``envelope`` takes the best MCS per rate,
+which is the lower hull of the curves of all MCS. The index alone does not decide: MCS 10 and 9, 17
+and 16 have nearly the same spectral efficiency.
 
-The MCS of a semantic scheme's side information: that of the baseline it is compared with.
+A semantic scheme sends its side information at the MCS of the baseline that it is compared with.
+Where the scenario gives the MCS, nothing is measured.
 """
 
 import functools
@@ -29,15 +30,20 @@ from pvsc_link.link.transport import Segmentation
 from pvsc_link.metrics.frame_cache import FrameMetrics
 from pvsc_link.metrics.registry import METRICS
 from pvsc_link.scenario.grid import Point
+from pvsc_link.schemes.base import LinkOptions
 from pvsc_link.schemes.semantic import side_link_options
 from pvsc_link.sweep.plan import Plan, link_options, scheme_label
 from pvsc_link.sweep.store import SweepStore
 from pvsc_link.types import EncodedGop
 
-#: BLER from which on an MCS delivers nothing worth weighing.
+#: An MCS with at least this block error rate counts as one that delivers nothing.
 LOST = 0.99
-#: Useful bits per channel use that count as none.
+#: Lower limit of useful bits per channel use inside a geometric mean.
 _WORTHLESS = 1e-9
+#: A block error rate is measured until this many errors or this many blocks were seen.
+TARGET_ERRORS, MAX_BLOCKS = 100, 2000
+#: Why a row has its MCS: the scenario gave it, the rule chose it, or it is next to the chosen one.
+GIVEN, CHOSEN, NEIGHBOUR = "given", "chosen", "neighbour"
 #: Quality per frame of (reference, shown) uint8 frames, higher is better.
 Quality = Callable[[np.ndarray, np.ndarray], np.ndarray]
 
@@ -55,12 +61,12 @@ def neighbours(mcs: int) -> list[int]:
 
 
 def candidates(bler_of: Callable[[int], float]) -> dict[int, float]:
-    """BLER by MCS of those that can be best.
+    """Block error rate by MCS of those that can be best.
 
-    Within a modulation BLER grows with the code rate, so there a bisection finds the fastest MCS
-    without errors and a walk upwards those that still deliver something. Across modulations it
-    does not: in fast fading QPSK at r = 0.66 (MCS 9) fails where 16QAM at r = 0.33 (MCS 10) does
-    not. What is slower than an error-free MCS of any modulation is dominated and left out.
+    Within a modulation the block error rate grows with the code rate. There a bisection finds the
+    fastest MCS without errors, and a walk upwards finds those that still deliver something. Across
+    modulations it does not grow: in fast fading QPSK at rate 0.66 (MCS 9) can fail where 16-QAM at
+    rate 0.33 (MCS 10) does not. An MCS that is slower than an error-free one is left out.
     """
     blers = _worth_measuring(bler_of)
     order = by_efficiency()
@@ -217,20 +223,12 @@ class _Price:
         return float(2 ** y[0] * np.clip(min(share, 2 ** (slope * (quality - x[0]))), 0.0, 1.0))
 
 
-#: A BLER is measured until this many block errors, or this many blocks without them.
-TARGET_ERRORS, MAX_BLOCKS = 100, 2000
-
-
-#: Why a row has its MCS: the scenario said so, the rule chose it, it stands beside the chosen one.
-GIVEN, CHOSEN, NEIGHBOUR = "given", "chosen", "neighbour"
-
-
 @dataclass(frozen=True)
 class McsChoice:
-    """An MCS to send at, its measured BLER and its role."""
+    """An MCS to send at, its block error rate (None: not measured) and why it was taken."""
 
     mcs: int
-    bler: float
+    bler: float | None
     role: str
 
 
@@ -238,7 +236,7 @@ class McsPolicy:
     """Chooses the MCS of every point of one codec on one clip at one GOP length.
 
     Parameters: ``curve`` : encoded GOPs by rate; ``frames`` : uint8
-    ``[num_frames, height, width, 3]``; choices are facts of ``store``, so a restart finds them.
+    ``[num_frames, height, width, 3]``; ``store`` keeps every choice, so that a restart finds it.
     """
 
     def __init__(
@@ -254,13 +252,14 @@ class McsPolicy:
     def choices(self, point: Point) -> list[McsChoice]:
         """The point's MCS first; where it was chosen, its neighbours in spectral efficiency too.
 
-        The neighbours' real bits are sent as well, so that the table shows what was passed over.
+        The bits are also sent at the neighbours, so that the table shows what was not chosen.
         """
         if isinstance(point.mcs, int):
-            return [McsChoice(point.mcs, self._bler(point, point.mcs), GIVEN)]
+            return [McsChoice(point.mcs, None, GIVEN)]
         worth, blers = self._worth(point)
         mcs = best_mcs(worth) if point.mcs == "best" else envelope_mcs(worth, point.rate)
-        beside = [McsChoice(m, self._bler(point, m), NEIGHBOUR) for m in neighbours(mcs)]
+        options = link_options(point)
+        beside = [McsChoice(m, _bler(point, options, m), NEIGHBOUR) for m in neighbours(mcs)]
         return [McsChoice(mcs, blers[mcs], CHOSEN), *beside]
 
     def _worth(self, point: Point) -> tuple[dict[int, dict[int, float]], dict[int, float]]:
@@ -268,8 +267,12 @@ class McsPolicy:
         key = f"mcs_worth {self._condition(point)}"
         stored = self._store.fact(key)
         if stored is None:
-            blers = candidates(lambda mcs: self._bler(point, mcs))
-            links = {mcs: (self._link(point, mcs), bler) for mcs, bler in blers.items()}
+            options = link_options(point)
+            blers = candidates(lambda mcs: _bler(point, options, mcs))
+            links = {
+                mcs: (get_coded_link(mcs, point.channel, **asdict(options)), bler)
+                for mcs, bler in blers.items()
+            }
             worth = useful_bits_per_use(self._curve, self._frames, links, self._quality(point))
             stored = [[mcs, blers[mcs], list(of_rate.items())] for mcs, of_rate in worth.items()]
             self._store.set_fact(key, stored)
@@ -285,35 +288,25 @@ class McsPolicy:
 
         return quality
 
-    def _link(self, point: Point, mcs: int) -> CodedLink:
-        return get_coded_link(mcs, point.channel, **asdict(link_options(point)))
-
-    def _bler(self, point: Point, mcs: int) -> float:
-        return measure_bler(
-            mcs,
-            point.channel_point,
-            **asdict(link_options(point)),
-            target_errors=TARGET_ERRORS,
-            max_blocks=MAX_BLOCKS,
-        ).bler
-
     def _condition(self, point: Point) -> str:
+        coordinates = point.coordinates
         names = (
-            "scheme variant options clip gop num_gops first_frame channel snr_db csi_nmse_db "
-            "coherence_length equalizer csi_aware decoder num_iter mcs_metric"
-        ).split()
+            *("scheme", "variant", "options", "clip", "gop", "num_gops", "first_frame"),
+            *("channel", "snr_db", *point.channel_point.condition),
+            *("equalizer", "csi_aware", "decoder", "num_iter", "mcs_metric"),
+        )
         rates = sorted(self._curve)
-        return " ".join(f"{name}={getattr(point, name)}" for name in names) + f" rates={rates}"
+        return " ".join(f"{name}={coordinates[name]}" for name in names) + f" rates={rates}"
 
 
 class SideMcsPolicy:
-    """Chooses the MCS of the side link at the points of one clip and GOP length.
+    """Chooses the MCS of the side information at the points of one clip and GOP length.
 
-    ``mcs: best`` (and ``envelope``) takes the MCS that the anchor's row of the same channel
-    condition has; else that of the first separated entry that has one; else, where no baseline
-    was sent, the fastest MCS without a block error in a BLER measurement.
+    ``best`` and ``envelope`` take the MCS of the anchor's row at the same channel condition; else
+    that of the first separated entry that has a row; else, where no baseline was sent, the fastest
+    MCS without a block error in a measurement.
 
-    Parameters: ``store`` holds the baselines' rows: they are sent before.
+    Parameters: ``store`` holds the rows of the baselines, which are sent before.
     """
 
     def __init__(self, plan: Plan, store: SweepStore, clip: str, gop: int):
@@ -327,24 +320,27 @@ class SideMcsPolicy:
     def choices(self, point: Point) -> list[McsChoice]:
         """The one MCS of the point."""
         if isinstance(point.mcs, int):
-            return [McsChoice(point.mcs, self._bler(point, point.mcs), GIVEN)]
+            return [McsChoice(point.mcs, None, GIVEN)]
+        options = side_link_options(link_options(point))
         mcs = self._of_baseline(self._baselines.get(_condition(point), []))
         if mcs is None:
-            mcs = fastest_clean(lambda index: self._bler(point, index))
-        return [McsChoice(mcs, self._bler(point, mcs), CHOSEN)]
+            mcs = fastest_clean(lambda index: _bler(point, options, index))
+        return [McsChoice(mcs, _bler(point, options, mcs), CHOSEN)]
 
     def _of_baseline(self, baselines: Iterable[Point]) -> int | None:
         rows = (self._store.row(point.point_id) for point in baselines)
         return next((row["mcs"] for row in rows if row is not None and "mcs" in row), None)
 
-    def _bler(self, point: Point, mcs: int) -> float:
-        return measure_bler(
-            mcs,
-            point.channel_point,
-            **asdict(side_link_options(link_options(point))),
-            target_errors=TARGET_ERRORS,
-            max_blocks=MAX_BLOCKS,
-        ).bler
+
+def _bler(point: Point, options: LinkOptions, mcs: int) -> float:
+    """Block error rate of an MCS at the channel condition of a point; measured once ever."""
+    return measure_bler(
+        mcs,
+        point.channel_point,
+        **asdict(options),
+        target_errors=TARGET_ERRORS,
+        max_blocks=MAX_BLOCKS,
+    ).bler
 
 
 def _condition(point: Point) -> tuple:

@@ -1,25 +1,19 @@
-"""Names in a scenario -> objects, with every name checked before anything runs or is written."""
+"""From the names in a scenario to objects, with every name checked before anything runs."""
 
-import difflib
 import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
-from pvsc_link.codecs.base import Codec
-from pvsc_link.codecs.registry import CODECS
-from pvsc_link.link.registry import CHANNELS, DECODERS, EQUALIZERS, SYMBOL_EQUALIZERS
+from pvsc_link.link.registry import DECODERS, EQUALIZERS, SYMBOL_EQUALIZERS
 from pvsc_link.media.clips import load_clip
 from pvsc_link.media.reader import read_video
-from pvsc_link.scenario.grid import OPTIONS, Point, clip_name, expand
+from pvsc_link.metrics.registry import METRICS
+from pvsc_link.options import Mark, check_name, marked
+from pvsc_link.scenario.grid import Point, clip_name, expand
 from pvsc_link.scenario.schema import Media, RawClip, Scenario, SchemeEntry
 from pvsc_link.schemes.base import LinkOptions, Scheme
-from pvsc_link.schemes.semantic import DvstScheme, SemanticScheme
-from pvsc_link.schemes.separated import SeparatedScheme
+from pvsc_link.schemes.registry import SchemeType, scheme_types
 from pvsc_link.types import CodecFailure, InputError, Video
-
-#: Semantic schemes by the name that a scenario writes, beside the codecs of ``CODECS``.
-SEMANTIC: dict[str, Callable[..., Scheme]] = {"pvsc": SemanticScheme, "dvst": DvstScheme}
 
 
 @dataclass(frozen=True)
@@ -34,25 +28,26 @@ class Plan:
 def build(scenario: Scenario) -> Plan:
     """Check every name, fill in defaults, expand the grid.
 
-    Raises ``InputError`` for an unknown scheme, channel, equalizer, decoder, anchor or clip, a
-    rate the codec does not have, a missing binary that the scenario names, too few frames, a
-    stop rule on a metric that is not measured.
+    Raises ``InputError`` for an unknown decoder, equalizer, anchor or clip, an option or a rate
+    that a scheme does not take, a program that the scenario names and that does not work, too few
+    frames, frames too small for a metric, a stop rule on a metric that is not measured.
     """
-    _check_names("link.channel", scenario.link.channel, CHANNELS)
-    _check_names("link.decoder", scenario.link.decoder, DECODERS)
+    for decoder in scenario.link.decoder:
+        check_name("link.decoder", decoder, DECODERS)
     schemes: dict[tuple[int, str], Scheme] = {}
-    entries = []
+    entries, weights = [], []
     known: dict[tuple[str, str], Scheme] = {}
     for index, entry in enumerate(scenario.schemes):
         made = [_scheme(entry, variant, known) for variant in entry.variant]
         schemes.update({(index, scheme.variant): scheme for scheme in made})
         entries.append(_resolved(entry, made))
+        weights.append(_weights(made))
     resolved = scenario.model_copy(update={"schemes": entries})
     _check_anchor(resolved, schemes.values())
     _check_stop(resolved)
     for clip in scenario.media.clips:
-        _check_clip(clip, scenario.media)
-    return Plan(resolved, expand(resolved), schemes)
+        _check_clip(clip, scenario)
+    return Plan(resolved, expand(resolved, weights), schemes)
 
 
 def load(name: str, media: Media, gop: int) -> Video:
@@ -87,56 +82,42 @@ def _scheme(
     entry: SchemeEntry, variant: str | None, known: dict[tuple[str, str], Scheme]
 ) -> Scheme:
     """What the entry names; entries that ask for the same (but for the link) share one object."""
-    _check_names("schemes.scheme", [entry.scheme], [*CODECS, *SEMANTIC])
-    options = {key: getattr(entry, key) for key in OPTIONS} | {"variant": variant}
-    given = {key: value for key, value in options.items() if value is not None}
-    key = (entry.scheme, json.dumps(given, sort_keys=True, default=str))
+    options = entry.options(variant)
+    key = (entry.scheme, json.dumps(options, sort_keys=True, default=str))
     if key not in known:
-        if entry.scheme in SEMANTIC:
-            known[key] = _made(SEMANTIC, entry.scheme, given)
-        else:
-            codec = _made(CODECS, entry.scheme, given)
-            _check_codec(codec, entry)
-            known[key] = SeparatedScheme(codec)
+        scheme_type = scheme_types()[entry.scheme]
+        known[key] = scheme_type(**options)
+        _check_program(known[key], scheme_type, entry)
     return known[key]
 
 
-def _made(table: Mapping[str, Callable[..., Any]], name: str, options: dict[str, Any]) -> Any:
-    """What a name means, with its options; refuses options that it does not take."""
+def _check_program(scheme: Scheme, scheme_type: SchemeType, entry: SchemeEntry) -> None:
+    """A program that the scenario names must work; another one is a status in its rows."""
     try:
-        return table[name](**options)
-    except TypeError as error:
-        raise InputError(
-            f"scheme {name} takes no such option",
-            found=json.dumps(options, default=str),
-            allowed=str(error),
-            remedy="Remove the option.",
-        ) from error
-
-
-def _check_codec(codec: Codec, entry: SchemeEntry) -> None:
-    """A binary that the scenario names must be there; another one is a status in its rows."""
-    try:
-        codec.check()
+        scheme.check()
     except CodecFailure as failure:
-        named = entry.binary or entry.checkout
-        if named is not None:
-            raise InputError(
-                f"{'binary' if entry.binary else 'checkout'} of {entry.scheme}",
-                found=named,
-                allowed="a working binary or checkout",
-                remedy=failure.detail,
-            ) from failure
+        given = entry.options()
+        for option in marked(scheme_type.Options, Mark.PROGRAM):
+            if option in given:
+                raise InputError(
+                    f"{option} of {entry.scheme}",
+                    found=given[option],
+                    allowed=f"a working {option}",
+                    remedy=failure.detail,
+                ) from failure
 
 
 def _resolved(entry: SchemeEntry, made: list[Scheme]) -> SchemeEntry:
     """The entry with every ``None`` and ``all`` replaced by its scheme's own default."""
     first = made[0]
-    rates = list(first.default_rates) if entry.rates == "all" else entry.rates
+    rates = (
+        list(first.default_rates or first.allowed_rates) if entry.rates == "all" else entry.rates
+    )
     equalizers = [name or first.default_equalizer for name in entry.equalizer]
     aware = [first.default_csi_aware if flag is None else flag for flag in entry.csi_aware]
     allowed = EQUALIZERS if first.digital else SYMBOL_EQUALIZERS
-    _check_names(f"schemes.{entry.scheme}.equalizer", equalizers, allowed)
+    for equalizer in equalizers:
+        check_name(f"schemes.{entry.scheme}.equalizer", equalizer, allowed)
     for rate in rates:
         if rate not in first.allowed_rates:
             raise InputError(
@@ -151,16 +132,14 @@ def _resolved(entry: SchemeEntry, made: list[Scheme]) -> SchemeEntry:
             "rates": rates,
             "equalizer": equalizers,
             "csi_aware": aware,
-            # Rows of other weights are other rows: the digest stands in their id, not the place.
-            "weights": _weights(made),
         }
     )
 
 
 def _weights(made: Iterable[Scheme]) -> str | None:
     """Digests of the weights of all variants, or ``None`` where there are none to have."""
-    found = [getattr(scheme, "weights_id", None) for scheme in made]
-    return ", ".join(dict.fromkeys(digest for digest in found if digest)) or None
+    digests = dict.fromkeys(scheme.weights_id for scheme in made if scheme.weights_id)
+    return ", ".join(digests) or None
 
 
 def _span(rates: Sequence[int]) -> str:
@@ -169,32 +148,32 @@ def _span(rates: Sequence[int]) -> str:
     return ", ".join(map(str, rates))
 
 
-def _check_names(where: str, names: Iterable[str], known: Iterable[str]) -> None:
-    known = list(known)
-    for name in names:
-        if name not in known:
-            near = difflib.get_close_matches(name, known, n=1, cutoff=0.3)
-            hint = f"Did you mean {near[0]!r}?" if near else "Use one of the allowed names."
-            raise InputError(where, found=name, allowed=known, remedy=hint)
-
-
 def _check_anchor(scenario: Scenario, schemes: Iterable[Scheme]) -> None:
-    if scenario.anchor is None:
-        return
-    made = list(schemes)
-    labels = {s.name for s in made} | {scheme_label(s.name, s.variant) for s in made}
-    _check_names("anchor", [scenario.anchor], sorted(labels))
+    if scenario.anchor is not None:
+        made = list(schemes)
+        labels = {s.name for s in made} | {scheme_label(s.name, s.variant) for s in made}
+        check_name("anchor", scenario.anchor, sorted(labels))
 
 
 def _check_stop(scenario: Scenario) -> None:
-    if scenario.stop and scenario.stop.lpips_interval and "lpips" not in scenario.metrics:
-        raise InputError(
-            "stop.lpips_interval without the metric",
-            found=scenario.metrics,
-            allowed="metrics with lpips",
-            remedy="Add lpips to metrics, or stop by frame_errors or seconds.",
-        )
+    for metric in scenario.stop.intervals if scenario.stop else ():
+        if metric not in scenario.metrics:
+            raise InputError(
+                f"stop.{metric}_interval without the metric",
+                found=scenario.metrics,
+                allowed=f"metrics with {metric}",
+                remedy=f"Add {metric} to metrics, or stop by frame_errors or seconds.",
+            )
 
 
-def _check_clip(clip: str | RawClip, media: Media) -> None:
-    _read(clip, media, max(media.gop) * media.num_gops)
+def _check_clip(clip: str | RawClip, scenario: Scenario) -> None:
+    media = scenario.media
+    height, width = _read(clip, media, max(media.gop) * media.num_gops).frames.shape[1:3]
+    for name in dict.fromkeys([*scenario.metrics, scenario.link.mcs_metric]):
+        if min(height, width) < METRICS[name].smallest_side:
+            raise InputError(
+                f"frames of {clip_name(clip)} are too small for the metric {name}",
+                found=f"{width}x{height}",
+                allowed=f"height and width of at least {METRICS[name].smallest_side}",
+                remedy=f"Leave {name} out, or send larger frames.",
+            )

@@ -1,9 +1,9 @@
 """From a point and what was received to one row of ``points.csv``."""
 
-import hashlib
 import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -11,32 +11,33 @@ import numpy as np
 
 from pvsc_link.metrics.cbr import cbr
 from pvsc_link.metrics.frame_cache import FrameMetrics
+from pvsc_link.options import Mark, marked
 from pvsc_link.scenario.grid import Point
+from pvsc_link.schemes.registry import scheme_types
+from pvsc_link.storage import digest
 from pvsc_link.sweep.mcs import NEIGHBOUR, McsChoice
 from pvsc_link.types import CodecFailure, Reception, Video
-
-#: Key of a scenario's entry, and column of its rows.
-ARITHMETIC = "receiver_arithmetic"
 
 
 def link_seeds(point: Point, num_gops: int) -> list[int]:
     """A seed per GOP that fixes fading, CSI error and noise.
 
-    It depends on the seed axis, the kind of fading and the place in the video, not on scheme,
-    rate, MCS, SNR or NMSE: at a point every scheme meets the same realisation (paired draws), and
-    curves over SNR use common random numbers.
+    It depends on the seed axis, the channel, its coherence length and the place in the video. It
+    does not depend on scheme, rate, MCS, SNR or NMSE: at a point every scheme meets the same
+    realisation (paired draws), and curves over SNR use common random numbers.
     """
     return [gop_seed(point, index) for index in range(num_gops)]
 
 
 def gop_seed(point: Point, index: int) -> int:
-    """The seed of GOP ``index`` alone (see ``link_seeds``).
+    """The seed of GOP ``index`` alone (see :func:`link_seeds`).
 
-    Of a clip given by path the name counts: it meets the same realisation in any folder.
+    Of a clip that is given by its path only the name counts, so that it meets the same realisation
+    in any folder.
     """
-    clip = Path(point.clip).stem
-    place = (point.seed, point.channel, point.coherence_length, clip, point.gop)
-    return _seed(*place, index)
+    clip, coherence_length = Path(point.clip).stem, point.channel_point.coherence_length
+    place = (point.seed, point.channel, coherence_length, clip, point.gop, index)
+    return int(digest(repr(place))[:8], 16) & 0x7FFFFFFF
 
 
 def finished_row(
@@ -70,34 +71,6 @@ def finished_row(
     }
 
 
-def row_id(point: Point, choice: McsChoice) -> str:
-    """The point's id, with the MCS behind it for a neighbour."""
-    beside = choice.role == NEIGHBOUR
-    return f"{point.point_id}-mcs{choice.mcs}" if beside else point.point_id
-
-
-def rows_of(
-    points: Sequence[Point], finished: Mapping[str, Mapping]
-) -> tuple[list[Mapping], list[Mapping]]:
-    """Finished rows in the order of ``points``; and the rows of the neighbours in MCS.
-
-    A point that its seeds before made needless has no row.
-    """
-    place = {point.point_id: index for index, point in enumerate(points)}
-    beside = [
-        (place[point_id], row["point_id"], row)
-        for row in finished.values()
-        if row.get("mcs_role") == NEIGHBOUR and (point_id := row["point_id"].split("-")[0]) in place
-    ]
-    return [finished[key] for key in place if key in finished], [
-        row for *_, row in sorted(beside, key=_first_two)
-    ]
-
-
-def _first_two(entry: tuple) -> tuple:
-    return entry[:2]
-
-
 def failed_row(point: Point, failure: CodecFailure) -> dict[str, Any]:
     """The row of a point whose codec failed: no quality, the reason as ``status`` and ``note``."""
     return {
@@ -109,21 +82,47 @@ def failed_row(point: Point, failure: CodecFailure) -> dict[str, Any]:
     }
 
 
+def row_id(point: Point, choice: McsChoice) -> str:
+    """The point's id; for a neighbour of the chosen MCS its index follows."""
+    beside = choice.role == NEIGHBOUR
+    return f"{point.point_id}-mcs{choice.mcs}" if beside else point.point_id
+
+
+def rows_of(
+    points: Sequence[Point], finished: Mapping[str, Mapping]
+) -> tuple[list[Mapping], list[Mapping]]:
+    """Finished rows in the order of ``points``, and the rows of neighbours of a chosen MCS.
+
+    A point that the stop rule left out has no row.
+    """
+    place = {point.point_id: index for index, point in enumerate(points)}
+    beside = [
+        (place[point_id], row["point_id"], row)
+        for row in finished.values()
+        if row.get("mcs_role") == NEIGHBOUR and (point_id := row["point_id"].split("-")[0]) in place
+    ]
+    chosen = [finished[point_id] for point_id in place if point_id in finished]
+    return chosen, [row for *_, row in sorted(beside, key=itemgetter(0, 1))]
+
+
 def _coordinates(point: Point) -> dict[str, Any]:
+    coordinates = point.coordinates
     names = (
-        "point_id scheme variant clip gop rate channel snr_db csi_nmse_db coherence_length "
-        "equalizer csi_aware seed decoder num_iter"
-    ).split()
-    row = {name: getattr(point, name) for name in names} | {"mcs_policy": str(point.mcs)}
-    # A column of its own where the scenario names it, as the axis of the mismatch figure.
-    arithmetic = json.loads(point.options).get(ARITHMETIC)
-    return row | {ARITHMETIC: arithmetic} if arithmetic else row
+        *("scheme", "variant", "clip", "gop", "rate"),
+        *("channel", "snr_db", *point.channel_point.condition),
+        *("equalizer", "csi_aware", "seed", "decoder", "num_iter"),
+    )
+    row = {"point_id": point.point_id} | {name: coordinates[name] for name in names}
+    row |= {"mcs_policy": str(point.mcs)}
+    given = json.loads(point.options)
+    columns = marked(scheme_types()[point.scheme].Options, Mark.COLUMN)
+    return row | {name: given[name] for name in columns if name in given}
 
 
 def _cbr_columns(receptions: Sequence[Reception], shape: tuple[int, ...]) -> dict[str, float]:
-    """Columns ``cbr`` and one ``cbr_<part>`` per part, with ``cbr_side`` always there (eq. 5).
+    """Columns ``cbr``, ``cbr_source``, ``cbr_side`` (eq. 5), and a scheme's finer parts.
 
-    A scheme's finer parts follow; they divide the same channel uses once more.
+    The finer parts divide the same channel uses once more.
     """
     num_frames, height, width, _ = shape
     uses = Counter({"source": 0, "side": 0})
@@ -131,8 +130,7 @@ def _cbr_columns(receptions: Sequence[Reception], shape: tuple[int, ...]) -> dic
     for reception in receptions:
         uses.update(reception.num_channel_uses)
         finer.update(reception.finer_channel_uses)
-    parts = cbr(finer, num_frames, height, width)
-    return parts | cbr(uses, num_frames, height, width)
+    return cbr(finer, num_frames, height, width) | cbr(uses, num_frames, height, width)
 
 
 def _details(receptions: Sequence[Reception]) -> dict[str, float]:
@@ -149,8 +147,3 @@ def _status(receptions: Sequence[Reception], lost: int, num_frames: int) -> str:
         if reception.status != "ok":
             return reception.status
     return "outage" if lost == num_frames else "ok"
-
-
-def _seed(*place: object) -> int:
-    digest = hashlib.sha256(repr(place).encode()).digest()
-    return int.from_bytes(digest[:4], "big") & 0x7FFFFFFF

@@ -1,13 +1,10 @@
-"""Where the time of a sweep goes: wall seconds by stage, added up over restarts.
+"""Run a plan into its results folder: encode once, send every point, measure, store each row.
 
-When a point has met enough seeds: ``stop`` of a scenario.
-
-Run a plan: encode once, measure once, send every point's real bits, store each row.
-
-Run a plan into its results folder: the sweep without its command line.
+``run_plan`` opens the folder, lets a ``SweepRunner`` walk through the grid, and writes the tables.
+The runner goes clip by clip and scheme by scheme, so that what points share is done once. Rows
+that are stored already are not run again: a sweep that was stopped goes on where it stopped.
 """
 
-import fcntl
 import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -27,9 +24,11 @@ from rich.progress import Progress as Bar
 from pvsc_link._version import __version__
 from pvsc_link.intervals import mean_interval
 from pvsc_link.metrics.frame_cache import FrameMetrics
+from pvsc_link.metrics.registry import METRICS
 from pvsc_link.scenario.grid import Point
 from pvsc_link.scenario.schema import Scenario, Stop
 from pvsc_link.schemes.base import Scheme
+from pvsc_link.storage import exclusive
 from pvsc_link.sweep.kept_frames import KeptFrames
 from pvsc_link.sweep.mcs import NEIGHBOUR, McsChoice, McsPolicy, SideMcsPolicy
 from pvsc_link.sweep.plan import Plan, link_options, load, scheme_label
@@ -42,9 +41,9 @@ _FACT = "seconds_by_stage"
 
 
 class StageClock:
-    """Adds up the seconds of named stages; the sums live in ``store`` and outlast a restart.
+    """Adds up wall seconds by stage; the sums live in ``store`` and go on after a restart.
 
-    Stages do not nest: each second belongs to one.
+    Stages do not nest, so that each second belongs to one stage.
     """
 
     def __init__(self, store: SweepStore):
@@ -69,8 +68,8 @@ class StageClock:
 class Stopping:
     """Decides, from the rows of its earlier seeds, whether a point still has to be sent.
 
-    The seeds that the scenario lists are always sent. Decisions rest on stored rows alone: a
-    sweep that was interrupted goes on as if it had not been.
+    The seeds that the scenario lists are always sent. Decisions rest on stored rows alone, so that
+    a sweep that was interrupted ends with the same rows.
     """
 
     def __init__(self, scenario: Scenario):
@@ -98,18 +97,21 @@ def is_enough(rule: Stop, rows: Iterable[Mapping[str, Any]]) -> bool:
     """Whether the rows of one point, a row per seed, meet one of the rule's bounds."""
     rows = list(rows)
     if any(row["status"] in CodecFailure.STATUSES for row in rows):
-        return True  # another seed does not make an encoder work
+        return True  # an encoder that failed fails with every seed
     if rule.frame_errors and sum(row["frames_lost"] for row in rows) >= rule.frame_errors:
         return True
     if rule.seconds and sum(row["seconds"] for row in rows) >= rule.seconds:
         return True
-    if rule.lpips_interval and len(rows) > 1:
-        interval = mean_interval([row["lpips"] for row in rows])
-        return interval.high - interval.low <= rule.lpips_interval
+    if len(rows) < 2:
+        return False
+    for metric, width in rule.intervals.items():
+        interval = mean_interval([row[METRICS[metric].column] for row in rows])
+        if interval.high - interval.low <= width:
+            return True
     return False
 
 
-#: Told before each step: (rows done, rows in all, what is happening).
+#: Called before each step with rows done, rows in all, and what is happening.
 Progress = Callable[[int, int, str], None]
 
 
@@ -117,8 +119,8 @@ def _silent(done: int, total: int, stage: str) -> None:
     pass
 
 
-#: Points of a semantic scheme that are received before they are measured together: few enough to
-#: hold, and to lose when a sweep is killed.
+#: Points of a semantic scheme that are received before they are measured together. Their frames
+#: must fit in memory, and are lost when a sweep is killed.
 BATCH_SIZE = 8
 
 
@@ -134,9 +136,9 @@ class Encoded:
 class SweepRunner:
     """Walks the grid clip by clip and scheme by scheme, so that what is shared is done once.
 
-    Encoded GOPs come from the encode cache, error-free metrics from the frame cache, BLER from
-    the BLER cache; finished rows in the store are not run again, unless ``kept_frames`` lacks the
-    frame of one: then it is sent again, with the same result.
+    Encoded GOPs come from the encode cache, metrics of error-free frames from the frame cache,
+    block error rates from the cache of those. Finished rows in the store are not run again, unless
+    ``kept_frames`` has no frame of one: that row is sent again, with the same result.
     """
 
     plan: Plan
@@ -147,7 +149,7 @@ class SweepRunner:
     kept_frames: KeptFrames | None = None
 
     def run(self) -> None:
-        """Run every point that the store does not have yet and that ``stop`` does not settle."""
+        """Run every point that the store does not have and that the stop rule still wants."""
         finished = self._finished()
         self._clock = StageClock(self.store)
         self._stopping = Stopping(self.plan.scenario)
@@ -199,9 +201,9 @@ class SweepRunner:
         points: Sequence[Point],
         encoded: Mapping[tuple[int, str], Encoded],
     ) -> Encoded:
-        """The clip out of one entry's encoder, from an entry before that shares it if it can be.
+        """The clip out of one entry's encoder, or from an earlier entry with the same scheme.
 
-        All rates, finished or not: together they form the curve that MCS choice needs.
+        All rates are needed, finished or not: the choice of an MCS rests on the whole curve.
         """
         scheme = self.plan.schemes[key]
         rates = {p.rate for p in points if (p.entry, p.variant) == key}
@@ -250,7 +252,7 @@ class SweepRunner:
     def _measure(self, video: Video, shown: Sequence[np.ndarray]) -> None:
         """Bring the metrics of all versions of a clip into the frame cache, frame by frame.
 
-        The reference features of a frame cost as much as a comparison, and those of a whole clip
+        The features of a reference frame take as long as a comparison, and those of a whole clip
         may not fit in memory.
         """
         if not shown:
@@ -291,7 +293,7 @@ class SweepRunner:
         curve: Mapping[int, Sequence[Any]],
         policy: McsPolicy | SideMcsPolicy,
     ) -> None:
-        """Rows of points, and behind each those of the MCS that stood beside the chosen one."""
+        """Rows of points, each followed by those of the neighbours of a chosen MCS."""
         sent = []
         for point in points:
             self._say(f"{point.scheme}: {video.name} over {point.channel} {point.snr_db:g} dB")
@@ -333,7 +335,7 @@ class SweepRunner:
     ) -> dict[str, Any]:
         """One row: what was shown at one MCS, measured."""
         start = time.perf_counter()
-        # A neighbour is measured by the metric that chose: frozen frames would cost the others.
+        # Of a neighbour only the metric that chose is measured, because metrics take time.
         beside = choice.role == NEIGHBOUR
         metrics = [point.mcs_metric] if beside else self.plan.scenario.metrics
         row = finished_row(point, choice, receptions, video, self.frame_metrics, metrics)
@@ -352,7 +354,7 @@ class SweepRunner:
 def _batches(points: Sequence[Point], size: int) -> Iterator[list[Point]]:
     """Consecutive points, at most ``size``, no two of which differ in the seed alone.
 
-    Whether a further seed is needed is known only when the one before it has its row.
+    Whether a further seed is needed is known when the seed before it has its row.
     """
     batch: dict[Point, Point] = {}
     for point in points:
@@ -384,18 +386,23 @@ def run_plan(
 
     Parameters: ``fresh`` : forget earlier rows; ``retry_failed`` : run rows again whose codec
     failed; ``save_frames`` : keep a frame per point for the report, and send rows again that have
-    none; ``restored`` : start with the rows of the tables in ``folder``, where their database is
-    gone (``sweep.restore``); ``console`` : where progress is shown; ``command`` : for the manifest,
-    default the command line.
-    Raises ``InputError`` if another sweep holds the folder, its rows are of another version, or
+    none; ``restored`` : start with the rows of earlier tables (``sweep.store.restore``);
+    ``console`` : where progress is shown; ``command`` : for the manifest, default the command line.
+    Raises ``InputError`` if another sweep uses the folder, its rows are of another version, or
     there is nothing to restore.
     """
-    with _locked(folder):
+    held = InputError(
+        "results folder is in use",
+        found=str(folder),
+        allowed="one sweep at a time",
+        remedy="Wait for the other sweep or give --out.",
+    )
+    with exclusive(folder / ".lock", if_held=held):
         start = time.perf_counter()
         if restored:
             restore(folder, version=__version__)
         store = SweepStore(folder, fresh=fresh, version=__version__)
-        # Plain text in notebooks: rich's live display there needs packages of its own.
+        # Plain text in notebooks, where rich's live display needs further packages.
         shown = console or Console(stderr=True, force_jupyter=False)
         with _progress(shown, len(plan.points)) as progress:
             frame_metrics = FrameMetrics(None)
@@ -420,23 +427,6 @@ def run_plan(
         )
         store.close()
     return table
-
-
-@contextmanager
-def _locked(folder: Path) -> Iterator[None]:
-    folder.mkdir(parents=True, exist_ok=True)
-    with open(folder / ".lock", "w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            raise InputError(
-                "results folder is in use",
-                found=str(folder),
-                allowed="one sweep at a time",
-                remedy="Wait for the other sweep or give --out.",
-            ) from error
-        yield
-    (folder / ".lock").unlink(missing_ok=True)
 
 
 @contextmanager

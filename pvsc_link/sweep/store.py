@@ -1,31 +1,36 @@
 """Results on disk: SQLite while a sweep runs, CSV tables when it ends.
 
-Rows of a finished sweep back from its tables, where ``points.sqlite`` is gone.
-
-A repository keeps ``points.csv``, ``mcs_neighbours.csv`` and ``manifest.json``, not the database:
-with ``--restore`` a sweep in a fresh clone runs only the points that these do not have, such as
-those of new weights, whose identity is part of a point.
+The database lies beside the tables while they are worked on; a repository keeps the tables and the
+manifest only. ``restore`` makes the database again out of them, so that a sweep in a fresh clone
+runs only the points that the tables do not have, such as those of new weights.
 """
 
 import json
-import os
 import re
 import sqlite3
-import tempfile
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
+from pvsc_link.link.registry import condition_fields
+from pvsc_link.metrics.registry import METRICS
+from pvsc_link.storage import write_atomically
 from pvsc_link.types import InputError
 
-#: Columns of ``points.csv`` in order; a scheme's own columns follow.
-POINT_COLUMNS = (
-    "point_id scheme variant clip gop rate channel snr_db csi_nmse_db coherence_length equalizer "
-    "csi_aware mcs mcs_policy mcs_role seed num_frames cbr cbr_source cbr_side psnr_db lpips dists "
-    "bler num_blocks num_block_errors frames_lost status seconds decoder num_iter note"
-).split()
+
+def point_columns() -> list[str]:
+    """Columns of ``points.csv`` in order; a scheme's own columns follow."""
+    return [
+        *("point_id", "scheme", "variant", "clip", "gop", "rate"),
+        *("channel", "snr_db", *condition_fields()),
+        *("equalizer", "csi_aware", "mcs", "mcs_policy", "mcs_role", "seed", "num_frames"),
+        *("cbr", "cbr_source", "cbr_side", *(metric.column for metric in METRICS.values())),
+        *("bler", "num_blocks", "num_block_errors", "frames_lost", "status", "seconds"),
+        *("decoder", "num_iter", "note"),
+    ]
+
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS points (point_id TEXT PRIMARY KEY, row TEXT NOT NULL);
@@ -34,23 +39,31 @@ CREATE TABLE IF NOT EXISTS facts (key TEXT PRIMARY KEY, value TEXT NOT NULL);
 
 
 class SweepStore:
-    """Finished rows and the facts behind them; a row is there whole or not at all.
+    """Finished rows and facts about them; a row is there whole or not at all.
 
-    ``facts`` holds what later rows must find unchanged after a restart: the MCS chosen for a
-    channel condition, the package version.
+    A fact is what later rows must find unchanged after a restart: the MCS that was chosen for a
+    channel condition, the version of the package.
     """
 
     def __init__(self, folder: Path, *, version: str, fresh: bool = False):
         """Open or make the store; ``fresh`` forgets what it held.
 
-        Raises ``InputError`` if the rows in it were made by another ``version``: a table never
-        mixes two.
+        Raises ``InputError`` if another ``version`` made the rows in it, because a table never
+        mixes two, and if the file is no database of rows.
         """
         folder.mkdir(parents=True, exist_ok=True)
         self.path = folder / "points.sqlite"
         self._db = sqlite3.connect(self.path, timeout=30)
-        self._db.execute("PRAGMA journal_mode=WAL")
-        self._db.executescript(_SCHEMA)
+        try:
+            self._db.execute("PRAGMA journal_mode=WAL")
+            self._db.executescript(_SCHEMA)
+        except sqlite3.DatabaseError as error:
+            raise InputError(
+                f"{self.path} cannot be read",
+                found=str(error),
+                allowed="the database of a sweep",
+                remedy="Delete it: finished rows come back from the tables with --restore.",
+            ) from error
         if fresh:
             with self._db:
                 self._db.executescript("DELETE FROM points; DELETE FROM facts;")
@@ -99,25 +112,15 @@ class SweepStore:
 
 
 def points_table(rows: Iterable[Mapping[str, Any]]) -> pd.DataFrame:
-    """Rows as a table with ``POINT_COLUMNS`` first, in the order given."""
-    table = pd.DataFrame(list(rows))
-    extra = [name for name in table.columns if name not in POINT_COLUMNS]
-    return table.reindex(columns=[*POINT_COLUMNS, *extra])
+    """Rows as a table with :func:`point_columns` first, in the order given."""
+    table, first = pd.DataFrame(list(rows)), point_columns()
+    extra = [name for name in table.columns if name not in first]
+    return table.reindex(columns=[*first, *extra])
 
 
 def write_csv(table: pd.DataFrame, path: Path) -> None:
-    """Write a table so that a reader sees the old file or the new one, never half of one."""
-    write_text(table.to_csv(index=False, lineterminator="\n"), path)
-
-
-def write_text(text: str, path: Path) -> None:
-    """Atomic text file (see ``write_csv``)."""
-    with tempfile.NamedTemporaryFile("w", dir=path.parent, delete=False, encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    os.chmod(file.name, 0o644)
-    os.replace(file.name, path)
+    """Write a table whole or not at all."""
+    write_atomically(path, table.to_csv(index=False, lineterminator="\n"))
 
 
 def read_points(folder: str | Path, name: str = "points.csv") -> pd.DataFrame:
@@ -161,9 +164,6 @@ def reference_file(folder: str | Path, clip: str, frame: int) -> Path:
 
 
 _TABLES = ("points.csv", "mcs_neighbours.csv")
-_INTEGERS = (
-    "gop rate coherence_length mcs seed num_frames num_blocks num_block_errors frames_lost num_iter"
-).split()
 
 
 def restore(folder: Path, *, version: str) -> int:
@@ -172,8 +172,8 @@ def restore(folder: Path, *, version: str) -> int:
     The tables are those in ``folder``, or else those in ``../reference/<name of folder>``, where
     the repository keeps its results. Returns the number of rows; a database that exists stays as
     it is (0 rows).
-    Raises ``InputError`` where there are no tables, or another ``version`` of the package made
-    them.
+    Raises ``InputError`` where there are no tables, or where another ``version`` of the package
+    made them.
     """
     if (folder / "points.sqlite").exists():
         return 0
@@ -187,19 +187,19 @@ def restore(folder: Path, *, version: str) -> int:
             allowed="the tables and the manifest of a finished sweep",
             remedy="Leave --restore out.",
         )
-    manifest = json.loads((source / "manifest.json").read_text(encoding="utf-8"))
-    if manifest["pvsc_link"] != version:
+    try:
+        facts = _facts(source, version)
+        rows = [row for name in _TABLES if (source / name).is_file() for row in _rows(source, name)]
+    except (ValueError, KeyError, TypeError) as error:
+        if isinstance(error, InputError):
+            raise
         raise InputError(
-            f"tables in {source} of another version",
-            found=manifest["pvsc_link"],
-            allowed=version,
-            remedy="Leave --restore out: everything runs anew.",
-        )
-    rows = [row for name in _TABLES if (source / name).is_file() for row in _rows(source, name)]
+            f"tables in {source} cannot be read",
+            found=repr(error),
+            allowed=f"tables that version {version} wrote",
+            remedy="Leave --restore out, or take up tables that were not edited.",
+        ) from error
     store = SweepStore(folder, version=version)
-    facts = manifest["mcs_choice"] | {
-        key: manifest[key] for key in ("codec_commands", "seconds_by_stage")
-    }
     for key, value in facts.items():
         store.set_fact(key, value)
     store.add(rows)
@@ -211,17 +211,36 @@ def _missing(folder: Path) -> list[str]:
     return [name for name in ("points.csv", "manifest.json") if not (folder / name).is_file()]
 
 
+def _facts(folder: Path, version: str) -> dict[str, Any]:
+    manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
+    made_by = manifest.get("pvsc_link")
+    if made_by != version:
+        raise InputError(
+            f"tables in {folder} of another version",
+            found=made_by,
+            allowed=version,
+            remedy="Leave --restore out: every point runs again.",
+        )
+    kept = {key: manifest[key] for key in ("codec_commands", "seconds_by_stage")}
+    return manifest["mcs_choice"] | kept
+
+
 def _rows(folder: Path, table: str) -> list[dict[str, Any]]:
-    """Rows as a sweep stored them: integers whole, nothing where a cell is empty."""
-    return [
-        {key: _cell(key, value) for key, value in row.items() if not _is_empty(value)}
-        | {key: None for key in ("csi_nmse_db", "coherence_length") if _is_empty(row[key])}
-        for row in read_points(folder, table).to_dict("records")
-    ]
-
-
-def _cell(column: str, value: Any) -> Any:
-    return int(value) if column in _INTEGERS else value
+    """Rows as a sweep stored them: whole numbers as integers, nothing where a cell is empty."""
+    conditions = condition_fields()
+    whole = {
+        *("gop", "rate", "coherence_length", "mcs", "seed", "num_frames", "num_blocks"),
+        *("num_block_errors", "frames_lost", "num_iter"),
+        *(name for name, field in conditions.items() if field.annotation is int),
+    }
+    rows = []
+    for row in read_points(folder, table).to_dict("records"):
+        filled = {name: value for name, value in row.items() if not _is_empty(value)}
+        rows.append(
+            {name: None for name in conditions if name in row}
+            | {name: int(value) if name in whole else value for name, value in filled.items()}
+        )
+    return rows
 
 
 def _is_empty(value: Any) -> bool:

@@ -1,10 +1,9 @@
-"""``bd_cbr.csv``: BD-CBR of every scheme against the anchor, per channel condition and clip.
+"""The files of a finished sweep.
 
-``seed_means.csv``: every point averaged over its seeds, with confidence intervals.
-
-``manifest.json``: what exactly ran, so that a table can be traced and made again.
-
-The files of a finished sweep: points, MCS neighbours, means over seeds, BD-CBR, manifest.
+``points.csv`` and ``mcs_neighbours.csv`` : a row per point, and per neighbour of a chosen MCS.
+``bd_cbr.csv`` : BD-CBR of every scheme against the anchor, per channel condition and clip.
+``seed_means.csv`` : every point averaged over its seeds, with confidence intervals.
+``manifest.json`` : what exactly ran, so that a table can be traced and made again.
 """
 
 import json
@@ -22,40 +21,50 @@ import pandas as pd
 
 from pvsc_link._version import __version__
 from pvsc_link.intervals import Interval, mean_interval, wilson_interval
+from pvsc_link.link.registry import condition_fields
 from pvsc_link.metrics.cbr import BdResult, bd_cbr
+from pvsc_link.metrics.registry import METRICS
 from pvsc_link.models.zoo import UNTRAINED
 from pvsc_link.scenario.schema import Scenario
+from pvsc_link.storage import write_atomically
 from pvsc_link.sweep.plan import Plan
-from pvsc_link.sweep.store import SweepStore, write_csv, write_text
+from pvsc_link.sweep.store import SweepStore, write_csv
 
-CONDITION = ["channel", "snr_db", "csi_nmse_db", "coherence_length", "gop"]
-BD_COLUMNS = (
-    "scheme variant equalizer csi_aware mcs_policy decoder anchor channel snr_db csi_nmse_db "
-    "coherence_length gop clip metric bd_cbr_percent overlap note"
-).split()
+#: What tells curves apart at one place.
 _CURVE = ["scheme", "variant", "equalizer", "csi_aware", "mcs_policy", "decoder"]
-
-#: Column of points.csv by metric, and whether more of it is better.
-QUALITY = {"psnr": ("psnr_db", True), "lpips": ("lpips", False), "dists": ("dists", False)}
+#: Clip of the rows that are means over clips.
 MEAN_CLIP = "mean"
+
+
+def _place() -> list[str]:
+    """Where curves are compared: columns of the channel condition, GOP length and clip."""
+    return ["channel", "snr_db", *condition_fields(), "gop", "clip"]
+
+
+def bd_columns() -> list[str]:
+    """Columns of ``bd_cbr.csv``."""
+    return [*_CURVE, "anchor", *_place(), "metric", "bd_cbr_percent", "overlap", "note"]
 
 
 def bd_table(points: pd.DataFrame, anchor: str | None, metrics: Sequence[str]) -> pd.DataFrame:
     """BD-CBR in percent (negative: fewer channel uses than the anchor at equal quality).
 
-    ``points`` : as read or made by ``sweep.store``. Curves are means over seeds. Each clip has its
-    own row; ``clip = mean`` is the plain mean of the clips' values where there are several, as in
-    the paper's tables. Without an anchor the table is empty.
+    Curves are means over seeds. Each clip has its own row; ``clip = mean`` is the plain mean of the
+    clips' values where there are several, as in the paper's tables. Without an anchor the table is
+    empty.
+
+    Parameters: ``points`` : as read or made by ``sweep.store``; ``metrics`` : names in ``METRICS``.
     """
     if anchor is None or points.empty:
-        return pd.DataFrame(columns=BD_COLUMNS)
-    rows = list(_rows(points, anchor, metrics))
-    table = pd.DataFrame(rows, columns=BD_COLUMNS)
+        return pd.DataFrame(columns=bd_columns())
+    absent = {name: None for name in condition_fields() if name not in points}
+    rows = list(_rows(points.assign(**absent), anchor, metrics))
+    table = pd.DataFrame(rows, columns=bd_columns())
     return pd.concat([table, _means(table)], ignore_index=True)
 
 
 def _rows(points: pd.DataFrame, anchor: str, metrics: Sequence[str]) -> Iterator[dict]:
-    for place, here in points.groupby([*CONDITION, "clip"], dropna=False, sort=False):
+    for place, here in points.groupby(_place(), dropna=False, sort=False):
         curves = dict(list(here.groupby(_CURVE, dropna=False, sort=False)))
         anchors = [key for key in curves if anchor in (key[0], f"{key[0]}:{key[1]}")]
         for key, curve in curves.items():
@@ -63,7 +72,7 @@ def _rows(points: pd.DataFrame, anchor: str, metrics: Sequence[str]) -> Iterator
                 result = _against(curves[anchors[0]] if anchors else None, curve, metric)
                 yield {
                     **dict(zip(_CURVE, key, strict=True)),
-                    **dict(zip([*CONDITION, "clip"], place, strict=True)),
+                    **dict(zip(_place(), place, strict=True)),
                     "anchor": anchor,
                     "metric": metric,
                     "bd_cbr_percent": result.bd_cbr_percent,
@@ -73,11 +82,13 @@ def _rows(points: pd.DataFrame, anchor: str, metrics: Sequence[str]) -> Iterator
 
 
 def _against(anchor: pd.DataFrame | None, curve: pd.DataFrame, metric: str) -> BdResult:
-    column, higher_is_better = QUALITY[metric]
+    measured = METRICS[metric]
     if anchor is None:
         return BdResult(float("nan"), float("nan"), "the anchor has no row at this condition")
     return bd_cbr(
-        *_curve_of(anchor, column), *_curve_of(curve, column), higher_is_better=higher_is_better
+        *_curve_of(anchor, measured.column),
+        *_curve_of(curve, measured.column),
+        higher_is_better=measured.higher_is_better,
     )
 
 
@@ -89,9 +100,8 @@ def _curve_of(rows: pd.DataFrame, column: str) -> tuple[list[float], list[float]
 
 def _means(table: pd.DataFrame) -> pd.DataFrame:
     """Mean over clips of every scheme, condition and metric that has more than one clip."""
-    keys = [
-        name for name in BD_COLUMNS if name not in ("clip", "bd_cbr_percent", "overlap", "note")
-    ]
+    values = ("clip", "bd_cbr_percent", "overlap", "note")
+    keys = [name for name in table.columns if name not in values]
     rows = []
     for place, group in table.groupby(keys, dropna=False, sort=False):
         if len(group) < 2:
@@ -106,44 +116,52 @@ def _means(table: pd.DataFrame) -> pd.DataFrame:
                 "note": f"{missing} of {len(group)} clips have no value" if missing else "",
             }
         )
-    return pd.DataFrame(rows, columns=BD_COLUMNS)
+    return pd.DataFrame(rows, columns=table.columns)
 
 
-#: What all seeds of a point share.
-KEYS = (
-    "scheme variant clip gop rate channel snr_db csi_nmse_db coherence_length equalizer csi_aware "
-    "mcs_policy decoder num_iter status"
-).split()
-#: Columns that are averaged: Student's t interval over seeds, 95 %.
-MEANS = ("cbr", "psnr_db", "lpips", "dists")
 _COUNTS = ("num_frames", "frames_lost", "num_blocks", "num_block_errors")
-_INTERVALS = [
-    f"{name}{end}" for name in (*MEANS, "block_error_rate") for end in ("", "_low", "_high")
-]
-SEED_MEANS_COLUMNS = [*KEYS, "num_seeds", *_INTERVALS, *_COUNTS]
+
+
+def seed_keys() -> list[str]:
+    """Columns that all seeds of a point share."""
+    return [
+        *("scheme", "variant", "clip", "gop", "rate", "channel", "snr_db", *condition_fields()),
+        *("equalizer", "csi_aware", "mcs_policy", "decoder", "num_iter", "status"),
+    ]
+
+
+def _averaged() -> list[str]:
+    return ["cbr", *(metric.column for metric in METRICS.values())]
+
+
+def seed_means_columns() -> list[str]:
+    """Columns of ``seed_means.csv``."""
+    names = [*_averaged(), "block_error_rate"]
+    intervals = [f"{name}{end}" for name in names for end in ("", "_low", "_high")]
+    return [*seed_keys(), "num_seeds", *intervals, *_COUNTS]
 
 
 def seed_means(points: pd.DataFrame) -> pd.DataFrame:
     """One row per point without its seed; empty where no point has met two seeds.
 
-    Input: ``points`` as ``points_table`` gives them. Output: ``SEED_MEANS_COLUMNS``; a column
-    ``x`` has its interval in ``x_low`` and ``x_high``, NaN for a single seed. ``block_error_rate``
-    counts the blocks that were sent, with Wilson's interval. Seeds of different ``status`` are
-    averaged apart: an outage is no quality.
+    Input: ``points`` as ``points_table`` gives them. Output: ``seed_means_columns``; the 95 %
+    interval of a column ``x`` (Student's t) stands in ``x_low`` and ``x_high``, NaN for a single
+    seed. ``block_error_rate`` counts the blocks that were sent, with Wilson's interval. Seeds of
+    different ``status`` are averaged apart, because the quality of an outage means nothing.
     """
-    sent = points[points["cbr"].notna()]
-    groups = sent.groupby(KEYS, dropna=False, sort=False)
+    sent, keys = points[points["cbr"].notna()], seed_keys()
+    groups = sent.groupby(keys, dropna=False, sort=False)
     if sent.empty or groups.size().max() < 2:
-        return pd.DataFrame(columns=SEED_MEANS_COLUMNS)
+        return pd.DataFrame(columns=seed_means_columns())
     rows = [
-        dict(zip(KEYS, key, strict=True)) | dict(_of_seeds(of_seeds)) for key, of_seeds in groups
+        dict(zip(keys, key, strict=True)) | dict(_of_seeds(of_seeds)) for key, of_seeds in groups
     ]
-    return pd.DataFrame(rows, columns=SEED_MEANS_COLUMNS)
+    return pd.DataFrame(rows, columns=seed_means_columns())
 
 
 def _of_seeds(rows: pd.DataFrame) -> Iterator[tuple[str, float]]:
     yield "num_seeds", len(rows)
-    for name in MEANS:
+    for name in _averaged():
         values = rows[name].astype(float).dropna().to_list()
         if values:
             yield from _columns(name, mean_interval(values), known=len(values) > 1)
@@ -194,11 +212,11 @@ def write_manifest(
         "packages": package_versions(),
         "machine": machine(),
     }
-    write_text(json.dumps(manifest, indent=1) + "\n", path)
+    write_atomically(path, json.dumps(manifest, indent=1) + "\n")
 
 
 def package_versions() -> dict[str, str]:
-    """Installed versions of what a number may depend on; absent packages are left out."""
+    """Installed versions of the packages that a number can depend on, of those that are there."""
     found = {"python": platform.python_version()}
     for name in _PACKAGES:
         try:
@@ -257,8 +275,8 @@ def write_tables(
 ) -> None:
     """Write tables and manifest into ``folder``, each whole or not at all.
 
-    ``beside`` : rows of the MCS next to a chosen one, for ``mcs_neighbours.csv``;
-    ``command`` : for the manifest, default the command line.
+    Parameters: ``beside`` : rows of the neighbours of a chosen MCS; ``command`` : for the
+    manifest, default the command line.
     """
     scenario = plan.scenario
     write_csv(points, folder / "points.csv")

@@ -87,7 +87,7 @@ def plan_of(request: Request) -> Plan:
         _check_words(what, named, allowed=request.schemes)
     plan = build(_scenario(request))
     for scheme, word in zip(plan.schemes.values(), request.schemes, strict=True):
-        if getattr(scheme, "status", "ok") == UNTRAINED and not request.with_untrained:
+        if scheme.status == UNTRAINED and not request.with_untrained:
             raise InputError(
                 f"scheme {word} has no trained weights",
                 found=UNTRAINED,

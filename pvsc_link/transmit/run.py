@@ -26,10 +26,10 @@ from pvsc_link.metrics.registry import METRICS
 from pvsc_link.models.zoo import UNTRAINED
 from pvsc_link.report.curves import clip_stem, condition_words
 from pvsc_link.report.style import scheme_style
+from pvsc_link.storage import write_atomically
 from pvsc_link.sweep.kept_frames import write_png
 from pvsc_link.sweep.plan import Plan
 from pvsc_link.sweep.runner import Progress
-from pvsc_link.sweep.store import write_text
 from pvsc_link.sweep.tables import git_commit, machine, package_versions
 from pvsc_link.transmit.pictures import Caption, Mosaic, still_picture
 from pvsc_link.transmit.request import Chosen, Request, choose, open_source, plan_of
@@ -64,8 +64,8 @@ class Outputs:
             {
                 "channel": point.channel,
                 "snr_db": point.snr_db,
-                "csi_nmse_db": point.csi_nmse_db,
-                "coherence_length": point.coherence_length,
+                "csi_nmse_db": point.channel_point.csi_nmse_db,
+                "coherence_length": point.channel_point.coherence_length,
             }
         )
         self._title = f"{clip_stem(point.clip)}, GOP {point.gop}, {condition}"
@@ -170,7 +170,7 @@ def _caption(
 
 def _file_name(chosen: Chosen) -> str:
     stem = re.sub(r"[^A-Za-z0-9.-]+", "_", chosen.label)
-    untrained = getattr(chosen.scheme, "status", "ok") == UNTRAINED
+    untrained = chosen.scheme.status == UNTRAINED
     return f"{stem}_{UNTRAINED}.mp4" if untrained else f"{stem}.mp4"
 
 
@@ -243,7 +243,7 @@ def transmit_video(
         "packages": package_versions(),
         "machine": machine(),
     }
-    write_text(json.dumps(numbers, indent=1) + "\n", folder / NUMBERS)
+    write_atomically(folder / NUMBERS, json.dumps(numbers, indent=1) + "\n")
     return numbers
 
 

@@ -40,7 +40,8 @@ def test_nmse_and_coherence_collapse_under_awgn():
     axes = {"csi_nmse_db": [None, -10], "coherence_length": [1, 16]}
     points = expand(scenario({"channel": "awgn", "snr_db": [0, 6]} | axes))
     assert len(points) == 2 * 2  # snr, rate
-    assert {(p.csi_nmse_db, p.coherence_length) for p in points} == {(None, None)}
+    conditions = [point.channel_point.condition for point in points]
+    assert conditions == [{"csi_nmse_db": None, "coherence_length": None}] * 4
 
 
 def test_awgn_beside_rayleigh_keeps_the_axes_of_rayleigh():
@@ -58,12 +59,13 @@ def test_an_id_does_not_depend_on_its_neighbours():
 def test_an_id_changes_with_every_coordinate_but_the_place_in_the_file():
     point = expand(scenario({"snr_db": 6}))[0]
     assert replace(point, entry=7).point_id == point.point_id
-    changes = {"snr_db": 6.5, "rate": 28, "seed": 2, "mcs": 4, "decoder": "sionna", "gop": 8}
+    louder = replace(point.channel_point, snr_db=6.5)
+    changes = {"channel_point": louder, "rate": 28, "seed": 2, "mcs": 4, "decoder": "sionna"}
     for name, value in changes.items():
         assert replace(point, **{name: value}).point_id != point.point_id, name
 
 
 def test_ids_are_the_same_in_every_run_and_version():
-    point = expand(scenario({"snr_db": 6}))[0]
-    assert point.point_id == expand(scenario({"snr_db": 6}))[0].point_id
-    assert len(point.point_id) == 16
+    awgn = expand(scenario({"snr_db": 6}, {"preset": "fast", "timeout_s": 60}))[0]
+    fading = expand(scenario(RAYLEIGH | {"coherence_length": 16}, {"mcs": 9}))[-1]
+    assert (awgn.point_id, fading.point_id) == ("c8b3e9df83fdab19", "4ed7860a07677017")

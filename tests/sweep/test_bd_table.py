@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from pvsc_link.sweep.tables import BD_COLUMNS, MEAN_CLIP, bd_table
+from pvsc_link.sweep.tables import MEAN_CLIP, bd_columns, bd_table
 
 METRICS = ["psnr", "lpips"]
 
@@ -48,7 +48,7 @@ def test_a_fifth_fewer_channel_uses_are_minus_twenty_percent():
     assert value(table, "new").bd_cbr_percent == pytest.approx(-20, abs=1e-6)
     assert value(table, "new", "lpips").bd_cbr_percent == pytest.approx(-20, abs=1e-6)
     assert value(table, "vtm").bd_cbr_percent == pytest.approx(0, abs=1e-9)
-    assert list(table.columns) == BD_COLUMNS
+    assert list(table.columns) == bd_columns()
 
 
 def test_each_condition_has_its_own_anchor():

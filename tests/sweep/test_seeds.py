@@ -5,11 +5,18 @@ import pandas as pd
 import pytest
 
 from pvsc_link.intervals import mean_interval
-from pvsc_link.scenario.schema import Scenario, Stop
+from pvsc_link.scenario.schema import Scenario
 from pvsc_link.sweep import __main__ as command
 from pvsc_link.sweep.runner import is_enough
 from pvsc_link.sweep.store import points_table, read_points
-from pvsc_link.sweep.tables import KEYS, seed_means
+from pvsc_link.sweep.tables import seed_keys, seed_means
+
+BASE = {
+    "name": "x",
+    "media": {"clips": "c"},
+    "link": {"snr_db": 1},
+    "schemes": [{"scheme": "x265"}],
+}
 
 
 def rows(lpips, frames_lost=0, seconds=1.0, status="ok"):
@@ -26,6 +33,7 @@ def rows(lpips, frames_lost=0, seconds=1.0, status="ok"):
         ({"lpips_interval": 0.01}, rows([0.2]), False),
         ({"lpips_interval": 0.01}, rows([0.2, 0.2]), True),
         ({"lpips_interval": 0.01}, rows([0.2, 0.3, 0.25]), False),
+        ({"psnr_interval": 1.0}, [{**row, "psnr_db": 30.0} for row in rows([0.2] * 2)], True),
         ({"frame_errors": 4}, rows([0.2], frames_lost=3), False),
         ({"frame_errors": 4}, rows([0.2, 0.3], frames_lost=2), True),
         ({"seconds": 3.0}, rows([0.2, 0.3], seconds=1.4), False),
@@ -35,14 +43,14 @@ def rows(lpips, frames_lost=0, seconds=1.0, status="ok"):
     ],
 )
 def test_one_bound_that_is_met_is_enough(rule, so_far, enough):
-    assert is_enough(Stop(**rule), so_far) == enough
+    scenario = Scenario.model_validate(BASE | {"stop": rule})
+    assert is_enough(scenario.stop, so_far) == enough
 
 
 def test_seeds_of_a_rule_follow_those_that_are_listed():
-    base = {"name": "x", "media": {"clips": "c"}, "link": {"snr_db": 1}, "schemes": []}
-    made = {"schemes": [{"scheme": "x265"}], "seed": [4, 2]}
-    assert Scenario.model_validate(base | made).seeds == [4, 2]
-    with_rule = base | made | {"stop": {"max_seeds": 4}}
+    listed = BASE | {"seed": [4, 2]}
+    assert Scenario.model_validate(listed).seeds == [4, 2]
+    with_rule = listed | {"stop": {"max_seeds": 4}}
     assert Scenario.model_validate(with_rule).seeds == [4, 2, 5, 6]
 
 
@@ -72,7 +80,7 @@ def test_a_sweep_stops_where_frames_are_lost_and_goes_on_where_none_is(
 
 def table(psnr_db, **columns):
     made = [
-        dict.fromkeys(KEYS, "x")
+        dict.fromkeys(seed_keys(), "x")
         | {"seed": seed, "cbr": 0.01, "psnr_db": value, "num_blocks": 10, "num_block_errors": seed}
         | {"num_frames": 4, "frames_lost": 0}
         | columns

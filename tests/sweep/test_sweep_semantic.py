@@ -4,7 +4,6 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from pvsc_link.scenario.grid import expand
 from pvsc_link.scenario.loader import load_scenario
 from pvsc_link.sweep import __main__ as command
 from pvsc_link.sweep.mcs import SideMcsPolicy
@@ -83,7 +82,7 @@ def test_a_stop_rule_on_lpips_needs_lpips(write_scenario, tmp_path, capsys):
 def policy(both, tmp_path, monkeypatch):
     """The policy of one clip with a store without rows, and BLER as a table: clean up to MCS 9."""
     plan = build(load_scenario(both()))
-    monkeypatch.setattr(SideMcsPolicy, "_bler", lambda self, point, mcs: float(mcs > 9))
+    monkeypatch.setattr("pvsc_link.sweep.mcs._bler", lambda point, options, mcs: float(mcs > 9))
     store = SweepStore(tmp_path / "store", version="test")
     yield plan, store, SideMcsPolicy(plan, store, "carphone", 2)
     store.close()
@@ -111,12 +110,12 @@ def test_an_mcs_that_the_scenario_gives_is_kept(both, micro, policy, tmp_path):
     given = both(schemes=[{"scheme": "pvsc", "preset": micro, "mcs": 2}], anchor=None)
     point = build(load_scenario(given)).points[0]
     choice = of_clip.choices(point)[0]
-    assert (choice.mcs, choice.role) == (2, "given")
+    assert (choice.mcs, choice.role, choice.bler) == (2, "given", None)
 
 
 def test_a_batch_never_holds_two_seeds_of_one_point(both):
     scenario = load_scenario(both(seed=[1, 2, 3]))
-    points = [p for p in expand(build(scenario).scenario) if p.scheme == "pvsc"]
+    points = [p for p in build(scenario).points if p.scheme == "pvsc"]
     batches = list(_batches(points, 8))
     assert [point for batch in batches for point in batch] == points
     assert max(map(len, batches)) > 1
