@@ -7,9 +7,11 @@ import pytest
 
 PACKAGE = Path(__file__).parents[1] / "pvsc_link"
 SOURCES = {"types", "storage", "options", "intervals", "_version"}
+#: What a scenario can name, described without TensorFlow.
+REGISTRIES = {f"{room}.registry" for room in ("metrics", "link", "codecs", "schemes")}
 MATERIAL = {"scenario", "schemes", "metrics", "media", "link", "codecs", "models"}
 ALLOWED = {
-    "scenario": set(),
+    "scenario": REGISTRIES,
     "media": set(),
     "link": set(),
     "models": set(),
@@ -18,7 +20,7 @@ ALLOWED = {
     "schemes": {"models", "codecs", "link", "media.pixels"},
     "train": MATERIAL - {"codecs"},
     "sweep": MATERIAL,
-    "report": {"metrics.registry", "schemes.registry", "link.registry", "sweep.store"},
+    "report": {"sweep.store"} | REGISTRIES,
     "transmit": MATERIAL | {"sweep", "report.frames", "report.curves", "report.style"},
 }
 #: Doors of one file alone. lvc is PVSC's own ideal branch behind LDPC: it runs the same networks,
