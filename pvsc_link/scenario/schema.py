@@ -23,7 +23,13 @@ from pydantic.fields import FieldInfo
 from pydantic.json_schema import SkipJsonSchema
 from pydantic_core import core_schema
 
-from pvsc_link.link.registry import CHANNELS, ChannelType
+from pvsc_link.link.registry import (
+    CHANNELS,
+    DECODERS,
+    EQUALIZERS,
+    SYMBOL_EQUALIZERS,
+    ChannelType,
+)
 from pvsc_link.metrics.registry import METRICS, MetricType
 from pvsc_link.options import (
     Axis,
@@ -32,7 +38,6 @@ from pvsc_link.options import (
     SnrDb,
     StrictModel,
     check_name,
-    validated,
 )
 from pvsc_link.schemes.registry import SchemeType, scheme_types
 from pvsc_link.types import InputError
@@ -74,7 +79,9 @@ class Link(StrictModel):
         ["awgn"], description="Channel law."
     )
     snr_db: Axis[SnrDb] = Field(description="Es/N0 per complex symbol in dB, with E|h|^2 = 1.")
-    decoder: Axis[str] = Field(["layered"], description="LDPC decoder.")
+    decoder: Axis[Annotated[str, NameIn("link.decoder", DECODERS)]] = Field(
+        ["layered"], description="LDPC decoder."
+    )
     num_iter: int = Field(
         default=20, ge=1, le=200, description="Most iterations of the LDPC decoder."
     )
@@ -90,12 +97,11 @@ class Link(StrictModel):
         """
         seen = []
         for name in self.channel:
-            model = CHANNELS[name].Condition
-            axes = {field: getattr(self, field) for field in model.model_fields}
+            channel = CHANNELS[name]
+            axes = {field: getattr(self, field) for field in channel.Condition.model_fields}
             for snr_db, *values in product(self.snr_db, *axes.values()):
                 given = dict(zip(axes, values, strict=True))
-                checked = validated(given, model, f"condition of channel {name}", "the scenario")
-                point = (name, snr_db, checked.model_dump())
+                point = (name, snr_db, channel.condition(given).model_dump())
                 if point not in seen:
                     seen.append(point)
         yield from seen
@@ -221,10 +227,16 @@ def _entry_union() -> Any:
 @functools.cache
 def _entry_model_of(scheme: SchemeType) -> type[SchemeEntry]:
     common = SchemeEntry.model_fields
+    equalizers = EQUALIZERS if scheme.family == "separated" else SYMBOL_EQUALIZERS
+    known = NameIn(f"equalizer of scheme {scheme.name}", equalizers)
     fields: dict[str, Any] = {
         "scheme": (Literal[scheme.name], Field(description=common["scheme"].description)),
         # No key of this scheme, unless its options have it; the sweep puts the label here.
         "variant": (SkipJsonSchema[list[str | None]], Field([None], exclude=True)),
+        "equalizer": (
+            Axis[Annotated[str, known] | None],
+            Field([None], description=common["equalizer"].description),
+        ),
     }
     for name, field in scheme.Options.model_fields.items():
         kind = _annotation(field)

@@ -19,7 +19,7 @@ DVST on the link: PVSC's transmission with other models of P frames, one for eve
 import hashlib
 import itertools
 import threading
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 

@@ -4,7 +4,6 @@ import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
-from pvsc_link.link.registry import DECODERS, EQUALIZERS, SYMBOL_EQUALIZERS
 from pvsc_link.media.clips import load_clip
 from pvsc_link.media.reader import read_video
 from pvsc_link.metrics.registry import METRICS
@@ -28,12 +27,10 @@ class Plan:
 def build(scenario: Scenario) -> Plan:
     """Check every name, fill in defaults, expand the grid.
 
-    Raises ``InputError`` for an unknown decoder, equalizer, anchor or clip, an option or a rate
-    that a scheme does not take, a program that the scenario names and that does not work, too few
-    frames, frames too small for a metric, a stop rule on a metric that is not measured.
+    Raises ``InputError`` for an unknown anchor or clip, a rate or option value that a scheme does
+    not take, a program that the scenario names and that does not work, too few frames, frames
+    too small for a metric, and a stop rule on a metric that is not measured.
     """
-    for decoder in scenario.link.decoder:
-        check_name("link.decoder", decoder, DECODERS)
     schemes: dict[tuple[int, str], Scheme] = {}
     entries, weights = [], []
     known: dict[tuple[str, str], Scheme] = {}
@@ -115,9 +112,6 @@ def _resolved(entry: SchemeEntry, made: list[Scheme]) -> SchemeEntry:
     )
     equalizers = [name or first.default_equalizer for name in entry.equalizer]
     aware = [first.default_csi_aware if flag is None else flag for flag in entry.csi_aware]
-    allowed = EQUALIZERS if first.digital else SYMBOL_EQUALIZERS
-    for equalizer in equalizers:
-        check_name(f"schemes.{entry.scheme}.equalizer", equalizer, allowed)
     for rate in rates:
         if rate not in first.allowed_rates:
             raise InputError(
