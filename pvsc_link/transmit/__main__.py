@@ -15,6 +15,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from pvsc_link.commands import run_command
+from pvsc_link.metrics.registry import METRICS
 from pvsc_link.options import validated
 from pvsc_link.scenario.schema import RawClip
 from pvsc_link.types import InputError
@@ -40,9 +41,9 @@ def run(words: argparse.Namespace) -> int:
         )
     for label, row in numbers["schemes"].items():
         quality = "".join(
-            f", {name} {row[key]:.4g}"
-            for key, name in (("lpips", "LPIPS"), ("psnr_db", "PSNR"), ("dists", "DISTS"))
-            if key in row
+            f", {metric.short_label} {row[metric.column]:.4g}"
+            for metric in METRICS.values()
+            if metric.column in row
         )
         lost = f"{row['frames_lost']} of {row['num_frames']} frames lost"
         print(
@@ -158,7 +159,7 @@ def _add_video(group: argparse._ArgumentGroup) -> None:
         "--metrics",
         nargs="+",
         default=["psnr", "lpips"],
-        help="psnr lpips dists (default: psnr lpips; psnr alone is fast)",
+        help=f"{' '.join(METRICS)} (default: psnr lpips; psnr alone is fast)",
     )
     group.add_argument("--size", help="WIDTHxHEIGHT of a raw .yuv")
     group.add_argument("--pixel-format", default="yuv420p", help="of a raw .yuv")

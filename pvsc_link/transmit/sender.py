@@ -5,6 +5,7 @@ from itertools import count
 from typing import Any
 
 from pvsc_link.metrics.frame_cache import FrameMetrics
+from pvsc_link.metrics.registry import METRICS
 from pvsc_link.sweep.plan import link_options
 from pvsc_link.sweep.rows import finished_row, gop_seed
 from pvsc_link.transmit.request import Chosen
@@ -15,7 +16,6 @@ COUNTS = (
     *("num_frames", "num_blocks", "num_block_errors", "frames_lost"),
     *("side_lost", "out_of_step"),
 )
-_MEANS = ("psnr_db", "lpips", "dists")
 
 
 class Sender:
@@ -78,10 +78,11 @@ class Sender:
             self._sums = dict(row)
             return
         frames = before["num_frames"] + row["num_frames"]
+        measured = {metric.column for metric in METRICS.values()}
         for name in row:
             if name in COUNTS:
                 before[name] += row[name]
-            elif name in _MEANS or name == "cbr" or name.startswith("cbr_"):
+            elif name in measured or name == "cbr" or name.startswith("cbr_"):
                 old = before[name] * (frames - row["num_frames"])
                 before[name] = (old + row[name] * row["num_frames"]) / frames
         lost = before["frames_lost"] == frames
