@@ -113,8 +113,7 @@ def make_channel(point: ChannelPoint, *, equalizer: Any, csi_aware: bool) -> Cha
 class ChannelFunction:
     """A kind of channel as one traced function, for streams of analog symbols.
 
-    No value of a point retraces it. The second length of a stream that it meets does, for all
-    lengths to come.
+    Neither the length of a stream nor a number of a point retraces it.
 
     Parameters
     ----------
@@ -128,7 +127,7 @@ class ChannelFunction:
             kind.make, equalizer=equalizer, csi_aware=csi_aware
         )
         self.trace_count = 0
-        self._traced = tf.function(self._run, autograph=False, reduce_retracing=True)
+        self._traced: dict[tuple, Callable[..., Any]] = {}  # by what is no number in a condition
 
     def __call__(
         self, symbols: np.ndarray, point: ChannelPoint, seed: int
@@ -141,13 +140,26 @@ class ChannelFunction:
         """
         x = tf.constant(symbols[None], tf.complex64)
         condition, snr_db = condition_tensors(point), as_snr_db(point.snr_db)
-        x_hat, overhead = self._traced(x, snr_db, seed_tensor(seed), condition)
+        numbers = {name: value for name, value in condition.items() if tf.is_tensor(value)}
+        fixed = tuple((name, condition[name]) for name in condition if name not in numbers)
+        if fixed not in self._traced:
+            self._traced[fixed] = self._trace(dict(fixed), numbers)
+        x_hat, overhead = self._traced[fixed](x, snr_db, seed_tensor(seed), numbers)
         return x_hat.numpy()[0], len(symbols) + int(overhead)
 
-    def _run(self, x, snr_db, seed, condition):
-        self.trace_count += 1
-        output = self._make(**condition)(x, snr_db=snr_db, seed=seed)
-        return output.x_hat, tf.convert_to_tensor(output.overhead, tf.int32)
+    def _trace(self, fixed: dict[str, Any], numbers: dict[str, Any]) -> Callable[..., Any]:
+        def run(x, snr_db, seed, numbers):
+            self.trace_count += 1
+            output = self._make(**fixed, **numbers)(x, snr_db=snr_db, seed=seed)
+            return output.x_hat, tf.convert_to_tensor(output.overhead, tf.int32)
+
+        signature = [
+            tf.TensorSpec([1, None], tf.complex64),
+            tf.TensorSpec([], tf.float32),
+            tf.TensorSpec([2], tf.uint32),
+            {name: tf.TensorSpec.from_tensor(value) for name, value in numbers.items()},
+        ]
+        return tf.function(run, autograph=False, input_signature=signature)
 
 
 @functools.lru_cache(maxsize=64)
