@@ -10,6 +10,7 @@ import difflib
 import enum
 import importlib
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, TypeAlias, TypeVar
 
@@ -174,3 +175,32 @@ def _as_input_error(error: ValidationError, where: str, *above: str | int) -> In
         allowed=first["msg"][0].lower() + first["msg"][1:],
         remedy=f"Correct {place} in {where}{more}.",
     )
+
+
+@dataclass(frozen=True)
+class Described:
+    """Something that a scenario names together with options of its own.
+
+    Parameters
+    ----------
+    name : key in scenarios
+    label : name in figures and tables
+    Options : pydantic model of its own options
+    implementation : class or function that takes these options as keywords, or its dotted path
+    short_label : for narrow legends; the label by default
+    """
+
+    name: str
+    label: str
+    Options: type[StrictModel]
+    implementation: Implementation
+    short_label: str = ""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "short_label", self.short_label or self.label)
+
+    def __call__(self, **options: object) -> Any:
+        """The object with these options; raises ``InputError`` for an option it does not take."""
+        given = validated(options, self.Options, f"options of {self.name}", "no options")
+        keywords = given.model_dump(exclude_unset=True, exclude_none=True)
+        return load_implementation(self.implementation)(**keywords)

@@ -144,9 +144,7 @@ def one_of_each(monkeypatch):
         CHANNELS, "weibull", ChannelType("weibull", "Weibull", WeibullCondition, weibull)
     )
     monkeypatch.setitem(CODECS, "coarse", CodecType("coarse", "Coarse", CoarseOptions, Coarse))
-    monkeypatch.setitem(
-        SCHEMES, "analog", SchemeType("analog", "Analog", "semantic", AnalogOptions, Analog)
-    )
+    monkeypatch.setitem(SCHEMES, "analog", SchemeType("analog", "Analog", AnalogOptions, Analog))
 
 
 @pytest.fixture

@@ -7,23 +7,11 @@ package, before a sweep::
     CODECS["mine"] = CodecType("mine", "My codec", MyOptions, MyCodec)
 """
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 from pydantic import Field
 
-from pvsc_link.options import (
-    Implementation,
-    Mark,
-    PathText,
-    Seconds,
-    StrictModel,
-    load_implementation,
-    validated,
-)
-
-if TYPE_CHECKING:
-    from pvsc_link.codecs.base import Codec
+from pvsc_link.options import Described, Mark, PathText, Seconds, StrictModel
 
 _TIMEOUT = "Seconds after which an encoder that still runs is killed."
 
@@ -94,32 +82,8 @@ class LvcOptions(StrictModel):
     )
 
 
-@dataclass(frozen=True)
-class CodecType:
-    """A separated source codec.
-
-    Parameters
-    ----------
-    name : key in scenarios
-    label : name in figures and tables
-    Options : pydantic model of the codec's own options
-    implementation : class or function that takes these options as keywords and gives a ``Codec``,
-        or its dotted path
-    short_label : for narrow legends; the label by default
-    """
-
-    name: str
-    label: str
-    Options: type[StrictModel]
-    implementation: Implementation
-    short_label: str = ""
-
-    def __call__(self, **options: object) -> "Codec":
-        """The codec with these options; raises ``InputError`` for an option it does not take."""
-        where = f"options of codec {self.name}"
-        given = validated(options, self.Options, where, f"{{scheme: {self.name}}}")
-        keywords = given.model_dump(exclude_unset=True, exclude_none=True)
-        return load_implementation(self.implementation)(**keywords)
+class CodecType(Described):
+    """A separated source codec; called with its options it gives a ``Codec``."""
 
 
 _EXTERNAL = "pvsc_link.codecs.external.codec"

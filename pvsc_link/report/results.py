@@ -57,7 +57,7 @@ POINTS = (
     Column("cbr_source", _USES, "part of cbr: the source's bitstream or symbols"),
     Column("cbr_side", _USES, "part of cbr: side information; 0 for separated schemes"),
     *_OF_METRICS,
-    Column("bler", "", "block error rate of the MCS at this channel, measured beforehand; 0 to 1"),
+    Column("bler", "", "block error rate of a chosen MCS, measured beforehand; 0 to 1"),
     Column("num_blocks", "blocks", "transport blocks of this point"),
     Column("num_block_errors", "blocks", "of these, blocks whose CRC failed"),
     Column("frames_lost", "frames", "frames that were concealed"),

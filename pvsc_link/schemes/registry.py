@@ -4,7 +4,7 @@ Importing this file loads no model and no TensorFlow. ``SCHEMES`` holds the sche
 codec; every codec of ``CODECS`` over 5G LDPC and QAM is a scheme too (``scheme_types``). To add a
 scheme from outside the package, before a sweep::
 
-    SCHEMES["mine"] = SchemeType("mine", "My scheme", "semantic", MyOptions, MyScheme)
+    SCHEMES["mine"] = SchemeType("mine", "My scheme", MyOptions, MyScheme)
 """
 
 import functools
@@ -14,14 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from pydantic import Field
 
 from pvsc_link.codecs.registry import CODECS, CodecType
-from pvsc_link.options import (
-    Implementation,
-    Mark,
-    PathText,
-    StrictModel,
-    load_implementation,
-    validated,
-)
+from pvsc_link.options import Described, Mark, PathText, StrictModel
 
 if TYPE_CHECKING:
     from pvsc_link.schemes.base import Scheme
@@ -53,42 +46,19 @@ class PvscOptions(DvstOptions):
 
 
 @dataclass(frozen=True)
-class SchemeType:
-    """A whole transmission: video in, what the receiver shows out.
+class SchemeType(Described):
+    """A whole transmission; called with its options it gives a ``Scheme``.
 
-    Parameters
-    ----------
-    name : key in scenarios
-    label : name in figures and tables
-    family : ``semantic`` or ``separated``
-    Options : pydantic model of the scheme's own options
-    implementation : class or function that takes these options as keywords and gives a ``Scheme``,
-        or its dotted path
-    short_label : for narrow legends; the label by default
+    Parameters: as ``Described``; ``family`` : ``separated`` if the source travels as coded bits,
+    which allows only equalisers that a demapper can follow, else ``semantic``.
     """
 
-    name: str
-    label: str
-    family: Literal["semantic", "separated"]
-    Options: type[StrictModel]
-    implementation: Implementation
-    short_label: str = ""
-
-    def __call__(self, **options: object) -> "Scheme":
-        """The scheme with these options; raises ``InputError`` for an option it does not take."""
-        where = f"options of scheme {self.name}"
-        given = validated(options, self.Options, where, f"{{scheme: {self.name}}}")
-        keywords = given.model_dump(exclude_unset=True, exclude_none=True)
-        return load_implementation(self.implementation)(**keywords)
+    family: Literal["semantic", "separated"] = "semantic"
 
 
 SCHEMES: dict[str, SchemeType] = {
-    "pvsc": SchemeType(
-        "pvsc", "PVSC", "semantic", PvscOptions, "pvsc_link.schemes.semantic:SemanticScheme"
-    ),
-    "dvst": SchemeType(
-        "dvst", "DVST", "semantic", DvstOptions, "pvsc_link.schemes.semantic:DvstScheme"
-    ),
+    "pvsc": SchemeType("pvsc", "PVSC", PvscOptions, "pvsc_link.schemes.semantic:SemanticScheme"),
+    "dvst": SchemeType("dvst", "DVST", DvstOptions, "pvsc_link.schemes.semantic:DvstScheme"),
 }
 
 
@@ -105,7 +75,7 @@ def _separated(codec: CodecType) -> SchemeType:
         family="separated",
         Options=codec.Options,
         implementation=functools.partial(_over_the_coded_link, codec),
-        short_label=codec.short_label or codec.label,
+        short_label=codec.short_label,
     )
 
 

@@ -100,11 +100,11 @@ def _print_grid(plan: "Plan") -> None:
     from pvsc_link.sweep.plan import scheme_label
 
     for point in plan.points:
-        channel = point.channel_point
+        condition = point.channel_point.condition.items()
         print(
             f"{point.point_id}  {scheme_label(point.scheme, point.variant):<16} {point.clip} "
-            f"gop {point.gop} rate {point.rate}  {channel.channel} {channel.snr_db:g} dB "
-            f"nmse {channel.csi_nmse_db} coherence {channel.coherence_length}  "
+            f"gop {point.gop} rate {point.rate}  {point.channel} {point.snr_db:g} dB "
+            f"{' '.join(f'{name} {value}' for name, value in condition)}  "
             f"{point.equalizer} mcs {point.mcs} seed {point.seed}"
         )
     by_scheme = Counter(scheme_label(p.scheme, p.variant) for p in plan.points)

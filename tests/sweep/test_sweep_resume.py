@@ -1,5 +1,6 @@
 """Killed at any moment and started again, a sweep ends with the table of an uninterrupted one."""
 
+import json
 import os
 import shutil
 import signal
@@ -11,7 +12,8 @@ import time
 import pandas as pd
 import pytest
 
-from pvsc_link.sweep.store import read_points
+from pvsc_link.sweep.store import SweepStore, read_points, restore
+from pvsc_link.types import InputError
 
 
 def start(scenario, out):
@@ -123,3 +125,26 @@ def test_restore_without_tables_says_what_is_missing(write_scenario, tmp_path, c
     assert main([str(write_scenario()), "--out", str(tmp_path), "--restore"]) == 2
     assert "points.csv" in capsys.readouterr().err
     assert not list(tmp_path.rglob("points.sqlite"))
+
+
+def test_a_database_that_cannot_be_read_is_told_with_the_remedy(tmp_path):
+    (tmp_path / "points.sqlite").write_bytes(b"no database " * 100)
+    with pytest.raises(InputError, match="--restore"):
+        SweepStore(tmp_path, version="1")
+
+
+@pytest.mark.parametrize(
+    ("manifest", "said"),
+    [
+        ({"pvsc_link": "0"}, "another version"),
+        ({}, "another version"),
+        ({"pvsc_link": "1"}, "codec_commands"),
+    ],
+)
+def test_tables_that_cannot_be_restored_are_told_with_the_remedy(manifest, said, tmp_path):
+    (tmp_path / "manifest.json").write_text(json.dumps(manifest))
+    (tmp_path / "points.csv").write_text("point_id\n1\n")
+    with pytest.raises(InputError, match=said) as caught:
+        restore(tmp_path, version="1")
+    assert "--restore" in caught.value.remedy
+    assert not (tmp_path / "points.sqlite").exists()
