@@ -9,7 +9,7 @@ from PIL import Image
 from pvsc_link.codecs.registry import CODECS
 from pvsc_link.codecs.x264_x265 import X264
 from pvsc_link.media.clips import load_clip
-from pvsc_link.report.frames import comparisons
+from pvsc_link.report.frames import page_comparisons
 from pvsc_link.report.results import read_results
 from pvsc_link.sweep.__main__ import main
 from pvsc_link.sweep.store import frame_file, read_points, reference_file
@@ -48,9 +48,9 @@ def test_the_last_frame_of_every_point_is_kept(run):
     assert psnr[27] > psnr[37] + 3
     assert len(list((folder / "frames").iterdir())) == len(points) + 1
     curves = read_results(folder).curves
-    (comparison,), _ = comparisons(folder, curves.keyed, curves.styles)
-    assert comparison.pictures[0].label == "Reference"
-    assert "frame 3" in comparison.title
+    (comparison,) = page_comparisons(folder, curves.keyed, curves.styles)["comparisons"]
+    assert comparison["pictures"][0]["label"] == "Reference"
+    assert "frame 3" in comparison["title"]
 
 
 def test_only_rows_without_a_frame_are_sent_again(run, monkeypatch):
