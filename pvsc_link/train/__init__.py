@@ -1,1 +1,1 @@
-"""Training: losses, stages, curriculum, trainer."""
+"""Training (section III-D): phases, losses, starts, and the release of weights."""

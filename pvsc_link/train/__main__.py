@@ -1,6 +1,6 @@
 """Train the weights of a preset, or go on where a run stopped.
 
-python -m pvsc_link.train scenarios/train_tiny.yaml
+python -m pvsc_link.train scenarios/train_small.yaml
 """
 
 import argparse
@@ -21,7 +21,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options of the command."""
-    parser.add_argument("config", help="training file, for instance scenarios/train_tiny.yaml")
+    parser.add_argument("config", help="training file, for instance scenarios/train_small.yaml")
     parser.add_argument("--folder", help="run folder (default: runs/<name>)")
     parser.add_argument("--threads", type=int, help="cores to use (default: all)")
     parser.add_argument("--measure", action="store_true", help="print what a step costs and stop")
@@ -31,21 +31,19 @@ def run(words: argparse.Namespace) -> int:
     """Train; returns the exit status."""
     logging.basicConfig(format="%(asctime)s %(message)s", datefmt="%d.%m. %H:%M:%S")
     logging.getLogger("pvsc_link").setLevel(logging.INFO)
-    # Imported late: a wrong word in the file is answered at once, not after TensorFlow's start.
+    # A wrong word in the file is reported before TensorFlow is loaded, which takes seconds.
     from pvsc_link.train.config import load_train_config
 
     config = load_train_config(words.config)
     from pvsc_link.train.step import make_repeatable
 
     make_repeatable(words.threads)
-    if words.measure:
-        from pvsc_link.train.throughput import measure
+    from pvsc_link.train.trainer import Trainer, measure_costs
 
-        for line in measure(config):
+    if words.measure:
+        for line in measure_costs(config):
             print(line, flush=True)
         return 0
-    from pvsc_link.train.trainer import Trainer
-
     folder = Path(words.folder) if words.folder else Path("runs") / config.name
     return 0 if Trainer(config, folder).run() else STOPPED
 

@@ -1,11 +1,8 @@
-"""Which clips a step sees, how they are cut, and which noise it meets: a function of the step.
+"""The batch of a step: pictures, quality presets, noise and channel draws.
 
-Everything is drawn from ``numpy.random.default_rng([seed, salt, step])``, so that a resumed run
-sees what the uninterrupted one would have seen, and nothing has to be saved.
-
-The batch of a step: pictures, quality presets, noise and channel draws, from the step alone.
-
-Batches made ahead in one thread, so that decoding and cutting never hold up a step.
+Everything is drawn from ``numpy.random.default_rng([seed, salt, step])``. A resumed run therefore
+sees what an uninterrupted one would have seen, and nothing about the data has to be saved. A
+thread makes batches ahead, so that cutting clips holds up no step.
 """
 
 import queue
@@ -16,8 +13,6 @@ from typing import Any
 
 import numpy as np
 
-from pvsc_link.models.pvsc.config import PvscConfig
-from pvsc_link.models.pvsc_mc.motion import vectors
 from pvsc_link.models.stream import preset_at
 from pvsc_link.train import channel
 from pvsc_link.train.config import (
@@ -29,7 +24,11 @@ from pvsc_link.train.config import (
     ramp,
 )
 from pvsc_link.train.data import CachedClip, ClipCache, animate
+from pvsc_link.train.family import motion_vectors
 from pvsc_link.types import InputError
+
+#: Share of the clips, among those large enough, that are shown at half the size.
+_SHRINK_FRACTION = 0.25
 
 
 @dataclass(frozen=True)
@@ -57,23 +56,20 @@ def _draw_clip(
     cache: ClipCache, config: DataConfig, shape: BatchShape, rng: np.random.Generator
 ) -> np.ndarray:
     if cache.stills and rng.random() < config.still_fraction:
-        still, cover = (cache.frames(cache.stills[i])[0] for i in _two(len(cache.stills), rng))
+        two = rng.integers(0, len(cache.stills), 2)
+        still, cover = (cache.frames(cache.stills[i])[0] for i in two)
         frames = animate(still, cover, shape.num_frames, shape.crop, rng)
     else:
         frames = _cut(cache, _fitting(cache.clips, shape, rng), config, shape, rng)
     if rng.random() < 0.5:
         frames = frames[:, :, ::-1]
     if rng.random() < 0.5:
-        frames = frames[::-1]  # time runs backwards as plausibly as a mirror image
+        frames = frames[::-1]  # time runs backwards
     return frames
 
 
-def _two(count: int, rng: np.random.Generator) -> np.ndarray:
-    return rng.integers(0, count, 2)
-
-
 def _fitting(clips: list[CachedClip], shape: BatchShape, rng: np.random.Generator) -> CachedClip:
-    """A clip long and large enough; short ones are passed over."""
+    """One of the clips that are long and large enough."""
     for i in rng.permutation(len(clips)):
         frames, height, width, _ = clips[i].shape
         if frames >= shape.num_frames and min(height, width) >= shape.crop:
@@ -93,12 +89,12 @@ def _cut(
     shape: BatchShape,
     rng: np.random.Generator,
 ) -> np.ndarray:
-    """Crop, speed (every n-th frame) and, at times, half the size."""
+    """A crop of every n-th frame, of some clips at half the size."""
     frames = cache.frames(clip)
     longest = (len(frames) - 1) // max(1, shape.num_frames - 1)
     skip = int(rng.integers(1, min(config.max_skip, longest) + 1))
     start = int(rng.integers(0, len(frames) - (shape.num_frames - 1) * skip))
-    halve = min(frames.shape[1:3]) >= 2 * shape.crop and rng.random() < config.shrink_fraction
+    halve = min(frames.shape[1:3]) >= 2 * shape.crop and rng.random() < _SHRINK_FRACTION
     side = shape.crop * (2 if halve else 1)
     top = int(rng.integers(0, frames.shape[1] - side + 1))
     left = int(rng.integers(0, frames.shape[2] - side + 1))
@@ -120,7 +116,7 @@ class BatchMaker:
     Parameters
     ----------
     config, phase : the run and the phase
-    model : PvscConfig of the model that learns; ``intra`` : of the fixed intra model, or None
+    model : config of the model that learns; ``intra`` : of the fixed intra model, or None
     cache : ClipCache
     first_step : int, number of the phase's first step in the run (part of the seed)
     """
@@ -129,8 +125,8 @@ class BatchMaker:
         self,
         config: TrainConfig,
         phase: PhaseConfig,
-        model: PvscConfig,
-        intra: PvscConfig | None,
+        model: Any,
+        intra: Any,
         cache: ClipCache,
         first_step: int,
     ):
@@ -138,15 +134,18 @@ class BatchMaker:
         self.model, self.intra, self.first_step = model, intra, first_step
 
     def make(self, step: int, salt: int = 0) -> dict[str, Any]:
-        """Batch of step ``step`` of the phase.
+        """Batch of step ``step`` of the phase, with T = lead_in + gop frames per clip.
 
-        Output: ``frames`` : [batch, T, crop, crop, 3], uint8, T = lead_in + gop; ``omega_index`` :
-        [batch, T], int32; ``noise_y``, ``noise_z`` : [batch, T, ...], float32, uniform in
-        [-0.5, 0.5); ``rows``, ``place`` : [gop, ...], int32, the part that LPIPS sees, of the last
-        gop frames; ``draws`` (``channel.draw``) with a
-        channel; ``motion`` : [batch, T, crop / 16, crop / 16, 2], int32, of frame t from frame
-        t - 1, where the model compensates it; ``per_weight``,
-        ``adv_weight``, ``learning_rate`` : scalars, float32.
+        Output
+        ------
+        frames : [batch, T, crop, crop, 3], uint8
+        omega_index : [batch, T], int32, quality presets
+        noise_y, noise_z : [batch, T, ...], float32, uniform in [-0.5, 0.5)
+        rows, place : [gop, ...], int32, clips and corner of what LPIPS sees of the last frames
+        draws : with a channel, the output of ``channel.draw``; ``intra_draws`` of the I frame
+        motion : [batch, T, crop / 16, crop / 16, 2], int32, vectors from frame t - 1 to frame t,
+            for a model that sends vectors
+        per_weight, adv_weight, learning_rate : scalars, float32
         """
         phase = self.phase
         rng = step_generator(self.config.seed, salt, self.first_step + step)
@@ -164,27 +163,28 @@ class BatchMaker:
         }
         if phase.channel is not None:
             batch |= self._draws(shape, rng)
-        if self.model.motion_compensation:
-            batch["motion"] = self._motion(batch["frames"], batch["omega_index"])
-        return batch
+        motion = self._motion(batch["frames"], batch["omega_index"])
+        return batch if motion is None else batch | {"motion": motion}
 
     def _presets(
         self, shape: BatchShape, refresh_every: int, rng: np.random.Generator
     ) -> np.ndarray:
-        """Quality preset of every frame: each clip's own, finer where a P frame refreshes."""
+        """Quality preset of every frame: that of its clip, or a finer one in a refresh frame."""
         count = len(self.config.omega)
         of_clips = rng.integers(0, count, shape.batch, np.int32)
         places = range(shape.num_frames)
         presets = [[preset_at(i, t, refresh_every, count) for t in places] for i in of_clips]
         return np.array(presets, np.int32)
 
-    def _motion(self, frames: np.ndarray, omega_index: np.ndarray) -> np.ndarray:
-        """Vectors between the pictures as they are: on the link the reference is a decoded one."""
+    def _motion(self, frames: np.ndarray, omega_index: np.ndarray) -> np.ndarray | None:
+        """Vectors between the original pictures; on the link the reference is a decoded one."""
         floats = frames.astype(np.float32) / np.float32(255)
         motion = [
-            vectors(self.model, floats[:, t], floats[:, t + 1], omega_index[:, t + 1])
+            motion_vectors(self.model, floats[:, t], floats[:, t + 1], omega_index[:, t + 1])
             for t in range(frames.shape[1] - 1)
         ]
+        if not motion or motion[0] is None:
+            return None
         return np.stack([np.zeros_like(motion[0]), *motion], axis=1)
 
     def _noise(self, shape: BatchShape, rng: np.random.Generator) -> dict[str, np.ndarray]:
@@ -208,14 +208,17 @@ class BatchMaker:
 
     def _draws(self, shape: BatchShape, rng: np.random.Generator) -> dict[str, Any]:
         assert self.phase.channel is not None
-        units = shape.crop // 16
-        grid = (shape.batch, shape.num_frames, units, units)
-        longest = (max(self.model.rate_set) + 1) // 2
-        draws = channel.draw(self.phase.channel, (*grid, longest), rng)
+
+        def symbols_of(model: Any) -> tuple[int, ...]:
+            units = model.rate_map_shape(shape.crop, shape.crop)
+            return (*units, (max(model.rate_set) + 1) // 2)
+
+        every = (shape.batch, shape.num_frames, *symbols_of(self.model))
+        draws = channel.draw(self.phase.channel, every, rng)
         if self.intra is None:
             return {"draws": draws}
-        # The I frame may have other rates; its condition is the clip's.
-        first = (shape.batch, 1, units, units, (max(self.intra.rate_set) + 1) // 2)
+        # The I frame may have other rates. It has the channel condition of its clip.
+        first = (shape.batch, 1, *symbols_of(self.intra))
         own = channel.draw(self.phase.channel, first, rng)
         conditions = ("noise_power", "csi_nmse")
         intra = {k: v[:, 0] for k, v in own.items() if k not in conditions}
@@ -227,7 +230,7 @@ def _one_of(numbers: list[int], rng: np.random.Generator) -> int:
 
 
 class Prefetcher:
-    """Calls ``make(step)`` for successive steps in a thread, ``depth`` batches ahead.
+    """A thread that calls ``make(step)`` for successive steps, ``depth`` batches ahead.
 
     Parameters
     ----------
@@ -249,7 +252,7 @@ class Prefetcher:
         return batch
 
     def close(self) -> None:
-        """Stop the thread and drop what it made."""
+        """Stop the thread and drop the batches that it made."""
         self._stop.set()
         while self._thread.is_alive():
             try:

@@ -1,11 +1,12 @@
-"""The training file as pydantic models: data, loss terms, and the phases of section III-D.
+"""The training file: data, model, and phases, each with its loss, channel and schedule.
 
-What changes with the step inside a phase: GOP length, learning rate, ramped loss terms.
+A run is a list of phases (section III-D of the paper). What changes with the step inside a phase
+is computed here too: the GOP length, the learning rate and the weights of ramped loss terms.
 """
 
 import math
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
@@ -15,104 +16,100 @@ from pvsc_link.types import InputError
 
 Positive = Annotated[int, Field(ge=1)]
 Share = Annotated[float, Field(ge=0, le=1)]
-#: Section IV-A: one weight per quality preset, i.e. per row of the learnable vectors.
+Kind = Literal["intra", "inter"]
+#: Section IV-A: one weight omega per quality preset, that is, per row of the learnable vectors.
 PAPER_OMEGA = (0.001, 0.10, 0.21, 0.42, 0.88)
+_EXAMPLE = "scenarios/train_small.yaml"
 
 
 class DataConfig(StrictModel):
-    """Sources, and how clips are cut from them."""
+    """Sources of training pictures, and how clips are cut from them."""
 
     clips: list[str] = []  # folders
     stills: list[str] = []  # folders or tar files of photographs
-    exclude: list[str] = []  # words in the names of clips that are never used
+    exclude: list[str] = []  # clips with one of these words in their name are left out
     max_clips: Positive | None = None
-    max_frames: Positive = 32  # kept of each clip
-    max_size: Positive = 512  # the middle of larger frames is kept
-    still_fraction: Share = 0.2  # of the clips of a batch that are animated stills
-    shrink_fraction: Share = 0.25  # of the clips large enough that are halved in size
-    max_skip: Positive = 3  # speed: every n-th frame, n up to this
+    still_fraction: Share = 0.2  # share of the clips of a batch that are animated stills
+    max_skip: Positive = 3  # speed: every n-th frame is taken, with n up to this
 
 
 class LossConfig(StrictModel):
-    """Eq. 25 and 27. A weight of 0 switches a term off (Table VI); it is then not computed."""
+    """Weights of the loss terms of eq. 25 and 27. A term of weight 0 is not computed."""
 
     rec: float = Field(default=1.0, ge=0)  # lambda_rec, l1
     per: float = Field(default=0.8, ge=0)  # lambda_per, LPIPS
-    adv: float = Field(default=0.0, ge=0)  # lambda_adv; the paper's 0.1 from its GAN phase on
-    latent: float = Field(default=0.0, ge=0)  # y_bar behind the channel; not in the paper
-    rate: bool = True
-    side: bool = True  # whether z counts in the rate loss
-    #: Rate and distortion of each clip are divided by its omega to this power. 0: as the paper; the
-    #: finest presets, of a large omega, outweigh the others. 1: distortion counts alike in all.
+    adv: float = Field(default=0.0, ge=0)  # lambda_adv; the paper uses 0.1 in its GAN phase
+    latent: float = Field(default=0.0, ge=0)  # error of y_bar behind the channel; not in the paper
+    #: The loss of a clip is divided by its omega to this power. 0 is the paper's rule, under which
+    #: the presets with a large omega outweigh the others; with 1 all distortions count alike.
     preset_balance: Share = 0.0
-    #: Reals that a bit of z stands for; null: eta, as in eq. 25. The side link's MCS needs more:
-    #: 1.2 at 6 dB (MCS 12: 1.70 bit per symbol), 2.7 at 0 dB (MCS 5: 0.74).
+    #: Reals that one bit of z counts as; null takes eta, as in eq. 25. A bit on the side link
+    #: costs more: 1.2 reals at 6 dB (MCS 12, 1.70 bit per symbol), 2.7 at 0 dB (MCS 5, 0.74).
     side_eta: float | None = Field(default=None, ge=0)
     per_crop: Annotated[int, Field(ge=16, multiple_of=16)] | None = None  # LPIPS on sub-crops
-    per_share: Share = 1.0  # of the frames of a step on which LPIPS is computed
+    per_share: Share = 1.0  # share of the clips of a step on which LPIPS is computed
     per_dtype: Literal["float32", "mixed_bfloat16"] = "float32"
     per_ramp: int = Field(default=0, ge=0)  # steps from 0 to full weight
-    #: Weight of each reconstruction of R_t; null: the paper's, 1 each (``objective.BRANCHES``). A
-    #: branch without a weight is not computed.
+    #: Weight of each reconstruction in R_t; null takes ``objective.BRANCHES``. A reconstruction
+    #: that is not named here is not computed.
     branches: dict[Literal["ideal", "tx", "rx"], Annotated[float, Field(gt=0)]] | None = None
     adv_ramp: int = Field(default=0, ge=0)
 
 
 class ChannelConfig(StrictModel):
-    """The channel of stages 2 and 3; with several values, each clip of a batch draws one."""
+    """The channel of stages 2 and 3. Of several values, each clip of a batch draws one."""
 
     channel: Literal["awgn", "rayleigh"] = "awgn"
     equalizer: Literal["zf", "biased_lmmse"] = "zf"
     snr_db: list[SnrDb] = Field(default=[10.0], min_length=1)
     csi_nmse_db: list[NmseDb | None] = Field(default=[None], min_length=1)
-    csi_aware: bool = False  # whether the equalizer knows the variance of the CSI error
+    csi_aware: bool = False  # whether the equaliser knows the variance of the CSI error
 
 
 class PhaseConfig(StrictModel):
-    """One phase: which weights learn, on what, for how long.
+    """One phase: which weights learn, on what, and for how long.
 
-    ``stage`` is the paper's: 1 trains the ideal branch alone, 2 F_tx and F_rx alone, 3 all.
-    A curriculum in ``gop`` divides the steps into equal parts; an intra phase has GOP 1.
+    ``stage`` is the paper's: 1 trains the ideal branch alone, 2 F_tx and F_rx alone, 3 everything.
+    The values of ``gop`` divide the steps into equal parts; an intra phase has GOP length 1.
     """
 
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")
-    model: Literal["intra", "inter"]
+    model: Kind
     stage: Literal[1, 2, 3]
     steps: Positive
     quantiser: Literal["noise", "ste"]
     gop: list[Annotated[int, Field(ge=1, le=32)]] = Field(default=[1], min_length=1)
-    #: P frames coded between the I frame and those that learn, without a gradient; each step draws
-    #: one of these numbers. So frames learn from references as old as a long GOP's, at the price
-    #: of the forward pass.
+    #: P frames coded without a gradient between the I frame and the frames that learn; each step
+    #: draws one of these numbers. References are then as old as in a long GOP, at the cost of a
+    #: forward pass.
     lead_in: list[Annotated[int, Field(ge=0, le=30)]] = Field(default=[0], min_length=1)
-    #: As a scheme's (``semantic.refresh``); each step draws one of these numbers.
+    #: Every n-th P frame is coded at a finer quality preset, as a scheme of that name does; 0 is
+    #: never. Each step draws one of these numbers.
     refresh_every: list[Annotated[int, Field(ge=0)]] = Field(default=[0], min_length=1)
     crop: Annotated[int, Field(ge=64, multiple_of=64)] = 256
     batch: Positive = 8
     learning_rate: float = Field(default=1e-4, gt=0)
     final_learning_rate: float | None = Field(default=None, gt=0)  # cosine down to this
     warm_up: int = Field(default=0, ge=0)  # steps from 0 to ``learning_rate``
-    learn: list[str] = []  # words: of the weights of the stage, only those with one in their path
+    learn: list[str] = []  # only weights with one of these words in their path learn
     loss: LossConfig = LossConfig()
     channel: ChannelConfig | None = None
     rate_set: Literal["overcomplete", "distilled"] = "distilled"
-    informed_start: bool = False  # weights from a PCA of the data before the first step
-    intra_start: bool = False  # a P model without weights starts as the intra model
-    coding_start: Literal["linear", "intra"] | None = None  # of F_tx and F_rx; None: as they are
+    informed_start: bool = False  # fresh weights come from a PCA of the data
+    intra_start: bool = False  # a fresh P model starts from the intra model
+    coding_start: Literal["linear", "intra"] | None = None  # F_tx and F_rx; null keeps theirs
 
     @model_validator(mode="after")
     def _consistent(self) -> "PhaseConfig":
+        intra = self.model == "intra"
         if (self.channel is None) != (self.stage == 1):
             raise self._refused("channel", self.channel, "one in stages 2 and 3, none in stage 1")
-        if (self.model == "intra") != (max(self.gop) == 1):
+        if max(self.gop) > 1 if intra else min(self.gop) < 2:
             raise self._refused("gop", self.gop, "1 for intra, 2 or more for inter")
-        if self.model == "inter" and min(self.gop) < 2:
-            raise self._refused("gop", self.gop, "2 or more for inter")
-        if self.model == "intra" and max(self.lead_in) > 0:
-            raise self._refused("lead_in", self.lead_in, "0 for intra")
-        if self.model == "intra" and max(self.refresh_every) > 0:
-            raise self._refused("refresh_every", self.refresh_every, "0 for intra")
-        if self.intra_start and (self.model == "intra" or self.informed_start):
+        for key in ("lead_in", "refresh_every"):
+            if intra and max(getattr(self, key)) > 0:
+                raise self._refused(key, getattr(self, key), "0 for intra")
+        if self.intra_start and (intra or self.informed_start):
             raise self._refused("intra_start", True, "for an inter phase without informed_start")
         if self.loss.branches is not None:
             allowed = {"ideal"} if self.stage == 1 else {"ideal", "tx", "rx"}
@@ -121,7 +118,7 @@ class PhaseConfig(StrictModel):
                 raise self._refused("loss.branches", found, f"some of {sorted(allowed)}")
         if self.coding_start and self.stage == 1:
             raise self._refused("coding_start", self.coding_start, "none in stage 1")
-        if self.coding_start == "intra" and self.model == "intra":
+        if self.coding_start == "intra" and intra:
             raise self._refused("coding_start", "intra", "linear, or none, for an intra phase")
         if self.loss.per_crop and self.loss.per_crop > self.crop:
             raise self._refused("loss.per_crop", self.loss.per_crop, f"at most {self.crop}")
@@ -137,55 +134,47 @@ class PhaseConfig(StrictModel):
 
 
 class EvaluationConfig(StrictModel):
-    """What is measured on the way: a few frames of clips that are not trained on."""
+    """What is measured during a run: a few frames of clips that are not trained on."""
 
     clips: list[str] = []
     num_frames: Positive = 4  # the first is an I frame
-    crop: Annotated[int, Field(ge=64, multiple_of=64)] | None = 256  # middle; null: all
+    crop: Annotated[int, Field(ge=64, multiple_of=64)] | None = 256  # of the middle; null: all
     every: Positive = 2000  # steps
-    pictures: bool = True
 
 
 class TrainConfig(StrictModel):
-    """One training run; ``name`` is its folder, ``preset`` the model it trains."""
+    """One training run; ``name`` is its folder, ``preset`` the model that it trains."""
 
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")
     preset: str
     seed: int = Field(default=1, ge=0, lt=2**31)
     omega: list[Annotated[float, Field(ge=0)]] = Field(default=list(PAPER_OMEGA), min_length=1)
-    #: The weights of I frames, where they are not ``omega``: a GOP gains when its I frame, from
-    #: which all others are predicted, is finer than they are.
+    #: The weights of I frames; null takes ``omega``. A GOP gains from an I frame that is finer
+    #: than the frames predicted from it.
     intra_omega: list[Annotated[float, Field(ge=0)]] | None = None
-    #: Factors of eta by quality preset, of P and of I frames: from some preset on y is as fine as
-    #: it gets, and only more reals per bit make finer what arrives.
-    eta_factors: list[Annotated[float, Field(gt=0)]] | None = None
+    #: Factors of eta (eq. 14) of I frames by quality preset. They matter for fine presets, where
+    #: only more reals per bit improve what arrives.
     intra_eta_factors: list[Annotated[float, Field(gt=0)]] | None = None
-    beta_1: float = Field(default=0.9, ge=0, lt=1)
-    beta_2: float = Field(default=0.999, ge=0, lt=1)
-    clip_norm: float = Field(default=1.0, gt=0)
-    ema_decay: float = Field(default=0.999, ge=0, lt=1)
     learning_rate_factors: dict[str, float] = {}  # word in a weight's path: factor
     checkpoint_minutes: float = Field(default=5.0, gt=0)
     #: Fine-tuning: folder ``weights/`` of another run, or a preset with weights in the package.
     initial_weights: str | None = None
-    initial_except: list[str] = []  # words in the paths of weights that start afresh all the same
+    initial_except: list[str] = []  # weights with one of these words in their path start afresh
+    #: How a phase with the distilled rate set chooses it: the preset's, or the rates that the
+    #: overcomplete phases before it used most (section III-D).
     distilled_rates: Literal["preset", "used"] = "preset"
     discriminator_filters: Annotated[int, Field(ge=4, multiple_of=4)] = 64
     data: DataConfig
     phases: list[PhaseConfig] = Field(min_length=1)
     evaluation: EvaluationConfig = EvaluationConfig()
 
-    def omega_of(self, model: Literal["intra", "inter"]) -> list[float]:
+    def omega_of(self, model: Kind) -> list[float]:
         """Weights of the quality presets of one kind of frame."""
         return self.intra_omega or self.omega if model == "intra" else self.omega
 
-    def eta_factors_of(self, model: Literal["intra", "inter"]) -> tuple[float, ...]:
-        """Factors of eta by quality preset of one kind of frame; empty: 1."""
-        return tuple((self.intra_eta_factors if model == "intra" else self.eta_factors) or ())
-
     @model_validator(mode="after")
-    def _one_entry_per_preset(self) -> "TrainConfig":
-        for key in ("intra_omega", "eta_factors", "intra_eta_factors"):
+    def _consistent(self) -> "TrainConfig":
+        for key in ("intra_omega", "intra_eta_factors"):
             entries = getattr(self, key)
             if entries is not None and len(entries) != len(self.omega):
                 raise InputError(
@@ -194,10 +183,6 @@ class TrainConfig(StrictModel):
                     allowed=f"{len(self.omega)}, as in omega",
                     remedy=f"Name one per quality preset, or leave {key} out.",
                 )
-        return self
-
-    @model_validator(mode="after")
-    def _unique_phases(self) -> "TrainConfig":
         names = [phase.name for phase in self.phases]
         if len(set(names)) < len(names):
             raise InputError(
@@ -212,7 +197,37 @@ def load_train_config(path: str | Path) -> TrainConfig:
     Raises ``InputError`` for a missing file, broken YAML, an unknown key (with the nearest
     name), a wrong type or a value out of range.
     """
-    return validated(read_yaml(path), TrainConfig, Path(path).name, "scenarios/train_tiny.yaml")
+    return validated(read_yaml(path), TrainConfig, Path(path).name, _EXAMPLE)
+
+
+#: Keys of earlier versions by section, which the file in an older run folder still names, with
+#: the only value under which such a run can go on.
+_RETIRED: dict[str, dict[str, Any]] = {
+    "run": {
+        "eta_factors": None,
+        "beta_1": 0.9,
+        "beta_2": 0.999,
+        "clip_norm": 1.0,
+        "ema_decay": 0.999,
+    },
+    "data": {"max_frames": 32, "max_size": 512, "shrink_fraction": 0.25},
+    "loss": {"rate": True, "side": True},
+    "evaluation": {"pictures": True},
+}
+
+
+def load_run_config(folder: Path) -> TrainConfig:
+    """The config that a run folder was started with (``config.yaml``), older versions' too."""
+    path = folder / "config.yaml"
+    fields = read_yaml(path)
+    if isinstance(fields, dict):
+        losses = [("loss", phase.get("loss", {})) for phase in fields.get("phases", ())]
+        parts = [(name, fields.get(name, {})) for name in ("data", "evaluation")]
+        for section, values in [("run", fields), *parts, *losses]:
+            for key, value in _RETIRED[section].items():
+                if key in values and values[key] == value:
+                    del values[key]
+    return validated(fields, TrainConfig, path.name, _EXAMPLE)
 
 
 def gop_at(phase: PhaseConfig, step: int) -> int:
@@ -233,5 +248,5 @@ def learning_rate_at(phase: PhaseConfig, step: int) -> float:
 
 
 def ramp(full: float, steps: int, step: int) -> float:
-    """A loss weight that rises linearly from 0 over ``steps`` steps: a sudden one breaks runs."""
+    """A loss weight that rises linearly from 0 over ``steps`` steps."""
     return full if step >= steps else full * (step + 1) / (steps + 1)

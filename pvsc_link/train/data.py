@@ -1,16 +1,14 @@
-"""Clips out of photographs: an affine camera path, and a second picture that occludes the first.
+"""Where training pictures come from: folders of clips in common layouts, and photographs.
 
-Where training pictures come from: folders of clips in the layouts people have, and stills.
+Every clip and still is decoded once, into one memory-mapped file of raw uint8 RGB. This cache is a
+folder ``<cache>/clips_<key>/`` with ``frames.bin`` (frames end to end) and ``index.json``. The key
+is a digest of the names, sizes and dates of the sources, so that changed data make another cache
+and equal data share one. Several runs on one machine share the memory, too.
 
-Decoded once: every training clip as raw uint8 RGB in one memory-mapped file.
-
-The cache is a folder ``<root>/clips_<key>/`` with ``frames.bin`` (frames end to end) and
-``index.json``. The key is a digest of the sources' names, sizes and dates and of the limits, so
-that changed data make another cache and equal data share one. Memory is the page cache's: many
-runs on one machine share it.
+Photographs become clips by ``animate``: an affine camera path, and a second picture that occludes
+the first.
 """
 
-import hashlib
 import io
 import json
 import os
@@ -19,6 +17,7 @@ import shutil
 import tarfile
 from collections.abc import Iterator
 from dataclasses import dataclass
+from hashlib import sha256
 from pathlib import Path
 from typing import BinaryIO
 
@@ -26,110 +25,28 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from pvsc_link.media.reader import RAW_SUFFIXES, read_video
-from pvsc_link.storage import cache_directory, exclusive
+from pvsc_link.storage import cache_directory, digest, exclusive
 from pvsc_link.train.config import DataConfig
 from pvsc_link.types import InputError
 
-
-def animate(
-    still: np.ndarray,
-    cover: np.ndarray,
-    num_frames: int,
-    size: int,
-    rng: np.random.Generator,
-) -> np.ndarray:
-    """A clip of a moving photograph with a moving object in front of it.
-
-    Speeds of up to 6 pixels, 2 degrees and 2 % zoom per frame, slowly changing: what P frames
-    have to predict at 25 to 60 frames per second. In half of the clips an ellipse cut out of
-    ``cover`` moves on its own path, so that background is hidden and comes back.
-
-    Input: ``still``, ``cover`` : [height, width, 3], uint8.
-    Output: [num_frames, size, size, 3], uint8.
-    """
-    frames = [_sample(still, grid) for grid in _path(still.shape, num_frames, size, rng)]
-    if rng.random() < 0.5:
-        layer = [_sample(cover, grid) for grid in _path(cover.shape, num_frames, size, rng)]
-        masks = _ellipses(num_frames, size, rng)
-        frames = [
-            m * top + (1 - m) * below for m, top, below in zip(masks, layer, frames, strict=True)
-        ]
-    return np.rint(np.stack(frames)).astype(np.uint8)
-
-
-def _path(
-    shape: tuple[int, ...], num_frames: int, size: int, rng: np.random.Generator
-) -> list[np.ndarray]:
-    """Source coordinates [2, size, size] (row, column) of every frame."""
-    height, width = shape[:2]
-    pixel = np.arange(size) - (size - 1) / 2
-    local = np.stack(np.meshgrid(pixel, pixel, indexing="ij"))
-    centre = np.array([rng.uniform(0.3, 0.7) * height, rng.uniform(0.3, 0.7) * width])
-    speed = rng.normal(0, 1, 2) * rng.choice([0.3, 1.0, 3.0])
-    angle, turn = rng.uniform(-0.3, 0.3), rng.normal(0, 0.5) * np.pi / 180
-    zoom, growth = rng.uniform(0.7, 1.3), 1 + np.clip(rng.normal(0, 0.007), -0.02, 0.02)
-    grids = []
-    for _ in range(num_frames):
-        cos, sin = zoom * np.cos(angle), zoom * np.sin(angle)
-        turned = np.stack([cos * local[0] - sin * local[1], sin * local[0] + cos * local[1]])
-        grids.append(turned + centre[:, None, None])
-        centre = centre + np.clip(speed, -6, 6)
-        speed = speed + rng.normal(0, 0.2, 2)
-        angle, zoom = angle + turn, zoom * growth
-    return grids
-
-
-def _sample(image: np.ndarray, grid: np.ndarray) -> np.ndarray:
-    """Bilinear interpolation of ``image`` at ``grid``, mirrored at the borders: float32."""
-    height, width = image.shape[:2]
-    rows, columns = _mirror(grid[0], height), _mirror(grid[1], width)
-    top = np.minimum(rows.astype(np.int32), height - 2)
-    left = np.minimum(columns.astype(np.int32), width - 2)
-    a = (rows - top).astype(np.float32)[..., None]
-    b = (columns - left).astype(np.float32)[..., None]
-    upper = image[top, left] * (1 - b) + image[top, left + 1] * b
-    lower = image[top + 1, left] * (1 - b) + image[top + 1, left + 1] * b
-    return upper * (1 - a) + lower * a
-
-
-def _mirror(position: np.ndarray, length: int) -> np.ndarray:
-    last = length - 1
-    folded = np.mod(position, 2 * last)
-    return np.where(folded > last, 2 * last - folded, folded)
-
-
-def _ellipses(num_frames: int, size: int, rng: np.random.Generator) -> list[np.ndarray]:
-    """Masks [size, size, 1] in [0, 1] of a moving ellipse with an edge about 1 pixel soft."""
-    pixel = np.arange(size, dtype=np.float32)
-    centre = rng.uniform(0.1, 0.9, 2) * size
-    speed = rng.normal(0, 2.5, 2)
-    radii = rng.uniform(0.1, 0.35, 2) * size
-    masks = []
-    for _ in range(num_frames):
-        rows = ((pixel - centre[0]) / radii[0])[:, None]
-        columns = ((pixel - centre[1]) / radii[1])[None, :]
-        inside = (1 - np.hypot(rows, columns)) * radii.min() + 0.5
-        masks.append(np.clip(inside, 0, 1).astype(np.float32)[..., None])
-        centre = centre + speed
-    return masks
-
-
+#: Frames kept of each clip, and the largest height and width that is kept of a frame.
+MAX_FRAMES, MAX_SIZE = 32, 512
 VIDEO_SUFFIXES = (".mp4", ".mkv", ".mov", ".avi", ".webm", ".y4m")
 STILL_SUFFIXES = (".jpg", ".jpeg", ".png", ".ppm", ".webp")
-#: Vimeo-90K names its training septuplets here; the others are its test set.
+#: Vimeo-90K lists its training septuplets in this file; the others are its test set.
 VIMEO_LIST = "sep_trainlist.txt"
 _SIZE = re.compile(r"_(\d{2,5})x(\d{2,5})_")
 
 
 @dataclass(frozen=True)
 class ClipSource:
-    """One clip that is not decoded yet: a file or a folder of PNG images, with a unique name."""
+    """One clip before it is decoded: a file or a folder of PNG images, with a unique name."""
 
     name: str
     path: Path
 
     def identity(self) -> tuple[str, int, int]:
-        """(name, bytes, modification time in ns): what the cache compares."""
+        """(name, bytes, modification time in ns), from which the key of the cache is made."""
         status = self.path.stat()
         return self.name, status.st_size, status.st_mtime_ns
 
@@ -140,7 +57,7 @@ class ClipSource:
             video = read_video(
                 self.path, num_frames=max_frames, size=size, pixel_format=pixel_format
             )
-        except InputError:  # shorter than that; a damaged file fails again
+        except InputError:  # The clip is shorter. A damaged file fails again below.
             video = read_video(self.path, size=size, pixel_format=pixel_format)
         return video.frames
 
@@ -149,8 +66,8 @@ def find_clips(roots: list[str]) -> list[ClipSource]:
     """Every clip below the folders ``roots``, in a fixed order.
 
     Known layouts: any tree of video files; folders of numbered PNG images; Vimeo-90K (folders
-    ``sequences/00001/0001/im1.png``, restricted to ``sep_trainlist.txt`` where that lies at the
-    root); BVI-DVC (``Name_1920x1088_25fps_10bit_420.yuv`` or mp4).
+    ``sequences/00001/0001/im1.png``, restricted to ``sep_trainlist.txt`` if the root has one);
+    BVI-DVC (``Name_1920x1088_25fps_10bit_420.yuv`` or mp4).
     Raises ``InputError`` for a root that is missing or holds no clip.
     """
     clips: list[ClipSource] = []
@@ -246,7 +163,7 @@ class CachedClip:
 
 
 class ClipCache:
-    """Read access to a cache folder: ``clips`` (moving) and ``stills`` (one frame each)."""
+    """Read access to a cache folder: ``clips`` (several frames) and ``stills`` (one frame)."""
 
     def __init__(self, folder: Path):
         index = json.loads((folder / "index.json").read_text())
@@ -257,17 +174,16 @@ class ClipCache:
         self.stills = [e for e in entries if e.shape[0] == 1]
 
     def frames(self, clip: CachedClip) -> np.ndarray:
-        """uint8 RGB [num_frames, height, width, 3], a view of the file: nothing is read yet."""
+        """uint8 RGB [num_frames, height, width, 3], a view of the memory-mapped file."""
         size = int(np.prod(clip.shape))
         return self._frames[clip.offset : clip.offset + size].reshape(clip.shape)
 
 
 def open_cache(config: DataConfig) -> ClipCache:
-    """The cache of these sources, decoded now if it does not exist yet.
+    """The cache of these sources, which are decoded now if it does not exist yet.
 
-    Two processes that start together decode once: the second waits. An interrupted decode
-    leaves nothing that could be mistaken for a cache.
-    Raises ``InputError`` for missing or unreadable sources.
+    Of two processes that start together, the second waits for the first. An interrupted decoding
+    leaves no cache behind. Raises ``InputError`` for missing or unreadable sources.
     """
     clips = _selected(find_clips(config.clips), config) if config.clips else []
     key = _key(clips, config)
@@ -284,20 +200,13 @@ def _selected(clips: list[ClipSource], config: DataConfig) -> list[ClipSource]:
     if config.max_clips is not None and len(clips) > config.max_clips:
         chosen = np.random.default_rng(0).permutation(len(clips))[: config.max_clips]
         clips = [clips[i] for i in sorted(chosen)]
-    if not clips:
-        raise InputError(
-            "training clips",
-            found="none left",
-            allowed="at least one",
-            remedy="Relax data.exclude or data.max_clips.",
-        )
     return clips
 
 
 def _key(clips: list[ClipSource], config: DataConfig) -> str:
     stills = [(p, os.stat(Path(p).expanduser()).st_mtime_ns) for p in config.stills]
-    identity = [_FORMAT, [c.identity() for c in clips], stills, config.max_frames, config.max_size]
-    return hashlib.sha256(json.dumps(identity).encode()).hexdigest()[:16]
+    identity = [_FORMAT, [c.identity() for c in clips], stills, MAX_FRAMES, MAX_SIZE]
+    return digest(json.dumps(identity))[:16]
 
 
 def _build(folder: Path, clips: list[ClipSource], config: DataConfig) -> None:
@@ -305,10 +214,10 @@ def _build(folder: Path, clips: list[ClipSource], config: DataConfig) -> None:
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
     with (partial / "frames.bin").open("wb") as file:
-        entries, digest = _write_all(file, _pictures(clips, config))
+        entries, pixels = _write_all(file, _pictures(clips, config))
         file.flush()
         os.fsync(file.fileno())
-    index = {"sha256": digest, "clips": entries}
+    index = {"sha256": pixels, "clips": entries}
     (partial / "index.json").write_text(json.dumps(index, indent=0))
     shutil.rmtree(folder, ignore_errors=True)
     partial.rename(folder)
@@ -316,26 +225,109 @@ def _build(folder: Path, clips: list[ClipSource], config: DataConfig) -> None:
 
 def _pictures(clips: list[ClipSource], config: DataConfig) -> Iterator[tuple[str, np.ndarray]]:
     for clip in clips:
-        yield clip.name, window(clip.decode(config.max_frames), config.max_size)
+        yield clip.name, window(clip.decode(MAX_FRAMES), MAX_SIZE)
     for name, image in iter_stills(config.stills):
-        yield name, window(image[None], config.max_size)
+        yield name, window(image[None], MAX_SIZE)
 
 
 def _write_all(
     file: BinaryIO, pictures: Iterator[tuple[str, np.ndarray]]
 ) -> tuple[list[dict], str]:
-    entries, digest, offset = [], hashlib.sha256(), 0
+    entries, total, offset = [], sha256(), 0
     for name, frames in pictures:
         data = np.ascontiguousarray(frames).tobytes()
         file.write(data)
-        digest.update(name.encode() + data)
+        total.update(name.encode() + data)
         entries.append({"name": name, "offset": offset, "shape": frames.shape})
         offset += len(data)
-    return entries, digest.hexdigest()
+    return entries, total.hexdigest()
 
 
 def window(frames: np.ndarray, max_size: int) -> np.ndarray:
-    """The middle of frames larger than ``max_size``: a training crop never needs more."""
+    """The middle of frames larger than ``max_size``: [..., min(height, max_size), ...]."""
     top = max(0, (frames.shape[1] - max_size) // 2)
     left = max(0, (frames.shape[2] - max_size) // 2)
     return frames[:, top : top + max_size, left : left + max_size]
+
+
+def animate(
+    still: np.ndarray,
+    cover: np.ndarray,
+    num_frames: int,
+    size: int,
+    rng: np.random.Generator,
+) -> np.ndarray:
+    """A clip of a moving photograph with a moving object in front of it.
+
+    The camera moves by up to 6 pixels and turns and zooms a little from frame to frame, with
+    slowly changing speed, as in video at 25 to 60 frames per second. In half of the clips an
+    ellipse cut out of ``cover`` moves on its own path, which hides and uncovers the background.
+
+    Input: ``still``, ``cover`` : [height, width, 3], uint8.
+    Output: [num_frames, size, size, 3], uint8.
+    """
+    frames = [_sample(still, grid) for grid in _path(still.shape, num_frames, size, rng)]
+    if rng.random() < 0.5:
+        layer = [_sample(cover, grid) for grid in _path(cover.shape, num_frames, size, rng)]
+        masks = _ellipses(num_frames, size, rng)
+        frames = [
+            m * top + (1 - m) * below for m, top, below in zip(masks, layer, frames, strict=True)
+        ]
+    return np.rint(np.stack(frames)).astype(np.uint8)
+
+
+def _path(
+    shape: tuple[int, ...], num_frames: int, size: int, rng: np.random.Generator
+) -> list[np.ndarray]:
+    """Source coordinates [2, size, size] (row, column) of every frame."""
+    height, width = shape[:2]
+    pixel = np.arange(size) - (size - 1) / 2
+    local = np.stack(np.meshgrid(pixel, pixel, indexing="ij"))
+    centre = np.array([rng.uniform(0.3, 0.7) * height, rng.uniform(0.3, 0.7) * width])
+    speed = rng.normal(0, 1, 2) * rng.choice([0.3, 1.0, 3.0])
+    angle, turn = rng.uniform(-0.3, 0.3), rng.normal(0, 0.5) * np.pi / 180
+    zoom, growth = rng.uniform(0.7, 1.3), 1 + np.clip(rng.normal(0, 0.007), -0.02, 0.02)
+    grids = []
+    for _ in range(num_frames):
+        cos, sin = zoom * np.cos(angle), zoom * np.sin(angle)
+        turned = np.stack([cos * local[0] - sin * local[1], sin * local[0] + cos * local[1]])
+        grids.append(turned + centre[:, None, None])
+        centre = centre + np.clip(speed, -6, 6)
+        speed = speed + rng.normal(0, 0.2, 2)
+        angle, zoom = angle + turn, zoom * growth
+    return grids
+
+
+def _sample(image: np.ndarray, grid: np.ndarray) -> np.ndarray:
+    """Bilinear interpolation of ``image`` at ``grid``, mirrored at the borders: float32."""
+    height, width = image.shape[:2]
+    rows, columns = _mirror(grid[0], height), _mirror(grid[1], width)
+    top = np.minimum(rows.astype(np.int32), height - 2)
+    left = np.minimum(columns.astype(np.int32), width - 2)
+    a = (rows - top).astype(np.float32)[..., None]
+    b = (columns - left).astype(np.float32)[..., None]
+    upper = image[top, left] * (1 - b) + image[top, left + 1] * b
+    lower = image[top + 1, left] * (1 - b) + image[top + 1, left + 1] * b
+    return upper * (1 - a) + lower * a
+
+
+def _mirror(position: np.ndarray, length: int) -> np.ndarray:
+    last = length - 1
+    folded = np.mod(position, 2 * last)
+    return np.where(folded > last, 2 * last - folded, folded)
+
+
+def _ellipses(num_frames: int, size: int, rng: np.random.Generator) -> list[np.ndarray]:
+    """Masks [size, size, 1] in [0, 1] of a moving ellipse with an edge about 1 pixel soft."""
+    pixel = np.arange(size, dtype=np.float32)
+    centre = rng.uniform(0.1, 0.9, 2) * size
+    speed = rng.normal(0, 2.5, 2)
+    radii = rng.uniform(0.1, 0.35, 2) * size
+    masks = []
+    for _ in range(num_frames):
+        rows = ((pixel - centre[0]) / radii[0])[:, None]
+        columns = ((pixel - centre[1]) / radii[1])[None, :]
+        inside = (1 - np.hypot(rows, columns)) * radii.min() + 0.5
+        masks.append(np.clip(inside, 0, 1).astype(np.float32)[..., None])
+        centre = centre + speed
+    return masks

@@ -1,6 +1,12 @@
-"""What a run measures on the way: quality and rate on clips that it never trains on."""
+"""What a run measures and records: quality and rate on held-out clips, tables and plots.
 
-from collections.abc import Iterator
+``Evaluator`` codes clips that are never trained on. ``history.csv`` has the loss terms of every
+few steps, ``evaluation.csv`` the evaluations, ``curves.png`` both.
+"""
+
+import csv
+import io
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -10,20 +16,22 @@ from PIL import Image
 
 from pvsc_link.media.clips import load_clip
 from pvsc_link.metrics.perceptual import Lpips
-from pvsc_link.models.pvsc_mc.motion import vectors
+from pvsc_link.storage import atomic_file, write_atomically
 from pvsc_link.train import channel
 from pvsc_link.train.config import ChannelConfig, EvaluationConfig
+from pvsc_link.train.family import motion_vectors
+from pvsc_link.train.objective import through
 from pvsc_link.train.step import inference
 
 
 class Evaluator:
-    """Codes the first frames of each clip at every preset and measures them.
+    """Codes the first frames of each clip at every quality preset and measures them.
 
     Parameters
     ----------
     config : EvaluationConfig
-    omega : weights of the presets of I frames and of P frames
-    intra, inter : models; ``inter`` None measures I frames alone
+    omega : weights of the quality presets of I frames, and those of P frames
+    intra, inter : models; with ``inter`` None, I frames alone are measured
     link : ChannelConfig, whose first condition is used; None measures the ideal branch
     """
 
@@ -48,9 +56,9 @@ class Evaluator:
             self._code_inter = inference(self._forward_inter, both)
 
     def rows(self) -> Iterator[tuple[dict[str, Any], np.ndarray, np.ndarray]]:
-        """For each clip, preset and kind: a row, the last coded frame, and how it came out.
+        """For each clip, preset and kind of frame: (row, last original frame, last decoded frame).
 
-        LPIPS and PSNR are means over frames; P rows leave the I frame out.
+        LPIPS and PSNR are means over the frames of that kind. Frames are [height, width, 3].
         """
         for clip, frames in self.clips.items():
             for index, weights in enumerate(zip(*self.omega, strict=True)):
@@ -80,7 +88,8 @@ class Evaluator:
             buffers = self._start(*start)
             for frame in frames[1:]:
                 draws = self._draws(self.inter, frames, rng)
-                motion = vectors(self.inter.config, buffers["feature_tx"], frame[None], [index])
+                known = buffers["feature_tx"]
+                motion = motion_vectors(self.inter.config, known, frame[None], [index])
                 output = self._code_inter(frame[None], buffers, omega_index, draws, motion)
                 buffers = output.pop("buffers")
                 outputs.append(output)
@@ -89,13 +98,13 @@ class Evaluator:
         return np.clip(np.stack(shown), 0.0, 1.0), outputs
 
     def _forward_intra(self, frame: Any, omega_index: Any, draws: Any) -> dict[str, Any]:
-        return self.intra.forward(frame, omega_index, channel=_through(draws))
+        return self.intra.forward(frame, omega_index, channel=through(draws))
 
     def _forward_inter(
         self, frame: Any, buffers: dict[str, Any], omega_index: Any, draws: Any, motion: Any
     ) -> dict[str, Any]:
         return self.inter.forward(
-            frame, buffers, omega_index, motion=motion, channel=_through(draws)
+            frame, buffers, omega_index, motion=motion, channel=through(draws)
         )
 
     def _draws(self, model: Any, frames: np.ndarray, rng: np.random.Generator) -> Any:
@@ -103,8 +112,9 @@ class Evaluator:
             return None
         condition = {"snr_db": self.link.snr_db[:1], "csi_nmse_db": self.link.csi_nmse_db[:1]}
         first = self.link.model_copy(update=condition)
-        grid = (1, 1, frames.shape[1] // 16, frames.shape[2] // 16)
-        draws = channel.draw(first, (*grid, (max(model.config.rate_set) + 1) // 2), rng)
+        units = model.config.rate_map_shape(*frames.shape[1:3])
+        shape = (1, 1, *units, (max(model.config.rate_set) + 1) // 2)
+        draws = channel.draw(first, shape, rng)
         return {key: value[:, 0] for key, value in draws.items()}
 
     def _measure(
@@ -128,20 +138,14 @@ class Evaluator:
 
 
 def write_picture(path: Path, pictures: list[np.ndarray]) -> None:
-    """Pictures side by side, PNG; all [height, width, 3] in [0, 1]."""
-    side = np.concatenate(pictures, axis=1)
-    path.parent.mkdir(exist_ok=True)
-    Image.fromarray(np.rint(255 * np.clip(side, 0, 1)).astype(np.uint8)).save(path)
-
-
-def _through(draws: Any) -> Any:
-    if draws is None:
-        return None
-    return lambda symbols, rate_index: channel.transmit(symbols, draws)
+    """Write pictures side by side as PNG; all [height, width, 3] in [0, 1]."""
+    side = np.rint(255 * np.clip(np.concatenate(pictures, axis=1), 0, 1)).astype(np.uint8)
+    with atomic_file(path) as file:
+        Image.fromarray(side).save(file, format="PNG")
 
 
 def _load(name: str, config: EvaluationConfig, multiple: int) -> np.ndarray:
-    """The middle of the first frames, sizes cut to the multiple that the models need."""
+    """The middle of the first frames, with sizes that are multiples of what the models need."""
     frames = load_clip(name, 0, config.num_frames).frames
     sizes = []
     for length in frames.shape[1:3]:
@@ -157,3 +161,133 @@ def _middle(frames: np.ndarray, height: int, width: int) -> np.ndarray:
     frames = np.pad(frames, padding, mode="edge")
     top, left = (frames.shape[1] - height) // 2, (frames.shape[2] - width) // 2
     return frames[:, top : top + height, left : left + width]
+
+
+_BRANCHES = ("ideal", "tx", "rx")
+_TERMS = ("rec", "per", "adv", "latent")
+LOSS_COLUMNS = (
+    *("step", "phase", "phase_step", "gop", "learning_rate", "seconds", "loss", "rate"),
+    *("bpp_y", "bpp_z", *(f"{term}_{branch}" for term in _TERMS for branch in _BRANCHES)),
+    *("discriminator", "norm", "skipped"),
+)
+EVALUATION_COLUMNS = (
+    *("step", "phase", "omega_index", "omega", "clip", "frame_kind"),
+    *("psnr_db", "lpips", "bpp_y", "bpp_z", "reals_per_pixel"),
+)
+
+
+class Table:
+    """A CSV file that grows row by row and is cut back when a run resumes.
+
+    Parameters: ``columns`` : the header; a value that a row lacks stays empty.
+    """
+
+    def __init__(self, path: Path, columns: tuple[str, ...]):
+        self.path, self.columns = path, columns
+
+    def append(self, rows: list[Mapping[str, object]]) -> None:
+        """Add rows and close the file again, so that a kill loses nothing."""
+        fresh = not self.path.exists()
+        with self.path.open("a", newline="") as file:
+            writer = csv.DictWriter(file, self.columns, extrasaction="ignore")
+            if fresh:
+                writer.writeheader()
+            writer.writerows(rows)
+
+    def forget_after(self, step: int) -> None:
+        """Drop the rows of steps after ``step``, which will be made again."""
+        if not self.path.exists():
+            return
+        kept = io.StringIO(newline="")
+        writer = csv.DictWriter(kept, self.columns, extrasaction="ignore")
+        writer.writeheader()
+        writer.writerows(row for row in self.read() if int(row["step"]) <= step)
+        write_atomically(self.path, kept.getvalue())
+
+    def read(self) -> list[dict[str, str]]:
+        """Every complete row as text."""
+        if not self.path.exists():
+            return []
+        with self.path.open(newline="") as file:
+            return [row for row in csv.DictReader(file) if _complete(row)]
+
+
+def _complete(row: dict) -> bool:
+    """Whether the whole row was written before a kill."""
+    return None not in row and None not in row.values() and row["step"].isdigit()
+
+
+class Means:
+    """Means of the scalar terms of several steps."""
+
+    def __init__(self) -> None:
+        self._sums: dict[str, float] = {}
+        self.count = 0
+
+    def add(self, terms: Mapping[str, np.ndarray]) -> None:
+        for key, value in terms.items():
+            if np.ndim(value) == 0:
+                self._sums[key] = self._sums.get(key, 0.0) + float(value)
+        self.count += 1
+
+    def take(self) -> dict[str, float]:
+        """The means since the last call."""
+        means = {key: float(f"{value / self.count:.6g}") for key, value in self._sums.items()}
+        self._sums, self.count = {}, 0
+        return means
+
+
+def write_plot(losses: Table, evaluations: Table, path: Path) -> None:
+    """Plot every loss term and the evaluations against the step, as PNG."""
+    from matplotlib.figure import Figure
+
+    rows, points = losses.read(), evaluations.read()
+    if not rows:
+        return
+    panels = (
+        ("loss",),
+        tuple(f"rec_{b}" for b in _BRANCHES),
+        tuple(f"per_{b}" for b in _BRANCHES),
+        ("rate", "bpp_y", "bpp_z"),
+        tuple(f"latent_{b}" for b in _BRANCHES),
+        ("discriminator", *(f"adv_{b}" for b in _BRANCHES)),
+        ("learning_rate", "norm"),
+    )
+    figure = Figure(figsize=(15, 10), layout="constrained")
+    axes = figure.subplots(3, 3).ravel()
+    for axis, names in zip(axes, panels, strict=False):
+        _draw_terms(axis, rows, names)
+    for axis, column in zip(axes[len(panels) :], ("psnr_db", "lpips"), strict=False):
+        _draw_evaluations(axis, points, column)
+    with atomic_file(path) as file:
+        figure.savefig(file, format="png", dpi=80)
+
+
+def _draw_terms(axis, rows: list[dict[str, str]], names: tuple[str, ...]) -> None:
+    for name in names:
+        pairs = [(int(r["step"]), float(r[name])) for r in rows if r.get(name)]
+        if pairs:
+            axis.plot(*zip(*pairs, strict=True), label=name, linewidth=0.8)
+    if axis.lines:
+        values = np.concatenate([line.get_ydata() for line in axis.lines])
+        axis.set_yscale("log" if (values > 0).all() and np.ptp(values) > 0 else "linear")
+        axis.legend(fontsize=7, loc="upper right")
+    axis.set_xlabel("step")
+    axis.grid(True, which="both", linewidth=0.3)
+
+
+def _draw_evaluations(axis, points: list[dict[str, str]], column: str) -> None:
+    curves: dict[tuple[str, str], dict[int, list[float]]] = {}
+    for point in points:
+        key = (point["omega"], point["frame_kind"])
+        curves.setdefault(key, {}).setdefault(int(point["step"]), []).append(float(point[column]))
+    for (omega, kind), values in sorted(curves.items()):
+        steps = sorted(values)
+        line = "--" if kind == "I" else "-"
+        means = [np.mean(values[s]) for s in steps]
+        axis.plot(steps, means, line, marker=".", label=f"{kind} omega {omega}", linewidth=0.8)
+    if axis.lines:
+        axis.legend(fontsize=6, ncols=2, loc="upper left")
+    axis.set_xlabel("step")
+    axis.set_ylabel(column)
+    axis.grid(True, linewidth=0.3)

@@ -1,11 +1,11 @@
-"""The terms of eq. 25 and 27, each per clip, for one frame and one reconstruction.
-
-What a step minimises: eq. 27 over the frames of a GOP, as a pure function of weights and batch.
+"""What a step minimises: the terms of eq. 25 and 27, summed over the frames of a GOP.
 
     batch (frames, presets, noise, channel draws) --> models --> branches --> terms --> loss
 
-Each frame is one compiled function, called once per frame: unrolled, a GOP of 7 would take
-minutes to trace.
+The three branches of section II-C are the ideal one (without feature coding), tx (F_rx on the
+symbols as sent) and rx (F_rx on the symbols behind the channel). Loss and terms are a pure
+function of weights and batch. Each frame is one compiled function that is called once per frame;
+a whole GOP in one graph would take minutes to trace.
 """
 
 from typing import Any
@@ -25,30 +25,25 @@ def reconstruction_loss(frame: Any, frame_hat: Any) -> Any:
     return ops.mean(ops.abs(frame - frame_hat), axis=(1, 2, 3))
 
 
-def rate_loss(
-    rate_reals: Any, num_bits_z: Any, eta: float, num_pixels: int, side: bool = True
-) -> Any:
+def rate_loss(rate_reals: Any, num_bits_z: Any, eta: float, num_pixels: int) -> Any:
     """L_rate of eq. 25 per pixel: (sum of k + eta bits of z) / (H W).
 
-    Eq. 25 is a sum over the frame while the distortions are means; per pixel both balance at the
-    paper's omega whatever the crop. The bits of the rate map, b(k), have no gradient (PNG) and
-    are only measured, in evaluations and sweeps.
+    Eq. 25 is a sum over the frame while the distortions are means. Per pixel both balance at the
+    paper's omega for every crop. The bits of the rate map, b(k), have no gradient and no part in
+    the loss. Training does not compute them; a sweep counts those that it sends.
 
     Input: ``rate_reals`` : [batch, Hy, Wy]; ``num_bits_z`` : [batch]. Output: [batch], reals
-    per pixel. Parameters: ``side`` : whether z counts.
+    per pixel.
     """
-    total = ops.sum(rate_reals, axis=(1, 2))
-    if side:
-        total = total + eta * num_bits_z
-    return total / num_pixels
+    return (ops.sum(rate_reals, axis=(1, 2)) + eta * num_bits_z) / num_pixels
 
 
 class PerceptualLoss:
     """L_per: LPIPS (VGG) on a sub-crop of some of the clips of a frame.
 
-    LPIPS costs many times what the tiny model does per pixel. A crop of ``config.per_crop``
-    pixels of a share ``config.per_share`` of the clips costs a part of it, and as place and clips
-    are drawn anew for every frame, the expectation of the gradient stays.
+    Per pixel, LPIPS costs many times what a small model does. It is therefore computed on crops of
+    ``config.per_crop`` pixels of a share ``config.per_share`` of the clips. Clips and places are
+    drawn anew for every frame, so the expectation of the gradient is unchanged.
 
     Parameters
     ----------
@@ -85,15 +80,14 @@ class PerceptualLoss:
 def latent_loss(y_bar: Any, y_bar_hat: Any) -> Any:
     """Mean square difference of features before and after the channel: [batch], float32.
 
-    Not in the paper: a cheap, direct guide for the first steps of stage 2.
+    This term is not in the paper. It is a cheap, direct guide for the first steps of stage 2.
     """
     return ops.mean(ops.square(ops.stop_gradient(y_bar) - y_bar_hat), axis=(1, 2, 3))
 
 
-#: Weight of each reconstruction of R_t by stage, unless ``LossConfig.branches`` names others. In
-#: stage 1 the ideal branch stands in for all three, which it equals before there is feature
-#: coding: so the balance of distortion and rate that a preset learns is the one that stage 3 goes
-#: on with.
+#: Weight of each reconstruction in R_t by stage, unless ``LossConfig.branches`` names others. In
+#: stage 1 the ideal branch counts for all three, so that a quality preset learns the balance of
+#: distortion and rate that stage 3 continues with.
 BRANCHES = {
     1: {"ideal": 3.0},
     2: {"tx": 1.0, "rx": 1.0},
@@ -110,18 +104,18 @@ class Objective:
     Parameters
     ----------
     phase : PhaseConfig
-    omega : weights of the quality presets (eq. 27)
-    model : the model that learns, IntraModel or PvscModel
-    intra : IntraModel that makes the reference frame of a GOP, fixed; None in an intra phase
-    perceptual, discriminator : where their loss weights are not 0, else None
+    omega : list of float, weights of the quality presets (eq. 27)
+    model : the model that learns (``family.ModelFamily``)
+    intra : the fixed model that codes the I frame of a GOP; None in an intra phase
+    perceptual, discriminator : None where their loss weights are 0
 
-    Input (``__call__``)
-    --------------------
-    batch : as ``batches.make_batch`` gives it
+    Input
+    -----
+    batch : output of ``batches.BatchMaker.make``
 
     Output
     ------
-    loss : scalar; terms : dict of scalars, means over clips and coded frames
+    (loss, terms) : scalar, and dict of scalars: means over clips and over the frames that learn
     """
 
     def __init__(
@@ -161,14 +155,13 @@ class Objective:
         return {key: sum(terms[key] for terms in every) / len(every) for key in every[0]}
 
     def _start(self, frame: Any, batch: dict[str, Any]) -> dict[str, Any]:
-        """Buffers after an I frame that the fixed intra model sent over the same channel."""
-        through = None
+        """Buffers after the I frame, which the fixed intra model sends over the same channel."""
+        draws = None
         if self.phase.channel is not None:
-            draws = _at(batch, 0)["draws"]
-            through = _channel({**draws, **batch["intra_draws"]})
-        sent = self.intra.forward(frame, batch["omega_index"][:, 0], channel=through)
-        names = ("frame_ideal",) if through is None else ("frame_tx", "frame_rx")
-        shown = [ops.stop_gradient(ops.clip(sent[name], 0.0, 1.0)) for name in names]
+            draws = {**_at(batch, 0)["draws"], **batch["intra_draws"]}
+        ends = ("ideal",) if draws is None else ("tx", "rx")
+        sent = self.intra.forward(frame, batch["omega_index"][:, 0], channel=through(draws))
+        shown = [ops.stop_gradient(ops.clip(sent[f"frame_{end}"], 0.0, 1.0)) for end in ends]
         return self.model.start_buffers(*shown)
 
     def _intra_frame(self, frame: Any, omega_index: Any, given: dict[str, Any]) -> dict[str, Any]:
@@ -177,7 +170,7 @@ class Objective:
             omega_index,
             noise={"y": given["noise_y"], "z": given["noise_z"]},
             quantiser=self.phase.quantiser,
-            channel=_channel(given.get("draws")),
+            channel=through(given.get("draws")),
         )
         return self._terms(frame, omega_index, output, given)
 
@@ -204,7 +197,7 @@ class Objective:
             noise={"y": given["noise_y"], "z": given["noise_z"]},
             motion=given.get("motion"),
             quantiser=self.phase.quantiser,
-            channel=_channel(given.get("draws")),
+            channel=through(given.get("draws")),
         )
 
     def _terms(
@@ -213,25 +206,24 @@ class Objective:
         loss, num_pixels = self.phase.loss, frame.shape[1] * frame.shape[2]
         omega = ops.take(ops.convert_to_tensor(self.omega, "float32"), omega_index, axis=0)
         share = omega**-loss.preset_balance
-        rate = rate_loss(
-            output["rate_reals"],
-            output["num_bits_z"],
-            self.model.config.eta if loss.side_eta is None else loss.side_eta,
-            num_pixels,
-            loss.side,
-        )
+        eta = self.model.config.eta if loss.side_eta is None else loss.side_eta
+        rate = rate_loss(output["rate_reals"], output["num_bits_z"], eta, num_pixels)
         terms = {
             "rate": ops.mean(rate),
             "bpp_y": ops.mean(ops.sum(output["num_bits_y"], axis=(1, 2))) / num_pixels,
             "bpp_z": ops.mean(output["num_bits_z"]) / num_pixels,
         }
-        total = ops.mean(share * rate) if loss.rate and self.phase.stage != 2 else 0.0
+        total = ops.mean(share * rate) if self.phase.stage != 2 else 0.0
         total = total + self._distortion(frame, share * omega, output, given, terms)
         if self.discriminator is not None:
             terms["discriminator"] = self._discriminator_loss(frame, output)
             total = total + terms["discriminator"]
         if self.phase.rate_set == "overcomplete":
-            terms["usage"] = _usage(output["rate_index"], len(self.model.config.rate_set))
+            num_rates = len(self.model.config.rate_set)
+            chosen = ops.reshape(output["rate_index"], (-1, 1)) == ops.arange(
+                num_rates, dtype="int32"
+            )
+            terms["usage"] = ops.sum(ops.cast(chosen, "float32"), axis=0)
         return {**terms, "loss": total}
 
     def _distortion(
@@ -268,7 +260,7 @@ class Objective:
         return total
 
     def _adversarial(self, frame_hat: Any, omega: Any) -> Any:
-        """Mean of omega L_adv with the discriminator held fixed."""
+        """Mean of omega L_adv with a fixed discriminator."""
         fixed = [(v, ops.stop_gradient(v.value)) for v in self.discriminator.variables]
         with keras.StatelessScope(state_mapping=fixed):
             score = self.discriminator(frame_hat)
@@ -280,20 +272,15 @@ class Objective:
         return sum(discriminator_loss(real, fake) for fake in fakes) / len(fakes)
 
 
-def _usage(rate_index: Any, num_rates: int) -> Any:
-    """How many units chose each rate: [num_rates], float32."""
-    chosen = ops.reshape(rate_index, (-1, 1)) == ops.arange(num_rates, dtype="int32")
-    return ops.sum(ops.cast(chosen, "float32"), axis=0)
-
-
-def _channel(draws: dict[str, Any] | None) -> Any:
+def through(draws: dict[str, Any] | None) -> Any:
+    """Channel and equaliser with these draws, as ``forward`` of a model takes it; None for none."""
     if draws is None:
         return None
     return lambda symbols, rate_index: channel.transmit(symbols, draws)
 
 
 def _at(batch: dict[str, Any], t: int, lead_in: int = 0) -> dict[str, Any]:
-    """What frame ``t`` of a batch is given."""
+    """The entries of a batch for its frame ``t``."""
     given = {key: batch[key] for key in ("per_weight", "adv_weight")}
     given |= {key: batch[key][max(0, t - lead_in)] for key in _PER_LEARNING_FRAME}
     for key in _PER_CLIP_AND_FRAME:

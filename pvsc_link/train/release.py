@@ -1,31 +1,40 @@
-"""``python -m pvsc_link.train.release RUN...``: the weights of runs, small enough to ship.
+"""Make weights that can be shipped out of the weights of training runs.
 
-Beside copying, four things that only make sense when training is over: where several runs have a
-model, its weights become their mean ("model soup", Wortsman et al., ICML 2022), with ``--packaged``
-that of these and of the weights in the package under the same name; weights are rounded
-to half precision (half the size; what is measured afterwards is what ships), the integer tables of
-the side information are fitted to training clips, and both models get the names under which a
-scenario finds them.
+python -m pvsc_link.train.release runs/train_small
+
+Where several runs have a model, its weights become their mean ("model soup", Wortsman et al., ICML
+2022); with ``--packaged`` the mean includes the weights of that name in the package. The weights
+are rounded to half precision, so that what is measured afterwards is what ships. The integer
+tables of the side information are fitted to training clips. Both models get the names under which
+a scenario finds them.
 """
 
 import argparse
 import json
-import os
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import h5py
 import numpy as np
+from keras import ops
 
+from pvsc_link.models.zoo import PACKAGED, SUFFIX, find_weights, save_weights
+from pvsc_link.storage import write_atomically
+from pvsc_link.train.batches import BatchShape, draw_frames, step_generator
+from pvsc_link.train.config import TrainConfig, load_run_config
+from pvsc_link.train.data import open_cache
+from pvsc_link.train.family import configs_of, has_starts, motion_vectors
+from pvsc_link.train.weights import read_model
 from pvsc_link.types import InputError
 
-#: Clips, frames and pixels to which the tables of the side information are fitted, per quality
-#: preset, and pictures to which those of z_hat of I frames are.
+#: Clips, frames and pixels to which the tables of the side information are fitted for each quality
+#: preset, and pictures for the tables of z_hat of I frames.
 _FIT_CLIPS, _FIT_FRAMES, _FIT_CROP, _FIT_PICTURES = 32, 3, 192, 256
 _FIT_SALT = 10**6 + 1  # no training step draws with it
-#: Fields of a config that may differ where weights are averaged.
+#: Fields of a config that may differ between models whose weights are averaged.
 _WITHOUT_WEIGHTS = ("motion_penalty",)
 
 
@@ -41,15 +50,19 @@ def release(
         from the first.
     folder : where the files go
     training : name of a training that is not the preset's own, such as ``rayleigh``
-    packaged : bool, the mean takes in what the package has under that name
+    packaged : bool, whether the mean includes the weights of that name in the package
 
-    Output: the two weight files. Raises ``InputError`` where no run has a model, or runs
-    have models of different configs.
+    Output: the two weight files. Raises ``InputError`` if no run has one of the models, if models
+    of different configs would be averaged, and for a preset that is not PVSC's.
     """
-    from pvsc_link.models.zoo import SUFFIX, find_weights, save_weights
-    from pvsc_link.train.config import load_train_config
-
-    config = load_train_config(runs[0] / "config.yaml")
+    config = load_run_config(runs[0])
+    if not has_starts(configs_of(config.preset, len(config.omega))["inter"]):
+        raise InputError(
+            "preset of a run",
+            found=config.preset,
+            allowed="a preset of PVSC",
+            remedy="Copy the files in weights/ of the run instead.",
+        )
     sources = {kind: _of_runs(runs, kind) for kind in ("intra", "inter")}
     if packaged:
         files = find_weights(config.preset, training=training)
@@ -66,26 +79,22 @@ def release(
         path = folder / f"{name}{end}{SUFFIX}"
         save_weights(model, path)
         _store_as_half(path)
-        description = json.dumps(model.config.to_dict(), indent=1)
-        (folder / f"{name}{end}.json").write_text(description, encoding="utf-8")
+        described = json.dumps(model.config.to_dict(), indent=1)
+        write_atomically(folder / f"{name}{end}.json", described)
         written.append(path)
     return written
 
 
-def fit_tables(intra: Any, inter: Any, config: Any) -> None:
+def fit_tables(intra: Any, inter: Any, config: TrainConfig) -> None:
     """Fit the tables of the side information of both models to clips of the training data.
 
-    These are the rate maps' (format ``range``), those of z_hat given its neighbours, and of P
-    frames those of the vectors of motion.
+    These are the tables of the rate maps (format ``range``), of z_hat given its neighbours, and of
+    the motion vectors of P frames.
 
-    Parameters: ``config`` : TrainConfig, for its data, its seed, and whether F_tx and F_rx have
-    learnt: then the P model's buffers are the transmitter's, else the ideal branch's. Vectors are
-    searched in what the receiver will hold, and without training F_rx shows noise.
+    Parameters: ``config`` : of the run, for its data and its seed. If F_tx and F_rx have learnt
+    (stage 2 or 3), P frames follow the transmitter's own reconstruction, else the ideal branch,
+    because an untrained F_rx shows noise.
     """
-    from keras import ops
-
-    from pvsc_link.train.batches import BatchShape, draw_frames, step_generator
-    from pvsc_link.train.data import open_cache
 
     def drawn(number: int, num_frames: int) -> np.ndarray:
         shape = BatchShape(number, num_frames, _FIT_CROP)
@@ -94,7 +103,7 @@ def fit_tables(intra: Any, inter: Any, config: Any) -> None:
         return frames.astype(np.float32) / np.float32(255)
 
     clips, pictures = drawn(_FIT_CLIPS, _FIT_FRAMES), drawn(_FIT_PICTURES, 1)[:, 0]
-    channel = _as_sent if max(phase.stage for phase in config.phases) > 1 else None
+    channel = _noiseless if max(phase.stage for phase in config.phases) > 1 else None
     motions: list[np.ndarray] = []
     for preset in range(intra.config.num_omega):
         first, *others = _code(intra, inter, clips, preset, channel)
@@ -115,22 +124,18 @@ def fit_tables(intra: Any, inter: Any, config: Any) -> None:
 def _code(
     intra: Any, inter: Any, clips: np.ndarray, preset: int, channel: Any
 ) -> list[dict[str, Any]]:
-    """z_hat, bits of y and motion of every frame of the GOPs, as the transmitter makes them."""
-    from keras import ops
-
-    from pvsc_link.models.pvsc_mc.motion import vectors
-
+    """z_hat, bits of y and motion vectors of every frame, as the transmitter makes them."""
     omega_index = ops.full((len(clips),), preset, "int32")
     outputs = [intra.forward(clips[:, 0], omega_index, channel=channel)]
     end = "ideal" if channel is None else "tx"
     shown = ops.clip(outputs[0][f"frame_{end}"], 0.0, 1.0)
     buffers = inter.start_buffers(shown, None if channel is None else shown)
     for t in range(1, clips.shape[1]):
-        motion = vectors(inter.config, buffers["feature_tx"], clips[:, t], [preset] * len(clips))
-        outputs.append(
-            inter.forward(clips[:, t], buffers, omega_index, motion=motion, channel=channel)
-        )
-        outputs[-1]["motion"], buffers = motion, outputs[-1]["buffers"]
+        presets, frame = [preset] * len(clips), clips[:, t]
+        motion = motion_vectors(inter.config, buffers["feature_tx"], frame, presets)
+        sent = inter.forward(frame, buffers, omega_index, motion=motion, channel=channel)
+        outputs.append({**sent, "motion": motion})
+        buffers = sent["buffers"]
     return [
         {"motion": o.get("motion")}
         | {name: ops.convert_to_numpy(o[name]) for name in ("z_hat", "num_bits_y")}
@@ -140,8 +145,6 @@ def _code(
 
 def _hyper_latents(intra: Any, pictures: np.ndarray, preset: int) -> np.ndarray:
     """z_hat of I frames: [pictures, Hz, Wz, channels_z], whole numbers."""
-    from keras import ops
-
     found = []
     for few in np.array_split(pictures, max(1, len(pictures) // _FIT_CLIPS)):
         omega_index = ops.full((len(few),), preset, "int32")
@@ -150,14 +153,12 @@ def _hyper_latents(intra: Any, pictures: np.ndarray, preset: int) -> np.ndarray:
     return np.concatenate(found)
 
 
-def _as_sent(symbols: Any, rate_index: Any) -> Any:
+def _noiseless(symbols: Any, rate_index: Any) -> Any:
     return symbols
 
 
 def _of_runs(runs: Sequence[Path], kind: str) -> list[Path]:
     """Weight files of the I or P model of those runs that have one."""
-    from pvsc_link.models.zoo import SUFFIX
-
     folders = [run / "weights" for run in runs if (run / "weights" / f"{kind}.json").is_file()]
     if not folders:
         raise InputError(
@@ -171,8 +172,8 @@ def _of_runs(runs: Sequence[Path], kind: str) -> list[Path]:
 
 def _mean_model(paths: Sequence[Path]) -> Any:
     """The model of the first file, with the mean of the weights of all."""
-    model, *others = [_model(path) for path in paths]
-    same = {field: getattr(model.config, field) for field in _WITHOUT_WEIGHTS}
+    model, *others = [read_model(path) for path in paths]
+    same = {f: getattr(model.config, f) for f in _WITHOUT_WEIGHTS if hasattr(model.config, f)}
     for path, other in zip(paths[1:], others, strict=True):
         if replace(other.config, **same) != model.config:
             raise InputError(
@@ -186,19 +187,8 @@ def _mean_model(paths: Sequence[Path]) -> Any:
     return model
 
 
-def _model(path: Path) -> Any:
-    from pvsc_link.models.pvsc.config import PvscConfig
-    from pvsc_link.models.zoo import SUFFIX, load_weights
-    from pvsc_link.train.rate_sets import build_model
-
-    beside = path.with_name(path.name.removesuffix(SUFFIX) + ".json")
-    model = build_model(PvscConfig.from_dict(json.loads(beside.read_text(encoding="utf-8"))))
-    load_weights(model, path)
-    return model
-
-
 def _round_to_half(model: Any) -> None:
-    """Every weight to the nearest half-precision number, so that the file loses nothing."""
+    """Round every weight to the nearest half-precision number."""
     for variable in model.trainable_variables:
         value = np.asarray(variable, np.float32)
         rounded = value.astype(np.float16).astype(np.float32)
@@ -213,9 +203,7 @@ def _round_to_half(model: Any) -> None:
 
 
 def _store_as_half(path: Path) -> None:
-    """Rewrite a weights file with float16 where it had float32, and integer tables compressed."""
-    import h5py
-
+    """Rewrite a weights file with float16 instead of float32, and integer tables compressed."""
     partial = path.with_name(f"partial_{path.name}")
     with h5py.File(path) as source, h5py.File(partial, "w") as target:
 
@@ -226,7 +214,7 @@ def _store_as_half(path: Path) -> None:
                 return
             value = item[()]
             half = value.astype(np.float16) if value.dtype == np.float32 else value
-            # Halves hardly compress, and every compressed piece has an index of its own.
+            # Only integers are compressed: float16 weights would hardly get smaller.
             packed = {"compression": "gzip"} if value.dtype.kind == "i" else {}
             target.create_dataset(name, data=half, **packed)
 
@@ -237,25 +225,25 @@ def _store_as_half(path: Path) -> None:
 
 def main(arguments: list[str] | None = None) -> int:
     """Entry point; returns the exit status: 0, or 2 for bad input."""
-    parser = argparse.ArgumentParser(prog="python -m pvsc_link.train.release", description=__doc__)
+    parser = argparse.ArgumentParser(
+        prog="python -m pvsc_link.train.release",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     parser.add_argument("runs", nargs="+", type=Path, help="folders of training runs")
     parser.add_argument("--training", help="name of a training other than the preset's own")
     parser.add_argument(
         "--packaged", action="store_true", help="mean of the runs and of the package's weights"
     )
     parser.add_argument(
-        "--folder", type=Path, help="where the files go (default: among the package's weights)"
+        "--folder", type=Path, default=PACKAGED, help="where the files go (default: the package)"
     )
     given = parser.parse_args(arguments)
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     try:
-        from pvsc_link.models.zoo import PACKAGED
-
-        folder = given.folder or PACKAGED
-        for path in release(given.runs, folder, given.training, given.packaged):
+        for path in release(given.runs, given.folder, given.training, given.packaged):
             print(f"{path} ({path.stat().st_size / 1e6:.1f} MB)")
     except InputError as error:
-        print(error, file=sys.stderr)
+        print(f"error: {error}", file=sys.stderr)
         return 2
     return 0
 

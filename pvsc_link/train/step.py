@@ -1,14 +1,13 @@
-"""The one file of this room that knows which backend runs: compiling, and one gradient step.
+"""One gradient step: compiling it under TensorFlow or JAX, and the optimiser.
 
-TensorFlow trains fastest on CPUs (oneDNN); JAX serves GPUs without TensorFlow. What a step does
-is written once, in ``keras.ops`` and ``Variable.assign``; under JAX both are captured by Keras'
-stateless scope.
+This is the only file of the room that knows which backend runs. TensorFlow trains fastest on CPUs
+(oneDNN); JAX serves GPUs without TensorFlow. A step is written once, in ``keras.ops`` and
+``Variable.assign``; under JAX, Keras' stateless scope turns it into a pure function.
 
-Adam with gradient clipping, a guard against non-finite steps, and averaged weights.
-
-All weights that learn together are one flat vector, as are their moments and their average: a
-step is then a handful of large operations instead of a dozen small ones for each of some 300
-tensors, and a checkpoint of the state is four arrays.
+The optimiser is Adam with gradient clipping, averaged weights, and a guard that skips a step whose
+gradient is not finite. All weights that learn together form one flat vector, and so do their
+moments and their average. A step is then a few large operations instead of a dozen small ones for
+each of some 300 tensors, and the state in a checkpoint is four arrays.
 """
 
 import contextlib
@@ -23,27 +22,28 @@ from pvsc_link.types import InputError
 
 LossFunction = Callable[[Any], tuple[Any, dict[str, Any]]]
 Update = Callable[[list[Any], Any], dict[str, Any]]
+#: Decays of Adam's moments (section IV-A) and its epsilon.
+BETA_1, BETA_2, EPSILON = 0.9, 0.999, 1e-8
+CLIP_NORM = 1.0  # largest norm of the gradient of a group of weights
+EMA_DECAY = 0.999  # of the averaged weights
 
 
 def compiled(function: Callable) -> Callable:
     """``function`` as a unit that is traced once and called many times inside a step.
 
-    Under JAX the function itself: a step is one program there, and closed-over weights are
-    tracers that must not outlive it.
+    Under JAX it is the function itself, because there the whole step is one program.
     """
-    if keras.backend.backend() == "tensorflow":
-        import tensorflow as tf
+    if keras.backend.backend() != "tensorflow":
+        return function
+    import tensorflow as tf
 
-        return tf.function(function, autograph=False)
-    return function
+    return tf.function(function, autograph=False)
 
 
 def inference(function: Callable, variables: list[Any]) -> Callable:
-    """``function`` of tensors, compiled, for evaluations; reads ``variables`` as they are then."""
+    """``function`` of tensors, compiled for evaluations; each call reads ``variables`` anew."""
     if keras.backend.backend() == "tensorflow":
-        import tensorflow as tf
-
-        return tf.function(function, autograph=False)
+        return compiled(function)
     _require_jax()
     import jax
 
@@ -58,7 +58,7 @@ def inference(function: Callable, variables: list[Any]) -> Callable:
 def make_step(
     loss_function: LossFunction, learned: list[Any], others: list[Any], update: Update
 ) -> Callable[[Any], dict[str, np.ndarray]]:
-    """One gradient step, compiled: batch in, terms out, variables changed.
+    """One compiled gradient step, which takes a batch, changes variables and returns terms.
 
     Parameters
     ----------
@@ -74,9 +74,10 @@ def make_step(
 
 
 def make_repeatable(num_threads: int | None = None) -> None:
-    """Same inputs, same bits, on the same machine. ``num_threads`` 1 also leaves other cores free.
+    """Make equal inputs give equal bits on the same machine.
 
-    Has to come before the first operation of the process.
+    It has to come before the first operation of the process. Parameters: ``num_threads`` : cores
+    that TensorFlow uses; None uses all.
     """
     if keras.backend.backend() == "tensorflow":
         import tensorflow as tf
@@ -143,9 +144,6 @@ def _require_jax() -> None:
         )
 
 
-EPSILON = 1e-8
-
-
 class FlatAdam:
     """Adam [Kingma and Ba] on a group of variables.
 
@@ -153,26 +151,11 @@ class FlatAdam:
     ----------
     variables : list of keras Variables, float32
     name : prefix of its state in checkpoints
-    beta_1, beta_2 : decay of the moments
-    clip_norm : largest norm of the gradient of the whole group
-    ema_decay : of the average; the first steps average over fewer, as (1 + n) / (10 + n)
-    factors : multiplies the learning rate of the variables whose path holds the word
+    factors : dict, multiplies the learning rate of the variables whose path holds the word
     """
 
-    def __init__(
-        self,
-        variables: list[Any],
-        name: str,
-        *,
-        beta_1: float,
-        beta_2: float,
-        clip_norm: float,
-        ema_decay: float,
-        factors: dict[str, float] | None = None,
-    ):
+    def __init__(self, variables: list[Any], name: str, factors: dict[str, float] | None = None):
         self.variables, self.name = variables, name
-        self.beta_1, self.beta_2 = beta_1, beta_2
-        self.clip_norm, self.ema_decay = clip_norm, ema_decay
         self.shapes = [tuple(v.shape) for v in variables]
         self.sizes = [int(np.prod(shape)) for shape in self.shapes]
         every = [_factor(v.path, factors or {}) for v in variables]
@@ -185,29 +168,29 @@ class FlatAdam:
 
     @property
     def state(self) -> list[Any]:
-        """Variables to be saved beside the weights."""
+        """Variables that are saved beside the weights."""
         return [self.first, self.second, self.average, self.count]
 
     def apply(self, gradients: list[Any], learning_rate: Any) -> tuple[Any, Any]:
-        """One step. A gradient that is not finite changes nothing.
+        """One step of the whole group. A gradient that is not finite changes nothing.
 
+        The average takes the first n steps with the smaller decay (1 + n) / (10 + n).
         Output: norm of the gradient before clipping; 1.0 if the step was skipped, else 0.0.
         """
         gradient = ops.concatenate([ops.reshape(g, (-1,)) for g in gradients])
         norm = ops.sqrt(ops.sum(ops.square(gradient)))
         sound = ops.isfinite(norm)
         gradient = ops.where(sound, gradient, ops.zeros_like(gradient))
-        gradient = gradient * ops.minimum(1.0, self.clip_norm / ops.maximum(norm, 1e-12))
+        gradient = gradient * ops.minimum(1.0, CLIP_NORM / ops.maximum(norm, 1e-12))
         gradient = ops.where(sound, gradient, ops.zeros_like(gradient))
         count = self.count + 1.0
-        first = self.beta_1 * self.first + (1 - self.beta_1) * gradient
-        second = self.beta_2 * self.second + (1 - self.beta_2) * ops.square(gradient)
+        first = BETA_1 * self.first + (1 - BETA_1) * gradient
+        second = BETA_2 * self.second + (1 - BETA_2) * ops.square(gradient)
         rate = learning_rate * ops.convert_to_tensor(self.factors)
-        rate = rate * ops.sqrt(1 - self.beta_2**count) / (1 - self.beta_1**count)
-        # One concatenated vector read from the variables, so that every backend sees this order.
+        rate = rate * ops.sqrt(1 - BETA_2**count) / (1 - BETA_1**count)
         weights = ops.concatenate([ops.reshape(v, (-1,)) for v in self.variables])
         moved = weights - rate * first / (ops.sqrt(second) + EPSILON)
-        decay = ops.minimum(self.ema_decay, (1.0 + count) / (10.0 + count))
+        decay = ops.minimum(EMA_DECAY, (1.0 + count) / (10.0 + count))
         average = decay * self.average + (1 - decay) * moved
 
         def keep(new: Any, old: Any) -> Any:
@@ -231,7 +214,7 @@ class FlatAdam:
 
     @contextlib.contextmanager
     def averaged(self) -> Iterator[None]:
-        """Inside, the variables hold their average; afterwards what they held before."""
+        """Within the block the variables hold their average, afterwards their own values again."""
         kept = self._flat_weights()
         self._assign(ops.convert_to_tensor(self.average))
         try:
@@ -240,7 +223,7 @@ class FlatAdam:
             self._assign(ops.convert_to_tensor(kept))
 
     def settle(self) -> None:
-        """The average becomes the weights: the start of the next phase, and what is shipped."""
+        """The average becomes the weights, from which the next phase starts."""
         self._assign(ops.convert_to_tensor(self.average))
 
 

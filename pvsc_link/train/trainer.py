@@ -1,53 +1,62 @@
-"""Checkpoints that survive a kill at any moment: atomic, finite, and the one before is kept.
+"""A run from its first step to its last, however often it is stopped on the way.
 
-The record of a run: CSV tables of loss terms and of evaluations, and their plot.
-
-A run from its first step to its last, however often it is stopped on the way.
+Checkpoints survive a kill at any moment: they are written atomically, never hold a value that is
+not finite, and the one before the last is kept. A resumed run takes the same steps as one that
+was never stopped. A run whose steps are not finite returns to its last checkpoint.
 """
 
-import csv
-import fcntl
 import json
 import logging
 import os
 import signal
+import statistics
 import time
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+import keras
 import numpy as np
 import yaml
 
-from pvsc_link.train.batches import BatchMaker, Prefetcher
-from pvsc_link.train.config import TrainConfig, gop_at
+from pvsc_link.storage import atomic_file, exclusive, write_atomically
+from pvsc_link.train.batches import Prefetcher
+from pvsc_link.train.config import TrainConfig, gop_at, load_run_config
 from pvsc_link.train.data import open_cache
-from pvsc_link.train.evaluation import Evaluator, write_picture
-from pvsc_link.train.phase import Phase, WeightStore
-from pvsc_link.train.starts.initial_weights import load_initial_weights
+from pvsc_link.train.evaluation import (
+    EVALUATION_COLUMNS,
+    LOSS_COLUMNS,
+    Evaluator,
+    Means,
+    Table,
+    write_picture,
+    write_plot,
+)
+from pvsc_link.train.phase import Phase
+from pvsc_link.train.weights import WeightStore, load_initial_weights
 from pvsc_link.types import InputError
 
+LOG = logging.getLogger(__name__)
+LOG_EVERY = 50  # steps per row of history.csv
+MAX_SKIPPED = 10  # steps without a finite gradient within one row, before a rollback
+MAX_ROLLBACKS = 6
+_STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 _META = "__progress__"
 
 
 @dataclass
 class Progress:
-    """Where a run stands.
-
-    phase, step : next step to do, counted from 0 in the phase; salt, rate_factor : changed by a
-    rollback; rollbacks : how many there were; seconds : spent so far; rate_sets : of the weights
-    of each model.
-    """
+    """Where a run stands."""
 
     phase: int = 0
-    step: int = 0
-    salt: int = 0
-    rate_factor: float = 1.0
+    step: int = 0  # the next one, counted from 0 in the phase
+    salt: int = 0  # part of the seed of a step, changed by a rollback
+    rate_factor: float = 1.0  # of the learning rate, halved by a rollback
     rollbacks: int = 0
-    seconds: float = 0.0
-    rate_sets: dict[str, list[int]] = field(default_factory=dict)
+    seconds: float = 0.0  # spent so far
+    rate_sets: dict[str, list[int]] = field(default_factory=dict)  # of the weights of each model
 
 
 def save_checkpoint(folder: Path, progress: Progress, arrays: dict[str, np.ndarray]) -> bool:
@@ -57,14 +66,13 @@ def save_checkpoint(folder: Path, progress: Progress, arrays: dict[str, np.ndarr
     """
     if not all(np.isfinite(a).all() for a in arrays.values()):
         return False
-    current, fresh = folder / "checkpoint.npz", folder / "checkpoint.partial"
-    with fresh.open("wb") as file:
+    current = folder / "checkpoint.npz"
+    with atomic_file(current) as file:
         np.savez(file, **{_META: np.array(json.dumps(asdict(progress)))}, **arrays)  # type: ignore[arg-type]
         file.flush()
         os.fsync(file.fileno())
-    if current.exists():
-        current.replace(folder / "checkpoint_previous.npz")
-    fresh.replace(current)
+        if current.exists():
+            current.replace(folder / "checkpoint_previous.npz")
     return True
 
 
@@ -80,149 +88,8 @@ def load_checkpoint(folder: Path) -> tuple[Progress, dict[str, np.ndarray]] | No
     return None
 
 
-_BRANCHES = ("ideal", "tx", "rx")
-_TERMS = ("rec", "per", "adv", "latent")
-LOSS_COLUMNS = (
-    *("step", "phase", "phase_step", "gop", "learning_rate", "seconds", "loss", "rate"),
-    *("bpp_y", "bpp_z", *(f"{term}_{branch}" for term in _TERMS for branch in _BRANCHES)),
-    *("discriminator", "norm", "skipped"),
-)
-EVALUATION_COLUMNS = (
-    *("step", "phase", "omega_index", "omega", "clip", "frame_kind"),
-    *("psnr_db", "lpips", "bpp_y", "bpp_z", "reals_per_pixel"),
-)
-
-
-class Table:
-    """A CSV file that grows row by row and is cut back when a run resumes.
-
-    Parameters: ``path``; ``columns`` : header; values that a row lacks stay empty.
-    """
-
-    def __init__(self, path: Path, columns: tuple[str, ...]):
-        self.path, self.columns = path, columns
-
-    def append(self, rows: list[Mapping[str, object]]) -> None:
-        """Add rows; the file is closed again at once, so that a kill loses nothing."""
-        fresh = not self.path.exists()
-        with self.path.open("a", newline="") as file:
-            writer = csv.DictWriter(file, self.columns, extrasaction="ignore")
-            if fresh:
-                writer.writeheader()
-            writer.writerows(rows)
-
-    def forget_after(self, step: int) -> None:
-        """Drop rows of steps after ``step``: they will be made again."""
-        if not self.path.exists():
-            return
-        with self.path.open(newline="") as file:
-            rows = [row for row in csv.DictReader(file) if _complete(row)]
-        kept = [row for row in rows if int(row["step"]) <= step]
-        partial = self.path.with_suffix(".partial")
-        with partial.open("w", newline="") as file:
-            writer = csv.DictWriter(file, self.columns, extrasaction="ignore")
-            writer.writeheader()
-            writer.writerows(kept)
-        partial.replace(self.path)
-
-    def read(self) -> list[dict[str, str]]:
-        """Every row as text."""
-        if not self.path.exists():
-            return []
-        with self.path.open(newline="") as file:
-            return [row for row in csv.DictReader(file) if _complete(row)]
-
-
-def _complete(row: dict) -> bool:
-    """False for a line that a kill cut short."""
-    return None not in row and None not in row.values() and row["step"].isdigit()
-
-
-class Means:
-    """Means of the terms of several steps."""
-
-    def __init__(self) -> None:
-        self._sums: dict[str, float] = {}
-        self.count = 0
-
-    def add(self, terms: Mapping[str, np.ndarray]) -> None:
-        for key, value in terms.items():
-            if np.ndim(value) == 0:
-                self._sums[key] = self._sums.get(key, 0.0) + float(value)
-        self.count += 1
-
-    def take(self) -> dict[str, float]:
-        """The means so far; starts anew."""
-        means = {key: float(f"{value / self.count:.6g}") for key, value in self._sums.items()}
-        self._sums, self.count = {}, 0
-        return means
-
-
-def write_plot(losses: Table, evaluations: Table, path: Path) -> None:
-    """Every loss term and the evaluations against the step, as PNG."""
-    from matplotlib.figure import Figure
-
-    rows, points = losses.read(), evaluations.read()
-    if not rows:
-        return
-    panels = (
-        ("loss",),
-        tuple(f"rec_{b}" for b in _BRANCHES),
-        tuple(f"per_{b}" for b in _BRANCHES),
-        ("rate", "bpp_y", "bpp_z"),
-        tuple(f"latent_{b}" for b in _BRANCHES),
-        ("discriminator", *(f"adv_{b}" for b in _BRANCHES)),
-        ("learning_rate", "norm"),
-    )
-    figure = Figure(figsize=(15, 10), layout="constrained")
-    axes = figure.subplots(3, 3).ravel()
-    for axis, names in zip(axes, panels, strict=False):
-        _draw_terms(axis, rows, names)
-    for axis, column in zip(axes[len(panels) :], ("psnr_db", "lpips"), strict=False):
-        _draw_evaluations(axis, points, column)
-    partial = path.with_suffix(".partial.png")
-    figure.savefig(partial, dpi=80)
-    partial.replace(path)
-
-
-def _draw_terms(axis, rows: list[dict[str, str]], names: tuple[str, ...]) -> None:
-    for name in names:
-        pairs = [(int(r["step"]), float(r[name])) for r in rows if r.get(name)]
-        if pairs:
-            axis.plot(*zip(*pairs, strict=True), label=name, linewidth=0.8)
-    if axis.lines:
-        values = np.concatenate([line.get_ydata() for line in axis.lines])
-        axis.set_yscale("log" if (values > 0).all() and np.ptp(values) > 0 else "linear")
-        axis.legend(fontsize=7, loc="upper right")
-    axis.set_xlabel("step")
-    axis.grid(True, which="both", linewidth=0.3)
-
-
-def _draw_evaluations(axis, points: list[dict[str, str]], column: str) -> None:
-    curves: dict[tuple[str, str], dict[int, list[float]]] = {}
-    for point in points:
-        key = (point["omega"], point["frame_kind"])
-        curves.setdefault(key, {}).setdefault(int(point["step"]), []).append(float(point[column]))
-    for (omega, kind), values in sorted(curves.items()):
-        steps = sorted(values)
-        line = "--" if kind == "I" else "-"
-        means = [np.mean(values[s]) for s in steps]
-        axis.plot(steps, means, line, marker=".", label=f"{kind} omega {omega}", linewidth=0.8)
-    if axis.lines:
-        axis.legend(fontsize=6, ncols=2, loc="upper left")
-    axis.set_xlabel("step")
-    axis.set_ylabel(column)
-    axis.grid(True, linewidth=0.3)
-
-
-LOG = logging.getLogger(__name__)
-LOG_EVERY = 50  # steps per row of history.csv
-MAX_SKIPPED = 10  # steps without a finite gradient, in a row of the table, before a rollback
-MAX_ROLLBACKS = 6
-
-
 class Diverged(RuntimeError):
-    """The run keeps producing values that are not finite, however far it is rolled back."""
+    """A run produces values that are not finite again after every rollback."""
 
 
 class Trainer:
@@ -231,16 +98,18 @@ class Trainer:
     Parameters
     ----------
     config : TrainConfig
-    folder : run folder; holds config.yaml, checkpoints, history.csv, evaluation.csv, curves.png,
-        pictures/ and weights/ (averaged weights with the model's config)
+    folder : Path of the run; holds config.yaml, checkpoints, history.csv, evaluation.csv,
+        curves.png, pictures/ and weights/ (averaged weights with the model's config)
 
-    Raises ``InputError`` where ``folder`` holds a run of another config, or one that is running.
+    Raises ``InputError`` if ``folder`` holds a run of another config.
+
+    Example::
+
+        Trainer(load_train_config("scenarios/train_small.yaml"), Path("runs/train_small")).run()
     """
 
     def __init__(self, config: TrainConfig, folder: Path):
         self.config, self.folder = config, folder
-        folder.mkdir(parents=True, exist_ok=True)
-        self._lock = _locked(folder)
         _pin_config(config, folder)
         self.losses = Table(folder / "history.csv", LOSS_COLUMNS)
         self.evaluations = Table(folder / "evaluation.csv", EVALUATION_COLUMNS)
@@ -249,21 +118,33 @@ class Trainer:
         self._evaluator: Evaluator | None = None
 
     def run(self) -> bool:
-        """Train to the end. Output: False if a SIGTERM or SIGINT stopped it, after a checkpoint."""
-        self.cache = open_cache(self.config.data)
-        arrays = self._resume()
-        previous = {s: signal.signal(s, self._ask_to_stop) for s in _STOP_SIGNALS}
-        try:
-            while self.progress.phase < len(self.config.phases) and not self._stop:
-                self._run_phase(arrays)
-                arrays = {}
-        finally:
-            for number, handler in previous.items():
-                signal.signal(number, handler)
+        """Train to the end. Output: False if a SIGTERM or SIGINT stopped it, after a checkpoint.
+
+        Raises ``InputError`` if another process runs in the folder, ``Diverged`` after too many
+        rollbacks.
+        """
+        busy = InputError(
+            "run folder",
+            found=f"{self.folder} in use",
+            allowed="a free one",
+            remedy="Stop that run.",
+        )
+        with exclusive(self.folder / "lock", if_held=busy):
+            self.cache = open_cache(self.config.data)
+            arrays = self._resume()
+            previous = {s: signal.signal(s, self._ask_to_stop) for s in _STOP_SIGNALS}
+            try:
+                while self.progress.phase < len(self.config.phases) and not self._stop:
+                    self._run_phase(arrays)
+                    arrays = {}
+            finally:
+                for number, handler in previous.items():
+                    signal.signal(number, handler)
         return not self._stop
 
     @property
     def global_step(self) -> int:
+        """The next step, counted from the start of the run."""
         return self._steps_before(self.progress.phase) + self.progress.step
 
     def _steps_before(self, phase: int) -> int:
@@ -275,16 +156,24 @@ class Trainer:
             if self.config.initial_weights:
                 load_initial_weights(self.config.initial_weights, self.config, self.store)
             return {}
-        self.progress, arrays = loaded
+        arrays = self._return_to(loaded)
+        LOG.info("resumed at step %d", self.global_step)
+        return arrays
+
+    def _return_to(
+        self, checkpoint: tuple[Progress, dict[str, np.ndarray]]
+    ) -> dict[str, np.ndarray]:
+        """Take progress and weights of a checkpoint and drop the records of later steps."""
+        self.progress, arrays = checkpoint
         self.store.restore(arrays, self.progress.rate_sets)
         self.losses.forget_after(self.global_step)
         self.evaluations.forget_after(self.global_step)
-        LOG.info("resumed at step %d", self.global_step)
         return arrays
 
     def _run_phase(self, arrays: dict[str, np.ndarray]) -> None:
         config = self.config.phases[self.progress.phase]
-        _seed_everything(self.config.seed + self.progress.phase)
+        # Only the initial values of fresh weights follow from this seed.
+        keras.utils.set_random_seed(self.config.seed + self.progress.phase)
         phase = Phase(self.config, config, self.store, self.cache)
         if self.progress.step:
             phase.restore(arrays)
@@ -305,9 +194,7 @@ class Trainer:
     def _run_until_rollback(self, phase: Phase) -> bool:
         """Steps until the end of the phase or a signal (True), or until they are not finite."""
         config, progress = phase.phase, self.progress
-        fixed = None if phase.inter is None else phase.intra.config
-        first = self._steps_before(progress.phase)
-        maker = BatchMaker(self.config, config, phase.model.config, fixed, self.cache, first)
+        maker = phase.batches(self.cache, self._steps_before(progress.phase))
         salt = progress.salt
         prefetcher = Prefetcher(lambda s: maker.make(s, salt), progress.step, config.steps)
         means, skipped, pace = Means(), 0, _Pace(self)
@@ -340,13 +227,9 @@ class Trainer:
         if loaded is None or count > MAX_ROLLBACKS:
             raise Diverged(f"{count} rollbacks by step {self.global_step}; lower learning_rate")
         factor = self.progress.rate_factor
-        self.progress, arrays = loaded
+        phase.restore(self._return_to(loaded))
         self.progress.rollbacks = self.progress.salt = count
         self.progress.rate_factor = 0.5 * factor
-        self.store.restore(arrays, self.progress.rate_sets)
-        phase.restore(arrays)
-        self.losses.forget_after(self.global_step)
-        self.evaluations.forget_after(self.global_step)
         LOG.warning("rolled back to step %d, learning rate halved", self.global_step)
 
     def _log(self, means: Means, pace: "_Pace") -> None:
@@ -397,7 +280,7 @@ class Trainer:
                 self.evaluations.append([{**place, **row}])
                 if row["frame_kind"] == "I":
                     pictures.setdefault(row["clip"], [original]).append(shown)
-        for clip, side in pictures.items() if settings.pictures else ():
+        for clip, side in pictures.items():
             path = self.folder / "pictures" / f"{Path(clip).stem}_{self.global_step:07d}.png"
             write_picture(path, side)
 
@@ -436,34 +319,56 @@ class _Pace:
         return f"{share} {words} | {per_step:.3f} s/step, {left:.1f} h left"
 
 
-_STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
-
-
-def _seed_everything(seed: int) -> None:
-    """Initial values of fresh weights; everything else is drawn from the step."""
-    import keras
-
-    keras.utils.set_random_seed(seed)
-
-
-def _locked(folder: Path) -> Any:
-    file = (folder / "lock").open("w")
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        raise InputError(
-            "run folder", found=f"{folder} in use", allowed="a free one", remedy="Stop that run."
-        ) from error
-    return file
-
-
 def _pin_config(config: TrainConfig, folder: Path) -> None:
-    path, text = folder / "config.yaml", yaml.safe_dump(config.model_dump(), sort_keys=False)
-    if path.exists() and path.read_text() != text:
+    path = folder / "config.yaml"
+    if not path.exists():
+        write_atomically(path, yaml.safe_dump(config.model_dump(), sort_keys=False))
+    elif load_run_config(folder) != config:
         raise InputError(
             "run folder of another config",
             found=str(path),
             allowed="the config that the run was started with",
-            remedy="Choose another name or --folder; initial_weights: goes on from old weights.",
+            remedy="Choose another name or --folder. To start from old weights, set "
+            "initial_weights.",
         )
-    path.write_text(text)
+
+
+_WIDTHS = (18, 4, 6, 6, 12, 9, 9, 9)
+_NAMES = ("phase", "GOP", "crop", "batch", "first step", "step", "data", "clips")
+_UNITS = ("", "", "", "", "cpu-s", "cpu-s", "cpu-s", "/cpu-s")
+
+
+def measure_costs(config: TrainConfig, num_steps: int = 6) -> Iterator[str]:
+    """A table with the cost of a step of every phase, line by line.
+
+    Columns: CPU seconds of the first step (with tracing), of a step, and of making its batch. The
+    data are made in a thread of their own, so they delay training only where they cost more than
+    the step. The weights are those that training would start with, and are not kept.
+    """
+    yield _line(_NAMES)
+    yield _line(_UNITS)
+    store, cache, first = WeightStore(), open_cache(config.data), 0
+    for entry in config.phases:
+        phase = Phase(config, entry, store, cache)
+        maker = phase.batches(cache, first)
+        steps = range(min(num_steps, max(2, entry.steps // len(entry.gop))))
+        data, batches = zip(*(_timed(maker.make, step) for step in steps), strict=True)
+        costs = [_timed(phase.step, batch)[0] for batch in batches]
+        step, making = statistics.median(costs[1:]), statistics.median(data)
+        measured = (f"{costs[0]:.1f}", f"{step:.3f}", f"{making:.3f}", f"{entry.batch / step:.1f}")
+        yield _line((entry.name, gop_at(entry, 0), entry.crop, entry.batch, *measured))
+        phase.keep()
+        first += entry.steps
+
+
+def _line(cells: tuple[object, ...]) -> str:
+    first, *rest = (str(cell) for cell in cells)
+    return first.ljust(_WIDTHS[0]) + "".join(
+        cell.rjust(width) for cell, width in zip(rest, _WIDTHS[1:], strict=True)
+    )
+
+
+def _timed(function: Callable, argument: Any) -> tuple[float, Any]:
+    start = time.process_time()
+    result = function(argument)
+    return time.process_time() - start, result

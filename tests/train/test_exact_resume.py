@@ -19,9 +19,9 @@ from pathlib import Path
 import yaml
 sys.path.insert(0, {here!r})
 from conftest import MICRO
-from pvsc_link.semantic.presets import PRESETS
+from pvsc_link.models.pvsc.config import PRESETS
 PRESETS["micro"] = MICRO
-from pvsc_link.train.backend import make_repeatable
+from pvsc_link.train.step import make_repeatable
 make_repeatable(1)
 from pvsc_link.train import trainer
 from pvsc_link.train.config import load_train_config

@@ -5,7 +5,7 @@ import pytest
 from PIL import Image
 
 from pvsc_link.models.pvsc.config import PRESETS, intra_of
-from pvsc_link.train.rate_sets import build_model
+from pvsc_link.train.family import build_model
 from pvsc_link.train.starts.informed import measure_statistics, quantisation_steps, start_informed
 
 OMEGA = [0.001, 0.10, 0.21, 0.42, 0.88]

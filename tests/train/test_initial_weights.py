@@ -7,9 +7,8 @@ import pytest
 
 from pvsc_link.models.pvsc.config import intra_of
 from pvsc_link.models.zoo import save_weights
-from pvsc_link.train.phase import WeightStore
-from pvsc_link.train.rate_sets import build_model, weights_by_path
-from pvsc_link.train.starts.initial_weights import load_initial_weights
+from pvsc_link.train.family import build_model
+from pvsc_link.train.weights import WeightStore, load_initial_weights, weights_by_path
 from pvsc_link.types import InputError
 
 

@@ -7,7 +7,7 @@ import pytest
 from keras import ops
 
 from pvsc_link.models.pvsc.config import intra_of
-from pvsc_link.train.rate_sets import build_model
+from pvsc_link.train.family import build_model
 from pvsc_link.train.starts.informed import measure_statistics, start_informed
 from pvsc_link.train.starts.intra import copy_feature_coding, start_from_intra
 

@@ -8,8 +8,8 @@ from pvsc_link.models.pvsc.config import intra_of
 from pvsc_link.models.stream import REFRESH_PRESETS
 from pvsc_link.train.batches import BatchMaker
 from pvsc_link.train.data import open_cache
+from pvsc_link.train.family import build_model
 from pvsc_link.train.objective import Objective
-from pvsc_link.train.rate_sets import build_model
 from pvsc_link.types import InputError
 
 AWGN = {"channel": "awgn", "snr_db": [10.0]}

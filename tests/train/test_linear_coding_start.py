@@ -1,14 +1,13 @@
 """F_tx and F_rx that start as the best linear code transmit pictures before they are trained."""
 
-from dataclasses import replace
-
 import numpy as np
 import pytest
 
 from pvsc_link.models.pvsc.config import intra_of
-from pvsc_link.train.phase import Phase, WeightStore
-from pvsc_link.train.rate_sets import build_model
+from pvsc_link.train.family import build_model
+from pvsc_link.train.phase import Phase
 from pvsc_link.train.starts.linear_coding import linear_code, sent_units, start_linear_coding
+from pvsc_link.train.weights import WeightStore
 
 
 def error_of(covariance, forward, backward, noise):
@@ -93,20 +92,3 @@ def test_a_phase_starts_linear_from_the_units_that_its_own_model_sends(micro_run
     np.testing.assert_array_equal(kernel, np.eye(8))
     with pytest.raises(ValueError, match="coding_start of phase"):
         micro_run({"model": "intra", "coding_start": "linear"})
-
-
-def test_with_the_hyperprior_a_rate_starts_with_the_elements_of_most_energy(micro_preset):
-    config = replace(intra_of(micro_preset), hyperprior_coding=True)
-    model = build_model(config)
-    size = np.array([1, 8, 2, 7, 3, 6, 4, 5], np.float32)
-    residual = size * np.random.default_rng(3).standard_normal((4000, 8)).astype(np.float32)
-    rates = np.zeros(4000, np.int32)
-    start_linear_coding(model, residual, rates, rates, 0.1)
-    rate = config.rate_set[1]
-    rows = np.array(model.feature_encoder.to_reals.kernel)[:rate]
-    np.testing.assert_array_equal(rows.argmax(axis=1), np.argsort(-size)[:rate])
-    np.testing.assert_array_equal(rows, np.array(model.feature_decoder.from_reals.kernel)[:rate])
-    frames = np.random.default_rng(4).random((2, 2, 64, 64, 3)).astype(np.float32)
-    units, _, _ = sent_units(model, None, frames)
-    output = model.forward(frames[:, 0], np.arange(2, dtype=np.int32))
-    np.testing.assert_allclose(units, np.array(output["residual"]).reshape(-1, 8), rtol=1e-5)

@@ -7,8 +7,8 @@ import pytest
 from pvsc_link.models.pvsc.config import intra_of
 from pvsc_link.train.batches import BatchMaker
 from pvsc_link.train.data import open_cache
+from pvsc_link.train.family import build_model
 from pvsc_link.train.objective import Objective
-from pvsc_link.train.rate_sets import build_model
 
 AWGN = {"channel": "awgn", "snr_db": [10.0]}
 OMEGA = [0.5, 8.0]

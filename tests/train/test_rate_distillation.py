@@ -5,14 +5,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from pvsc_link.models.pvsc.config import PRESETS
 from pvsc_link.models.pvsc.feature_codec import FeatureDecoder, FeatureEncoder
-from pvsc_link.train.rate_sets import (
-    load_by_path,
-    overcomplete,
-    representative_rates,
-    weights_by_path,
-)
+from pvsc_link.train.weights import load_by_path, representative_rates, weights_by_path
 
 
 def test_the_least_used_rates_go_first_and_the_ends_stay():
@@ -31,18 +25,13 @@ def test_a_small_set_is_left_alone():
     assert representative_rates(np.ones(3), (0, 4, 8), 16) == (0, 4, 8)
 
 
-def test_the_papers_overcomplete_set_has_a_rate_for_every_channel_count():
-    rates = overcomplete(PRESETS["pvsc_paper"]).rate_set
-    assert (rates[0], rates[-1], len(rates)) == (0, 128, 129)
-
-
 @pytest.fixture
 def codecs(micro_preset):
     def make(config):
         return FeatureEncoder(config, name="tx"), FeatureDecoder(config, name="rx")
 
     config = replace(micro_preset, temporal_coding=False)
-    full = overcomplete(config)
+    full = replace(config, rate_set=tuple(range(config.channels_y + 1)))
     pairs = make(full), make(config)
     for layer in (*pairs[0], *pairs[1]):
         layer.build(None)

@@ -5,7 +5,9 @@ import signal
 
 import numpy as np
 import pytest
+import yaml
 
+from pvsc_link.storage import exclusive
 from pvsc_link.train import trainer
 from pvsc_link.train.trainer import Diverged, Trainer
 from pvsc_link.types import InputError
@@ -33,6 +35,9 @@ class FakePhase:
         loss = np.float32(np.nan if bad else 1.0)
         return {"loss": loss, "skipped": np.float32(bad), "norm": np.float32(1)}
 
+    def batches(self, cache, first_step):
+        return FakeBatches()
+
     def state(self):
         return {"value": np.array(self.value)}
 
@@ -49,9 +54,6 @@ class FakePhase:
 
 
 class FakeBatches:
-    def __init__(self, *_):
-        pass
-
     def make(self, step, salt=0):
         return {"learning_rate": np.float32(1.0), "salt": salt, "step": step}
 
@@ -59,7 +61,6 @@ class FakeBatches:
 @pytest.fixture
 def faked(quiet, monkeypatch):
     monkeypatch.setattr(trainer, "Phase", FakePhase)
-    monkeypatch.setattr(trainer, "BatchMaker", FakeBatches)
     monkeypatch.setattr(trainer, "open_cache", lambda _: None)
     monkeypatch.setattr(trainer, "LOG_EVERY", 2)
     monkeypatch.setattr(FakePhase, "bad_salts", ())
@@ -106,23 +107,33 @@ def test_a_signal_stops_after_a_checkpoint_and_the_run_goes_on_from_there(
     first = Trainer(config, tmp_path)
     assert not first.run()
     assert first.progress.step == 6
-    first._lock.close()
     monkeypatch.setattr(FakePhase, "step", step)
     assert Trainer(config, tmp_path).run()
     assert int(rows(tmp_path)[-1]["step"]) == 10
 
 
 def test_a_folder_of_another_config_is_refused(faked, micro_run, tmp_path):
-    Trainer(micro_run({"model": "intra", "steps": 10}), tmp_path)._lock.close()
+    Trainer(micro_run({"model": "intra", "steps": 10}), tmp_path)
     with pytest.raises(InputError, match="another config"):
         Trainer(micro_run({"model": "intra", "steps": 11}), tmp_path)
 
 
+def test_a_run_of_an_older_version_goes_on(faked, micro_run, tmp_path):
+    config = micro_run({"model": "intra", "steps": 10})
+    fields = config.model_dump() | {"beta_1": 0.9, "eta_factors": None}
+    fields["data"]["max_frames"] = 32
+    fields["phases"][0]["loss"]["side"] = True
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump(fields))
+    assert Trainer(config, tmp_path).run()
+    fields["phases"][0]["loss"]["side"] = False
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump(fields))
+    with pytest.raises(InputError, match="side"):
+        Trainer(config, tmp_path)
+
+
 def test_a_folder_in_use_is_refused(faked, micro_run, tmp_path):
-    running = Trainer(micro_run({"model": "intra"}), tmp_path)
-    with pytest.raises(InputError, match="in use"):
-        Trainer(micro_run({"model": "intra"}), tmp_path)
-    running._lock.close()
+    with exclusive(tmp_path / "lock"), pytest.raises(InputError, match="in use"):
+        Trainer(micro_run({"model": "intra"}), tmp_path).run()
 
 
 def test_initial_weights_need_a_folder_that_has_some(faked, micro_run, tmp_path):

@@ -6,7 +6,6 @@ import pytest
 
 from pvsc_link.models.pvsc.config import PRESETS
 from pvsc_link.options import validated
-from pvsc_link.train.ablation import load_ablation_config, runs_of
 from pvsc_link.train.config import (
     PAPER_OMEGA,
     PhaseConfig,
@@ -16,6 +15,7 @@ from pvsc_link.train.config import (
     load_train_config,
     ramp,
 )
+from pvsc_link.train.step import BETA_1, BETA_2
 from pvsc_link.types import InputError
 
 SCENARIOS = Path(__file__).parents[2] / "scenarios"
@@ -27,25 +27,9 @@ def phase(**changes):
 
 
 FILES = sorted(SCENARIOS.glob("train_*.yaml"))
-ABLATIONS = [path for path in FILES if "\nvariants:" in path.read_text()]
-RUNS = [path for path in FILES if path not in ABLATIONS]
 
 
-@pytest.mark.parametrize("path", ABLATIONS, ids=lambda p: p.stem)
-def test_every_shipped_ablation_gives_all_variants_the_same_steps(path):
-    head = path.read_text().split("name:")[0]
-    assert f"python -m pvsc_link.train.ablation scenarios/{path.name}" in head
-    runs = runs_of(load_ablation_config(path))
-    assert {run.preset for run in runs.values()} <= set(PRESETS)
-    budgets = {
-        tuple((p.name, p.steps, p.crop, p.batch) for p in run.phases) for run in runs.values()
-    }
-    assert len(budgets) == 1
-    changed = {run.model_dump_json(exclude={"name"}) for run in runs.values()}
-    assert len(changed) == len(runs)
-
-
-@pytest.mark.parametrize("path", RUNS, ids=lambda p: p.stem)
+@pytest.mark.parametrize("path", FILES, ids=lambda p: p.stem)
 def test_every_shipped_training_file_opens_with_its_command_and_is_valid(path):
     assert f"python -m pvsc_link.train scenarios/{path.name}" in path.read_text().split("name:")[0]
     config = load_train_config(path)
@@ -56,7 +40,7 @@ def test_every_shipped_training_file_opens_with_its_command_and_is_valid(path):
 def test_the_papers_settings_are_in_the_papers_file():
     config = load_train_config(SCENARIOS / "train_paper.yaml")
     assert config.omega == list(PAPER_OMEGA)
-    assert (config.beta_1, config.beta_2) == (0.9, 0.999)
+    assert (BETA_1, BETA_2) == (0.9, 0.999)
     for entry in config.phases:
         assert entry.batch == 8
         assert entry.crop == 256
@@ -142,11 +126,11 @@ def test_i_frames_may_have_weights_of_their_own():
         validated({**fields, "intra_omega": [3]}, TrainConfig, "a.yaml", "another")
 
 
-def test_quality_presets_may_have_their_own_eta():
+def test_quality_presets_of_i_frames_may_have_their_own_eta():
     fields = {"name": "a", "preset": "pvsc_tiny", "data": {}, "phases": [PHASE], "omega": [1, 2]}
     plain = validated(fields, TrainConfig, "a.yaml", "another")
-    assert plain.eta_factors_of("intra") == plain.eta_factors_of("inter") == ()
+    assert plain.intra_eta_factors is None
     own = validated({**fields, "intra_eta_factors": [1, 2.5]}, TrainConfig, "a.yaml", "another")
-    assert (own.eta_factors_of("intra"), own.eta_factors_of("inter")) == ((1, 2.5), ())
-    with pytest.raises(InputError, match="number of entries in eta_factors"):
-        validated({**fields, "eta_factors": [3]}, TrainConfig, "a.yaml", "another")
+    assert own.intra_eta_factors == [1, 2.5]
+    with pytest.raises(InputError, match="number of entries in intra_eta_factors"):
+        validated({**fields, "intra_eta_factors": [3]}, TrainConfig, "a.yaml", "another")

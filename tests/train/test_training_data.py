@@ -92,6 +92,11 @@ def test_an_excluded_clip_is_not_in_the_cache(material):
     assert [clip.name for clip in cache.clips] == ["clip_0", "clip_2"]
 
 
+def test_no_more_clips_than_asked_for_are_in_the_cache(material):
+    cache = open_cache(material.model_copy(update={"max_clips": 2}))
+    assert len(cache.clips) == 2
+
+
 def test_a_batch_depends_on_seed_salt_and_step_alone(material):
     cache, shape = open_cache(material), BatchShape(4, 3, 64)
 

@@ -8,9 +8,16 @@ from PIL import Image
 from pvsc_link.media.clips import load_clip
 from pvsc_link.models.pvsc.config import intra_of
 from pvsc_link.train.config import ChannelConfig, EvaluationConfig
-from pvsc_link.train.evaluation import Evaluator, write_picture
-from pvsc_link.train.rate_sets import build_model
-from pvsc_link.train.trainer import EVALUATION_COLUMNS, LOSS_COLUMNS, Means, Table, write_plot
+from pvsc_link.train.evaluation import (
+    EVALUATION_COLUMNS,
+    LOSS_COLUMNS,
+    Evaluator,
+    Means,
+    Table,
+    write_picture,
+    write_plot,
+)
+from pvsc_link.train.family import build_model
 
 OMEGA = [0.1, 0.8]
 

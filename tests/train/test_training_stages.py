@@ -5,11 +5,10 @@ import pytest
 import tensorflow as tf
 from keras import ops
 
-from pvsc_link.models.pvsc.config import intra_of
-from pvsc_link.train.batches import BatchMaker
 from pvsc_link.train.data import open_cache
-from pvsc_link.train.phase import Phase, WeightStore
-from pvsc_link.train.rate_sets import build_model
+from pvsc_link.train.family import build_model, configs_of
+from pvsc_link.train.phase import Phase
+from pvsc_link.train.weights import WeightStore
 from pvsc_link.types import InputError
 
 AWGN = {"channel": "awgn", "snr_db": [10.0]}
@@ -21,17 +20,9 @@ def prepared(config, store=None):
     store = store or WeightStore()
     entry, cache = config.phases[0], open_cache(config.data)
     if entry.model == "inter" and "intra" not in store.weights:
-        preset = intra_of(build_preset(config))
-        store.keep("intra", build_model(preset))
+        store.keep("intra", build_model(configs_of(config.preset, len(config.omega))["intra"]))
     phase = Phase(config, entry, store, cache)
-    fixed = None if phase.inter is None else phase.intra.config
-    return phase, BatchMaker(config, entry, phase.model.config, fixed, cache, 0)
-
-
-def build_preset(config):
-    from pvsc_link.train.phase import preset_config
-
-    return preset_config(config)
+    return phase, phase.batches(cache, 0)
 
 
 def moved_layers(phase, batch):
@@ -102,7 +93,7 @@ def test_stage_3_moves_everything_and_starts_from_the_stage_before(micro_run):
 
 
 def test_a_term_of_weight_zero_is_not_computed_and_the_loss_is_the_sum_of_the_others(micro_run):
-    config = micro_run({"model": "intra", "loss": {"per": 0.0, "side": False}, "batch": 1})
+    config = micro_run({"model": "intra", "loss": {"per": 0.0, "side_eta": 0.0}, "batch": 1})
     phase, maker = prepared(config)
     batch = maker.make(0)
     terms = phase.step(batch)

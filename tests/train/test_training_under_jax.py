@@ -14,16 +14,15 @@ SCRIPT = """
 import json, sys
 sys.path.insert(0, {here!r})
 from conftest import MICRO
-from pvsc_link.semantic.presets import PRESETS
+from pvsc_link.models.pvsc.config import PRESETS
 PRESETS["micro"] = MICRO
 from pathlib import Path
 import numpy as np
 from pvsc_link.train.batches import BatchMaker
-from pvsc_link.train.clip_cache import open_cache
+from pvsc_link.train.data import open_cache
 from pvsc_link.train.config import load_train_config
-from pvsc_link.train.distillation import weights_by_path
-from pvsc_link.train.initial_weights import load_initial_weights
-from pvsc_link.train.stages import Phase, WeightStore
+from pvsc_link.train.weights import WeightStore, load_initial_weights, weights_by_path
+from pvsc_link.train.phase import Phase
 
 def losses(path, weights, make_weights):
     config, store = load_train_config(path), WeightStore()

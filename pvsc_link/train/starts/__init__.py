@@ -1,1 +1,1 @@
-"""Starting points of training."""
+"""Starts: initial weights that are better than random ones."""

@@ -1,10 +1,11 @@
 """Informed start: a network that is a linear transform codec before its first step.
 
-The first and last layers are a principal component analysis of the data: 8x8 RGB patches to the
-features at 1/8, 2x2 of these to the latent at 1/16. Residual branches are zero, the deblocking
-layers the identity. The learnable vectors hold the quantisation step of each preset. In a P
-model, the context is the previous frame's features and predicts the mean of the latent, so that
-y_bar is the difference to the previous frame: closed-loop DPCM of block-transform coefficients.
+The first and last layers are a principal component analysis (PCA) of the data: 8x8 RGB patches to
+the features at 1/8, then 2x2 features to the latent at 1/16. Residual branches are zero, and the
+deblocking layers are the identity. The learnable vectors hold the quantisation step of each
+quality preset. In a P model the context is the features of the previous frame and predicts the
+mean of the latent. y_bar is then the difference to the previous frame, as in closed-loop DPCM of
+the coefficients of a block transform.
 """
 
 from dataclasses import dataclass
@@ -16,28 +17,23 @@ from pvsc_link.models.layers.dc_block import DepthConvBlock
 from pvsc_link.models.pvsc.hyperprior import MIN_SIGMA
 from pvsc_link.models.pvsc.transforms import PATCH_CHANNELS
 
-#: Quantisation step of orthonormal coefficients of [0, 1] pixels at omega = 1, by trial. Steps of
-#: other presets follow omega ** -0.5, as the balance of squared error and rate asks.
+#: Quantisation step of orthonormal coefficients of pixels in [0, 1] at omega = 1, found by trial.
+#: Other steps are proportional to omega ** -0.5, which balances squared error and rate.
 STEP_AT_UNIT_OMEGA = 0.15
 LARGEST_STEP = 1.5
-_QUIET = 0.05  # of the usual size of z
+_QUIET = 0.05  # factor of the usual size of z
 _NARROW = 1.47  # softplus(1.47) ** 4 = 8: slope of the prior's logit, P(z = 0) = 0.96
 
 
 @dataclass(frozen=True)
 class TransformStatistics:
-    """Principal components of pictures, and how much their coefficients vary.
+    """Principal components of pictures, and the standard deviation of their coefficients."""
 
-    mean : [192]; patches : [192, c8], orthonormal columns; blocks : [2, 2, c8, c16], likewise;
-    spread, spread_difference : [c16], standard deviation of the coefficients of a frame and of
-    the difference of two successive frames.
-    """
-
-    mean: np.ndarray
-    patches: np.ndarray
-    blocks: np.ndarray
-    spread: np.ndarray
-    spread_difference: np.ndarray
+    mean: np.ndarray  # [192], of 8x8 RGB patches
+    patches: np.ndarray  # [192, c8], orthonormal columns
+    blocks: np.ndarray  # [2, 2, c8, c16], orthonormal columns
+    spread: np.ndarray  # [c16], of the coefficients of a frame
+    spread_difference: np.ndarray  # [c16], of the difference of two successive frames
 
 
 def measure_statistics(pairs: np.ndarray, num_features: int, num_latents: int) -> Any:
@@ -73,9 +69,9 @@ def _components(data: np.ndarray, count: int) -> np.ndarray:
 
 
 def start_informed(model: Any, statistics: TransformStatistics, omega: list[float]) -> None:
-    """Overwrite the weights of the ideal branch of an I or P model as the module says.
+    """Overwrite the weights of the ideal branch of an I or P model, as this module describes.
 
-    Parameters: ``omega`` : weights of the presets, from which their quantisation steps follow.
+    Parameters: ``omega`` : weights of the quality presets, which give their quantisation steps.
     """
     scale = 1.0 / quantisation_steps(omega)
     _zero_residuals(model)
@@ -89,7 +85,7 @@ def start_informed(model: Any, statistics: TransformStatistics, omega: list[floa
 
 
 def quantisation_steps(omega: list[float]) -> np.ndarray:
-    """Quantisation step of each preset, float32."""
+    """Quantisation step of each quality preset: [len(omega)], float32."""
     weights = np.maximum(np.asarray(omega, np.float64), 1e-6)
     return np.minimum(STEP_AT_UNIT_OMEGA / np.sqrt(weights), LARGEST_STEP).astype(np.float32)
 
@@ -108,7 +104,7 @@ def _zero_residuals(model: Any) -> None:
 
 
 def embed_matrix(layer: Any, matrix: np.ndarray, bias: np.ndarray | None = None) -> None:
-    """The middle tap of a convolution becomes ``matrix`` [in, out], the rest of it zero."""
+    """Set the middle tap of a convolution to ``matrix`` [in, out] and all other taps to zero."""
     kernel = np.zeros(layer.kernel.shape, np.float32)
     middle = kernel.shape[0] // 2
     kernel[middle, middle, : matrix.shape[0], : matrix.shape[1]] = matrix
@@ -156,7 +152,7 @@ def _set_generator(model: Any, statistics: TransformStatistics, scale: np.ndarra
 
 
 def _set_spread(model: Any, spread: np.ndarray) -> None:
-    """Heads that say: step 1, mean 0, standard deviation as measured; E_s changes nothing."""
+    """H_dec gives step 1, mean 0 and the measured standard deviation; E_s changes nothing."""
     sigma = np.maximum(spread - MIN_SIGMA, 1e-2)
     raw = (sigma + np.log(-np.expm1(-sigma))).astype(np.float32)  # softplus(raw) = sigma
     zeros = np.zeros_like(raw)
@@ -169,7 +165,7 @@ def _set_spread(model: Any, spread: np.ndarray) -> None:
 
 
 def _quieten_hyper_latent(model: Any) -> None:
-    """z starts near zero under a narrow prior: it costs next to nothing until it is of use."""
+    """z starts near zero with a narrow prior, so that it costs few bits until it is of use."""
     down = model.hyper_encoder.down_64.down
     down.kernel.assign(_QUIET * np.array(down.kernel))
     for scale in model.z_prior.scales:
@@ -187,7 +183,7 @@ def _set_prediction(model: Any, statistics: TransformStatistics, scale: np.ndarr
     _set_rows(model.context_extractor.vector_c, scale)
     decoder = model.hyper_decoder
     _embed_cells(decoder.temporal_down, statistics.blocks[..., : decoder.temporal.channels])
-    # Behind the join come the channels of the hyper-latent; the mean takes the first places.
+    # The adaptor sees the channels of the hyper-latent, then those of the context with the mean.
     from_hyper = decoder.fusion.blocks[0].adaptor.kernel.shape[2] - decoder.temporal.channels
     _route(decoder.fusion.blocks[0].adaptor, from_hyper, kept)
     kernel = np.zeros(decoder.heads.kernel.shape, np.float32)
@@ -196,7 +192,7 @@ def _set_prediction(model: Any, statistics: TransformStatistics, scale: np.ndarr
 
 
 def _route(adaptor: Any, first: int, kept: np.ndarray) -> None:
-    """Inputs from ``first`` on go to the first outputs; the other outputs mix the other inputs."""
+    """Pass inputs from ``first`` on to the first outputs; other outputs mix the other inputs."""
     inputs, outputs = adaptor.kernel.shape[2:]
     limit = np.sqrt(6.0 / (inputs + outputs))
     matrix = np.random.default_rng(0).uniform(-limit, limit, (inputs, outputs)).astype(np.float32)

@@ -1,10 +1,10 @@
-"""A P model that starts as the trained intra model and knows what the previous frame tells.
+"""A P model that starts as the trained intra model and predicts from the previous frame.
 
-The two models share their transforms, hyperprior and feature coding; the P model's context joins
-F_ext and G through inputs that start at zero weight. In the entropy model it counts at once: the
-mean of a latent is the best linear estimate from the previous frame's features and from z_hat, so
-that a unit that stays as it was costs next to nothing before the first step. Learnt by gradient
-alone, this took longer than two cores have.
+The two models share their transforms, hyperprior and feature coding. The P model's context joins
+F_ext and G through inputs whose weights start at zero. In the entropy model it counts at once: the
+mean of a latent is the best linear estimate from the features of the previous frame and from
+z_hat. A unit that does not change then costs few bits before the first step. To learn this by
+gradients alone takes much longer.
 """
 
 from typing import Any
@@ -15,9 +15,10 @@ from keras import ops
 from pvsc_link.models.entropy.quantisation import symbol_bits
 from pvsc_link.models.layers.dc_block import pixel_unshuffle
 from pvsc_link.models.pvsc.hyperprior import MIN_SIGMA
-from pvsc_link.models.pvsc_mc.motion import compensate, vectors
-from pvsc_link.train.rate_sets import weights_by_path
+from pvsc_link.models.pvsc_mc.motion import compensate
+from pvsc_link.train.family import motion_vectors
 from pvsc_link.train.starts.informed import embed_matrix
+from pvsc_link.train.weights import weights_by_path
 from pvsc_link.types import InputError
 
 _LAST_OF_RESIDUAL = ("output_projection/kernel", "mlp/reduce/kernel")
@@ -27,15 +28,15 @@ _SHIFTS = np.linspace(-2.0, 2.0, 17)  # of log sigma
 
 
 def start_from_intra(intra: Any, inter: Any, pairs: np.ndarray) -> None:
-    """Overwrite the weights of ``inter`` as the module says.
+    """Overwrite the weights of ``inter``, as this module describes.
 
     The prior holds the intra model's features of the hyper-latent in its first channels and the
-    predicted mean in the next; E_s hands on the mean and spread of H_dec.
+    predicted mean in the next. E_s passes on the mean and spread of H_dec.
     Input: ``pairs`` : [count, 2, height, width, 3], float32, successive frames.
-    Raises ``InputError`` where the prior is too narrow for both.
+    Raises ``InputError`` if the prior is too narrow for both.
     """
     _check_width(intra.config, inter.config)
-    pairs = _with_motion_undone(inter.config, pairs)
+    pairs = _compensated(inter.config, pairs)
     _copy_shared(intra, inter, inter.layers)
     width = inter.config.channels_feature
     for stack in (inter.feature_extractor.stack, inter.feature_generator.stack):
@@ -46,23 +47,23 @@ def start_from_intra(intra: Any, inter: Any, pairs: np.ndarray) -> None:
     _start_prediction(intra, inter, pairs)
 
 
-def _with_motion_undone(config: Any, pairs: np.ndarray) -> np.ndarray:
-    """Pairs of frames, the first of each moved to where the second has it; as they are without.
+def _compensated(config: Any, pairs: np.ndarray) -> np.ndarray:
+    """Pairs whose first frame is motion-compensated, for a model that sends vectors.
 
     Input, output: [count, 2, height, width, 3], float32.
     """
-    if not config.motion_compensation:
-        return pairs
     presets = np.arange(len(pairs)) % config.num_omega
-    motion = vectors(config, pairs[:, 0], pairs[:, 1], presets)
+    motion = motion_vectors(config, pairs[:, 0], pairs[:, 1], presets)
+    if motion is None:
+        return pairs
     moved = ops.convert_to_numpy(ops.clip(compensate(pairs[:, 0], motion), 0.0, 1.0))
     return np.stack([moved, pairs[:, 1]], axis=1)
 
 
 def copy_feature_coding(intra: Any, inter: Any) -> None:
-    """F_tx and F_rx of a P model start as those of the intra model, which sends like features.
+    """F_tx and F_rx of a P model start as those of the intra model.
 
-    The residual branches of the temporal ViTs, which the intra model lacks, start at zero: both
+    The residual branches of the temporal ViTs, which the intra model lacks, start at zero. Both
     models then send equal features as equal symbols.
     """
     for layer in (inter.feature_encoder, inter.feature_decoder):
@@ -71,14 +72,14 @@ def copy_feature_coding(intra: Any, inter: Any) -> None:
 
 
 def quiet_residuals(layer: Any) -> None:
-    """The residual branches of all ViT blocks in ``layer`` add nothing until they have learnt."""
+    """Set the last layers of the residual branches of all ViT blocks in ``layer`` to zero."""
     for variable in layer.weights:
         if variable.path.endswith(_LAST_OF_RESIDUAL):
             variable.assign(np.zeros(variable.shape, np.float32))
 
 
 def _copy_shared(intra: Any, inter: Any, layers: Any) -> None:
-    """Weights of equal path and shape."""
+    """Copy the weights of equal path and shape."""
     trained = weights_by_path(intra)
     for layer in layers:
         for variable in layer.weights:
@@ -99,12 +100,13 @@ def _check_width(intra: Any, inter: Any) -> None:
 
 
 def _start_prediction(intra: Any, inter: Any, pairs: np.ndarray) -> None:
-    """C_ext, F_ext, G, H_dec and E_s: y out of the previous frame and z_hat."""
-    if inter.config.predict_latent:
+    """Set C_ext, F_ext, G, H_dec and E_s so that they predict y from the past and z_hat."""
+    prediction = getattr(inter.feature_extractor, "prediction", None)
+    if prediction is not None:
         still = np.stack([pairs[:, 0], pairs[:, 0]], axis=1)
         seen = _measure(intra, still)
         _start_latent_prediction(intra, inter, *_fit(seen["cells"], seen["y"], 1.0 / seen["size"]))
-    seen = _measure(intra, pairs, inter.feature_extractor.prediction)
+    seen = _measure(intra, pairs, prediction)
     adaptor = inter.intra_adaptor.block.adaptor
     embed_matrix(adaptor, *_fit(seen["patches"], seen["feature"]))
     weight = 1.0 / seen["size"]
@@ -123,7 +125,7 @@ def _start_prediction(intra: Any, inter: Any, pairs: np.ndarray) -> None:
 def _start_latent_prediction(
     intra: Any, inter: Any, matrix: np.ndarray, offset: np.ndarray
 ) -> None:
-    """What stands still is copied: a frame's own latent out of its decoded features."""
+    """F_ext and G predict the latent of a frame from its own decoded features."""
     for half in (inter.feature_extractor, inter.feature_generator):
         half.prediction.vector.rows.assign(intra.feature_extractor.vector_f.rows)
         kernel = half.prediction.down.kernel
@@ -132,10 +134,13 @@ def _start_latent_prediction(
 
 
 def _measure(intra: Any, pairs: np.ndarray, prediction: Any = None) -> dict[str, np.ndarray]:
-    """What the intra model makes of pairs, flat: of the first frame ``patches`` [n8, 192],
-    ``feature`` [n8, C]; of both ``cells`` [n16, 4C] (past) and ``y``, ``w``, ``sigma``,
-    ``hyper`` [n16, ...] (present; y less what ``prediction`` says), ``size`` [n16, 1]: how large
-    y is at that preset."""
+    """Code the first frame of each pair with the intra model and analyse the second.
+
+    Output: arrays with all units of all pairs on the first axis. Of the first frame ``patches``
+    [n8, 192] and ``feature`` [n8, C] at 1/8, and ``cells`` [n16, 4 C], its scaled features; of the
+    second ``y`` (less its ``prediction``, if any), ``w``, ``sigma`` and ``hyper`` [n16, ...], and
+    ``size`` [n16, 1], the standard deviation of y in the picture.
+    """
     batches = np.array_split(pairs, max(1, len(pairs) // _BATCH))
     parts: dict[str, list[np.ndarray]] = {}
     for number, batch in enumerate(batches):
@@ -186,7 +191,7 @@ def _fit(
 
 
 def _cheapest_shift(values: np.ndarray, sigma: np.ndarray) -> np.ndarray:
-    """What to add to log sigma of each channel so that rounded values cost least: [C]."""
+    """The shift of log sigma of each channel with which rounded values cost fewest bits: [C]."""
     y_bar = np.round(values)
     bits = [
         np.mean(symbol_bits(y_bar, np.maximum(sigma * np.exp(shift), MIN_SIGMA)), axis=0)
@@ -196,7 +201,7 @@ def _cheapest_shift(values: np.ndarray, sigma: np.ndarray) -> np.ndarray:
 
 
 def _start_temporal(decoder: Any, matrix: np.ndarray, bias: np.ndarray) -> None:
-    """The stride-2 layer gives the predicted latents first; its other channels stay as drawn."""
+    """The first channels of the stride-2 layer give the predicted latents; others are kept."""
     kernel = ops.convert_to_numpy(decoder.temporal_down.kernel).copy()
     count = matrix.shape[1]
     kernel[..., :count] = matrix.reshape(2, 2, -1, count)
@@ -209,7 +214,7 @@ def _start_temporal(decoder: Any, matrix: np.ndarray, bias: np.ndarray) -> None:
 def _start_hyper_decoder(
     source: Any, target: Any, mean: np.ndarray, bias: np.ndarray, shrink: np.ndarray
 ) -> None:
-    """First the intra model's fusion, then the temporal branch as it comes."""
+    """The first channels are the intra model's fusion; the next pass the temporal branch on."""
     first, joint = source.fusion.blocks[0], target.fusion.blocks[0]
     hyper, width = _matrix(first.adaptor).shape
     inputs, outputs = joint.adaptor.kernel.shape[2:]
@@ -230,7 +235,7 @@ def _start_hyper_decoder(
 
 
 def _widen(source: Any, target: Any) -> None:
-    """A DC block whose first channels are those of ``source``; the others start as identity."""
+    """Copy the DC block ``source`` into the first channels of ``target``; others are identity."""
     few, many = source.channels, target.channels
     for name in ("mix_in", "mix_out"):
         _copy_channels(getattr(source, name), getattr(target, name), [(0, 0, few)], [(0, 0, few)])
@@ -241,8 +246,10 @@ def _widen(source: Any, target: Any) -> None:
 
 
 def _copy_channels(source: Any, target: Any, inputs: Any, outputs: Any) -> None:
-    """Copy channel ranges (start in source, start in target, length); ``target`` keeps the rest,
-    but nothing else flows into the copied outputs."""
+    """Copy channel ranges (start in source, start in target, length).
+
+    Other weights of ``target`` stay, but those from other inputs into the copied outputs are zero.
+    """
     old, new = (ops.convert_to_numpy(layer.kernel) for layer in (source, target))
     new = new.copy()
     bias = ops.convert_to_numpy(target.bias).copy()

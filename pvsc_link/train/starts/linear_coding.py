@@ -1,9 +1,9 @@
-"""F_tx and F_rx that start as the best linear code: pictures come through before the first step.
+"""F_tx and F_rx that start as the best linear code, so that pictures arrive before the first step.
 
-For each rate k, the k strongest principal components of a unit's features are sent with the power
-that minimises the mean square error behind additive noise (Lee and Petersen, 1976), and read by
-the linear estimator that belongs to it. The ViT blocks start as the identity. What training then
-adds is what a linear code per unit cannot do.
+For each rate k, the k strongest principal components of a unit's features are sent with the powers
+that minimise the mean square error behind additive noise (Lee and Petersen, 1976), and decoded by
+the linear estimator that belongs to them. The ViT blocks start as the identity. Training then adds
+what a linear code of single units cannot do.
 """
 
 from typing import Any
@@ -11,14 +11,14 @@ from typing import Any
 import numpy as np
 from keras import ops
 
-from pvsc_link.models.pvsc_mc.motion import vectors
+from pvsc_link.train.family import motion_vectors
 from pvsc_link.train.starts.intra import quiet_residuals
 
-#: Samples of all rates together that a rate's own statistics are mixed with: rare rates have few.
+#: Weight, in samples, of the statistics of all rates in those of one rate; rare rates have few.
 _PRIOR_SAMPLES = 200.0
 _BATCH = 16
-_LEAST_SIZE = 0.05  # of a channel that a preset hardly uses
-_POWER_PER_REAL = 0.5  # unit mean power per complex symbol
+_LEAST_SIZE = 0.05  # of a channel, whose scale would be large without this bound
+_POWER_PER_REAL = 0.5  # a complex symbol has unit mean power
 
 
 def start_linear_coding(
@@ -31,11 +31,9 @@ def start_linear_coding(
     """Overwrite F_tx and F_rx of an I or P model.
 
     Parameters: ``noise_power`` : noise variance per complex symbol that the code is made for.
-    Input: ``y_bar`` : [units, C_y]; ``rate_index``, ``omega_index`` : [units], of training
-    pictures.
+    Input: ``y_bar`` : [units, C_y]; ``rate_index``, ``omega_index`` : [units], all from
+    ``sent_units``.
     """
-    if model.config.hyperprior_coding:
-        return _start_direct_path(model, y_bar)
     scale = _preset_scales(y_bar, omega_index, model.config.num_omega)
     model.vector_tx.rows.assign(scale)
     model.vector_rx.rows.assign(1.0 / scale)
@@ -65,23 +63,14 @@ def start_linear_coding(
     decoder.from_reals.bias.assign(np.array(means, np.float32))
 
 
-def _start_direct_path(model: Any, residual: np.ndarray) -> None:
-    """Every rate k sends the k elements of most energy; what reads them knows the rest itself."""
-    order = np.argsort(-np.mean(np.square(residual), axis=0))
-    rows = np.eye(residual.shape[1], dtype=np.float32)[order]
-    kernel = np.concatenate([rows[:rate] for rate in model.config.rate_set])
-    for layer in (model.feature_encoder.to_reals, model.feature_decoder.from_reals):
-        layer.kernel.assign(kernel)
-
-
 def sent_units(
     intra: Any, inter: Any, pairs: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Features and rates of the units that a model sends, every quality preset in turn.
+    """Features and rates of the units that a model sends, with every quality preset in turn.
 
-    Parameters: ``inter`` : P model whose second frames are taken; None for the I frames.
-    Input: ``pairs`` : [count, 2, height, width, 3], float32. Output: ``y_bar`` : [units, C_y],
-    w y_bar with ``hyperprior_coding``; ``rate_index``, ``omega_index`` : [units].
+    Parameters: ``inter`` : P model, which codes the second frames; None: I frames are the first.
+    Input: ``pairs`` : [count, 2, height, width, 3], float32.
+    Output: ``y_bar`` : [units, C_y]; ``rate_index``, ``omega_index`` : [units].
     """
     batches = np.array_split(pairs, max(1, len(pairs) // _BATCH))
     outputs = []
@@ -92,10 +81,9 @@ def sent_units(
         output = intra.forward(batch[:, 0], omega_index)
         if inter is not None:
             buffers = inter.start_buffers(ops.clip(output["frame_ideal"], 0.0, 1.0))
-            motion = vectors(inter.config, buffers["feature_tx"], batch[:, 1], presets)
+            motion = motion_vectors(inter.config, buffers["feature_tx"], batch[:, 1], presets)
             output = inter.forward(batch[:, 1], buffers, omega_index, motion=motion)
-        sent = "residual" if (inter or intra).config.hyperprior_coding else "y_bar"
-        y_bar, rate_index = (ops.convert_to_numpy(output[k]) for k in (sent, "rate_index"))
+        y_bar, rate_index = (ops.convert_to_numpy(output[k]) for k in ("y_bar", "rate_index"))
         presets = np.broadcast_to(presets[:, None, None], rate_index.shape)
         outputs.append((y_bar.reshape(-1, y_bar.shape[-1]), rate_index.ravel(), presets.ravel()))
     y_bar, rate_index, presets = (np.concatenate(arrays) for arrays in zip(*outputs, strict=True))
@@ -120,7 +108,7 @@ def linear_code(
 
 
 def _basis(units: np.ndarray, width: int) -> np.ndarray:
-    """The units' strongest directions, or all: [C_y, width], orthonormal columns or rows."""
+    """The strongest principal directions of the units: [C_y, width]; the identity if all fit."""
     channels = units.shape[1]
     if width >= channels:
         return np.eye(channels, width, dtype=np.float32)
@@ -129,7 +117,7 @@ def _basis(units: np.ndarray, width: int) -> np.ndarray:
 
 
 def _preset_scales(y_bar: np.ndarray, omega_index: np.ndarray, num_omega: int) -> np.ndarray:
-    """What brings every preset's channels to the size they have on average: [num_omega, C_y]."""
+    """Factors that give every preset's channels their average size: [num_omega, C_y]."""
     size = np.stack(
         [np.sqrt(np.mean(np.square(y_bar[omega_index == i]), axis=0)) for i in range(num_omega)]
     )
@@ -140,7 +128,7 @@ def _preset_scales(y_bar: np.ndarray, omega_index: np.ndarray, num_omega: int) -
 def _allocated(variances: np.ndarray, noise: float, total: float) -> np.ndarray:
     """Powers p of sum ``total`` that minimise the sum of variances / (1 + p / noise)."""
     roots = np.sqrt(variances * noise)
-    for active in range(len(variances), 0, -1):  # strongest first: the weakest drop out
+    for active in range(len(variances), 0, -1):  # variances fall; the weakest get no power
         level = (total + active * noise) / roots[:active].sum()
         power = level * roots[:active] - noise
         if power[-1] >= 0:
@@ -149,7 +137,7 @@ def _allocated(variances: np.ndarray, noise: float, total: float) -> np.ndarray:
 
 
 def _moments(every: np.ndarray, own: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Mean and covariance of one rate's units, drawn towards those of all where it has few."""
+    """Mean and covariance of one rate's units, mixed with those of all units if it has few."""
     share = len(own) / (len(own) + _PRIOR_SAMPLES)
     mean, covariance = every.mean(axis=0), np.cov(every.T)
     if len(own) > 1:

@@ -1,0 +1,77 @@
+"""The families of models that can be trained: PVSC (with or without motion vectors) and DVST.
+
+This is the only file of the room that names models and their configs. Every family has an I-frame
+model (``intra``) and a P-frame model (``inter``), whose ``forward`` returns the tensors that
+``objective.Objective`` reads.
+"""
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from pvsc_link.models.dvst.config import DVST_PRESETS, DvstConfig
+from pvsc_link.models.dvst.model import DvstModel
+from pvsc_link.models.pvsc.config import PRESETS, PvscConfig, intra_of
+from pvsc_link.models.pvsc.model import IntraModel, PvscModel
+from pvsc_link.models.pvsc_mc.motion import vectors
+from pvsc_link.types import InputError
+
+
+def configs_of(
+    preset: str, num_omega: int, intra_eta_factors: tuple[float, ...] = ()
+) -> dict[str, Any]:
+    """Configs of ``intra`` and ``inter`` for a run with ``num_omega`` quality presets.
+
+    DVST codes its I frames with PVSC's I-frame model; a run trains the P frames of one rate.
+    Raises ``InputError`` for a preset that no family has.
+    """
+    pvsc = {name: config for name, config in PRESETS.items() if not config.intra}
+    inter: Any
+    if preset in pvsc:
+        inter = replace(pvsc[preset], num_omega=num_omega)
+        intra = intra_of(inter)
+    elif preset in DVST_PRESETS:
+        inter = DVST_PRESETS[preset]
+        intra = replace(PRESETS[inter.intra_preset], num_omega=num_omega)
+    else:
+        allowed = [*pvsc, *DVST_PRESETS]
+        raise InputError("preset", found=preset, allowed=allowed, remedy="Choose one of these.")
+    return {"intra": replace(intra, eta_factors=intra_eta_factors), "inter": inter}
+
+
+def read_config(fields: dict[str, Any]) -> Any:
+    """The config of a model out of its ``to_dict()``."""
+    return (DvstConfig if "intra_preset" in fields else PvscConfig).from_dict(fields)
+
+
+def has_starts(config: Any) -> bool:
+    """Whether the starts of ``starts/`` and ``release`` know the layers of this model."""
+    return not isinstance(config, DvstConfig)
+
+
+def with_rates(config: Any, rate_set: tuple[int, ...]) -> Any:
+    """The config with another rate set (reals per spatial unit, increasing from 0)."""
+    if isinstance(config, DvstConfig):
+        motion, context = (replace(s, rate_set=rate_set) for s in (config.motion, config.context))
+        return replace(config, motion=motion, context=context)
+    return replace(config, rate_set=rate_set)
+
+
+def build_model(config: Any) -> Any:
+    """The model of a config, with fresh weights."""
+    if isinstance(config, DvstConfig):
+        return DvstModel(config)
+    return IntraModel(config) if config.intra else PvscModel(config)
+
+
+def motion_vectors(config: Any, reference: Any, frames: Any, omega_index: Any) -> Any:
+    """Vectors that a transmitter of the P-frame model sends; None for a model without vectors.
+
+    Input: ``reference``, ``frames`` : [batch, height, width, 3], float32, the previous picture and
+    the one to be coded; ``omega_index`` : [batch], quality presets.
+    Output: [batch, height / 16, width / 16, 2], int32, rows and columns in quarters of a pixel.
+    """
+    if not getattr(config, "motion_compensation", False):
+        return None
+    return vectors(config, reference, frames, np.asarray(omega_index))

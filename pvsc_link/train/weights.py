@@ -1,0 +1,218 @@
+"""Weights between the phases of a run and between runs, and the rate set that they belong to.
+
+Weights travel as arrays by path. So a phase can prune the rate set (rate-set distillation,
+section III-D) and a run can start from another one (fine-tuning, section IV-A).
+"""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from keras import ops
+
+from pvsc_link.models.pvsc.config import PRESETS
+from pvsc_link.models.zoo import SUFFIX, find_weights, load_weights
+from pvsc_link.train.config import TrainConfig
+from pvsc_link.train.family import build_model, read_config
+from pvsc_link.types import InputError
+
+#: Between the parts of a name in a checkpoint.
+SEPARATOR = "|"
+
+
+def representative_rates(
+    usage: np.ndarray, rate_set: tuple[int, ...], num_rates: int = 16
+) -> tuple[int, ...]:
+    """The rates that are left when the least used one is pruned again and again.
+
+    The units of a pruned rate take the nearest rate that is left (eq. 14), which counts them from
+    then on. Rate 0 and the largest rate always stay: they bound what can be sent.
+
+    Input: ``usage`` : [len(rate_set)], how often each rate was chosen.
+    Output: ``num_rates`` increasing rates (all of them if there are fewer).
+    """
+    kept, counts = list(rate_set), [float(c) for c in usage]
+    while len(kept) > num_rates:
+        i = 1 + int(np.argmin(counts[1:-1]))
+        lower, upper = kept[i] - kept[i - 1], kept[i + 1] - kept[i]
+        counts[i + (1 if upper <= lower else -1)] += counts[i]
+        del kept[i], counts[i]
+    return tuple(kept)
+
+
+def weights_by_path(model: Any) -> dict[str, np.ndarray]:
+    """Every weight under its path without the model's own (numbered) name."""
+    return {_path(v, model): ops.convert_to_numpy(v) for v in model.weights}
+
+
+def load_by_path(
+    model: Any,
+    weights: dict[str, np.ndarray],
+    rate_set: tuple[int, ...],
+    target_rates: tuple[int, ...],
+) -> list[str]:
+    """Give ``model`` the ``weights`` of the same architecture with another rate set.
+
+    Fully connected layers and embeddings of the rates in both sets are carried over. Those of
+    rates that only the model has keep their initial values, as does any weight of another shape
+    (the model may know more quality presets, for instance).
+
+    Parameters: ``rate_set`` : of the model the weights are from; ``target_rates`` : of ``model``.
+    Output: paths of the weights that kept their initial value in whole or in part.
+    """
+    fresh = set()
+    for variable in model.weights:
+        path = _path(variable, model)
+        value = weights.get(path)
+        if value is not None and value.shape != tuple(variable.shape):
+            value = _cut(path, value, rate_set, ops.convert_to_numpy(variable), target_rates)
+            fresh.add(path)
+        if value is None or value.shape != tuple(variable.shape):
+            fresh.add(path)
+        else:
+            variable.assign(value)
+    return sorted(fresh)
+
+
+def _path(variable: Any, model: Any) -> str:
+    return str(variable.path).removeprefix(f"{model.name}/")
+
+
+def _cut(
+    path: str,
+    value: np.ndarray,
+    rate_set: tuple[int, ...],
+    initial: np.ndarray,
+    target_rates: tuple[int, ...],
+) -> np.ndarray:
+    """Rows of the rates that both sets have, the initial ones elsewhere."""
+    if path.endswith(("rate_embedding", "from_reals/bias")):
+        rows_of = _one_row_each
+    elif path.endswith(("_reals/kernel", "to_reals/bias")):
+        rows_of = _one_row_per_real
+    else:
+        return value
+    source, target = rows_of(rate_set), rows_of(target_rates)
+    result = np.array(initial)
+    for rate in set(source) & set(target):
+        result[target[rate]] = value[source[rate]]
+    return result
+
+
+def _one_row_each(rate_set: tuple[int, ...]) -> dict[int, Any]:
+    return {rate: i for i, rate in enumerate(rate_set)}
+
+
+def _one_row_per_real(rate_set: tuple[int, ...]) -> dict[int, Any]:
+    ends = np.cumsum(rate_set)
+    return {r: slice(int(e) - r, int(e)) for r, e in zip(rate_set, ends, strict=True)}
+
+
+class WeightStore:
+    """Weights of every network of a run between phases, with rate sets and usage of the rates.
+
+    The networks are ``intra``, ``inter`` and ``discriminator``.
+    """
+
+    def __init__(self) -> None:
+        self.weights: dict[str, dict[str, np.ndarray]] = {}
+        self.rate_sets: dict[str, tuple[int, ...]] = {}
+        self.usage: dict[str, np.ndarray] = {}
+
+    def keep(self, kind: str, network: Any) -> None:
+        """Take the weights that ``network`` has now."""
+        self.weights[kind] = weights_by_path(network)
+        if hasattr(network, "config"):
+            self.rate_sets[kind] = tuple(network.config.rate_set)
+
+    def give(self, kind: str, network: Any) -> bool:
+        """Put kept weights into ``network``; False if there are none."""
+        if kind not in self.weights:
+            return False
+        target = network.config.rate_set if hasattr(network, "config") else ()
+        load_by_path(network, self.weights[kind], self.rate_sets.get(kind, ()), target)
+        return True
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        """Weights and usage as one flat dict, for a checkpoint."""
+        flat = {
+            SEPARATOR.join(("weights", kind, path)): value
+            for kind, weights in self.weights.items()
+            for path, value in weights.items()
+        }
+        return flat | {SEPARATOR.join(("usage", k)): v for k, v in self.usage.items()}
+
+    def restore(self, arrays: dict[str, np.ndarray], rate_sets: dict[str, list[int]]) -> None:
+        """The inverse of ``arrays``."""
+        self.weights, self.usage = {}, {}
+        self.rate_sets = {kind: tuple(rates) for kind, rates in rate_sets.items()}
+        for name, value in arrays.items():
+            head, *rest = name.split(SEPARATOR, 2)
+            if head == "weights":
+                self.weights.setdefault(rest[0], {})[rest[1]] = value
+            elif head == "usage":
+                self.usage[rest[0]] = value
+
+
+def read_model(path: Path) -> Any:
+    """The model whose weights a run wrote to ``path``, from the config that lies beside them.
+
+    Raises ``InputError`` for weights that do not fit.
+    """
+    beside = path.with_name(path.name.removesuffix(SUFFIX) + ".json")
+    model = build_model(read_config(json.loads(beside.read_text(encoding="utf-8"))))
+    load_weights(model, path)
+    return model
+
+
+def load_initial_weights(place: str, config: TrainConfig, store: WeightStore) -> None:
+    """Put the intra and the inter weights of ``place`` into ``store``.
+
+    Input: ``place`` : folder ``weights/`` of a run, each file with its model's config beside it;
+    or the name of a preset whose weights are in the package. Weights with one of
+    ``config.initial_except`` in their paths are left out.
+    Raises ``InputError`` if there are none, if a model has other quality presets than ``config``,
+    or if one of those words is in no path.
+    """
+    left_out: set[str] = set()
+    for kind, path in _files(place).items():
+        model = read_model(path)
+        if model.config.num_omega != len(config.omega):
+            raise InputError(
+                f"presets of {path}",
+                found=model.config.num_omega,
+                allowed=len(config.omega),
+                remedy="Use the omega list that the weights were trained with.",
+            )
+        store.keep(kind, model)
+        for name in list(store.weights[kind]):
+            words = [word for word in config.initial_except if word in name]
+            left_out.update(words)
+            if words:
+                del store.weights[kind][name]
+    for word in set(config.initial_except) - left_out:
+        raise InputError(
+            "initial_except",
+            found=word,
+            allowed="words in the paths of weights, such as feature_encoder or q_tx",
+            remedy="Correct it in the config.",
+        )
+
+
+def _files(place: str) -> dict[str, Path]:
+    if place in PRESETS and not PRESETS[place].intra:
+        packaged = find_weights(place)
+        found = {"intra": packaged.intra, "inter": packaged.inter}
+    else:
+        folder = Path(place).expanduser()
+        found = {kind: folder / f"{kind}{SUFFIX}" for kind in ("intra", "inter")}
+    files = {kind: path for kind, path in found.items() if path is not None and path.is_file()}
+    if not files:
+        raise InputError(
+            "initial_weights",
+            found=place,
+            allowed="the weights/ folder of a run, or a preset with weights in the package",
+            remedy="Correct initial_weights in the config.",
+        )
+    return files
