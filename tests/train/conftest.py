@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import tensorflow as tf
 from PIL import Image
 
 from pvsc_link.models.pvsc.config import PRESETS, PvscConfig, intra_of
@@ -34,12 +35,21 @@ MICRO = PvscConfig(
 )
 
 
-@pytest.fixture
-def micro_preset(monkeypatch):
+@pytest.fixture(scope="module")
+def eager():
+    """Functions run eagerly: a few steps of a micro model cost less than tracing one."""
+    tf.config.run_functions_eagerly(True)
+    yield
+    tf.config.run_functions_eagerly(False)
+
+
+@pytest.fixture(scope="module")
+def micro_preset():
     """``micro`` and its I-frame model among the presets."""
-    for config in (MICRO, intra_of(MICRO)):
-        monkeypatch.setitem(PRESETS, config.name, config)
-    return MICRO
+    with pytest.MonkeyPatch.context() as patch:
+        for config in (MICRO, intra_of(MICRO)):
+            patch.setitem(PRESETS, config.name, config)
+        yield MICRO
 
 
 @pytest.fixture(scope="session")
@@ -59,11 +69,9 @@ def moving_pictures(tmp_path_factory):
     return root
 
 
-@pytest.fixture
-def micro_run(micro_preset, moving_pictures, tmp_path_factory, monkeypatch):
+@pytest.fixture(scope="module")
+def micro_run(micro_preset, moving_pictures, tmp_path_factory):
     """A function from phases to a TrainConfig of the micro model on the moving pictures."""
-    cache = tmp_path_factory.getbasetemp() / "clip_cache"
-    monkeypatch.setenv("PVSC_LINK_CACHE", str(cache))
 
     def make(*phases, **top):
         defaults = {"stage": 1, "steps": 4, "quantiser": "noise", "crop": 64, "batch": 2}
@@ -81,4 +89,6 @@ def micro_run(micro_preset, moving_pictures, tmp_path_factory, monkeypatch):
             }
         )
 
-    return make
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PVSC_LINK_CACHE", str(tmp_path_factory.getbasetemp() / "clip_cache"))
+        yield make

@@ -16,7 +16,10 @@ AWGN = {"channel": "awgn", "snr_db": [10.0]}
 P_PHASE = {"model": "inter", "stage": 3, "quantiser": "ste", "channel": AWGN}
 
 
-@pytest.fixture
+pytestmark = pytest.mark.usefixtures("eager")
+
+
+@pytest.fixture(scope="module")
 def models(micro_preset):
     return build_model(micro_preset), build_model(intra_of(micro_preset))
 

@@ -15,6 +15,7 @@ OMEGA = [0.5, 8.0]
 PER_CLIP = ("frames", "noise_y", "noise_z", "draws")
 
 
+@pytest.mark.usefixtures("eager")
 @pytest.mark.parametrize("stage", [2, 3])
 def test_a_clips_loss_is_divided_by_omega_to_the_power_of_the_balance(
     micro_preset, micro_run, stage

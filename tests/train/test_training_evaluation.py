@@ -2,7 +2,6 @@
 
 import numpy as np
 import pytest
-import tensorflow as tf
 from PIL import Image
 
 from pvsc_link.media.clips import load_clip
@@ -22,11 +21,7 @@ from pvsc_link.train.family import build_model
 OMEGA = [0.1, 0.8]
 
 
-@pytest.fixture(autouse=True)
-def eager():
-    tf.config.run_functions_eagerly(True)
-    yield
-    tf.config.run_functions_eagerly(False)
+pytestmark = pytest.mark.usefixtures("eager")
 
 
 def test_rows_cover_every_clip_preset_and_kind_with_the_psnr_of_the_frames(micro_preset):

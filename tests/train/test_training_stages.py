@@ -2,7 +2,6 @@
 
 import numpy as np
 import pytest
-import tensorflow as tf
 from keras import ops
 
 from pvsc_link.train.data import open_cache
@@ -38,14 +37,7 @@ def moved_layers(phase, batch):
     return moved, terms
 
 
-@pytest.fixture(autouse=True)
-def eager():
-    """One step of a micro model is over long before its graph would be built."""
-    tf.config.run_functions_eagerly(True)
-    yield
-    tf.config.run_functions_eagerly(False)
-
-
+pytestmark = pytest.mark.usefixtures("eager")
 CODING = {"feature_encoder", "feature_decoder", "q_tx", "q_rx"}
 
 

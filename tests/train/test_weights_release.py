@@ -8,8 +8,7 @@ import pytest
 from keras import ops
 
 from pvsc_link.models.entropy.side_information import rate_map_bits
-from pvsc_link.models.pvsc.model import PvscModel
-from pvsc_link.models.zoo import find_weights, load_model, load_models, save_weights
+from pvsc_link.models.zoo import find_weights, load_models, save_weights
 from pvsc_link.train.release import main, release
 from pvsc_link.train.trainer import Trainer
 from pvsc_link.types import InputError
@@ -18,12 +17,53 @@ INTRA = {"name": "first", "model": "intra", "steps": 2}
 INTER = {"name": "second", "model": "inter", "steps": 2, "gop": [2]}
 
 
-@pytest.fixture
-def finished_run(micro_run, tmp_path, monkeypatch):
-    monkeypatch.setattr("pvsc_link.train.release._FIT_CROP", 64)
-    monkeypatch.setattr("pvsc_link.train.release._FIT_CLIPS", 3)
-    Trainer(micro_run(INTRA, INTER), tmp_path / "run").run()
-    return tmp_path / "run"
+@pytest.fixture(scope="module", autouse=True)
+def few_pictures():
+    """Tables are fitted to a few small pictures."""
+    with pytest.MonkeyPatch.context() as patch:
+        sizes = {"_FIT_CLIPS": 3, "_FIT_FRAMES": 2, "_FIT_CROP": 64, "_FIT_PICTURES": 3}
+        for name, value in sizes.items():
+            patch.setattr(f"pvsc_link.train.release.{name}", value)
+        patch.setattr("pvsc_link.train.trainer.write_plot", lambda *_: None)
+        yield
+
+
+@pytest.fixture(scope="module")
+def finished_run(micro_run, eager, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("runs") / "run"
+    Trainer(micro_run(INTRA, INTER), folder).run()
+    return folder
+
+
+@pytest.fixture(scope="module")
+def second_run(micro_run, finished_run):
+    """A run with other data that starts from the weights of ``finished_run``."""
+    start = str(finished_run / "weights")
+    folder = finished_run.parent / "second"
+    Trainer(micro_run(INTRA, INTER, seed=7, initial_weights=start), folder).run()
+    return folder
+
+
+@pytest.fixture(scope="module")
+def shipped(finished_run):
+    """A folder with the released weights of ``finished_run``."""
+    folder = finished_run.parent / "shipped"
+    release([finished_run], folder)
+    return folder
+
+
+def models_of(folder, training=None):
+    return load_models("micro", find_weights("micro", str(folder), training))
+
+
+def is_mean(mean, *models):
+    """Whether the weights of ``mean`` are the mean of those of ``models``, and these differ."""
+    moved = 0
+    for result, *weights in zip(*(m.trainable_variables for m in (mean, *models)), strict=True):
+        arrays = [np.asarray(w) for w in weights]
+        np.testing.assert_allclose(np.asarray(result), sum(arrays) / 2, rtol=2e-3, atol=1e-6)
+        moved += not np.allclose(*arrays, rtol=1e-2)
+    return moved > 5
 
 
 def test_released_weights_are_the_trained_ones_in_half_precision_with_fitted_tables(
@@ -35,8 +75,8 @@ def test_released_weights_are_the_trained_ones_in_half_precision_with_fitted_tab
         "micro_rayleigh.weights.h5",
     ]
     assert {dtype for path in written for dtype in dtypes_of(path)} == {"float16", "int32"}
-    trained = load_models("micro", find_weights("micro", str(finished_run / "weights")))
-    shipped = load_models("micro", find_weights("micro", str(tmp_path / "shipped"), "rayleigh"))
+    trained = models_of(finished_run / "weights")
+    shipped = models_of(tmp_path / "shipped", "rayleigh")
     for old, new in zip(trained, shipped, strict=True):
         for a, b in zip(old.trainable_variables, new.trainable_variables, strict=True):
             expected = np.asarray(a, np.float32).astype(np.float16)
@@ -59,23 +99,21 @@ def bits_of_a_rate_map(intra):
 
 
 def test_tables_of_a_run_that_never_sent_anything_do_not_hang_on_feature_coding(
-    finished_run, tmp_path
+    finished_run, shipped, tmp_path
 ):
     """F_rx of a learned codec has not learnt: vectors found in its pictures would be noise."""
     other = tmp_path / "other"
     shutil.copytree(finished_run, other)
-    models = load_models("micro", find_weights("micro", str(other / "weights")))
-    for kind, model in zip(("intra", "inter"), models, strict=True):
+    for kind, model in zip(("intra", "inter"), models_of(other / "weights"), strict=True):
         for weight in model.feature_decoder.weights:
             weight.assign(np.asarray(weight) + 1.0)
         save_weights(model, other / "weights" / f"{kind}.weights.h5")
     load_models.cache_clear()
-    tables = []
-    for run in (finished_run, other):
-        release([run], tmp_path / f"of_{run.name}")
-        _, inter = load_models("micro", find_weights("micro", str(tmp_path / f"of_{run.name}")))
-        tables.append(np.asarray(inter.motion_prior.counts))
-    np.testing.assert_array_equal(*tables)
+    release([other], tmp_path / "of_other")
+    tables = [
+        models_of(folder)[1].motion_prior.counts for folder in (shipped, tmp_path / "of_other")
+    ]
+    np.testing.assert_array_equal(*map(np.asarray, tables))
 
 
 def test_a_run_without_p_model_is_refused(micro_run, tmp_path, capsys):
@@ -87,45 +125,19 @@ def test_a_run_without_p_model_is_refused(micro_run, tmp_path, capsys):
     assert "intra model" in capsys.readouterr().err
 
 
-def test_several_runs_are_released_as_their_mean(finished_run, micro_run, tmp_path):
-    other = tmp_path / "other"
-    start = str(finished_run / "weights")
-    Trainer(micro_run(INTER, seed=7, initial_weights=start), other).run()
-    release([finished_run, other], tmp_path / "shipped")
-    shipped = load_models("micro", find_weights("micro", str(tmp_path / "shipped")))
-    intra, inter = load_models("micro", find_weights("micro", str(finished_run / "weights")))
-    for a, b in zip(intra.trainable_variables, shipped[0].trainable_variables, strict=True):
-        np.testing.assert_allclose(np.asarray(b), np.asarray(a), rtol=1e-3, atol=1e-6)
-    second = load_model(PvscModel, inter.config, other / "weights" / "inter.weights.h5")
-    moved = 0
-    for a, b, c in zip(*(m.trainable_variables for m in (inter, second, shipped[1])), strict=True):
-        mean = (np.asarray(a) + np.asarray(b)) / 2
-        np.testing.assert_allclose(np.asarray(c), mean, rtol=1e-3, atol=1e-6)
-        moved += not np.allclose(np.asarray(a), np.asarray(b), rtol=1e-2)
-    assert moved > 10
+def test_several_runs_are_released_as_their_mean(finished_run, second_run, tmp_path):
+    release([finished_run, second_run], tmp_path)
+    runs = (models_of(run / "weights") for run in (finished_run, second_run))
+    for mean, *models in zip(models_of(tmp_path), *runs, strict=True):
+        assert is_mean(mean, *models)
 
 
-def test_a_run_is_averaged_with_what_the_package_has(
-    finished_run, micro_run, tmp_path, monkeypatch
-):
-    package, other = tmp_path / "package", tmp_path / "other"
-    monkeypatch.setattr("pvsc_link.models.zoo.PACKAGED", package)
-    release([finished_run], package)
-    start = str(finished_run / "weights")
-    Trainer(micro_run(INTRA, INTER, seed=7, initial_weights=start), other).run()
-    old, new = (
-        load_models("micro", find_weights("micro", str(folder)))
-        for folder in (package, other / "weights")
-    )
-    release([other], tmp_path / "mean", packaged=True)
-    mean = load_models("micro", find_weights("micro", str(tmp_path / "mean")))
-    moved = 0
-    for models in zip(old, new, mean, strict=True):
-        for a, b, c in zip(*(m.trainable_variables for m in models), strict=True):
-            middle = (np.asarray(a) + np.asarray(b)) / 2
-            np.testing.assert_allclose(np.asarray(c), middle, rtol=2e-3, atol=1e-6)
-            moved += not np.allclose(np.asarray(a), np.asarray(b), rtol=1e-2)
-    assert moved > 10
+def test_a_run_is_averaged_with_what_the_package_has(shipped, second_run, tmp_path, monkeypatch):
+    monkeypatch.setattr("pvsc_link.models.zoo.PACKAGED", shipped)
+    release([second_run], tmp_path, packaged=True)
+    sources = (models_of(folder) for folder in (shipped, second_run / "weights"))
+    for mean, *models in zip(models_of(tmp_path), *sources, strict=True):
+        assert is_mean(mean, *models)
 
 
 def test_runs_of_different_models_are_refused(finished_run, tmp_path):
