@@ -5,9 +5,9 @@ sees what an uninterrupted one would have seen, and nothing about the data has t
 thread makes batches ahead, so that cutting clips holds up no step.
 """
 
-import queue
-import threading
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Generator
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
@@ -229,44 +229,20 @@ def _one_of(numbers: list[int], rng: np.random.Generator) -> int:
     return int(rng.choice(numbers)) if len(numbers) > 1 else numbers[0]
 
 
-class Prefetcher:
-    """A thread that calls ``make(step)`` for successive steps, ``depth`` batches ahead.
+def made_ahead(
+    make: Callable[[int], Any], first: int, last: int, depth: int = 4
+) -> Generator[Any, None, None]:
+    """``make(first)`` to ``make(last - 1)``, made by a thread up to ``depth`` batches ahead.
 
-    Parameters
-    ----------
-    make : step -> batch; an exception in it is raised by ``next``
-    first, last : steps first, ..., last - 1
+    An exception in ``make`` is raised in its turn. Close the iterator to stop the thread.
     """
-
-    def __init__(self, make: Callable[[int], Any], first: int, last: int, depth: int = 4):
-        self._queue: queue.Queue = queue.Queue(depth)
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._work, args=(make, first, last), daemon=True)
-        self._thread.start()
-
-    def next(self) -> Any:
-        """The next batch, waiting for it if need be."""
-        batch = self._queue.get()
-        if isinstance(batch, BaseException):
-            raise batch
-        return batch
-
-    def close(self) -> None:
-        """Stop the thread and drop the batches that it made."""
-        self._stop.set()
-        while self._thread.is_alive():
-            try:
-                self._queue.get(timeout=0.05)
-            except queue.Empty:
-                continue
-
-    def _work(self, make: Callable[[int], Any], first: int, last: int) -> None:
+    pool, waiting = ThreadPoolExecutor(1), deque[Future]()
+    try:
         for step in range(first, last):
-            if self._stop.is_set():
-                return
-            try:
-                batch = make(step)
-            except BaseException as error:
-                self._queue.put(error)
-                return
-            self._queue.put(batch)
+            waiting.append(pool.submit(make, step))
+            if len(waiting) > depth:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+    finally:
+        pool.shutdown(cancel_futures=True)

@@ -16,15 +16,17 @@ import re
 import shutil
 import tarfile
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import dataclass
 from hashlib import sha256
+from itertools import islice
 from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
-from pvsc_link.media.reader import RAW_SUFFIXES, read_video
+from pvsc_link.media.reader import RAW_SUFFIXES, stream_video
 from pvsc_link.storage import cache_directory, digest, exclusive
 from pvsc_link.train.config import DataConfig
 from pvsc_link.types import InputError
@@ -53,13 +55,9 @@ class ClipSource:
     def decode(self, max_frames: int) -> np.ndarray:
         """The first frames, uint8 RGB [num_frames, height, width, 3]; fewer if it is shorter."""
         size, pixel_format = _raw_format(self.path)
-        try:
-            video = read_video(
-                self.path, num_frames=max_frames, size=size, pixel_format=pixel_format
-            )
-        except InputError:  # The clip is shorter. A damaged file fails again below.
-            video = read_video(self.path, size=size, pixel_format=pixel_format)
-        return video.frames
+        stream = stream_video(self.path, size=size, pixel_format=pixel_format)
+        with closing(stream.frames):
+            return np.stack(list(islice(stream.frames, max_frames)))
 
 
 def find_clips(roots: list[str]) -> list[ClipSource]:

@@ -11,10 +11,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from keras import ops
 from PIL import Image
 
 from pvsc_link.media.clips import load_clip
+from pvsc_link.media.pixels import pad_to_multiple
 from pvsc_link.metrics.perceptual import Lpips
 from pvsc_link.storage import atomic_file, write_atomically
 from pvsc_link.train import channel
@@ -147,20 +149,13 @@ def write_picture(path: Path, pictures: list[np.ndarray]) -> None:
 def _load(name: str, config: EvaluationConfig, multiple: int) -> np.ndarray:
     """The middle of the first frames, with sizes that are multiples of what the models need."""
     frames = load_clip(name, 0, config.num_frames).frames
-    sizes = []
-    for length in frames.shape[1:3]:
-        wanted = min(length, config.crop or length)
-        sizes.append(max(multiple, wanted // multiple * multiple))
-    frames = _middle(frames, *sizes)
-    return frames.astype(np.float32) / np.float32(255)
-
-
-def _middle(frames: np.ndarray, height: int, width: int) -> np.ndarray:
-    missing = [max(0, a - b) for a, b in zip((height, width), frames.shape[1:3], strict=True)]
-    padding = ((0, 0), (0, missing[0]), (0, missing[1]), (0, 0))
-    frames = np.pad(frames, padding, mode="edge")
+    if min(frames.shape[1:3]) < multiple:
+        frames = pad_to_multiple(frames, multiple)
+    crop = max(config.crop or max(frames.shape), multiple)
+    height, width = (min(size, crop) // multiple * multiple for size in frames.shape[1:3])
     top, left = (frames.shape[1] - height) // 2, (frames.shape[2] - width) // 2
-    return frames[:, top : top + height, left : left + width]
+    middle = frames[:, top : top + height, left : left + width]
+    return middle.astype(np.float32) / np.float32(255)
 
 
 _BRANCHES = ("ideal", "tx", "rx")
@@ -241,53 +236,37 @@ def write_plot(losses: Table, evaluations: Table, path: Path) -> None:
     """Plot every loss term and the evaluations against the step, as PNG."""
     from matplotlib.figure import Figure
 
-    rows, points = losses.read(), evaluations.read()
-    if not rows:
+    if not losses.path.exists():
         return
     panels = (
         ("loss",),
-        tuple(f"rec_{b}" for b in _BRANCHES),
-        tuple(f"per_{b}" for b in _BRANCHES),
+        *(tuple(f"{term}_{branch}" for branch in _BRANCHES) for term in ("rec", "per", "latent")),
         ("rate", "bpp_y", "bpp_z"),
-        tuple(f"latent_{b}" for b in _BRANCHES),
-        ("discriminator", *(f"adv_{b}" for b in _BRANCHES)),
+        ("discriminator", *(f"adv_{branch}" for branch in _BRANCHES)),
         ("learning_rate", "norm"),
     )
     figure = Figure(figsize=(15, 10), layout="constrained")
     axes = figure.subplots(3, 3).ravel()
+    rows = pd.read_csv(losses.path, index_col="step")
     for axis, names in zip(axes, panels, strict=False):
-        _draw_terms(axis, rows, names)
-    for axis, column in zip(axes[len(panels) :], ("psnr_db", "lpips"), strict=False):
-        _draw_evaluations(axis, points, column)
+        values = rows[list(names)].dropna(axis="columns", how="all")
+        axis.plot(values.index, values, label=list(values), linewidth=0.8)
+        if len(values.columns):
+            positive = (values > 0).to_numpy().all() and np.ptp(values.to_numpy()) > 0
+            axis.set_yscale("log" if positive else "linear")
+    if evaluations.path.exists():
+        points = pd.read_csv(evaluations.path)
+        means = points.groupby(["frame_kind", "omega", "step"])[["psnr_db", "lpips"]].mean()
+        for axis, column in zip(axes[len(panels) :], means, strict=True):
+            for (kind, omega), curve in means[column].groupby(level=[0, 1]):
+                steps, line = curve.index.get_level_values("step"), "--" if kind == "I" else "-"
+                label = f"{kind} omega {omega}"
+                axis.plot(steps, curve, line, marker=".", label=label, linewidth=0.8)
+            axis.set_ylabel(column)
+    for axis in axes:
+        axis.set_xlabel("step")
+        axis.grid(True, which="both", linewidth=0.3)
+        if axis.lines:
+            axis.legend(fontsize=7)
     with atomic_file(path) as file:
         figure.savefig(file, format="png", dpi=80)
-
-
-def _draw_terms(axis, rows: list[dict[str, str]], names: tuple[str, ...]) -> None:
-    for name in names:
-        pairs = [(int(r["step"]), float(r[name])) for r in rows if r.get(name)]
-        if pairs:
-            axis.plot(*zip(*pairs, strict=True), label=name, linewidth=0.8)
-    if axis.lines:
-        values = np.concatenate([line.get_ydata() for line in axis.lines])
-        axis.set_yscale("log" if (values > 0).all() and np.ptp(values) > 0 else "linear")
-        axis.legend(fontsize=7, loc="upper right")
-    axis.set_xlabel("step")
-    axis.grid(True, which="both", linewidth=0.3)
-
-
-def _draw_evaluations(axis, points: list[dict[str, str]], column: str) -> None:
-    curves: dict[tuple[str, str], dict[int, list[float]]] = {}
-    for point in points:
-        key = (point["omega"], point["frame_kind"])
-        curves.setdefault(key, {}).setdefault(int(point["step"]), []).append(float(point[column]))
-    for (omega, kind), values in sorted(curves.items()):
-        steps = sorted(values)
-        line = "--" if kind == "I" else "-"
-        means = [np.mean(values[s]) for s in steps]
-        axis.plot(steps, means, line, marker=".", label=f"{kind} omega {omega}", linewidth=0.8)
-    if axis.lines:
-        axis.legend(fontsize=6, ncols=2, loc="upper left")
-    axis.set_xlabel("step")
-    axis.set_ylabel(column)
-    axis.grid(True, linewidth=0.3)

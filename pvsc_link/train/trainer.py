@@ -13,6 +13,7 @@ import statistics
 import time
 import zipfile
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,7 @@ import numpy as np
 import yaml
 
 from pvsc_link.storage import atomic_file, exclusive, write_atomically
-from pvsc_link.train.batches import Prefetcher
+from pvsc_link.train.batches import made_ahead
 from pvsc_link.train.config import TrainConfig, gop_at, load_run_config
 from pvsc_link.train.data import open_cache
 from pvsc_link.train.evaluation import (
@@ -186,7 +187,6 @@ class Trainer:
             if not self._run_until_rollback(phase):
                 self._roll_back(phase)
         if not self._stop:
-            phase.save_averaged(self.folder / "weights")
             phase.finish()
             self.progress.phase, self.progress.step = self.progress.phase + 1, 0
             self._save({})
@@ -196,11 +196,12 @@ class Trainer:
         config, progress = phase.phase, self.progress
         maker = phase.batches(self.cache, self._steps_before(progress.phase))
         salt = progress.salt
-        prefetcher = Prefetcher(lambda s: maker.make(s, salt), progress.step, config.steps)
         means, skipped, pace = Means(), 0, _Pace(self)
-        try:
-            while progress.step < config.steps and not self._stop:
-                batch = prefetcher.next()
+        ahead = made_ahead(lambda step: maker.make(step, salt), progress.step, config.steps)
+        with closing(ahead):
+            for batch in ahead:
+                if self._stop:
+                    break
                 batch["learning_rate"] = np.float32(batch["learning_rate"] * progress.rate_factor)
                 terms = phase.step(batch)
                 self._count_usage(config.model, terms)
@@ -214,11 +215,9 @@ class Trainer:
                     skipped = 0
                 if progress.step % self.config.evaluation.every == 0:
                     self._evaluate(phase)
-                if pace.checkpoint_due() or progress.step == config.steps:
+                if pace.checkpoint_due():
                     self._checkpoint(phase)
-            self._checkpoint(phase)
-        finally:
-            prefetcher.close()
+        self._checkpoint(phase)
         return True
 
     def _roll_back(self, phase: Phase) -> None:
@@ -289,34 +288,32 @@ class Trainer:
 
 
 class _Pace:
-    """Clocks of a phase: steps per second, time left, time since the last checkpoint."""
+    """Clocks of a phase, and the line that reports its progress."""
 
     def __init__(self, trainer: Trainer):
-        self.trainer, self._started = trainer, time.monotonic()
-        self._lap = self._saved = self._started
-        self._first = trainer.global_step
+        self.trainer, self._first = trainer, trainer.global_step
+        self._started = self._lap = self._saved = time.monotonic()
 
     def lap(self) -> float:
-        now = time.monotonic()
-        seconds, self._lap = now - self._lap, now
-        return seconds
+        """Seconds since the last call."""
+        before, self._lap = self._lap, time.monotonic()
+        return self._lap - before
 
     def checkpoint_due(self) -> bool:
-        now = time.monotonic()
-        due = now - self._saved > 60 * self.trainer.config.checkpoint_minutes
+        """Whether the last checkpoint is ``checkpoint_minutes`` old; if so, another follows."""
+        due = time.monotonic() - self._saved > 60 * self.trainer.config.checkpoint_minutes
         if due:
-            self._saved = now
+            self._saved = time.monotonic()
         return due
 
     def line(self, row: dict[str, Any]) -> str:
-        done = self.trainer.global_step - self._first
-        per_step = (time.monotonic() - self._started) / max(1, done)
-        total = sum(p.steps for p in self.trainer.config.phases)
-        left = per_step * (total - self.trainer.global_step) / 3600
+        """Place, main terms, seconds per step and hours left."""
+        step, total = row["step"], sum(p.steps for p in self.trainer.config.phases)
+        per_step = (time.monotonic() - self._started) / max(1, step - self._first)
         terms = ("loss", "rec_ideal", "rec_rx", "per_ideal", "per_rx", "bpp_y", "bpp_z", "norm")
         words = " ".join(f"{t} {row[t]:.4g}" for t in terms if t in row)
-        share = f"{row['phase']} {row['phase_step']} ({row['step']}/{total})"
-        return f"{share} {words} | {per_step:.3f} s/step, {left:.1f} h left"
+        left = f"{per_step:.3f} s/step, {per_step * (total - step) / 3600:.1f} h left"
+        return f"{row['phase']} {row['phase_step']} ({step}/{total}) {words} | {left}"
 
 
 def _pin_config(config: TrainConfig, folder: Path) -> None:
@@ -333,11 +330,6 @@ def _pin_config(config: TrainConfig, folder: Path) -> None:
         )
 
 
-_WIDTHS = (18, 4, 6, 6, 12, 9, 9, 9)
-_NAMES = ("phase", "GOP", "crop", "batch", "first step", "step", "data", "clips")
-_UNITS = ("", "", "", "", "cpu-s", "cpu-s", "cpu-s", "/cpu-s")
-
-
 def measure_costs(config: TrainConfig, num_steps: int = 6) -> Iterator[str]:
     """A table with the cost of a step of every phase, line by line.
 
@@ -345,27 +337,22 @@ def measure_costs(config: TrainConfig, num_steps: int = 6) -> Iterator[str]:
     data are made in a thread of their own, so they delay training only where they cost more than
     the step. The weights are those that training would start with, and are not kept.
     """
-    yield _line(_NAMES)
-    yield _line(_UNITS)
+    yield "phase                GOP  crop  batch  first step     step     data    clips"
+    yield "                                            cpu-s    cpu-s    cpu-s   /cpu-s"
     store, cache, first = WeightStore(), open_cache(config.data), 0
     for entry in config.phases:
         phase = Phase(config, entry, store, cache)
         maker = phase.batches(cache, first)
         steps = range(min(num_steps, max(2, entry.steps // len(entry.gop))))
         data, batches = zip(*(_timed(maker.make, step) for step in steps), strict=True)
-        costs = [_timed(phase.step, batch)[0] for batch in batches]
-        step, making = statistics.median(costs[1:]), statistics.median(data)
-        measured = (f"{costs[0]:.1f}", f"{step:.3f}", f"{making:.3f}", f"{entry.batch / step:.1f}")
-        yield _line((entry.name, gop_at(entry, 0), entry.crop, entry.batch, *measured))
+        start, *costs = [_timed(phase.step, batch)[0] for batch in batches]
+        step, making = statistics.median(costs), statistics.median(data)
+        yield (
+            f"{entry.name:<20} {gop_at(entry, 0):3d} {entry.crop:5d} {entry.batch:6d} {start:11.1f}"
+            f" {step:8.3f} {making:8.3f} {entry.batch / step:8.1f}"
+        )
         phase.keep()
         first += entry.steps
-
-
-def _line(cells: tuple[object, ...]) -> str:
-    first, *rest = (str(cell) for cell in cells)
-    return first.ljust(_WIDTHS[0]) + "".join(
-        cell.rjust(width) for cell, width in zip(rest, _WIDTHS[1:], strict=True)
-    )
 
 
 def _timed(function: Callable, argument: Any) -> tuple[float, Any]:

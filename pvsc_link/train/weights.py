@@ -51,7 +51,7 @@ def load_by_path(
     weights: dict[str, np.ndarray],
     rate_set: tuple[int, ...],
     target_rates: tuple[int, ...],
-) -> list[str]:
+) -> None:
     """Give ``model`` the ``weights`` of the same architecture with another rate set.
 
     Fully connected layers and embeddings of the rates in both sets are carried over. Those of
@@ -59,20 +59,14 @@ def load_by_path(
     (the model may know more quality presets, for instance).
 
     Parameters: ``rate_set`` : of the model the weights are from; ``target_rates`` : of ``model``.
-    Output: paths of the weights that kept their initial value in whole or in part.
     """
-    fresh = set()
     for variable in model.weights:
         path = _path(variable, model)
         value = weights.get(path)
         if value is not None and value.shape != tuple(variable.shape):
             value = _cut(path, value, rate_set, ops.convert_to_numpy(variable), target_rates)
-            fresh.add(path)
-        if value is None or value.shape != tuple(variable.shape):
-            fresh.add(path)
-        else:
+        if value is not None and value.shape == tuple(variable.shape):
             variable.assign(value)
-    return sorted(fresh)
 
 
 def _path(variable: Any, model: Any) -> str:

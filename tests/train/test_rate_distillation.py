@@ -63,8 +63,7 @@ def test_a_pruned_codec_sends_and_decodes_the_kept_rates_as_before(codecs):
 def test_rates_that_only_the_new_set_has_keep_their_own_start(codecs):
     full, config, (larger, smaller) = codecs
     fresh = weights_by_path(larger[0])
-    changed = load_by_path(larger[0], weights_by_path(smaller[0]), config.rate_set, full.rate_set)
-    assert changed == ["embedding/rate_embedding", "to_reals/bias", "to_reals/kernel"]
+    load_by_path(larger[0], weights_by_path(smaller[0]), config.rate_set, full.rate_set)
     rows = np.array(larger[0].embedding.rate_embedding)
     source = np.array(smaller[0].embedding.rate_embedding)
     np.testing.assert_array_equal(rows[[0, 2, 4, 8]], source)

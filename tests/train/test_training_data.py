@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pvsc_link.train.batches import BatchShape, Prefetcher, draw_frames, step_generator
+from pvsc_link.train.batches import BatchShape, draw_frames, made_ahead, step_generator
 from pvsc_link.train.config import DataConfig
 from pvsc_link.train.data import ClipSource, animate, find_clips, iter_stills, open_cache, window
 from pvsc_link.types import InputError
@@ -146,17 +146,25 @@ def test_stills_come_out_of_a_folder_in_order(material):
     assert names == ["0.jpg", "1.jpg"]
 
 
-def test_the_prefetcher_gives_every_step_in_order_and_passes_errors_on():
+def test_batches_come_in_order_and_errors_in_their_turn():
     def make(step):
         if step == 3:
             raise ValueError("bad clip")
         return step
 
-    prefetcher = Prefetcher(make, 0, 5)
-    assert [prefetcher.next() for _ in range(3)] == [0, 1, 2]
+    batches = made_ahead(make, 0, 5)
+    assert [next(batches) for _ in range(3)] == [0, 1, 2]
     with pytest.raises(ValueError, match="bad clip"):
-        prefetcher.next()
-    prefetcher.close()
+        next(batches)
+    assert list(made_ahead(make, 0, 3)) == [0, 1, 2]
+
+
+def test_batches_are_made_ahead_but_not_all_at_once():
+    made = []
+    batches = made_ahead(made.append, 0, 100, depth=2)
+    next(batches)
+    batches.close()
+    assert made == [0, 1, 2][: len(made)]
 
 
 def test_the_index_names_a_digest_of_the_pixels(material):
