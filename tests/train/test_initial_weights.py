@@ -12,13 +12,14 @@ from pvsc_link.train.weights import WeightStore, load_initial_weights, weights_b
 from pvsc_link.types import InputError
 
 
-@pytest.fixture
-def trained(micro_preset, tmp_path):
+@pytest.fixture(scope="module")
+def trained(micro_preset, tmp_path_factory):
     """Folder with the weights of an I model, and these by path."""
+    folder = tmp_path_factory.mktemp("weights")
     model = build_model(intra_of(micro_preset))
-    save_weights(model, tmp_path / "intra.weights.h5")
-    (tmp_path / "intra.json").write_text(json.dumps(model.config.to_dict()))
-    return tmp_path, weights_by_path(model)
+    save_weights(model, folder / "intra.weights.h5")
+    (folder / "intra.json").write_text(json.dumps(model.config.to_dict()))
+    return folder, weights_by_path(model)
 
 
 def loaded(config, place):

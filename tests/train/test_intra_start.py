@@ -12,16 +12,24 @@ from pvsc_link.train.starts.informed import measure_statistics, start_informed
 from pvsc_link.train.starts.intra import copy_feature_coding, start_from_intra
 
 
-@pytest.fixture
-def models(micro_preset):
-    """An intra model with arbitrary weights, as after training, and a fresh P model."""
+@pytest.fixture(scope="module")
+def built(micro_preset):
+    """An intra model with arbitrary weights, as after training, a P model, and their weights."""
     config = replace(micro_preset, predict_latent=False, motion_compensation=False)
     intra, inter = build_model(intra_of(config)), build_model(config)
     rng = np.random.default_rng(1)
     for variable in intra.trainable_variables:
         noise = 0.05 * rng.standard_normal(variable.shape).astype(np.float32)
         variable.assign(variable + noise)
-    return intra, inter
+    return [(model, model.get_weights()) for model in (intra, inter)]
+
+
+@pytest.fixture
+def models(built):
+    """The two models with the weights that they were built with."""
+    for model, weights in built:
+        model.set_weights(weights)
+    return [model for model, _ in built]
 
 
 def test_it_sends_and_reads_features_as_the_intra_model_does(models, micro_preset):
