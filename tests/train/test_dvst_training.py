@@ -25,7 +25,7 @@ def test_both_stages_of_dvst_move_its_streams(micro_dvst, micro_run, eager):
         assert terms["rate"] > 0
         after = {v.path: np.array(v) for v in phase.model.trainable_variables}
         moved = [not np.array_equal(before[path], after[path]) for path in before]
-        assert np.mean(moved) > 0.5
+        assert np.mean(moved) > 0.3
 
 
 def test_starts_that_know_only_pvsc_are_refused(micro_dvst, micro_run):
