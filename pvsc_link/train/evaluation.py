@@ -105,9 +105,8 @@ class Evaluator:
     def _forward_inter(
         self, frame: Any, buffers: dict[str, Any], omega_index: Any, draws: Any, motion: Any
     ) -> dict[str, Any]:
-        return self.inter.forward(
-            frame, buffers, omega_index, motion=motion, channel=through(draws)
-        )
+        vectors = {} if motion is None else {"motion": motion}
+        return self.inter.forward(frame, buffers, omega_index, channel=through(draws), **vectors)
 
     def _draws(self, model: Any, frames: np.ndarray, rng: np.random.Generator) -> Any:
         if self.link is None:

@@ -195,7 +195,7 @@ class Objective:
             buffers,
             omega_index,
             noise={"y": given["noise_y"], "z": given["noise_z"]},
-            motion=given.get("motion"),
+            **({"motion": given["motion"]} if "motion" in given else {}),
             quantiser=self.phase.quantiser,
             channel=through(given.get("draws")),
         )
