@@ -6,10 +6,11 @@ import keras
 import numpy as np
 import pytest
 
-from pvsc_link.models.dvst.config import DVST_PRESETS, DvstConfig
-from pvsc_link.models.pvsc.config import PRESETS, PvscConfig, intra_of
+from pvsc_link.models.dvst.config import DvstConfig, StreamConfig
+from pvsc_link.models.presets import DVST_PRESETS, PRESETS, intra_of
+from pvsc_link.models.pvsc_mc.config import PvscMcConfig
 
-MICRO = PvscConfig(
+MICRO = PvscMcConfig(
     "micro",
     channels_y=8,
     channels_z=4,
@@ -28,26 +29,29 @@ MICRO = PvscConfig(
     num_vit=1,
     mlp_ratio=1,
     window_size=4,
-    predict_latent=True,
-    motion_compensation=True,
     blend_reference=True,
     rate_set=(0, 2, 3, 4, 6, 8),
     num_omega=3,
 )
-_STREAM = replace(
-    MICRO,
-    name="micro_stream",
-    temporal_coding=False,
-    spatial_coding=False,
-    predict_latent=False,
-    motion_compensation=False,
-    blend_reference=False,
-    num_omega=1,
+_STREAM = StreamConfig(
+    "micro_stream",
+    channels_y=8,
+    channels_z=4,
+    channels_context=8,
+    channels_prior=8,
+    depth_hyper=0,
+    depth_fusion=1,
+    embed_dim=8,
+    num_heads=2,
+    num_vit=1,
+    mlp_ratio=1,
+    window_size=4,
+    rate_set=MICRO.rate_set,
 )
 MICRO_DVST = DvstConfig(
     "micro_dvst",
     "micro_intra",
-    motion=replace(_STREAM, intra=True, channels_y=6),
+    motion=replace(_STREAM, channels_context=0, channels_y=6),
     context=_STREAM,
     num_levels=2,
     flow_channels=(4,),

@@ -26,11 +26,10 @@ from typing import Any
 import tensorflow as tf
 
 from pvsc_link.bench.provenance import write_manifest
-from pvsc_link.models.dvst.config import DVST_PRESETS, DvstConfig
-from pvsc_link.models.dvst.model import DvstModel
-from pvsc_link.models.pvsc.config import PRESETS, PvscConfig
-from pvsc_link.models.pvsc.model import IntraModel, PvscModel
+from pvsc_link.models.dvst.config import DvstConfig
+from pvsc_link.models.presets import DVST_PRESETS, PRESETS, PictureConfig
 from pvsc_link.models.pvsc.steps import IntraSteps
+from pvsc_link.models.zoo import model_of
 
 #: Operations that multiply and accumulate but that this counter cannot read: an error.
 UNREADABLE = {"Einsum", "XlaDotV2", "XlaConvV2", "Conv3D", "_FusedConv2D", "_FusedMatMul"}
@@ -127,7 +126,7 @@ def _wait(outputs: Any) -> None:
 
 
 #: Presets of every semantic scheme.
-ALL_PRESETS: dict[str, PvscConfig | DvstConfig] = {**PRESETS, **DVST_PRESETS}
+ALL_PRESETS: dict[str, PictureConfig | DvstConfig] = {**PRESETS, **DVST_PRESETS}
 #: (width, height) as shown; coded on the next multiple of ``padding_multiple``
 SIZES = {
     "480p": (854, 480),
@@ -159,19 +158,12 @@ def padded(size: int, multiple: int) -> int:
     return -(-size // multiple) * multiple
 
 
-def build(config: PvscConfig | DvstConfig) -> PvscModel | IntraModel | DvstModel:
-    """The model of a config, with all its weights."""
-    if isinstance(config, DvstConfig):
-        return DvstModel(config)
-    return IntraModel(config) if config.intra else PvscModel(config)
-
-
 def trainable_parameters(layer: Any) -> int:
     """Numbers that training sets; the integer statistics of side format ``range`` are not."""
     return sum(math.prod(weight.shape) for weight in layer.trainable_weights)
 
 
-def models_for_all_rates(config: PvscConfig | DvstConfig) -> int:
+def models_for_all_rates(config: PictureConfig | DvstConfig) -> int:
     """How many models of a preset a rate curve takes: Table IV counts the parameters of all."""
     return config.num_rates if isinstance(config, DvstConfig) else 1
 
@@ -322,7 +314,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     options = parser.parse_args(argv)
     rows, modules = [], []
     for name in options.preset:
-        model = build(ALL_PRESETS[name])
+        model = model_of(ALL_PRESETS[name])
         repeats = 0 if options.counts_only else options.repeats
         rows += [measure(model, label, repeats=repeats) for label in options.sizes]
         modules += module_rows(model)

@@ -21,6 +21,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -34,13 +35,13 @@ from pvsc_link.link.channel import make_channel
 from pvsc_link.link.coded_link import get_coded_link
 from pvsc_link.media.pixels import crop, pad_to_multiple
 from pvsc_link.metrics.frame_cache import FrameMetrics
-from pvsc_link.models.pvsc.steps import Compiler, as_is
-from pvsc_link.models.stream import Receiver, Transmitter
+from pvsc_link.models.layers.base import Compiler, as_is
+from pvsc_link.models.stream import Receiver, StreamSteps, Transmitter
 from pvsc_link.models.zoo import find_weights, load_models
 from pvsc_link.scenario.grid import Point
 from pvsc_link.scenario.schema import Scenario
 from pvsc_link.schemes import side_stream
-from pvsc_link.schemes.semantic import SharedTraces, side_link_options, side_seed
+from pvsc_link.schemes.semantic import side_link_options, side_seed
 from pvsc_link.sweep.mcs import SideMcsPolicy
 from pvsc_link.sweep.plan import Plan, build, link_options, load
 from pvsc_link.sweep.rows import link_seeds
@@ -59,7 +60,8 @@ class PlainLoop:
 
     def __init__(self, preset: str, video: Video, metrics: Sequence[str], compiled: Compiler):
         self._models = load_models(preset, find_weights(preset))
-        self._video, self._metrics, self._compiled = video, metrics, compiled
+        self._steps = StreamSteps(*self._models, compiled=compiled)
+        self._video, self._metrics = video, metrics
         multiple = max(model.config.padding_multiple for model in self._models)
         self._padded = pad_to_multiple(video.frames, multiple)
 
@@ -95,7 +97,7 @@ class PlainLoop:
             height=height,
             width=width,
             omega_index=point.rate,
-            compiled=self._compiled,
+            steps=self._steps,
         )
 
     def _side(self, gop: Sequence[Payload], point: Point, seed: int) -> tuple[np.ndarray, int]:
@@ -193,7 +195,7 @@ def run_plain(plan: Plan, options: argparse.Namespace) -> tuple[list[Row], float
     """Rows of the plain loop and its CPU seconds."""
     start, media = time.process_time(), plan.scenario.media
     video = load(plan.points[0].clip, media, plan.points[0].gop)
-    compiled = SharedTraces() if options.traced else as_is
+    compiled = partial(tf.function, autograph=False) if options.traced else as_is
     loop = PlainLoop(options.preset, video, plan.scenario.metrics, compiled)
     rows = [loop.row(point) for point in islice(plan.points, options.plain_rows)]
     return rows, time.process_time() - start

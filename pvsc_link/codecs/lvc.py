@@ -21,11 +21,19 @@ import tensorflow as tf
 from pvsc_link.codecs.base import Codec, check_frames, check_rate
 from pvsc_link.codecs.concealment import freeze
 from pvsc_link.media.pixels import pad_to_multiple
-from pvsc_link.models.arithmetic import SAME, find_arithmetic, receiving
 from pvsc_link.models.entropy.range_coder import SideInformationError
-from pvsc_link.models.pvsc.config import PRESETS
+from pvsc_link.models.presets import PRESETS
 from pvsc_link.models.pvsc.ideal_codec import LAYOUT, CodedGop, IdealCodec
-from pvsc_link.models.zoo import UNTRAINED, check_preset, find_weights, load_models, run_label
+from pvsc_link.models.zoo import (
+    SAME,
+    UNTRAINED,
+    check_preset,
+    find_arithmetic,
+    find_weights,
+    load_models,
+    receiving,
+    run_label,
+)
 from pvsc_link.options import check_name
 from pvsc_link.types import CodecFailure, EncodedGop, InputError
 
@@ -41,7 +49,7 @@ class LearnedCodec(Codec):
     variant : ``lvc-l1`` or ``lvc-perceptual``
     preset : name of a P-frame preset, such as ``pvsc_small``
     weights : folder of a training run's weights; None: those of the package, if it has them
-    receiver_arithmetic : key of ``models.arithmetic.ARITHMETICS``; another than ``same`` has the
+    receiver_arithmetic : key of ``models.zoo.ARITHMETICS``; another than ``same`` has the
         GOP decoded by a receiver whose networks round differently (Fig. 1)
 
     Raises ``InputError`` for an unknown variant, preset or arithmetic, and for a folder without

@@ -1,13 +1,19 @@
-"""Weights of a model to and from ``.weights.h5``, the same file under every Keras backend.
+"""Models with their trained weights: from a preset, from the package, from a training run.
 
-The I-frame and P-frame model of a preset with their trained weights, or said to have none.
+    intra, pvsc = load_models("pvsc_small", find_weights("pvsc_small"))
+    model = model_of(PRESETS["pvsc_tiny"])                   # fresh weights
+    save_weights(model, "inter.weights.h5")                  # the same file under every backend
+
+In the package the files are ``<preset>[_<training>]_intra.weights.h5`` (I frames) and
+``<preset>[_<training>].weights.h5`` (P frames); in the folder of a training run ``intra`` and
+``inter``; of DVST one ``_rate0`` and so on per rate. A ``.json`` beside a file is the model's
+config. ``weights/README.md`` is the model card.
 """
 
 import functools
-import hashlib
 import json
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,11 +22,36 @@ from typing import Any
 import keras
 from keras import ops
 
-from pvsc_link.models.pvsc.config import PRESETS
+from pvsc_link.models.dvst.config import DvstConfig
+from pvsc_link.models.dvst.model import DvstModel
+from pvsc_link.models.presets import DVST_PRESETS, PRESETS, config_of
+from pvsc_link.models.pvsc.config import IntraConfig
 from pvsc_link.models.pvsc.model import IntraModel, PvscModel
+from pvsc_link.models.pvsc_mc.config import PvscMcConfig
+from pvsc_link.models.pvsc_mc.model import PvscMcModel
+from pvsc_link.storage import digest
 from pvsc_link.types import InputError
 
 SUFFIX = ".weights.h5"
+#: Weights that come with the package.
+PACKAGED = Path(__file__).parent / "weights"
+#: Folder in a training run with its weights as they would be shipped.
+RELEASED = "released"
+UNTRAINED = "untrained"
+_SEED = 1
+
+
+def model_of(config: Any, **kwargs: Any) -> Any:
+    """The model of a config, with fresh weights; ``kwargs`` : of ``keras.Model``.
+
+    Output: IntraModel, PvscModel, PvscMcModel or DvstModel.
+    """
+    if isinstance(config, DvstConfig):
+        return DvstModel(config, **kwargs)
+    if isinstance(config, IntraConfig):
+        return IntraModel(config, **kwargs)
+    kind = PvscMcModel if isinstance(config, PvscMcConfig) else PvscModel
+    return kind(config, **kwargs)
 
 
 def save_weights(model: keras.Model, path: str | Path) -> None:
@@ -68,15 +99,6 @@ def _checked(path: str | Path) -> Path:
     return path
 
 
-#: Weights that come with the package: ``<preset>.weights.h5`` and ``<preset>_intra.weights.h5``;
-#: of the learned codec ``<preset>_lvc_l1.weights.h5`` and so on.
-PACKAGED = Path(__file__).parent / "weights"
-#: Folder in a training run with its weights as they would be shipped (``train.ablation``).
-RELEASED = "released"
-UNTRAINED = "untrained"
-_SEED = 1
-
-
 @dataclass(frozen=True)
 class WeightFiles:
     """Where the weights of a pair of models are; ``None``: there are none."""
@@ -92,12 +114,12 @@ class WeightFiles:
         """
         if self.intra is None or self.inter is None:
             return UNTRAINED
-        digest = hashlib.sha256()
+        parts = []
         for path in (self.intra, self.inter):
-            digest.update(path.read_bytes())
+            parts.append(path.read_bytes())
             if (config := _config_file(path)).is_file():
-                digest.update(config.read_bytes())
-        return digest.hexdigest()[:12]
+                parts.append(config.read_bytes())
+        return digest(*parts)[:12]
 
 
 def find_weights(
@@ -154,14 +176,60 @@ def check_preset(preset: str) -> None:
         raise InputError("preset", found=preset, allowed=allowed, remedy="Name one of these.")
 
 
-@functools.lru_cache(maxsize=4)
-def load_models(preset: str, files: WeightFiles) -> tuple[IntraModel, PvscModel]:
-    """The models of a preset, built once per process; without files from a fixed start.
+def check_dvst_preset(preset: str) -> None:
+    """Raises ``InputError`` for a preset that ``DVST_PRESETS`` lacks."""
+    if preset not in DVST_PRESETS:
+        remedy = "Name one of these."
+        raise InputError("preset", found=preset, allowed=list(DVST_PRESETS), remedy=remedy)
 
-    Raises ``InputError`` for weights that do not fit.
+
+def find_dvst_weights(preset: str, folder: str | None = None) -> dict[int, WeightFiles]:
+    """The files of every rate that has both; of all rates, and none, where no rate has.
+
+    Raises ``InputError`` for an unknown preset, and for a folder without a rate.
     """
-    intra = load_model(IntraModel, PRESETS[f"{preset}_intra"], files.intra)
-    return intra, load_model(PvscModel, PRESETS[preset], files.inter)
+    check_dvst_preset(preset)
+    config = DVST_PRESETS[preset]
+    place = PACKAGED if folder is None else Path(folder).expanduser()
+    intra = first_file(place / f"intra{SUFFIX}", PACKAGED / f"{config.intra_preset}{SUFFIX}")
+    found = {}
+    for rate in range(config.num_rates):
+        names = (f"{preset}_rate{rate}{SUFFIX}", f"inter_rate{rate}{SUFFIX}")
+        inter = first_file(*(place / name for name in names))
+        if intra and inter:
+            found[rate] = WeightFiles(intra, inter)
+    if folder is not None and not found:
+        raise InputError(
+            "weights",
+            found=folder,
+            allowed=f"a folder with intra{SUFFIX} and inter_rate0{SUFFIX} or other rates",
+            remedy="Put the weights of one training run per rate there, or leave the key out.",
+        )
+    return found or dict.fromkeys(range(config.num_rates), WeightFiles(None, None))
+
+
+def identity_of_rates(files: dict[int, WeightFiles]) -> str:
+    """``untrained``, or 12 hex digits of all weights of the rates of DVST."""
+    if all(of_rate.identity == UNTRAINED for of_rate in files.values()):
+        return UNTRAINED
+    return digest(" ".join(f"{rate}:{of_rate.identity}" for rate, of_rate in files.items()))[:12]
+
+
+@functools.lru_cache(maxsize=4)
+def load_models(preset: str, files: WeightFiles) -> tuple[Any, Any]:
+    """The I-frame and the P-frame model of a preset, built once per process.
+
+    Without files they have a fixed start. Raises ``InputError`` for weights that do not fit.
+    """
+    intra = load_model(PRESETS[f"{preset}_intra"], files.intra)
+    return intra, load_model(PRESETS[preset], files.inter)
+
+
+@functools.lru_cache(maxsize=8)
+def load_dvst_models(preset: str, files: WeightFiles) -> tuple[Any, Any]:
+    """The models of one rate of DVST; else as ``load_models``."""
+    config = DVST_PRESETS[preset]
+    return load_model(PRESETS[config.intra_preset], files.intra), load_model(config, files.inter)
 
 
 def num_quality_presets(preset: str, files: WeightFiles) -> int:
@@ -170,24 +238,27 @@ def num_quality_presets(preset: str, files: WeightFiles) -> int:
     return min(_config(config, path).num_omega for config, path in pairs)
 
 
-def load_model(kind: Callable[[Any], Any], preset: Any, path: Path | None) -> Any:
+def load_model(preset: Any, path: Path | None) -> Any:
     """One model with the weights of ``path``; without, from the fixed start.
 
-    Parameters: ``kind`` : class of the model; ``preset`` : its config, unless ``path`` has another
-    beside it. Raises ``InputError`` for weights that do not fit.
+    Parameters: ``preset`` : config of the model, unless ``path`` has another beside it, of this
+    version or an older one. Raises ``InputError`` for weights that do not fit.
     """
     with _fixed_start():
-        model = kind(_config(preset, path))
+        model = model_of(_config(preset, path))
     if path is not None:
         load_weights(model, path)
     return model
 
 
+def read_config(path: Path) -> Any:
+    """The config beside the weights ``path``. Raises ``OSError`` where there is none."""
+    return config_of(json.loads(_config_file(path).read_text(encoding="utf-8")))
+
+
 def _config(preset: Any, path: Path | None) -> Any:
     """The preset; or what a training run wrote beside its weights, e.g. a distilled rate set."""
-    if path is None or not (beside := _config_file(path)).is_file():
-        return preset
-    return type(preset).from_dict(json.loads(beside.read_text(encoding="utf-8")))
+    return read_config(path) if path is not None and _config_file(path).is_file() else preset
 
 
 def _config_file(path: Path) -> Path:
@@ -198,8 +269,8 @@ def _config_file(path: Path) -> Path:
 def _fixed_start() -> Iterator[None]:
     """Initial weights that are the same in every process.
 
-    Keras takes the seed of an initializer that has none from Python's generator, whose state is
-    put back: nothing global stays changed.
+    Keras takes the seed of an initializer that has none from Python's generator. Its state is put
+    back afterwards.
     """
     state = random.getstate()
     random.seed(_SEED)
@@ -212,3 +283,58 @@ def _fixed_start() -> Iterator[None]:
 def first_file(*paths: Path) -> Path | None:
     """The first of the paths that is a file."""
     return next((path for path in paths if path.is_file()), None)
+
+
+#: Name of the arithmetic of a receiver that computes as its transmitter does.
+SAME = "same"
+
+
+@dataclass(frozen=True)
+class Arithmetic:
+    """How the receiver's networks compute, where it differs from the transmitter (Fig. 1).
+
+    Two devices or libraries round differently. Here one machine plays both: the receiver computes
+    at another precision, or compiled by XLA, which keeps float32 but adds in another order.
+
+    ``dtype`` : Keras' dtype policy, None: the transmitter's; ``xla`` : compiled by XLA.
+    """
+
+    dtype: str | None = None
+    xla: bool = False
+
+
+ARITHMETICS: dict[str, Arithmetic] = {
+    SAME: Arithmetic(),
+    "xla": Arithmetic(xla=True),
+    "bfloat16": Arithmetic("mixed_bfloat16"),
+    "float16": Arithmetic("mixed_float16"),
+}
+
+
+def find_arithmetic(name: str) -> Arithmetic:
+    """The arithmetic of a name. Raises ``InputError`` for one that ``ARITHMETICS`` lacks."""
+    if name not in ARITHMETICS:
+        raise InputError(
+            "receiver_arithmetic",
+            found=name,
+            allowed=", ".join(ARITHMETICS),
+            remedy="Leave the key out for a receiver that computes as the transmitter does.",
+        )
+    return ARITHMETICS[name]
+
+
+def receiving(models: tuple[Any, Any], arithmetic: Arithmetic) -> tuple[Any, Any]:
+    """The receiver's models: those given, or copies with equal weights at another precision.
+
+    Input: ``models`` : that of I frames and that of P frames.
+    """
+    if arithmetic.dtype is None:
+        return models
+    intra, model = models
+    return _copy(intra, arithmetic.dtype), _copy(model, arithmetic.dtype)
+
+
+def _copy(model: Any, dtype: str) -> Any:
+    copy = model_of(model.config, dtype=dtype)
+    copy.set_weights(model.get_weights())
+    return copy

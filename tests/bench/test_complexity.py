@@ -8,7 +8,7 @@ import tensorflow as tf
 
 from pvsc_link.bench import complexity
 from pvsc_link.bench.complexity import count_macs
-from pvsc_link.models.pvsc.config import PRESETS
+from pvsc_link.models.presets import PRESETS
 
 #: Table V: parameters in millions, transmitter plus receiver in GMAC at 1080p
 TABLE_V = {
@@ -30,7 +30,7 @@ TABLE_IV = {"480p": 0.43, "720p": 0.41, "1080p": 0.41, "2K": 0.41}
     ],
 )
 def test_paper_model_has_table_v_s_parameters_and_macs_within_one_percent(preset):
-    model = complexity.build(PRESETS[preset])
+    model = complexity.model_of(PRESETS[preset])
     row = complexity.measure(model, complexity.TABLE_V, repeats=0)
     params_m, macs_g = TABLE_V[preset]
     assert row["params_m"] == pytest.approx(params_m, rel=0.01)
@@ -39,7 +39,7 @@ def test_paper_model_has_table_v_s_parameters_and_macs_within_one_percent(preset
 
 @pytest.mark.slow
 def test_paper_model_has_table_iv_s_macs_per_pixel():
-    model = complexity.build(PRESETS["pvsc_paper"])
+    model = complexity.model_of(PRESETS["pvsc_paper"])
     for label, per_pixel in TABLE_IV.items():
         row = complexity.measure(model, label, repeats=0)
         assert round(row["macs_m_per_pixel"], 2) == per_pixel
@@ -47,7 +47,7 @@ def test_paper_model_has_table_iv_s_macs_per_pixel():
 
 @pytest.mark.parametrize("preset", ["pvsc_tiny", "pvsc_tiny_intra", "dvst_tiny"])
 def test_tiny_models_stay_within_two_million_parameters_and_a_twentieth_mmac_per_pixel(preset):
-    model = complexity.build(complexity.ALL_PRESETS[preset])
+    model = complexity.model_of(complexity.ALL_PRESETS[preset])
     row = complexity.measure(model, "480p", repeats=0)
     assert complexity.trainable_parameters(model) <= 2e6
     assert row["macs_m_per_pixel"] <= 0.05
@@ -102,7 +102,7 @@ def test_command_prints_and_writes_counts_with_a_manifest(tmp_path, capsys):
 
 
 def test_dvst_has_table_iv_s_parameters_and_macs_within_three_percent():
-    model = complexity.build(complexity.ALL_PRESETS["dvst_paper"])
+    model = complexity.model_of(complexity.ALL_PRESETS["dvst_paper"])
     row = complexity.measure(model, "1080p", repeats=0)
     assert (row["padded_width"], row["padded_height"]) == (1920, 1152)
     assert complexity.trainable_parameters(model) == pytest.approx(12.1e6, rel=0.03)

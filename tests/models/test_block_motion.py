@@ -16,7 +16,7 @@ from pvsc_link.models.entropy.range_coder import (
     encode,
     information,
 )
-from pvsc_link.models.pvsc.config import PVSC_SMALL, PvscConfig
+from pvsc_link.models.presets import PVSC_SMALL
 from pvsc_link.models.pvsc_mc.motion import (
     MAX_MOTION,
     STEPS,
@@ -140,12 +140,6 @@ def test_coarse_presets_pay_more_for_a_bit_of_motion():
     assert penalty(replace(config, num_omega=1), 0) == 100.0
 
 
-def test_a_config_from_before_penalties_has_the_codecs():
-    fields = PVSC_SMALL.to_dict()
-    del fields["motion_penalty"]
-    assert PvscConfig.from_dict(fields).motion_penalty == PvscConfig.motion_penalty
-
-
 def test_pictures_are_searched_independently():
     rng = np.random.default_rng(3)
     old, new = rng.random((2, 3, HEIGHT, WIDTH, 3)).astype(np.float32)
@@ -198,12 +192,3 @@ def test_damage_is_refused_or_read_as_other_vectors():
     reader = MessageReader(bytes(message))
     with contextlib.suppress(SideInformationError):
         assert not np.array_equal(prior.read(reader, motion.shape[:2]), motion)
-
-
-def test_models_without_motion_have_no_table_of_it():
-    from pvsc_link.models.pvsc.model import PvscModel
-
-    tiny = replace(PVSC_SMALL, channels_feature=16, channels_pixel=16, channels_prior=16)
-    assert hasattr(PvscModel(tiny), "motion_prior")
-    still = replace(tiny, motion_compensation=False, blend_reference=False)
-    assert not hasattr(PvscModel(still), "motion_prior")

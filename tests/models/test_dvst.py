@@ -4,7 +4,7 @@ import json
 import os
 import subprocess
 import sys
-from dataclasses import replace
+from dataclasses import fields, replace
 
 import keras
 import numpy as np
@@ -13,20 +13,21 @@ import tensorflow as tf
 from keras import ops
 
 from pvsc_link.models.dvst import model as stacking
-from pvsc_link.models.dvst.config import DVST_PRESETS, DvstConfig
+from pvsc_link.models.dvst.config import DvstConfig, StreamConfig
 from pvsc_link.models.dvst.model import DvstModel
 from pvsc_link.models.dvst.networks import MotionEstimator, double_flow, warp
-from pvsc_link.models.pvsc.config import PvscConfig
+from pvsc_link.models.presets import DVST_PRESETS
+from pvsc_link.models.pvsc.config import IntraConfig, LatentConfig
 from pvsc_link.models.pvsc.model import IntraModel
 from pvsc_link.models.stream import Receiver, Transmitter
 from pvsc_link.models.zoo import load_weights, save_weights
 from pvsc_link.types import InputError
 
-STREAM = PvscConfig(
+STREAM = StreamConfig(
     "stream",
     channels_y=8,
     channels_z=4,
-    channels_feature=6,
+    channels_context=6,
     channels_prior=8,
     depth_hyper=0,
     depth_fusion=1,
@@ -35,15 +36,12 @@ STREAM = PvscConfig(
     num_vit=1,
     mlp_ratio=2,
     window_size=2,
-    temporal_coding=False,
-    spatial_coding=False,
     rate_set=(0, 2, 4, 6, 8),
-    num_omega=1,
 )
 SMALL = DvstConfig(
     "small",
     "small_intra",
-    motion=replace(STREAM, intra=True, channels_y=6, channels_z=3),
+    motion=replace(STREAM, channels_context=0, channels_y=6, channels_z=3),
     context=STREAM,
     num_levels=3,
     flow_channels=(8, 8),
@@ -56,7 +54,14 @@ SMALL = DvstConfig(
     depth_encoder=1,
     depth_decoder=1,
 )
-INTRA = replace(STREAM, intra=True, num_omega=4, depth_extractor=1, depth_feature=1, depth_pixel=1)
+INTRA = IntraConfig(
+    **{f.name: getattr(STREAM, f.name) for f in fields(LatentConfig)} | {"num_omega": 4},
+    channels_feature=6,
+    spatial_coding=False,
+    depth_extractor=1,
+    depth_feature=1,
+    depth_pixel=1,
+)
 HEIGHT, WIDTH = 64, 128
 RNG = np.random.default_rng(0)
 
@@ -355,9 +360,9 @@ SCRIPT = """
 import sys
 import jax, keras, numpy as np
 from keras import ops
-from pvsc_link.semantic.dvst.model import DvstModel
-from pvsc_link.semantic.dvst.presets import DvstConfig
-from pvsc_link.semantic.weights import load_weights
+from pvsc_link.models.dvst.model import DvstModel
+from pvsc_link.models.dvst.config import DvstConfig
+from pvsc_link.models.zoo import load_weights
 
 assert keras.backend.backend() == "jax"
 folder = sys.argv[1]

@@ -11,10 +11,13 @@ from keras import ops
 from pvsc_link.models.entropy import quantisation
 from pvsc_link.models.entropy import quantisation as rate_control
 from pvsc_link.models.entropy.hyper_latent import Z_MAX, FactorizedPrior
-from pvsc_link.models.entropy.side_information import encode_hyper_latent, hyper_latent_bits
-from pvsc_link.models.pvsc.config import PRESETS, PvscConfig
+from pvsc_link.models.entropy.range_coder import information
+from pvsc_link.models.entropy.side_information import encode_hyper_latent, hyper_parts
+from pvsc_link.models.presets import PRESETS
+from pvsc_link.models.pvsc.config import PvscConfig
 from pvsc_link.models.pvsc.hyperprior import checkerboard_masks, quadtree_masks
 from pvsc_link.models.pvsc.model import IntraModel
+from pvsc_link.models.pvsc_mc.config import with_eta_factors
 from pvsc_link.types import InputError
 
 CONFIG = PvscConfig("small", channels_z=4, rate_set=(0, 4, 8, 12), num_omega=2)
@@ -166,7 +169,7 @@ def test_coded_hyper_latents_cost_what_training_estimates(prior):
     z = np.stack(draws, axis=-1).reshape(16, 16, 4).astype(np.int32)
     estimate = float(ops.sum(prior(z[None].astype(np.float32), np.array([0]))))
     coded = 8 * len(encode_hyper_latent(z, prior.pmf_table(0)))
-    assert hyper_latent_bits(z, prior.pmf_table(0)) <= coded
+    assert information(hyper_parts(z, prior.pmf_table(0))) <= coded
     assert abs(coded - estimate) <= 0.02 * estimate + 16
 
 
@@ -176,14 +179,20 @@ def test_a_missing_preset_is_refused(prior):
 
 
 def test_eta_factors_scale_the_reals_of_their_quality_preset():
-    config = replace(PRESETS["pvsc_tiny_intra"], eta_factors=(1.0, 1.0, 1.0, 1.0, 2.5))
+    config = replace(PRESETS["pvsc_small_intra"], eta_factors=(1.0, 1.0, 1.0, 1.0, 2.5))
     model = IntraModel(config)
     eta = ops.convert_to_numpy(model.eta_of(np.array([0, 4], np.int32)))
     np.testing.assert_allclose(eta.ravel(), [0.2, 0.5], rtol=1e-6)
     bits = np.full((2, 4, 4), 64.0, np.float32)
     index, _ = rate_control.allocate(bits, config.rate_set, eta)
     reals = np.array(config.rate_set)[ops.convert_to_numpy(index)]
-    assert (reals[0] == 12).all()  # 12.8
+    assert (reals[0] == 16).all()  # 12.8
     assert (reals[1] == 32).all()
-    with pytest.raises(InputError, match="eta_factors of pvsc_tiny_intra"):
-        IntraModel(replace(config, eta_factors=(1.0, 2.0)))
+    with pytest.raises(InputError, match="eta_factors of pvsc_small_intra"):
+        replace(config, eta_factors=(1.0, 2.0))
+
+
+def test_the_papers_models_have_one_eta():
+    with pytest.raises(InputError, match="eta_factors of pvsc_tiny"):
+        with_eta_factors(PRESETS["pvsc_tiny"], (1.0,) * 5)
+    assert with_eta_factors(PRESETS["pvsc_tiny"], ()) is PRESETS["pvsc_tiny"]

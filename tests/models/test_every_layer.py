@@ -3,7 +3,7 @@
 import importlib
 import inspect
 import pkgutil
-from dataclasses import replace
+from dataclasses import fields, replace
 
 import keras
 import numpy as np
@@ -12,8 +12,10 @@ import tensorflow as tf
 from keras import ops
 
 import pvsc_link.models
-from pvsc_link.models.dvst.config import DvstConfig
+from pvsc_link.models.dvst.config import DvstConfig, StreamConfig
+from pvsc_link.models.presets import intra_of
 from pvsc_link.models.pvsc.config import PvscConfig
+from pvsc_link.models.pvsc_mc.config import PvscMcConfig
 
 CONFIG = PvscConfig(
     "contract",
@@ -38,13 +40,13 @@ CONFIG = PvscConfig(
     num_omega=3,
     eta=0.3,
 )
-INTRA = replace(CONFIG, intra=True, temporal_coding=False)
-PREDICTING = replace(CONFIG, predict_latent=True)
-STREAM = replace(CONFIG, temporal_coding=False, spatial_coding=False, num_omega=1)
+INTRA = replace(intra_of(CONFIG), channels_prior=CONFIG.channels_prior)
+MOVING = PvscMcConfig(**{f.name: getattr(CONFIG, f.name) for f in fields(CONFIG)})
+STREAM = StreamConfig("stream", channels_y=8, channels_z=6, channels_context=12)
 DVST = DvstConfig(
     "dvst_contract",
     "none",
-    motion=replace(STREAM, intra=True, channels_y=6),
+    motion=replace(STREAM, channels_context=0, channels_y=6),
     context=STREAM,
     num_levels=2,
     flow_channels=(6,),
@@ -92,23 +94,23 @@ CASES = {
     "SubPixelUp": [({"channels": 5, "kernel_size": 3}, [real(4, 4, 3)])],
     "LearnableVector": [({"config": CONFIG}, [real(4, 4, 7), OMEGA])],
     "ContextExtractor": [({"config": CONFIG}, [real(8, 8, 12), OMEGA])],
-    "LatentPrediction": [({"config": PREDICTING}, [real(8, 8, 12), OMEGA])],
+    "LatentPrediction": [({"config": MOVING}, [real(8, 8, 12), OMEGA])],
     "IntraFeatureAdaptor": [({"config": CONFIG}, [FRAME])],
     "FeatureExtractor": [
         ({"config": CONFIG}, [FRAME, OMEGA, real(8, 8, 12)]),
-        ({"config": PREDICTING}, [FRAME, OMEGA, real(8, 8, 12)]),
         ({"config": INTRA}, [FRAME, OMEGA]),
     ],
+    "PredictingExtractor": [({"config": MOVING}, [FRAME, OMEGA, real(8, 8, 12)])],
+    "PredictingGenerator": [({"config": MOVING}, [Y, OMEGA, real(8, 8, 12)])],
     "FeatureGenerator": [
         ({"config": CONFIG}, [Y, OMEGA, real(8, 8, 12)]),
-        ({"config": PREDICTING}, [Y, OMEGA, real(8, 8, 12)]),
         ({"config": INTRA}, [Y, OMEGA]),
     ],
     "FrameGenerator": [
         ({"config": CONFIG}, [real(8, 8, 12), OMEGA]),
         ({"config": replace(CONFIG, depth_deblock=0)}, [real(8, 8, 12), OMEGA]),
     ],
-    "ReferenceBlend": [({"config": CONFIG}, [FRAME, FRAME[::-1], real(8, 8, 12), OMEGA])],
+    "ReferenceBlend": [({"config": MOVING}, [FRAME, FRAME[::-1], real(8, 8, 12), OMEGA])],
     "HyperEncoder": [({"config": CONFIG}, [Y])],
     "HyperDecoder": [
         ({"config": CONFIG}, [real(1, 1, 6), real(8, 8, 12)]),
@@ -119,13 +121,6 @@ CASES = {
     "QuadtreePrior": [({"config": INTRA}, PARAMETERS)],
     "FeaturesToReals": [({"config": CONFIG}, [Y, RATE])],
     "RealsToFeatures": [({"config": CONFIG}, [real(4, 4, 5), RATE])],
-    "PriorGuide": [({"config": CONFIG}, [PARAMETERS[0], PARAMETERS[2], real(1, 1, 1)])],
-    "PriorEstimator": [
-        (
-            {"config": CONFIG},
-            [Y, PARAMETERS[2], np.abs(real(1, 1, 1)) + 0.5, 1 + real(1, 1, 1) ** 2],
-        )
-    ],
     "TokenEmbedding": [({"config": CONFIG}, [Y, RATE])],
     "SpatioTemporalVit": [({"config": CONFIG}, [TOKENS, STATE]), ({"config": INTRA}, [TOKENS])],
     "Mlp": [({"config": CONFIG}, [TOKENS])],

@@ -9,7 +9,8 @@ import pytest
 import tensorflow as tf
 
 from pvsc_link.models.layers.rate_adaptive import num_symbols, pack, unpack
-from pvsc_link.models.pvsc.config import PVSC_PAPER, PvscConfig, ablations_of
+from pvsc_link.models.presets import PVSC_PAPER, ablations_of
+from pvsc_link.models.pvsc.config import PvscConfig
 from pvsc_link.models.pvsc.feature_codec import FeatureDecoder, FeatureEncoder
 from pvsc_link.types import InputError
 

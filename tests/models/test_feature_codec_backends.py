@@ -14,9 +14,9 @@ pytest.importorskip("jax")
 SCRIPT = """
 import sys
 import keras, numpy as np
-from pvsc_link.semantic.discriminator import Discriminator
-from pvsc_link.semantic.feature_codec import FeatureDecoder, FeatureEncoder
-from pvsc_link.semantic.presets import PvscConfig
+from pvsc_link.models.pvsc.discriminator import Discriminator
+from pvsc_link.models.pvsc.feature_codec import FeatureDecoder, FeatureEncoder
+from pvsc_link.models.pvsc.config import PvscConfig
 
 CONFIG = PvscConfig("small", channels_y=8, embed_dim=16, num_heads=2, num_vit=2, mlp_ratio=2,
                     window_size=4, rate_set=(0, 1, 2, 4, 7, 8))

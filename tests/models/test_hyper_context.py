@@ -4,13 +4,13 @@ import numpy as np
 import pytest
 
 from pvsc_link.models.entropy.hyper_latent import Z_MAX, HyperContext, PmfTables
-from pvsc_link.models.entropy.range_coder import SideInformationError, quantise_pmf
+from pvsc_link.models.entropy.range_coder import SideInformationError, information, quantise_pmf
 from pvsc_link.models.entropy.side_information import (
     decode_hyper_latent,
     encode_hyper_latent,
-    hyper_latent_bits,
+    hyper_parts,
 )
-from pvsc_link.models.pvsc.config import PRESETS
+from pvsc_link.models.presets import PRESETS
 from pvsc_link.models.pvsc.model import IntraModel
 from pvsc_link.types import InputError
 
@@ -53,7 +53,7 @@ def test_neighbours_shorten_frames_that_were_not_fitted_to(fitted):
     for frame in smooth(3, 1):
         message = encode_hyper_latent(frame, tables)
         assert len(message) < 0.8 * len(encode_hyper_latent(frame, plain))
-        assert hyper_latent_bits(frame, tables) <= 8 * len(message)
+        assert information(hyper_parts(frame, tables)) <= 8 * len(message)
         np.testing.assert_array_equal(decode_hyper_latent(message, (5, 7), tables)[0], frame)
 
 
@@ -87,7 +87,7 @@ def test_a_model_codes_by_neighbours_once_they_are_fitted():
     model.hyper_context.fit(train, 1, model.z_prior.pmf_table(1))
     frame = smooth(1, 4)[0]
     known, plain = model.hyper_tables(1), model.z_prior.pmf_table(1)
-    assert hyper_latent_bits(frame, known) < hyper_latent_bits(frame, plain)
+    assert information(hyper_parts(frame, known)) < information(hyper_parts(frame, plain))
     with pytest.raises(InputError, match="preset"):
         model.hyper_tables(model.config.num_omega)
 

@@ -10,7 +10,6 @@ from keras import ops
 from pvsc_link.media.clips import load_clip
 from pvsc_link.media.pixels import pad_to_multiple
 from pvsc_link.models import zoo as pretrained
-from pvsc_link.models.arithmetic import find_arithmetic, receiving
 from pvsc_link.models.entropy.latent import MAX_SIGMA, SCALES, latent_parts, read_latent, table
 from pvsc_link.models.entropy.quantisation import symbol_bits
 from pvsc_link.models.entropy.range_coder import (
@@ -20,10 +19,10 @@ from pvsc_link.models.entropy.range_coder import (
     encode,
     information,
 )
-from pvsc_link.models.pvsc.config import PRESETS
+from pvsc_link.models.presets import PRESETS
 from pvsc_link.models.pvsc.ideal_codec import IdealCodec
-from pvsc_link.models.pvsc.model import IntraModel, PvscModel
 from pvsc_link.models.pvsc_mc.motion import penalty, search_motion
+from pvsc_link.models.zoo import find_arithmetic, model_of, receiving
 from pvsc_link.train.starts.informed import measure_statistics, start_informed
 from pvsc_link.types import InputError
 
@@ -38,8 +37,8 @@ def models_of(preset, frames, seed=0):
     keras.utils.set_random_seed(seed)
     pairs = np.stack([frames[:-1], frames[1:]], axis=1).astype(np.float32) / 255
     rng = np.random.default_rng(seed)
-    for kind, name in ((IntraModel, f"{preset}_intra"), (PvscModel, preset)):
-        model = kind(replace(PRESETS[name], zero_init_residual=True))
+    for name in (f"{preset}_intra", preset):
+        model = model_of(replace(PRESETS[name], zero_init_residual=True))
         config = model.config
         statistics = measure_statistics(pairs, config.channels_feature, config.channels_y)
         start_informed(model, statistics, [FINE] * config.num_omega)

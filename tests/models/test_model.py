@@ -1,5 +1,6 @@
 """The two models as wholes: branches, stages of training, weights files, backends."""
 
+import json
 import os
 import subprocess
 import sys
@@ -19,15 +20,15 @@ from pvsc_link.models.layers.rate_adaptive import (
     reals_mask,
     sent_mask,
 )
-from pvsc_link.models.pvsc.config import PRESETS, PvscConfig, ablations_of, intra_of
-from pvsc_link.models.pvsc.model import IntraModel, PvscModel
+from pvsc_link.models.presets import PRESETS, ablations_of, config_of, intra_of
+from pvsc_link.models.pvsc.model import IntraModel
+from pvsc_link.models.pvsc_mc.config import PvscMcConfig
+from pvsc_link.models.pvsc_mc.model import PvscMcModel
 from pvsc_link.models.zoo import load_weights, save_weights
 from pvsc_link.types import InputError
 
-SMALL = PvscConfig(
+SMALL = PvscMcConfig(
     "small",
-    predict_latent=True,
-    motion_compensation=True,
     blend_reference=True,
     channels_y=12,
     channels_z=8,
@@ -69,7 +70,7 @@ def uniform(model):
 @pytest.fixture(scope="module")
 def models():
     keras.utils.set_random_seed(0)
-    pair = IntraModel(intra_of(SMALL)), PvscModel(SMALL)
+    pair = IntraModel(intra_of(SMALL)), PvscMcModel(SMALL)
     for model in pair:
         # Untrained, z rounds to zero, and a layer fed with zeros has no gradient to show.
         last = model.hyper_encoder.stack.blocks[-1].gate_out
@@ -215,11 +216,11 @@ def test_weights_survive_a_file_and_do_not_fit_another_preset(models, tmp_path):
     intra, model = models
     path = tmp_path / "small.weights.h5"
     save_weights(model, path)
-    other = PvscModel(SMALL)
+    other = PvscMcModel(SMALL)
     load_weights(other, path)
     for first, second in zip(model.weights, other.weights, strict=True):
         np.testing.assert_array_equal(first, second)
-    wide = PvscModel(replace(SMALL, name="wide", channels_feature=24))
+    wide = PvscMcModel(replace(SMALL, name="wide", channels_feature=24))
     kept = wide.get_weights()
     for stranger in (wide, intra):
         with pytest.raises(InputError, match="do not fit"):
@@ -229,7 +230,7 @@ def test_weights_survive_a_file_and_do_not_fit_another_preset(models, tmp_path):
 
 
 def test_weights_that_are_missing_misnamed_or_not_finite_are_refused(models, tmp_path):
-    model = PvscModel(SMALL)
+    model = PvscMcModel(SMALL)
     with pytest.raises(InputError, match="missing"):
         load_weights(model, tmp_path / "none.weights.h5")
     with pytest.raises(InputError, match="file name"):
@@ -244,16 +245,14 @@ def test_weights_that_are_missing_misnamed_or_not_finite_are_refused(models, tmp
 
 def test_models_refuse_the_other_kind_of_config():
     with pytest.raises(InputError, match="kind of frame"):
-        PvscModel(intra_of(SMALL))
+        PvscMcModel(intra_of(SMALL))
     with pytest.raises(InputError, match="kind of frame"):
         IntraModel(SMALL)
 
 
 def test_presets_survive_json_and_name_their_ablations():
     for config in PRESETS.values():
-        assert (
-            PvscConfig.from_dict({**config.to_dict(), "rate_set": list(config.rate_set)}) == config
-        )
+        assert config_of(json.loads(json.dumps(config.to_dict()))) == config
         assert config.rate_set[0] == 0
         assert list(config.rate_set) == sorted(set(config.rate_set))
     assert len(PRESETS["pvsc_paper"].rate_set) == 16
@@ -265,16 +264,17 @@ SCRIPT = """
 import sys
 import jax, keras, numpy as np
 from keras import ops
-from pvsc_link.semantic.intra import IntraModel
-from pvsc_link.semantic.model import PvscModel
-from pvsc_link.semantic.presets import PvscConfig, intra_of
-from pvsc_link.semantic.weights import load_weights
+from pvsc_link.models.pvsc.model import IntraModel
+from pvsc_link.models.pvsc.model import PvscModel
+from pvsc_link.models.presets import config_of, intra_of
+from pvsc_link.models.pvsc_mc.model import PvscMcModel
+from pvsc_link.models.zoo import load_weights
 
 assert keras.backend.backend() == "jax"
 folder = sys.argv[1]
 data = np.load(folder + "/in.npz", allow_pickle=True)
-config = PvscConfig.from_dict(data["config"].item())
-intra, model = IntraModel(intra_of(config)), PvscModel(config)
+config = config_of(data["config"].item())
+intra, model = IntraModel(intra_of(config)), PvscMcModel(config)
 load_weights(intra, folder + "/intra.weights.h5")
 load_weights(model, folder + "/model.weights.h5")
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from keras import ops
 
-from pvsc_link.models.pvsc.config import PRESETS, PvscConfig
+from pvsc_link.models.presets import PRESETS, config_of
 from pvsc_link.models.zoo import UNTRAINED, find_weights, load_models, run_label, save_weights
 from pvsc_link.schemes.semantic import SemanticScheme
 from pvsc_link.types import InputError
@@ -65,7 +65,7 @@ def test_weights_of_a_training_run_are_loaded_with_their_own_config(micro, run_f
     files = find_weights(micro, str(folder))
     assert files.identity != UNTRAINED
     models = fresh(micro, files)
-    assert models[1].config == PvscConfig.from_dict(PRESETS[micro].to_dict() | {"eta": 0.125})
+    assert models[1].config == config_of(PRESETS[micro].to_dict() | {"eta": 0.125})
     for a, b in zip(trained, values(models), strict=True):
         np.testing.assert_array_equal(a, b)
 

@@ -13,7 +13,8 @@ from pvsc_link.models.layers.rate_adaptive import (
     group_by_rate,
     row_table,
 )
-from pvsc_link.models.pvsc.config import PVSC_PAPER, PvscConfig
+from pvsc_link.models.presets import PVSC_PAPER
+from pvsc_link.models.pvsc.config import PvscConfig
 
 SMALL = PvscConfig("small", channels_y=6, rate_set=(0, 1, 3, 4))
 OVERCOMPLETE = replace(SMALL, rate_set=tuple(range(7)))

@@ -3,12 +3,11 @@
 import numpy as np
 import pytest
 
-from pvsc_link.models.entropy.range_coder import SideInformationError
+from pvsc_link.models.entropy.range_coder import SideInformationError, information
 from pvsc_link.models.entropy.rate_map import NEIGHBOURS, RateMapPrior, diagonals
 from pvsc_link.models.entropy.side_information import (
     decode_rate_map,
     encode_rate_map,
-    rate_map_bits,
 )
 from pvsc_link.models.pvsc.config import PvscConfig
 from pvsc_link.types import InputError
@@ -51,7 +50,7 @@ def test_maps_come_back_and_cost_their_information(fitted, preset):
         tables = fitted.tables(z, preset)
         message = encode_rate_map(rate, 4, "range", tables)
         np.testing.assert_array_equal(decode_rate_map(message, SHAPE, 4, "range", tables), rate)
-        bits = rate_map_bits(rate, tables)
+        bits = information(tables.parts(rate))
         assert bits <= 8 * len(message) <= bits + 10 + 1e-3 * rate.size
 
 
@@ -67,7 +66,8 @@ def test_z_and_neighbours_both_save_bits(fitted):
     alone.fit(scattered[0], scattered[1].reshape(200, -1)[:, places].reshape(200, *SHAPE), 1)
 
     def bits(prior, preset):
-        return sum(rate_map_bits(k, prior.tables(f, preset)) for f, k in zip(z, rate, strict=True))
+        pairs = zip(z, rate, strict=True)
+        return sum(information(prior.tables(f, preset).parts(k)) for f, k in pairs)
 
     assert bits(fitted, 1) < 0.8 * bits(alone, 1)
     assert bits(fitted, 1) < 0.7 * bits(fitted, 0)
@@ -115,7 +115,7 @@ def test_rates_are_chosen_with_their_bits_in_mind(fitted):
         nearest = np.abs(wanted[..., None] - rates).argmin(axis=-1)
         chosen = tables.choose(wanted, CONFIG.rate_set)
         assert chosen.dtype == np.int32
-        assert rate_map_bits(chosen, tables) < 0.9 * rate_map_bits(nearest, tables)
+        assert information(tables.parts(chosen)) < 0.9 * information(tables.parts(nearest))
         assert np.mean(np.abs(rates[chosen] - wanted)) < 3
         assert np.mean(rates[chosen]) == pytest.approx(np.mean(wanted), rel=0.25)
 
@@ -142,5 +142,5 @@ def test_tables_fitted_to_chosen_maps_make_them_cheaper():
             nearest = np.abs(wanted[..., None] - np.asarray(CONFIG.rate_set)).argmin(axis=-1)
             prior.fit(z[:50], nearest[:50], 0)
         every = [(prior.tables(f, 0), k) for f, k in zip(z[50:], wanted[50:], strict=True)]
-        bits.append(sum(rate_map_bits(t.choose(k, CONFIG.rate_set), t) for t, k in every))
+        bits.append(sum(information(t.parts(t.choose(k, CONFIG.rate_set))) for t, k in every))
     assert bits[1] < bits[0]

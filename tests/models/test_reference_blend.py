@@ -1,16 +1,12 @@
 """G's picture and the moved previous one: mixed by a mask that the receiver finds by itself."""
 
-from dataclasses import replace
-
 import keras
 import numpy as np
 import pytest
 from keras import ops
 
-from pvsc_link.models.pvsc.config import PRESETS, PvscConfig
-from pvsc_link.models.pvsc.model import PvscModel
-from pvsc_link.models.pvsc_mc.reference_blend import ReferenceBlend
-from pvsc_link.types import InputError
+from pvsc_link.models.presets import PRESETS
+from pvsc_link.models.pvsc_mc.model import ReferenceBlend
 
 RNG = np.random.default_rng(0)
 OMEGA = np.array([1], np.int32)
@@ -76,14 +72,3 @@ def test_a_mask_learns_to_trust_large_changes_alone(blend, config):
     both_ends = min(np.mean((generated - target) ** 2), np.mean((reference - target) ** 2))
     assert float(loss()) < 0.1 * before
     assert float(loss()) < 0.8 * both_ends, "better than either picture alone"
-
-
-def test_a_preset_without_motion_compensation_cannot_blend(config):
-    with pytest.raises(InputError, match="blend_reference"):
-        PvscModel(replace(config, motion_compensation=False))
-
-
-def test_weights_from_before_the_blend_keep_their_own_config():
-    fields = PRESETS["pvsc_small"].to_dict()
-    del fields["blend_reference"]
-    assert not PvscConfig.from_dict(fields).blend_reference

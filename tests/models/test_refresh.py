@@ -3,9 +3,10 @@
 import numpy as np
 import pytest
 
-from pvsc_link.models.pvsc.config import PRESETS
+from pvsc_link.models.presets import PRESETS
 from pvsc_link.models.pvsc.model import IntraModel, PvscModel
-from pvsc_link.models.stream import REFRESH_PRESETS, Receiver, Transmitter, preset_at
+from pvsc_link.models.pvsc_mc.config import REFRESH_PRESETS, preset_at
+from pvsc_link.models.stream import Receiver, Transmitter
 from pvsc_link.types import InputError
 
 SESSION = {"height": 64, "width": 64, "omega_index": 1, "side_format": "range"}

@@ -7,7 +7,13 @@ import pytest
 from PIL import Image
 
 from pvsc_link.models.entropy.hyper_latent import PmfTables
-from pvsc_link.models.entropy.range_coder import TOTAL, decode, encode, quantise_pmf
+from pvsc_link.models.entropy.range_coder import (
+    TOTAL,
+    MessageReader,
+    encode,
+    information,
+    quantise_pmf,
+)
 from pvsc_link.models.entropy.side_information import (
     SIDE_FORMATS,
     SideInformationError,
@@ -15,8 +21,7 @@ from pvsc_link.models.entropy.side_information import (
     decode_rate_map,
     encode_hyper_latent,
     encode_rate_map,
-    hyper_latent_bits,
-    rate_map_bits,
+    hyper_parts,
 )
 from pvsc_link.types import InputError
 
@@ -73,7 +78,7 @@ def test_hyper_latents_survive_and_cost_their_information(shape):
     z_hat = draw(tables, *shape[:2])
     message = encode_hyper_latent(z_hat, tables)
     np.testing.assert_array_equal(decode_hyper_latent(message, shape[:2], tables)[0], z_hat)
-    estimate = hyper_latent_bits(z_hat, tables)
+    estimate = information(hyper_parts(z_hat, tables))
     rounding = 1e-3 * z_hat.size
     assert estimate <= 8 * len(message) <= estimate + OVERHEAD_BITS + rounding
 
@@ -89,7 +94,7 @@ def test_estimate_bounds_coded_bits_for_any_tables_and_any_values():
         )
         z_hat = tables.offset + rng.integers(0, size, (side, side, channels))
         message = encode_hyper_latent(z_hat, tables)
-        estimate = hyper_latent_bits(z_hat, tables)
+        estimate = information(hyper_parts(z_hat, tables))
         assert estimate - 1e-6 <= 8 * len(message) <= estimate + OVERHEAD_BITS
         np.testing.assert_array_equal(
             decode_hyper_latent(message, z_hat.shape[:2], tables)[0], z_hat
@@ -241,7 +246,7 @@ def test_range_coded_maps_cost_their_information_and_beat_png_under_a_good_prior
     index = smooth_map(72, 120, num_rates)
     prior = map_prior(index, num_rates)
     message = encode_rate_map(index, num_rates, "range", prior)
-    estimate = rate_map_bits(index, prior)
+    estimate = information(prior.parts(index))
     assert estimate <= 8 * len(message) <= estimate + OVERHEAD_BITS + 1e-3 * index.size
     assert len(message) < len(encode_rate_map(index, num_rates, "payload"))
 
@@ -268,7 +273,7 @@ def test_wrong_table_at_the_receiver_is_noticed_or_gives_wrong_symbols_but_no_cr
         (lambda: encode_hyper_latent(np.zeros((1, 1, 1)), gaussian_tables(1)), "does not fit"),
         (lambda: encode_hyper_latent(np.zeros((1, 1, 2), int), gaussian_tables(1)), "not fit"),
         (lambda: encode([(np.zeros(1, int), np.array([1, 2]))]), "not a table"),
-        (lambda: decode(b"", [(1, np.array([0, TOTAL]))]), "not a table"),
+        (lambda: MessageReader(b"").read(1, np.array([0, TOTAL])), "not a table"),
         (lambda: quantise_pmf(np.array([0.5, np.nan])), "not a probability"),
         (lambda: encode_rate_map(np.full((2, 2), 16), 16, "png"), "not a rate map"),
         (lambda: encode_rate_map(np.zeros((2, 2)), 16, "png"), "not a rate map"),

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from keras import ops
 
-from pvsc_link.models.pvsc.config import PRESETS
+from pvsc_link.models.presets import PRESETS
 from pvsc_link.models.pvsc.model import IntraModel, PvscModel
 from pvsc_link.models.stream import Receiver, Transmitter
 from pvsc_link.types import InputError

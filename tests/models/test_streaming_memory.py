@@ -10,10 +10,10 @@ GIB = 2**30
 SCRIPT = """
 import resource, sys
 import numpy as np
-from pvsc_link.semantic.intra import IntraModel
-from pvsc_link.semantic.model import PvscModel
-from pvsc_link.semantic.presets import PRESETS
-from pvsc_link.semantic.streaming import Receiver, Transmitter
+from pvsc_link.models.pvsc.model import IntraModel
+from pvsc_link.models.pvsc.model import PvscModel
+from pvsc_link.models.presets import PRESETS
+from pvsc_link.models.stream import Receiver, Transmitter
 
 preset, height, width, num_frames = sys.argv[1], *map(int, sys.argv[2:])
 models = IntraModel(PRESETS[preset + "_intra"]), PvscModel(PRESETS[preset])

@@ -16,7 +16,7 @@ from pvsc_link.models.layers.rate_adaptive import (
     to_reals,
     unpack,
 )
-from pvsc_link.models.pvsc.config import PAPER_RATE_SET
+from pvsc_link.models.presets import PAPER_RATE_SET
 from pvsc_link.types import InputError
 
 OVERCOMPLETE = tuple(range(33))

@@ -17,7 +17,8 @@ from pvsc_link.models.layers.vit import (
     unpack_parities,
     window_shift,
 )
-from pvsc_link.models.pvsc.config import PVSC_PAPER, PvscConfig
+from pvsc_link.models.presets import PVSC_PAPER
+from pvsc_link.models.pvsc.config import PvscConfig
 from pvsc_link.types import InputError
 
 SMALL = PvscConfig("small", embed_dim=16, num_heads=2, window_size=4, mlp_ratio=2)

@@ -29,19 +29,20 @@ def move():
 def scheme(micro):
     """A scheme whose models do something; session-wide, so that it is traced once."""
     made = SemanticScheme(micro)
-    models = load_models.__wrapped__(micro, made._files)  # not those that other tests are given
+    models = load_models.__wrapped__(micro, made._files[0])  # not those that other tests are given
     for seed, model in enumerate(models):
         stir(model, seed)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(semantic, "load_models", lambda *_: models)
-        made._prepare()
+        made.engine(0)
     return made
 
 
 @pytest.fixture
 def same_models(scheme, monkeypatch):
     """Every scheme that is made in the test has the models of ``scheme``."""
-    monkeypatch.setattr(semantic, "load_models", lambda *_: scheme._models)
+    models = tuple(scheme.engine(0).steps.models.values())
+    monkeypatch.setattr(semantic, "load_models", lambda *_: models)
 
 
 @pytest.fixture(scope="session")

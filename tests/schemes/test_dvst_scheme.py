@@ -4,9 +4,8 @@ import numpy as np
 import pytest
 
 from pvsc_link.media.pixels import pad_to_multiple
-from pvsc_link.models.dvst.zoo import find_dvst_weights, load_dvst_models
 from pvsc_link.models.stream import Transmitter
-from pvsc_link.models.zoo import UNTRAINED, save_weights
+from pvsc_link.models.zoo import UNTRAINED, find_dvst_weights, load_dvst_models, save_weights
 from pvsc_link.schemes.base import LinkOptions
 from pvsc_link.schemes.semantic import DvstScheme
 from pvsc_link.types import ChannelPoint, InputError
@@ -71,8 +70,8 @@ def test_rates_without_weights_are_one_model_traced_once(dvst, gops):
     for rate in gops:
         dvst.transmit(gops[rate], ChannelPoint("awgn", 10.0), LINK, MCS, [1, 2])
     assert dvst.allowed_rates == (0, 1, 2)
-    assert {id(scheme) for scheme in dvst._schemes.values()} == {id(dvst._schemes[0])}
-    assert dvst._schemes[0].trace_count == {"intra": 1, "predicted": 1}
+    assert len({id(dvst.engine(rate)) for rate in dvst.allowed_rates}) == 1
+    assert dvst.engine(0).trace_count == {"intra": 1, "predicted": 1}
 
 
 @pytest.fixture
@@ -92,7 +91,7 @@ def test_every_rate_with_weights_is_a_model_of_its_own(micro_dvst, folder):
     scheme = DvstScheme(micro_dvst, weights=str(folder))
     assert scheme.allowed_rates == (0, 2)
     assert scheme.status == "ok"
-    loaded = [load_dvst_models(micro_dvst, scheme._schemes[rate]._files)[1] for rate in (0, 2)]
+    loaded = [scheme.engine(rate).steps.models[False] for rate in (0, 2)]
     weights = [model.trainable_weights[0] for model in loaded]
     np.testing.assert_allclose(weights[0] + 0.5, weights[1], atol=1e-6)
     before = scheme.weights_id

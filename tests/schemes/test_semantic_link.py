@@ -27,6 +27,10 @@ def gops(scheme, video):
     return {rate: scheme.encode(video, 2, rate) for rate in scheme.allowed_rates}
 
 
+def models_of(scheme):
+    return scheme.engine(0).steps.models.values()
+
+
 def session(video, rate):
     height, width = pad_to_multiple(video.frames, 64).shape[1:3]
     return {"height": height, "width": width, "omega_index": rate}
@@ -34,7 +38,7 @@ def session(video, rate):
 
 def apart(scheme, video, gops, rate, point, link, seeds):
     """The same transmission by the channel object itself and the streaming receiver."""
-    receiver = Receiver(*scheme._models, **session(video, rate))
+    receiver = Receiver(*models_of(scheme), **session(video, rate))
     channel = make_channel(point, equalizer=link.equalizer, csi_aware=link.csi_aware)
     height, width = video.frames.shape[1:3]
     for gop, seed in zip(gops, seeds, strict=True):
@@ -43,7 +47,7 @@ def apart(scheme, video, gops, rate, point, link, seeds):
         symbols_hat = received.x_hat.numpy()[0]
         ends = np.cumsum([frame.payload.symbols.size for frame in gop.frames])
         for frame, received in zip(gop.frames, np.split(symbols_hat, ends[:-1]), strict=True):
-            decoded = receiver.decode(received, frame.payload.side_bits, intra=frame.intra)
+            decoded = receiver.decode(received, frame.payload.side_bits, intra=frame.side.intra)
             yield decoded.frame_uint8[:height, :width]
 
 
@@ -67,7 +71,7 @@ def test_the_scheme_equals_channel_and_streaming_receiver(scheme, video, gops, p
 
 def test_the_ideal_branch_is_what_remains_as_snr_grows(scheme, video, gops):
     ideal = []
-    end = Transmitter(*scheme._models, **session(video, 2))
+    end = Transmitter(*models_of(scheme), **session(video, 2))
     padded = pad_to_multiple(video.frames, 64)
     for position, frame in enumerate(padded):
         end.encode(frame, intra=position % 2 == 0)
@@ -85,7 +89,7 @@ def test_the_ideal_branch_is_what_remains_as_snr_grows(scheme, video, gops):
 
 
 def test_24_channel_points_and_all_rates_are_one_trace_per_frame_kind(scheme, gops):
-    before = scheme.trace_count
+    before = scheme.engine(0).trace_count
     scheme.transmit(gops[0], RAYLEIGH, LINK, MCS, [1, 2])
     assert before["intra"] <= 1
     points = [
@@ -98,7 +102,7 @@ def test_24_channel_points_and_all_rates_are_one_trace_per_frame_kind(scheme, go
         received = scheme.transmit(gops[rate], point, link, MCS, [seed, seed + 100])
         shown.append(received[0].frames_hat.tobytes())
     assert len(points) == len(set(shown)) == 24
-    assert scheme.trace_count == {"intra": 1, "predicted": 1}
+    assert scheme.engine(0).trace_count == {"intra": 1, "predicted": 1}
 
 
 def test_the_side_stream_meets_another_realisation_than_the_symbols():
@@ -174,12 +178,12 @@ def test_what_was_encoded_side_by_side_equals_what_was_encoded_alone(micro, sche
 
 
 @pytest.fixture
-def sent_as(micro, scheme, video, same_models, monkeypatch):
+def sent_as(micro, scheme, video):
     """GOPs of quality preset 1 with the rate map in another format."""
-    monkeypatch.setattr(semantic, "SharedTraces", lambda **_: scheme._traces)
 
     def send(side_format):
         other = SemanticScheme(micro, side_format=side_format)
+        other._engines = scheme._engines
         assert other.variant == f"{micro}-{side_format}"
         return other.encode(video, 2, 1)
 
@@ -190,7 +194,7 @@ def test_bytes_of_the_rate_map_without_png_are_fewer_and_nothing_else_changes(go
     for png, ours in zip(gops[1], sent_as("payload"), strict=True):
         assert len(ours.side_stream) < len(png.side_stream)
         for theirs, frame in zip(png.frames, ours.frames, strict=True):
-            np.testing.assert_array_equal(frame.rate_index, theirs.rate_index)
+            np.testing.assert_array_equal(frame.side.rate_index, theirs.side.rate_index)
             np.testing.assert_array_equal(frame.payload.symbols, theirs.payload.symbols)
             assert frame.payload.side_bits["z"] == theirs.payload.side_bits["z"]
 
@@ -203,7 +207,8 @@ def test_a_range_coded_map_is_chosen_for_its_bits_and_gets_there(gops, sent_as):
         for frame in ours.frames:
             sent = int(np.count_nonzero(frame.payload.symbols))
             assert 0 < sent <= frame.payload.symbols.size
-        maps = [(a.rate_index, b.rate_index) for a, b in zip(ours.frames, png.frames, strict=True)]
+        pairs = zip(ours.frames, png.frames, strict=True)
+        maps = [(a.side.rate_index, b.side.rate_index) for a, b in pairs]
         assert any(not np.array_equal(chosen, nearest) for chosen, nearest in maps)
 
 

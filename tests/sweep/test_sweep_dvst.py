@@ -3,8 +3,7 @@
 import numpy as np
 import pytest
 
-from pvsc_link.models.dvst.zoo import load_dvst_models
-from pvsc_link.models.zoo import load_models
+from pvsc_link.models.zoo import load_dvst_models, load_models
 from pvsc_link.sweep import __main__ as command
 from pvsc_link.sweep.store import read_points
 

@@ -1,18 +1,52 @@
-"""Every DVST preset, each a frozen config: widths and depths of the networks, of both streams."""
+"""Configurations of DVST: the networks around two streams, and the streams themselves."""
 
 from dataclasses import asdict, dataclass, replace
-from typing import Any
+from typing import Any, ClassVar, Self
 
-from pvsc_link.models.pvsc.config import PAPER_RATE_SET, TINY_RATE_SET, PvscConfig
+from pvsc_link.models.pvsc.config import LatentConfig
 from pvsc_link.types import InputError
+
+
+@dataclass(frozen=True)
+class StreamConfig(LatentConfig):
+    """One of the two streams of DVST, coded by layers of PVSC.
+
+    NTSCC's feature codec sees one frame, and its entropy model no neighbouring unit.
+    """
+
+    num_omega: int = 1
+    channels_context: int = 0  # of the context in H_dec; 0: nothing predicts this stream
+
+    family = "dvst_stream"
+    temporal_coding: ClassVar[bool] = False
+    spatial_coding: ClassVar[bool] = False
+    unread = frozenset(
+        {"intra", "channels_feature", "channels_pixel", "depth_context", "depth_extractor"}
+        | {"kernel_up", "depth_feature", "depth_pixel", "depth_deblock", "motion_penalty"}
+    )
+    implied = LatentConfig.implied | {
+        "temporal_coding": False,
+        "spatial_coding": False,
+        "predict_latent": False,
+        "motion_compensation": False,
+        "blend_reference": False,
+        "eta_factors": (),
+    }
+
+    @classmethod
+    def from_dict(cls, given: dict[str, Any]) -> Self:
+        """As ``LatentConfig.from_dict``; older files say ``intra`` where there is no context."""
+        if "intra" in given:
+            width = 0 if given["intra"] else given["channels_feature"]
+            given = {"channels_context": width, **given}
+        return super().from_dict(given)
 
 
 @dataclass(frozen=True)
 class DvstConfig:
     """Widths and depths of one model of P frames; a depth counts DC blocks.
 
-    ``motion`` and ``context`` are the configs of the two streams, read by the layers that they
-    share with PVSC; fields of those that no such layer reads mean nothing. A model has one rate:
+    ``motion`` and ``context`` are the configs of the two streams. A model has one rate:
     ``num_rates`` models, trained apart, make a rate curve. The paper gives parameters, MACs and
     the number of rates alone; the widths and depths are chosen to agree with these.
 
@@ -21,8 +55,8 @@ class DvstConfig:
 
     name: str
     intra_preset: str  # I frames: a preset of PVSC's intra model
-    motion: PvscConfig
-    context: PvscConfig
+    motion: StreamConfig
+    context: StreamConfig
     num_levels: int = 5  # of the motion pyramid, from full size down
     flow_channels: tuple[int, ...] = (32, 64, 32, 16)  # of every pyramid level
     flow_kernel: int = 7
@@ -36,6 +70,9 @@ class DvstConfig:
     num_rates: int = 4
     zero_init_residual: bool = False
 
+    family: ClassVar[str] = "dvst"
+    intra: ClassVar[bool] = False  # I frames are another model's
+
     def __post_init__(self) -> None:
         if self.motion.rate_set != self.context.rate_set or self.motion.eta != self.context.eta:
             raise InputError(
@@ -46,7 +83,7 @@ class DvstConfig:
             )
 
     @property
-    def both(self) -> PvscConfig:
+    def both(self) -> StreamConfig:
         """The streams side by side, for layers that see the latents of both."""
         y, z = self.channels_y, self.channels_z
         return replace(self.context, name=self.name, channels_y=y, channels_z=z)
@@ -68,11 +105,6 @@ class DvstConfig:
         return self.context.eta
 
     @property
-    def intra(self) -> bool:
-        """Never: I frames are another model's."""
-        return False
-
-    @property
     def num_omega(self) -> int:
         """Quality presets of I frames that a model goes with: one for each of the rates."""
         return self.num_rates
@@ -92,90 +124,16 @@ class DvstConfig:
         return 0
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain dict of every field, for ``get_config`` and manifests."""
-        return asdict(self)
+        """Plain dict of every field, with the family."""
+        return {"family": self.family, **asdict(self)}
 
     @classmethod
-    def from_dict(cls, fields: dict[str, Any]) -> "DvstConfig":
-        """Config from ``to_dict``, also after a trip through JSON (which turns tuples to lists)."""
-        tuples = {name: tuple(v) for name, v in fields.items() if isinstance(v, list)}
-        streams = {name: PvscConfig.from_dict(fields[name]) for name in ("motion", "context")}
-        return cls(**{**fields, **tuples, **streams})
-
-
-def _stream(name: str, **fields: Any) -> PvscConfig:
-    """A stream: NTSCC's feature codec sees one frame, its entropy model no neighbouring unit."""
-    return PvscConfig(name, temporal_coding=False, spatial_coding=False, num_omega=1, **fields)
-
-
-DVST_PAPER = DvstConfig(
-    "dvst_paper",
-    "pvsc_paper_intra",
-    # ``intra`` without a temporal branch in H_dec: nothing predicts the motion.
-    motion=_stream(
-        "dvst_paper_motion",
-        intra=True,
-        channels_y=128,
-        channels_z=64,
-        channels_prior=128,
-        depth_hyper=0,
-        depth_fusion=1,
-        embed_dim=128,
-        num_heads=4,
-        num_vit=2,
-        rate_set=PAPER_RATE_SET,
-    ),
-    context=_stream(
-        "dvst_paper_context",
-        channels_y=128,
-        channels_z=64,
-        channels_feature=128,
-        channels_prior=192,
-        depth_hyper=0,
-        depth_fusion=2,
-        embed_dim=160,
-        num_vit=4,
-        rate_set=PAPER_RATE_SET,
-    ),
-)
-
-#: For CPUs: the grid, windows and rate set of ``pvsc_tiny``.
-_TINY = {"channels_y": 64, "depth_hyper": 0, "depth_fusion": 1, "zero_init_residual": True}
-_TINY_VIT = {"mlp_ratio": 2, "num_heads": 4, "window_size": 4, "rate_set": TINY_RATE_SET}
-DVST_TINY = DvstConfig(
-    "dvst_tiny",
-    "pvsc_tiny_intra",
-    motion=_stream(
-        "dvst_tiny_motion",
-        intra=True,
-        channels_z=16,
-        channels_prior=48,
-        embed_dim=32,
-        num_vit=1,
-        **_TINY,
-        **_TINY_VIT,
-    ),
-    context=_stream(
-        "dvst_tiny_context",
-        channels_z=32,
-        channels_feature=32,
-        channels_prior=96,
-        embed_dim=64,
-        num_vit=2,
-        **_TINY,
-        **_TINY_VIT,
-    ),
-    num_levels=4,
-    flow_channels=(8, 12, 8),
-    flow_kernel=5,
-    channels_motion=(16, 24, 32),
-    channels_pixel=12,
-    channels_context=(24, 40, 64),
-    depth_reference=1,
-    depth_refine=1,
-    depth_encoder=1,
-    depth_decoder=1,
-    zero_init_residual=True,
-)
-
-DVST_PRESETS: dict[str, DvstConfig] = {config.name: config for config in (DVST_PAPER, DVST_TINY)}
+    def from_dict(cls, given: dict[str, Any]) -> Self:
+        """Config from ``to_dict``, also after a trip through JSON, which turns tuples to lists."""
+        own: dict[str, Any] = {key: value for key, value in given.items() if key != "family"}
+        for key, value in own.items():
+            if key in ("motion", "context"):
+                own[key] = StreamConfig.from_dict(value)
+            elif isinstance(value, list):
+                own[key] = tuple(value)
+        return cls(**own)

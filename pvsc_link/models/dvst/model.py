@@ -1,19 +1,4 @@
-"""Both streams of a frame in one tensor, so that they travel and are kept like one frame of PVSC.
-
-Units (rate indices, bits, symbols) lie one above the other: motion, below it context. Latents and
-hyper-latents lie side by side in channels.
-
-One of the two streams of DVST: between a latent and what is left of it after the channel.
-
-    y --> H_enc --> Q --> z_hat (b_z) --> H_dec --> w, mu, sigma
-    y / w - mu --> Q --> entropy --> rate rule --> k (b_k)
-    y / w - mu, k --> F_tx --> s  ~~ channel ~~>  s_hat, k --> F_rx --> w (. + mu) --> y_tilde
-
-The NTSCC recipe: rounding serves the entropy model alone, what is sent is not rounded, and a unit
-that is not sent is its prior mean. All layers are PVSC's; neither a neighbouring unit nor a frame
-before has a part in coding or feature coding.
-
-DVST, the P-frame model: motion first, then what the motion leaves over, each on the channel.
+"""DVST, the P-frame model: motion first, then what the motion leaves over, each on the channel.
 
     x_t, x_hat_t-1 --> motion estimation --> v --> motion encoder --> y_m --> [motion stream]
                                                                                  s_m, k_m, z_m
@@ -22,20 +7,23 @@ DVST, the P-frame model: motion first, then what the motion leaves over, each on
     x_t, prediction, context --> context encoder --> y_c --> [context stream] --> s_c, k_c, z_c
     s_c or s_c_hat --> [context stream] --> context decoder --> + prediction --> x_hat_t
 
-[.] is ``latent_stream``: hyperprior, rate rule of eq. 14, F_tx and F_rx. As in ``model`` of PVSC
-the transmitter decodes its own symbols as if the channel were ideal, and codes against that; only
-the channel noise tells the buffers of both ends apart. The buffer is the frame before.
+A stream lies between a latent and its reconstruction after the channel (``LatentStream``):
+
+    y --> H_enc --> Q --> z_hat (b_z) --> H_dec --> w, mu, sigma
+    y / w - mu --> Q --> entropy --> rate rule --> k (b_k)
+    y / w - mu, k --> F_tx --> s  ~~ channel ~~>  s_hat, k --> F_rx --> w (. + mu) --> y_tilde
+
+This is the NTSCC recipe: rounding serves the entropy model alone, what is sent is not rounded, and
+a unit that is not sent is its prior mean. All layers of a stream are PVSC's.
+
+The transmitter decodes its own symbols as if the channel were ideal, and codes against that; only
+the channel noise tells the buffers of both ends apart. The buffer is the frame before. Both streams
+of a frame travel in one tensor, like one frame of PVSC: units (rate indices, bits, symbols) one
+above the other, motion above context; latents and hyper-latents side by side in channels.
 
 After Wang et al., "Wireless Deep Video Semantic Transmission" (IEEE JSAC 2023), whose code is not
 public: networks and sizes are this project's, within the parameters and MACs that the PVSC paper
 gives for DVST. A model has one rate; there is no quality preset in it.
-
-What runs per P frame of DVST at inference, cut where both ends share their work.
-
-    both ends      compensate (motion out of its symbols), reconstruct (the frame out of its)
-    transmitter    estimate, map_motion;  analyse, map_context between the two
-
-The motion is decoded before the context is coded: both ends warp with the same flow.
 """
 
 from collections.abc import Callable
@@ -56,16 +44,17 @@ from pvsc_link.models.dvst.networks import (
     MotionEncoder,
     MotionEstimator,
 )
-from pvsc_link.models.entropy import quantisation
 from pvsc_link.models.entropy.hyper_latent import FactorizedPrior, PmfTables
+from pvsc_link.models.entropy.quantisation import dequantise_blocks
 from pvsc_link.models.entropy.range_coder import MessageReader, Part
 from pvsc_link.models.entropy.rate_map import RateMapPrior, RateMapTables
-from pvsc_link.models.layers.base import ConfiguredLayer
+from pvsc_link.models.layers.base import Compiler, ConfiguredLayer, as_is
 from pvsc_link.models.layers.rate_adaptive import normalise_power
+from pvsc_link.models.presets import config_of
 from pvsc_link.models.pvsc.feature_codec import FeatureDecoder, FeatureEncoder
 from pvsc_link.models.pvsc.hyperprior import HyperDecoder, HyperEncoder
-from pvsc_link.models.pvsc.latent_coding import check_stage, code_units, quantised_hyper_latent
-from pvsc_link.models.pvsc.steps import Buffers, CodedFrame, Compiler, RateChoice, as_is, whole
+from pvsc_link.models.pvsc.model import check_stage, code_units, quantised_hyper_latent
+from pvsc_link.models.pvsc.steps import Buffers, CodedFrame, RateChoice, whole
 
 
 def stack_units(motion: Any, context: Any) -> Any:
@@ -109,7 +98,7 @@ class StackedRateMapTables:
 class StackedRateMapPrior(ConfiguredLayer):
     """Tables of the rate map of both streams, each a ``RateMapPrior`` over z_hat of both.
 
-    Parameters: ``config`` : PvscConfig with the channels of both streams (``DvstConfig.both``).
+    Parameters: ``config`` : StreamConfig with the channels of both streams (``DvstConfig.both``).
     """
 
     #: Both streams always take the nearest rates (``DvstSteps.encode``).
@@ -143,8 +132,7 @@ _ONE_BLOCK = (1.0,)
 class LatentStream(ConfiguredLayer):
     """Entropy model, rate rule and feature codecs of one stream.
 
-    Parameters: ``config`` : PvscConfig without temporal and spatial coding; with ``intra`` H_dec
-    takes no context.
+    Parameters: ``config`` : StreamConfig; without ``channels_context`` H_dec takes no context.
     """
 
     def __init__(self, config: Any, **kwargs: Any):
@@ -199,7 +187,7 @@ class LatentStream(ConfiguredLayer):
         """(y_bar, y_tilde) out of equalised symbols (F_rx), each [batch, Hy, Wy, channels_y]."""
         with keras.name_scope(self.name):
             y_bar, _ = self.feature_decoder(symbols_hat, rate_index)
-        return y_bar, quantisation.dequantise_blocks(y_bar, parameters, None, _ONE_BLOCK)
+        return y_bar, dequantise_blocks(y_bar, parameters, None, _ONE_BLOCK)
 
 
 class DvstModel(keras.Model):
@@ -210,10 +198,11 @@ class DvstModel(keras.Model):
     """
 
     sends_gain = False  # its streams are normalised apart, and share one rate map
+    motion_prior = None  # the motion is a stream of its own, not part of z_hat
 
     def __init__(self, config: DvstConfig | dict[str, Any], **kwargs: Any):
         super().__init__(**kwargs)
-        cfg = config if isinstance(config, DvstConfig) else DvstConfig.from_dict(config)
+        cfg = config_of(config) if isinstance(config, dict) else config
         own = {"dtype": self.dtype_policy}
         self.config = cfg
         self.motion_estimator = MotionEstimator(cfg, name="motion_estimator", **own)
@@ -237,6 +226,9 @@ class DvstModel(keras.Model):
         """Buffers of a new GOP: the I frame as each end decoded it; as ``PvscModel``'s."""
         frames = {"feature_tx": frame_tx} if frame_rx is None else {"feature_rx": frame_rx}
         return {"feature_tx": frame_tx, **frames}
+
+    def search_motion(self, feature: Any, frames: Any, omega_index: Any) -> None:
+        """None: there are no vectors beside the streams."""
 
     def steps(self, compiled: Compiler = as_is) -> "DvstSteps":
         """What runs per frame at inference; ``compiled`` wraps each step."""
@@ -300,7 +292,7 @@ class DvstModel(keras.Model):
         """One P frame over the branches of section II-C, for training.
 
         Arguments and output as ``PvscModel.forward``, with both streams in every tensor
-        (``stacking``): latents side by side in channels, units one above the other.
+        (module docstring): latents side by side in channels, units one above the other.
         ``omega_index`` is not used. Besides, ``prediction`` and with a channel
         ``prediction_tx``, ``prediction_rx`` : like ``frame``, the motion-compensated reference of
         each branch, for a loss that teaches the motion.
@@ -417,7 +409,7 @@ _STEPS = ("estimate", "map_motion", "compensate", "analyse", "map_context", "rec
 
 
 class DvstSteps:
-    """Steps of a P frame, as ``inference.PredictedSteps``; the buffer is the frame before.
+    """Steps of a P frame, as ``pvsc.steps.PredictedSteps``; the buffer is the frame before.
 
     Parameters: ``model`` : DvstModel; ``compiled`` : wraps each step.
     """

@@ -1,30 +1,21 @@
-"""Base of the layers that only DVST has.
-
-Motion compensation of pictures and feature maps: bilinear warp, and flow between scales.
+"""Networks around the two streams of DVST: motion estimation, transforms, compensation, context.
 
 A flow says, for every place of the new frame, where it lies in the old one: new (i, j) is old
 (i + flow[i, j, 0], j + flow[i, j, 1]), in pixels of the map that is warped.
 
-Motion estimation over a pyramid of both frames, from coarse to fine (the SpyNet idea).
-
-Every level doubles the flow of the level below, warps the old frame with it, and adds what a
-small network finds still missing. Large motion is small motion on a small picture.
-
-Motion transforms: the flow of a frame to its latent at 1/16, and back.
-
-Motion compensation: what the decoded motion makes of the previous frame, at both ends.
-
-Context transforms: what the motion could not predict of a frame, to its latent and back.
-
-The coding is conditional: both transforms see prediction and context, and learn for themselves
-what to subtract. The decoder's output is added to the prediction.
+``MotionEstimator`` goes over a pyramid of both frames, from coarse to fine (the SpyNet idea): every
+level doubles the flow of the level below, warps the old frame with it, and adds what a small
+network finds still missing. ``MotionEncoder`` and ``MotionDecoder`` take the flow to its latent at
+1/16 and back. ``MotionCompensation`` is what both ends make of the previous frame and the decoded
+flow. ``ContextEncoder`` and ``ContextDecoder`` code what the motion could not predict: both see
+prediction and context and learn by themselves what to subtract; the decoder's output is added to
+the prediction.
 """
 
 from typing import Any, NamedTuple
 
 from keras import ops
 
-from pvsc_link.models.dvst.config import DvstConfig
 from pvsc_link.models.layers.base import ConfiguredLayer
 from pvsc_link.models.layers.dc_block import (
     DepthConvStack,
@@ -37,12 +28,7 @@ from pvsc_link.models.layers.dc_block import (
 
 
 class DvstLayer(ConfiguredLayer):
-    """A layer with one ``DvstConfig``, and the policies of the layers inside it.
-
-    Parameters: ``config`` : DvstConfig, or the dict that ``DvstConfig.to_dict`` gives.
-    """
-
-    config_type = DvstConfig
+    """A layer with one ``DvstConfig``, and the policies of the layers inside it."""
 
     @property
     def _own(self) -> dict[str, Any]:
@@ -59,7 +45,8 @@ class DvstLayer(ConfiguredLayer):
 def warp(features: Any, flow: Any) -> Any:
     """The map at displaced places, bilinear between four neighbours; the border goes on outside.
 
-    Places and weights are float32 whatever the features are: bfloat16 has no 0.1 pixel at 64.
+    Places and weights are float32 whatever the features are: bfloat16 cannot resolve a tenth of a
+    pixel beyond 64 pixels.
 
     Input: ``features`` : [batch, H, W, c], float; ``flow`` : [batch, H, W, 2], rows and columns,
     in pixels. Output: [batch, H, W, c], float32. Differentiable in both.
@@ -232,7 +219,7 @@ class Compensated(NamedTuple):
 
     prediction: Any  # [batch, height, width, 3], float32: the warped reference
     context_f: Any  # [batch, height, width, channels_pixel]: for the context transforms
-    context_e: Any  # [batch, height/8, width/8, context.channels_feature]: for H_dec
+    context_e: Any  # [batch, height/8, width/8, context.channels_context]: for H_dec
 
 
 class MotionCompensation(DvstLayer):
@@ -254,16 +241,16 @@ class MotionCompensation(DvstLayer):
 
     def __init__(self, config: Any, **kwargs: Any):
         super().__init__(config, **kwargs)
-        self.autocast = False  # a flow in half precision has lost its fractions
+        self.autocast = False  # a flow in half precision would lose its fractions
         cfg, width = self.config, self.config.channels_pixel
         self.entry = convolution(width, 3, name="entry", **self._own)
         self.features = self._stack(width, cfg.depth_reference, "features")
         self.refine = self._stack(width, cfg.depth_refine, "refine")
-        narrow, scales = cfg.context.channels_feature, (2, 4, 8)
+        narrow, scales = cfg.context.channels_context, (2, 4, 8)
         self.downs = [convolution(narrow, 2, 2, name=f"down_{s}", **self._own) for s in scales]
 
     def build(self, reference_shape: Any = None, flow_shape: Any = None) -> None:
-        width, narrow = self.config.channels_pixel, self.config.context.channels_feature
+        width, narrow = self.config.channels_pixel, self.config.context.channels_context
         self.entry.build(self._shape(3))
         for layer in (self.features, self.refine, self.downs[0]):
             layer.build(self._shape(width))
@@ -342,7 +329,7 @@ class ContextDecoder(DvstLayer):
 
     def __init__(self, config: Any, **kwargs: Any):
         super().__init__(config, **kwargs)
-        self.autocast = False  # the prediction is not to lose the last bits of its 8
+        self.autocast = False  # the prediction keeps its 8 bits
         cfg = self.config
         self.ups = [
             ResidualUp(width, name=f"up_{2 ** (i + 1)}", **self._blocks)

@@ -1,13 +1,14 @@
-"""The learned factorised prior of the hyper-latent, per channel and quality preset (eq. 8).
+"""Priors of the hyper-latent z_hat: what b_z is coded with (eq. 8).
 
-Prior of z_hat given its neighbours: what stands in for the factorised prior of eq. 8 in b_z.
+``FactorizedPrior`` is the paper's: learned, per channel and quality preset. Its integer tables
+(``PmfTables``) code b_z unless ``HyperContext`` has been fitted.
 
-Beyond the paper. Places of z_hat at 1/64 that lie side by side resemble each other, which a prior
-of every channel by itself cannot know. The places to the left, above and at both sides of that are
-known when one is coded: integer arithmetic on them gives the mean of every channel, and how wrong
-their own means were says to which of a few classes of spread the place belongs. Means and spreads
-are statistics of training clips, fitted once after training (``train.release``); what training
-itself counts stays eq. 8.
+``HyperContext`` is beyond the paper. Neighbouring places of z_hat at 1/64 resemble each other,
+which a prior of single channels cannot know. The places to the left, above and to both sides of
+that are known when one is coded. Integer arithmetic on them gives the mean of every channel, and
+how wrong their own means were picks one of a few classes of spread. Means and spreads are
+statistics of training clips, fitted once after training (``train.release``); what training itself
+counts stays eq. 8.
 """
 
 import functools
@@ -27,7 +28,6 @@ from pvsc_link.models.entropy.range_coder import (
 from pvsc_link.models.entropy.rate_map import diagonals
 from pvsc_link.models.layers.base import ConfiguredLayer
 from pvsc_link.models.layers.rate_adaptive import dense_gradient
-from pvsc_link.models.pvsc.config import PvscConfig
 from pvsc_link.types import InputError
 
 #: z_hat is clipped to [-Z_MAX, Z_MAX], as the pmf tables have that support.
@@ -39,7 +39,7 @@ class PmfTables(NamedTuple):
     """Integer probabilities of z_hat, every channel by itself.
 
     ``offset`` : the integer that column 0 stands for; ``counts`` : [C_z, m], as in
-    ``range_coding``.
+    ``range_coder``.
     """
 
     offset: int
@@ -70,7 +70,7 @@ class FactorizedPrior(ConfiguredLayer):
 
     Parameters
     ----------
-    config : PvscConfig
+    config : LatentConfig
 
     Input
     -----
@@ -82,7 +82,7 @@ class FactorizedPrior(ConfiguredLayer):
     num_bits : like ``z``, float32, -log2 P(z - 1/2 < Z < z + 1/2)
     """
 
-    def __init__(self, config: PvscConfig, **kwargs: Any):
+    def __init__(self, config: Any, **kwargs: Any):
         super().__init__(config, **kwargs)
 
     def build(self, z_shape: Any = None, omega_index_shape: Any = None) -> None:
@@ -119,8 +119,8 @@ class FactorizedPrior(ConfiguredLayer):
     def pmf_table(self, preset_index: int) -> PmfTables:
         """Integer probabilities for the range coder, the same on every device.
 
-        Computed in float64 numpy from the weights alone, so that no accelerator's float32 has a
-        say. Every value keeps at least one count: any z_hat can be coded.
+        Computed in float64 numpy from the weights alone, so that no accelerator's rounding matters.
+        Every value keeps at least one count: any z_hat can be coded.
 
         Output: ``offset``, -Z_MAX; ``counts``, [channels_z, 2 Z_MAX + 1], int64, each row
         summing to 2**16.
@@ -149,17 +149,17 @@ class FactorizedPrior(ConfiguredLayer):
         return 0.5 * (1.0 + np.tanh(0.5 * values))
 
 
-#: Places that are known when one is coded, as (rows up, columns right), and what each one's error
-#: weighs.
+#: Places that are known when one is coded, as (rows up, columns right), and the weights of their
+#: errors.
 NEIGHBOURS = {(0, -1): 2, (1, 0): 2, (1, -1): 1, (1, 1): 1}
 #: Classes of spread; the first is that of a place without neighbours.
 NUM_CLASSES = 6
 _SPREADS = np.geomspace(0.05, 20.0, 60)  # of the logistic tables
 _STEPS = 4  # of a mean, per integer of z
 _SCALE = 256  # of the weights of a mean
-_LEVEL = 64  # what the mean error of a channel counts as
-_RIDGE = 100.0  # places that the fit of a mean has to outweigh
-_COMMON = 30.0  # places of all classes that a class begins with
+_LEVEL = 64  # weighted error of a channel at its mean error
+_RIDGE = 100.0  # regularises the fit of the means, in places
+_COMMON = 30.0  # regularises the spreads of a class, in places of all classes
 
 
 @dataclass(frozen=True)
@@ -205,7 +205,7 @@ class ContextTables:
         return z.astype(np.int32)
 
     def means(self, z: np.ndarray) -> np.ndarray:
-        """What the neighbours say of every channel, in 1 / ``_STEPS``: [Hz, Wz, C_z]."""
+        """Mean of every channel given the neighbours, in 1 / ``_STEPS``: [Hz, Wz, C_z]."""
         means = _features(z) @ self.mean_weights.T * _STEPS // _SCALE
         return np.clip(means, -_STEPS * Z_MAX, _STEPS * Z_MAX)  # type: ignore[no-any-return]
 
@@ -226,10 +226,10 @@ class ContextTables:
 class HyperContext(ConfiguredLayer):
     """The statistics, in integers; nothing in it is trained by gradients.
 
-    Parameters: ``config`` : PvscConfig.
+    Parameters: ``config`` : LatentConfig.
     """
 
-    def __init__(self, config: PvscConfig, **kwargs: Any):
+    def __init__(self, config: Any, **kwargs: Any):
         super().__init__(config, **kwargs)
         self.trainable = False
 
@@ -261,12 +261,12 @@ class HyperContext(ConfiguredLayer):
         return ContextTables(**values) if values["error_weights"].any() else None
 
     def fit(self, z_hat: np.ndarray, preset_index: int, plain: PmfTables) -> bool:
-        """Fit the statistics of one preset to coded frames, if that pays.
+        """Fit the statistics of one preset to coded frames, if that saves bits.
 
-        Every second frame is coded with what the others say; unless that is shorter than with
-        ``plain``, the preset stays without.
+        Every second frame is coded with statistics of the others. Unless that is shorter than with
+        ``plain``, the preset keeps ``plain``.
         Input: ``z_hat`` : [frames, Hz, Wz, channels_z], whole numbers; ``plain`` : tables that do
-        without neighbours. Output: whether it pays.
+        without neighbours. Output: whether it saves bits.
         """
         z = np.asarray(z_hat).astype(np.int64)
         some, others = _fitted(z[::2]), z[1::2]

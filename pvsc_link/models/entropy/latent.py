@@ -1,18 +1,16 @@
-"""Integer pmf tables of y_bar: N(0, sigma^2) * U(-1/2, 1/2) of eq. 13 on a grid of sigmas.
-
-The range coder of y_bar needs integers at both ends. sigma is a float that the networks compute:
-it only picks a table, the nearest of ``NUM_SCALES``, geometrically spaced. A step of 4.5 % costs
-less than a thousandth of the bits.
-
-z_hat and y_bar of one frame to a bitstream and back: the ideal branch, really coded (eq. 8-13).
+"""z_hat and y_bar of one frame to a bitstream and back: the ideal branch, really coded (eq. 8-13).
 
     message = range coder( z_hat under the factorised prior, or given its neighbours,
                            vectors of motion, where the model has them,
                            y_bar of block 0 under sigma_0,
                            y_bar of block 1 under sigma_1 = E_s(..., y_bar_0 + mu_0), ... )
 
-Both ends walk the blocks with the same functions on the same shapes, so on one machine they hold
-equal numbers and pick equal tables. A decoder that computes otherwise picks another table sooner
+y_bar is coded under integer tables of N(0, sigma^2) * U(-1/2, 1/2) (eq. 13). sigma is a float that
+the networks compute: it only picks one of ``NUM_SCALES`` tables, geometrically spaced by 4.5 %,
+which costs less than a thousandth of the bits.
+
+Both ends run over the blocks with the same functions on the same shapes, so on one machine they
+hold equal numbers and pick equal tables. A decoder that rounds otherwise picks another table sooner
 or later and reads nonsense from there on: that is the floating-point mismatch of Fig. 1.
 """
 
@@ -25,7 +23,7 @@ import numpy as np
 from keras import ops
 from scipy.special import ndtr
 
-from pvsc_link.models.entropy import quantisation as rate_control
+from pvsc_link.models.entropy.quantisation import symbol_bits
 from pvsc_link.models.entropy.range_coder import (
     TOTAL,
     MessageReader,
@@ -35,8 +33,8 @@ from pvsc_link.models.entropy.range_coder import (
     quantise_pmf,
 )
 from pvsc_link.models.entropy.side_information import hyper_parts
+from pvsc_link.models.layers.base import Compiler, as_is
 from pvsc_link.models.pvsc.hyperprior import MIN_SIGMA
-from pvsc_link.models.pvsc.steps import Compiler, as_is
 from pvsc_link.types import InputError
 
 NUM_SCALES, MAX_SIGMA = 160, 128.0
@@ -227,7 +225,7 @@ class LatentCoder:
     ) -> float:
         omega = ops.full((1,), omega_index, dtype="int32")
         bits_z = self._model.z_prior(z[None].astype(np.float32), omega)
-        bits_y = rate_control.symbol_bits(y_bar, sigma)
+        bits_y = symbol_bits(y_bar, sigma)
         return float(ops.sum(bits_z)) + float(np.sum(ops.convert_to_numpy(bits_y), dtype=float))
 
 

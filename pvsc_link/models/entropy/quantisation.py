@@ -1,12 +1,9 @@
-"""Rate rule: from the entropy of a spatial unit to the number of reals it may send (eq. 13, 14).
+"""Quantisation of the latent block by block, and the rate of each spatial unit (eq. 11 to 14).
 
-Probabilistic feature quantisation and dequantisation, block by block (eq. 11, 12, 19, 20).
-
-Everything lives in the normalised domain y / w: means and standard deviations too, which is why
-E_s is given w. A block with index above 0 sees what came before as y_bar + mu on the places of
-the earlier blocks and zero elsewhere: the transmitter from its true y_bar, either end's decoding
-from what F_rx made of the symbols. Hence three slightly different sets (mu_1, sigma_1): ideal,
-tx and rx.
+Everything is in the normalised domain y / w, means and standard deviations too, which is why E_s
+is given w. A block with index above 0 is given y_bar + mu on the places of the earlier blocks and
+zero elsewhere: the transmitter from its true y_bar, either end's decoding from the output of F_rx.
+Hence three slightly different sets (mu_1, sigma_1): ideal, tx and rx.
 """
 
 from collections.abc import Sequence

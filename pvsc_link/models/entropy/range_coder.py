@@ -4,15 +4,13 @@ A table holds counts >= 1 that sum to ``TOTAL`` = 2 ** 16. Integers leave no roo
 rounding that makes a decoder on another machine lose step.
 
 A message is the shortest string of bytes whose every continuation decodes to the same symbols,
-so it may lie in front of anything (filler bits, another stream), and
+so anything may follow it (filler bits, another stream), and
 
     information <= 8 * len(message) <= information + 9 bits + rounding of the coder,
 
-the rounding being far below a thousandth of a bit a symbol (the coder's own words would be
-multiples of 32 bits). A decoded message is coded again
-and compared: a message that no encoder would have produced is refused. Nearly every truncation
-and most bit errors are found so, for some a wrong message remains legal. Integrity is the
-business of the link's CRC.
+the rounding being far below a thousandth of a bit a symbol. A decoded message is coded again and
+compared: a message that no encoder would have produced is refused. This finds nearly every
+truncation and most bit errors. The others leave a legal message; the CRC of the link finds those.
 """
 
 from collections.abc import Iterable
@@ -90,8 +88,8 @@ def _model(counts: np.ndarray) -> tuple:
     """Arguments for constriction: a fixed model, or a family with its tables.
 
     Counts over 2 ** 16, and sums of these, are exact in float64, so every device scales the same
-    numbers to the coder's 2 ** 24. ``perfect`` would look for the best rounding of each table, to
-    gain what is below 1e-4 bit a symbol, at 200 times the time.
+    numbers to the coder's 2 ** 24. ``perfect`` would search the best rounding of each table, which
+    saves less than 1e-4 bit a symbol and takes 200 times as long.
     """
     if counts.ndim == 1:
         return (constriction.stream.model.Categorical(counts / TOTAL, perfect=False),)
@@ -102,7 +100,7 @@ def encode(parts: Iterable[Part]) -> bytes:
     """Code symbols under their tables.
 
     Input: ``parts`` : (symbols [n], counts [m] or [n, m]) in coding order.
-    Output: the message (module docstring); empty when nothing is left to say. Raises
+    Output: the message (module docstring); empty when every symbol is certain. Raises
     ``InputError`` for a symbol outside its table, or a bad table.
     """
     encoder = constriction.stream.queue.RangeEncoder()
@@ -178,19 +176,6 @@ class MessageReader:
             raise SideInformationError(
                 f"range-coded message of {size} bytes is truncated or corrupt"
             )
-
-
-def decode(message: bytes, tables: Iterable[tuple[int, np.ndarray]]) -> list[np.ndarray]:
-    """Symbols of a message.
-
-    Input: ``message`` : output of ``encode``; ``tables`` : (n, counts [m] or [n, m]) in coding
-    order. Output: one int32 array [n] per table. Raises ``SideInformationError`` for a message
-    that ``encode`` cannot have made with these tables, ``InputError`` for a bad table.
-    """
-    reader = MessageReader(message)
-    parts = [reader.read(num, counts) for num, counts in tables]
-    reader.finish()
-    return parts
 
 
 def _decode_part(

@@ -1,17 +1,17 @@
-"""Greyscale PNG of a rate map (ISO/IEC 15948), and the same without its container bytes.
+"""The rate map on the side link: as a PNG, and under tables that both ends compute (eq. 9).
 
-Four bits a unit while the rate set has at most 16 levels (legal PNG that Pillow reads but does
-not write), eight beyond. Of a PNG, 57 bytes only repeat what both ends know: signature (8),
-IHDR (25), and the frames of IDAT (12) and IEND (12). The payload is what remains, the zlib
-stream with its Adler-32; a PNG can be rebuilt from it and the map's size.
+*Greyscale PNG* (ISO/IEC 15948), the paper's b_k, and the same without its container bytes. A unit
+has four bits while the rate set has at most 16 levels (legal PNG that Pillow reads but does not
+write), eight beyond. Of a PNG, 57 bytes only repeat what both ends know: signature (8), IHDR (25),
+and the frames of IDAT (12) and IEND (12). The payload is the zlib stream with its Adler-32; a PNG
+can be rebuilt from it and the map's size.
 
-Prior of the rate map given z_hat and itself, in integers: side format ``range``.
-
-Beyond the paper. sigma depends on C_e, which differs between the ends by channel noise, so it
-cannot serve an entropy coder. z_hat arrives error-free, and so do the units coded before: integer
-arithmetic on them gives the same tables on any device. A linear score of (z, |z|) and of the units
-to the left and above sorts each spatial unit into one of a few classes, and each class has its own
-table of counts. Score and tables are statistics, fitted once after training.
+*Side format* ``range``, beyond the paper. sigma depends on C_e, which differs between the ends by
+channel noise, so it cannot serve an entropy coder. z_hat is received error-free, and so are the
+units coded before: integer arithmetic on them gives the same tables on any device. A linear score
+of (z, |z|) and of the units to the left and above sorts each spatial unit into one of a few
+classes, and each class has its own table of counts. Score and tables are statistics, fitted once
+after training (``train.release``).
 """
 
 import struct
@@ -29,7 +29,6 @@ from pvsc_link.models.entropy.range_coder import (
     quantise_pmf,
 )
 from pvsc_link.models.layers.base import ConfiguredLayer
-from pvsc_link.models.pvsc.config import PvscConfig
 from pvsc_link.types import InputError
 
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
@@ -150,7 +149,7 @@ _TURNS = 2  # of choosing maps with the tables, and fitting these to the maps
 class RateMapTables:
     """What both ends know of one frame's rate map before its first unit.
 
-    ``scores`` : [Hy, Wy], what z_hat says; ``weights`` : of ``context_features``, in 1 /
+    ``scores`` : [Hy, Wy], from z_hat; ``weights`` : of ``context_features``, in 1 /
     ``_SCALE``; ``borders`` : between classes; ``counts`` : [classes, num_rates]. All int64.
 
     Units are coded along diagonals that fall one row in two columns: whatever a unit needs of the
@@ -250,10 +249,10 @@ class RateMapPrior(ConfiguredLayer):
 
     Before ``fit`` there is one class, whose counts fall geometrically with the rate.
 
-    Parameters: ``config`` : PvscConfig.
+    Parameters: ``config`` : LatentConfig.
     """
 
-    def __init__(self, config: PvscConfig, **kwargs: Any):
+    def __init__(self, config: Any, **kwargs: Any):
         super().__init__(config, **kwargs)
         self.trainable = False
 
@@ -284,7 +283,7 @@ class RateMapPrior(ConfiguredLayer):
         return RateMapTables(self._scores(z_hat, preset_index), *of_preset)
 
     def choose(self, z_hat: Any, wanted: Any, preset_index: int) -> Any:
-        """``RateMapTables.choose`` for one frame's tensors: an ``inference.RateChoice``."""
+        """``RateMapTables.choose`` for one frame's tensors: a ``steps.RateChoice``."""
         z = ops.convert_to_numpy(z_hat)[0].astype(np.int32)
         tables = self.tables(z, preset_index)
         chosen = tables.choose(ops.convert_to_numpy(wanted)[0], self.config.rate_set)

@@ -1,18 +1,17 @@
 """Side-information bitstreams b_z and b_k (eq. 8, 9; section II-B2), real bytes both ways.
 
-b_z: hyper-latents, range coded under the integer tables of the factorised prior, or of their
-     neighbours (``hyper_context``); behind them, where the model compensates motion, its vectors
-     (``motion_prior``).
-b_k: the rate map of a frame, in one of three formats, labelled in every result:
+b_z: hyper-latents, range coded under the integer tables of the factorised prior, or given their
+     neighbours (``hyper_latent``); then the motion vectors of the extension (``pvsc_mc.motion``).
+b_k: the rate map of a frame (``rate_map``), in one of three formats, labelled in every result:
 
 ``png``      the paper's PNG, container and all;
 ``payload``  that PNG without the 57 bytes that both ends know;
 ``range``    beyond the paper: range coded under tables that both ends compute.
 
-Neither stream carries sizes: frame size, C_z and format belong to the session. Streams that
-are damaged raise ``SideInformationError``; damage that leaves a legal stream cannot be seen
-here (a PNG has CRC-32 and Adler-32, a payload Adler-32, range coding its canonical form only),
-so the link protects them with a CRC.
+Neither stream carries sizes: frame size, C_z and format belong to the session. A damaged stream
+raises ``SideInformationError``. Damage that leaves a legal stream cannot be detected here (a PNG
+has CRC-32 and Adler-32, a payload Adler-32, range coding only its canonical form), so the link
+protects them with a CRC.
 """
 
 from typing import Protocol
@@ -24,25 +23,9 @@ from pvsc_link.models.entropy.range_coder import (
     Part,
     SideInformationError,
     encode,
-    information,
 )
 from pvsc_link.models.entropy.rate_map import deflate_map, inflate_map, unwrap_png, wrap_png
 from pvsc_link.types import InputError
-
-__all__ = [
-    "SIDE_FORMATS",
-    "HyperTables",
-    "MapTables",
-    "MotionTables",
-    "SideInformationError",
-    "decode_hyper_latent",
-    "decode_rate_map",
-    "encode_hyper_latent",
-    "encode_rate_map",
-    "hyper_latent_bits",
-    "hyper_parts",
-    "rate_map_bits",
-]
 
 SIDE_FORMATS = ("png", "payload", "range")
 
@@ -93,11 +76,6 @@ def hyper_parts(z_hat: np.ndarray, tables: HyperTables) -> list[Part]:
             remedy="Round z, take one frame, and pass the tables of its preset.",
         )
     return tables.parts(z)
-
-
-def hyper_latent_bits(z_hat: np.ndarray, tables: HyperTables) -> float:
-    """Information of z_hat under its tables, in bits. Input as for ``encode_hyper_latent``."""
-    return information(hyper_parts(z_hat, tables))
 
 
 def encode_hyper_latent(
@@ -179,11 +157,6 @@ def _required(tables: MapTables | None) -> MapTables:
             remedy="Pass them, or choose side_format png or payload.",
         )
     return tables
-
-
-def rate_map_bits(rate_index: np.ndarray, tables: MapTables) -> float:
-    """Information of a rate map [Hy, Wy], int, under its tables, in bits."""
-    return information(tables.parts(np.asarray(rate_index)))
 
 
 def encode_rate_map(

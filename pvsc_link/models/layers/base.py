@@ -1,10 +1,19 @@
-"""Base of every layer of the room: one frozen config instead of its fields four times."""
+"""Base of every layer of the room: a layer carries one config instead of its fields."""
 
-from typing import Any, ClassVar
+from collections.abc import Callable
+from typing import Any
 
 import keras
 
-from pvsc_link.models.pvsc.config import PvscConfig
+from pvsc_link.models.presets import config_of
+
+#: Wraps a function once, for instance ``tf.function``.
+Compiler = Callable[[Callable[..., Any]], Callable[..., Any]]
+
+
+def as_is(function: Callable[..., Any]) -> Callable[..., Any]:
+    """The compiler that leaves a function eager."""
+    return function
 
 
 class ConfiguredLayer(keras.layers.Layer):
@@ -12,16 +21,13 @@ class ConfiguredLayer(keras.layers.Layer):
 
     Parameters
     ----------
-    config : ``config_type`` (PvscConfig, where a subclass says no other), or its ``to_dict``
+    config : config of the layer's family, or its ``to_dict``
     kwargs : ``name``, ``dtype``, ``trainable`` of ``keras.layers.Layer``
     """
 
-    config_type: ClassVar[Any] = PvscConfig
-
     def __init__(self, config: Any, **kwargs: Any):
         super().__init__(**kwargs)
-        own = isinstance(config, self.config_type)
-        self.config = config if own else self.config_type.from_dict(config)
+        self.config = config_of(config) if isinstance(config, dict) else config
 
     def _shape(self, channels: int) -> tuple[int | None, ...]:
         """Shape of a feature map of ``channels``; convolutions need no more to build."""

@@ -1,26 +1,22 @@
-"""Multi-rate control of section III-C: learnable channel-wise vectors, one row per preset.
+"""What depends on the rate: learnable vectors, symbols of units, and one FC layer per rate.
 
-Reals of the spatial units to complex channel symbols and back (section II-B2, l = ceil(k/2)).
+``LearnableVector`` is the multi-rate control of section III-C, one row per quality preset.
 
-Two forms of the same symbols exist. *Padded*: ``[batch, Hy, Wy, Kmax]`` reals, the first k of
-a unit valid and the rest exactly zero; fixed shapes, so networks and training use it. *Packed*:
-the sent symbols alone, which is what goes on the air and what CBR counts.
+Symbols have two forms (section II-B2, l = ceil(k/2) complex symbols per unit). *Padded*:
+``[batch, Hy, Wy, Kmax]`` reals, the first k of a unit valid and the rest exactly zero; networks
+and training use it, since its shape is fixed. *Packed*: the sent symbols alone, which go on the air
+and which CBR counts. Order of the packed symbols: frame by frame, units in raster order, and
+inside a unit reals (0, 1), (2, 3), ... are the real and imaginary parts. An odd k (only in the
+overcomplete set {0, ..., C_y}) fills the last imaginary part with zero. The receiver knows the rate
+map, so no symbol is spent on positions.
 
-Order of the packed symbols: frame by frame, units in raster order, and inside a unit reals
-(0, 1), (2, 3), ... are the real and imaginary parts. An odd k (only in the overcomplete set
-{0, ..., C_y}) fills the last imaginary part with zero. The receiver knows the rate map, so no
-symbol is spent on positions.
-
-Per-rate FC layers between features and reals, at the exact size of every rate (section III-A).
-
-A rate of k reals has its own C_y x k matrix, so a side holds C_y * sum(rate_set) weights: 87,552
-for the paper's 16 rates, 1.06 M for the overcomplete 129. They lie in one kernel of sum(k) rows.
-
-Applying them densely (all sum(k) outputs of every unit, then a masked gather) would cost
-C_y * sum(k) MACs per unit: more than a ViT block at 129 rates. Instead units are grouped by
-rate, every group is filled up to whole blocks of ``BLOCK`` units, and each block multiplies with
-the one matrix its rate owns. Shapes stay static, nothing is dropped and the result is exact.
-Cost: (ceil(N / BLOCK) + R) * BLOCK * C_y * Kmax MACs for N units and R rates.
+``FeaturesToReals`` and ``RealsToFeatures`` are the FC layers of section III-A: a rate of k reals
+has its own C_y x k matrix, so a side holds C_y * sum(rate_set) weights, 87,552 for the paper's 16
+rates and 1.06 M for the overcomplete 129. They lie in one kernel of sum(k) rows. Computing all
+sum(k) outputs of every unit would cost C_y * sum(k) MACs per unit: more than a ViT block at 129
+rates. Instead units are grouped by rate, every group is filled up to whole blocks of ``BLOCK``
+units, and each block multiplies with the one matrix of its rate. Shapes stay static and the result
+is exact. Cost: (ceil(N / BLOCK) + R) * BLOCK * C_y * Kmax MACs for N units and R rates.
 """
 
 import math
@@ -30,7 +26,6 @@ import numpy as np
 from keras import ops
 
 from pvsc_link.models.layers.base import ConfiguredLayer
-from pvsc_link.models.pvsc.config import PvscConfig
 from pvsc_link.types import InputError
 
 
@@ -41,7 +36,7 @@ class LearnableVector(ConfiguredLayer):
 
     Parameters
     ----------
-    config : PvscConfig; ``num_omega`` rows
+    config : LatentConfig; ``num_omega`` rows
 
     Input
     -----
@@ -53,7 +48,7 @@ class LearnableVector(ConfiguredLayer):
     features : [batch, height, width, channels], float
     """
 
-    def __init__(self, config: PvscConfig, **kwargs: Any):
+    def __init__(self, config: Any, **kwargs: Any):
         super().__init__(config, **kwargs)
         self.rows: Any = None
 
@@ -103,7 +98,7 @@ def _sent(rate_index: np.ndarray, rate_set: tuple[int, ...]) -> np.ndarray:
 def pack(
     symbols_padded: np.ndarray, rate_index: np.ndarray, rate_set: tuple[int, ...]
 ) -> np.ndarray:
-    """The symbols that are sent, in channel order (module docstring).
+    """Packed symbols of a frame, in channel order (module docstring).
 
     Input: ``symbols_padded`` : [..., Hy, Wy, Kmax], float32 reals;
     ``rate_index`` : [..., Hy, Wy], int.
@@ -191,8 +186,8 @@ def normalise_power(
 def gain_index(gain: Any) -> Any:
     """The gain of a frame as one byte of side information: like ``gain``, int32 in [0, 255].
 
-    Without it a receiver could not tell a bright frame from a dim one, as both are sent with unit
-    power. Steps of 1 / ``GAIN_STEPS`` octave: an error of at most 0.19 dB.
+    Every frame is sent with unit power, so the receiver needs it to scale the symbols back.
+    Steps of 1 / ``GAIN_STEPS`` octave: an error of at most 0.19 dB.
     """
     octaves = ops.log(ops.maximum(gain, 1e-6)) * (GAIN_STEPS / math.log(2.0))
     return ops.cast(ops.clip(ops.round(octaves) + GAIN_ZERO, 0, 255), "int32")
@@ -266,16 +261,6 @@ def row_table(rate_set: tuple[int, ...]) -> np.ndarray:
     return np.minimum(rows, sum(rate_set) - 1).astype(np.int32)
 
 
-def _first_features(rate_set: tuple[int, ...]) -> Any:
-    """Initialiser of a kernel by which rate k passes on the first k features."""
-
-    def initialise(shape: Any, dtype: Any = None) -> Any:
-        eye = np.eye(max(rate_set), shape[1])
-        return ops.convert_to_tensor(np.concatenate([eye[:k] for k in rate_set]), dtype)
-
-    return initialise
-
-
 class _RateFc(ConfiguredLayer):
     """The kernel of sum(rate_set) rows and the grouped product, for either direction."""
 
@@ -284,9 +269,7 @@ class _RateFc(ConfiguredLayer):
         self.kernel = self.add_weight(
             name="kernel",
             shape=(sum(cfg.rate_set), cfg.channels_y),
-            initializer=_first_features(cfg.rate_set)
-            if cfg.hyperprior_coding
-            else "glorot_uniform",
+            initializer="glorot_uniform",
         )
 
     def _grouped(self, units: Any, rate_index: Any, product: Any) -> Any:
@@ -309,7 +292,7 @@ class _RateFc(ConfiguredLayer):
 class FeaturesToReals(_RateFc):
     """FC_k of F_tx: the features of a unit to its k reals (section III-A).
 
-    Parameters: ``config`` : PvscConfig.
+    Parameters: ``config`` : LatentConfig.
     Input: ``features`` : [..., C_y], float; ``rate_index`` : [...], int32.
     Output: [..., Kmax], float; the first k reals of a unit, then exact zeros.
     """
@@ -340,7 +323,7 @@ class RealsToFeatures(_RateFc):
 
     Rate k = 0 has no reals, so its features are its bias alone: the learned null vector.
 
-    Parameters: ``config`` : PvscConfig.
+    Parameters: ``config`` : LatentConfig.
     Input: ``reals`` : [..., Kmax], float, anything beyond the first k is ignored;
     ``rate_index`` : [...], int32.
     Output: [..., C_y], float.

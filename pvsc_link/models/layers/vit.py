@@ -1,31 +1,25 @@
-"""Checkerboard packing: the units of one parity as a dense map of half the width (section III-B).
+"""The transformer of F_tx and F_rx: tokens, windowed attention, ViT and contextual ViT (Fig. 4(a)).
 
-Unit (i, j) belongs to block 0 when i + j is even, else to block 1. Row i of a packed map holds
-the units of its parity from left to right, so Hy x Wy becomes Hy x ceil(Wy/2). With an odd Wy
-every second row of a packed map ends in a place without a unit; ``valid`` tells attention so.
+    features, k --> TokenEmbedding --> ViT blocks --> temporal contextual ViT <-- C_s,t-1
+                                   --> spatial contextual ViT (block 1 looks at block 0) --> tokens
 
-Multi-head attention inside square windows of a token map, for self- and cross-attention.
+*Checkerboard packing* (section III-B). Unit (i, j) belongs to block 0 when i + j is even, else to
+block 1. With spatial coding the two blocks are packed to dense maps of half the width: row i of a
+packed map holds the units of its parity from left to right. With an odd Wy every second row of a
+packed map ends in a place without a unit, which a mask hides from attention. Both blocks go through
+the same ViT blocks apart from each other; only in the spatial contextual ViT does block 1 look at
+block 0, and block 0 never looks at block 1. Without spatial coding all units are one map.
 
-Windows alternate between blocks: every second block shifts them by half a window, cyclically,
-so that neighbours across a border meet. Sizes that are no multiple of the window are filled up
-inside, after the projections. Both tricks put strangers in one window (fillers, and rows from
-the opposite edge); a static mask keeps them from being attended to, so results depend on real
-tokens of the same region alone. An axis with a single window is not shifted: a shift could only
-cut it.
+*Windows.* Attention stays inside square windows. Every second block shifts them by half a window,
+cyclically, so that neighbours across a border meet. Sizes that are no multiple of the window are
+filled up. Both put unrelated tokens in one window (fillers, rows from the opposite edge); a static
+mask hides them, so results depend on real tokens of the same region alone. An axis with a single
+window is not shifted.
 
-ViT and contextual ViT blocks of F_tx and F_rx (section III-A), pre-norm, windowed attention.
-
-The paper takes the blocks of its reference [24], whose code is not public; pre-norm, an MLP of
-``mlp_ratio`` and 8x8 windows (the frame is padded to 128 = 16 * 8 pixels) are choices that fit
-its Table V. Weights per block, d = ``embed_dim`` and ``mlp_ratio`` 4: ViT 12 d^2, contextual
-ViT 16 d^2, plus vectors.
-
-The ViT stack that F_tx and F_rx share: spatial, temporal and cross-block context (Fig. 4(a)).
-
-With spatial coding the two checkerboard blocks are packed to dense maps of half the width and
-go through the same blocks apart from each other; the spatial contextual ViT is then the one
-place where block 1 looks at block 0, and block 0 never looks at block 1. Without spatial coding
-all units go together as one map.
+The paper takes the blocks of its reference [24], whose code is not public. Pre-norm, an MLP of
+``mlp_ratio`` and 8x8 windows (the frame is padded to 128 = 16 * 8 pixels) are choices that fit its
+Table V. Weights per block, d = ``embed_dim`` and ``mlp_ratio`` 4: ViT 12 d^2, contextual ViT
+16 d^2, plus vectors.
 """
 
 import math
@@ -104,7 +98,7 @@ def window_shift(size: int, window: int, shifted: bool) -> int:
 
 
 def _regions(size: int, window: int, shift: int) -> np.ndarray:
-    """Region of every place of a filled-up, shifted axis; across regions tokens are strangers."""
+    """Region of every place of a filled-up, shifted axis; only tokens of one region may meet."""
     filled = -(-size // window) * window
     return (np.arange(filled) >= filled - shift).astype(np.int64)
 
@@ -147,7 +141,7 @@ class WindowAttention(ConfiguredLayer):
 
     Parameters
     ----------
-    config : PvscConfig; ``embed_dim``, ``num_heads`` and ``window_size`` are used
+    config : LatentConfig; ``embed_dim``, ``num_heads`` and ``window_size`` are used
     shifted : bool, windows moved by half a window
 
     Input
@@ -197,7 +191,7 @@ class WindowAttention(ConfiguredLayer):
         return self.output_projection(self._from_windows(ops.matmul(weights, value), height, width))
 
     def _masked(self, scores: Any, mask: np.ndarray | None) -> Any:
-        """Scores in float32 (softmax of halves is too coarse), strangers hidden."""
+        """Scores in float32 (a softmax in float16 is too coarse), hidden keys masked."""
         scores = ops.cast(scores, "float32")
         if mask is None:
             return scores
@@ -274,7 +268,7 @@ def layer_norm(name: str, policy: Any) -> keras.layers.Layer:
 class Mlp(ConfiguredLayer):
     """Two-layer perceptron with GELU, applied to every token.
 
-    Parameters: ``config`` : PvscConfig; ``embed_dim`` and ``mlp_ratio`` are used.
+    Parameters: ``config`` : LatentConfig; ``embed_dim`` and ``mlp_ratio`` are used.
     Input and output: [..., embed_dim], float.
     """
 
@@ -303,7 +297,7 @@ class VitBlock(ConfiguredLayer):
 
     Parameters
     ----------
-    config : PvscConfig
+    config : LatentConfig
     shifted : bool, windows moved by half a window (every second block of a stack)
 
     Input
@@ -349,7 +343,7 @@ class ContextualVitBlock(ConfiguredLayer):
 
     Parameters
     ----------
-    config : PvscConfig
+    config : LatentConfig
     shifted : bool, windows moved by half a window
 
     Input
@@ -412,7 +406,7 @@ class TokenEmbedding(ConfiguredLayer):
     That is as far as attention sees at once: a window of a packed checkerboard block spans
     twice its width in units.
 
-    Parameters: ``config`` : PvscConfig.
+    Parameters: ``config`` : LatentConfig.
     Input: ``features`` : [batch, Hy, Wy, C_y], float; ``rate_index`` : [batch, Hy, Wy], int32.
     Output: [batch, Hy, Wy, embed_dim], float.
     """
@@ -455,7 +449,7 @@ class SpatioTemporalVit(ConfiguredLayer):
 
     Parameters
     ----------
-    config : PvscConfig; ``temporal_coding`` and ``spatial_coding`` say which contexts exist
+    config : LatentConfig; ``temporal_coding`` and ``spatial_coding`` say which contexts exist
 
     Input
     -----

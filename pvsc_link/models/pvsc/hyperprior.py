@@ -1,6 +1,10 @@
-"""H_enc and H_dec: the hyper-latent, and first estimates of step, mean and spread (eq. 8, 10).
+"""Hyperprior and spatial prior: H_enc, H_dec and E_s (eq. 8, 10, 11, 18, 19 and 23).
 
-E_s: parameters of a later block of spatial units from the earlier ones (eq. 11, 19, 23).
+    y --> H_enc --> z;   z_hat, C_e --> H_dec --> w, mu_0, sigma_0
+    w, mu_0, sigma_0, what is known of the earlier blocks --> E_s --> mu_i, sigma_i
+
+P frames have two blocks of spatial units, a checkerboard; I frames have four, one place of every
+2x2 cell each.
 """
 
 import math
@@ -19,22 +23,21 @@ from pvsc_link.models.layers.dc_block import (
     convolution,
 )
 from pvsc_link.models.layers.vit import pack_parities, unpack_parities
-from pvsc_link.models.pvsc.config import PvscConfig
 
-MIN_STEP = 0.5  # w never goes below: DCVC-RT's bound, it keeps y / w from running away
-MIN_SIGMA = 0.11  # of the normalised latent; the customary bound of learned codecs
+MIN_STEP = 0.5  # lower bound of w, as in DCVC-RT
+MIN_SIGMA = 0.11  # lower bound of sigma, customary in learned codecs
 _UNIT_STEP = math.log(math.expm1(1.0 - MIN_STEP))  # softplus argument that makes w = 1
 
 
 class HyperEncoder(ConfiguredLayer):
     """z = H_enc(y) of eq. 8, before rounding: from 1/16 down to 1/64.
 
-    Parameters: ``config`` : PvscConfig.
+    Parameters: ``config`` : LatentConfig.
     Input: ``y`` : [batch, height/16, width/16, channels_y], float.
     Output: z, [batch, height/64, width/64, channels_z], float.
     """
 
-    def __init__(self, config: PvscConfig, **kwargs: Any):
+    def __init__(self, config: Any, **kwargs: Any):
         super().__init__(config, **kwargs)
         cfg = self.config
         blocks = {"dtype": self.dtype_policy, "zero_init": cfg.zero_init_residual}
@@ -62,19 +65,19 @@ class HyperDecoder(ConfiguredLayer):
 
     Parameters
     ----------
-    config : PvscConfig
+    config : LatentConfig; ``channels_context`` : channels of C_e, 0 for a model without
 
     Input
     -----
     z_hat : [batch, height/64, width/64, channels_z], float, integer values at inference
-    context_e : [batch, height/8, width/8, channels_feature], float; None for an I frame
+    context_e : [batch, height/8, width/8, channels_context], float; None for an I frame
 
     Output
     ------
     w, mu_0, sigma_0 : each [batch, height/16, width/16, channels_y], float
     """
 
-    def __init__(self, config: PvscConfig, **kwargs: Any):
+    def __init__(self, config: Any, **kwargs: Any):
         super().__init__(config, **kwargs)
         cfg, own = self.config, {"dtype": self.dtype_policy}
         blocks = {**own, "zero_init": cfg.zero_init_residual}
@@ -83,9 +86,9 @@ class HyperDecoder(ConfiguredLayer):
         self.up_16 = ResidualUp(cfg.channels_y, name="up_16", **blocks)
         self.exit = DepthConvBlock(cfg.channels_y, name="exit", **blocks)
         self.temporal: Any = None
-        if not cfg.intra:
-            self.temporal_down = convolution(cfg.channels_feature, 2, 2, name="down", **own)
-            self.temporal = DepthConvBlock(cfg.channels_feature, name="temporal", **blocks)
+        if cfg.channels_context:
+            self.temporal_down = convolution(cfg.channels_context, 2, 2, name="down", **own)
+            self.temporal = DepthConvBlock(cfg.channels_context, name="temporal", **blocks)
         self.fusion = DepthConvStack(cfg.channels_prior, cfg.depth_fusion, name="fusion", **blocks)
         self.heads = convolution(3 * cfg.channels_y, name="heads", **own)
 
@@ -95,12 +98,10 @@ class HyperDecoder(ConfiguredLayer):
             layer.build(self._shape(cfg.channels_z))
         for layer in (self.up_16, self.exit):
             layer.build(self._shape(cfg.channels_y))
-        temporal_width = 0
         if self.temporal is not None:
-            temporal_width = cfg.channels_feature
             for layer in (self.temporal_down, self.temporal):
-                layer.build(self._shape(temporal_width))
-        self.fusion.build(self._shape(cfg.channels_y + temporal_width))
+                layer.build(self._shape(cfg.channels_context))
+        self.fusion.build(self._shape(cfg.channels_y + cfg.channels_context))
         self.heads.build(self._shape(cfg.channels_prior))
 
     def call(self, z_hat: Any, context_e: Any = None) -> tuple[Any, Any, Any]:
@@ -110,7 +111,7 @@ class HyperDecoder(ConfiguredLayer):
             prior = ops.concatenate([prior, temporal], axis=-1)
         w, mu, sigma = ops.split(self.heads(self.fusion(prior)), 3, axis=-1)
         w = MIN_STEP + ops.softplus(w + _UNIT_STEP)
-        if self.temporal is not None:  # the previous frame tells the mean of y, not of y / w
+        if self.temporal is not None:  # the previous frame predicts the mean of y, not of y / w
             mu = mu / w
         return w, mu, positive_sigma(sigma)
 
@@ -148,7 +149,7 @@ def _as_mask(places: np.ndarray) -> np.ndarray:
 
 
 def _refined(mu_0: Any, sigma_0: Any, change: Any) -> tuple[Any, Any]:
-    """What H_dec said, moved by what the neighbours tell; no change where that is zero."""
+    """Mean and spread of H_dec, refined by what E_s says; unchanged where that is zero."""
     shift, scale = ops.split(change, 2, axis=-1)
     return mu_0 + shift, ops.maximum(sigma_0 * ops.softplus(scale + _UNIT_SCALE), MIN_SIGMA)
 
@@ -156,10 +157,10 @@ def _refined(mu_0: Any, sigma_0: Any, change: Any) -> tuple[Any, Any]:
 class SpatialPrior(ConfiguredLayer):
     """(mu_1, sigma_1) = E_s(w, mu_0, sigma_0, y_0) of eq. 11 on the two-block checkerboard.
 
-    A DC block over all units gathers what block 0 tells its neighbours; from there on only the
+    A DC block over all units gathers what block 0 tells its neighbours. From there on only the
     units of block 1 matter, so the second DC block and the heads run on them alone, packed.
-    The paper conditions on "y_<i" (11) and on "y_bar_0" (text): taken as y_bar_0 + mu_0, the
-    best each end knows of y_0 / w.
+    The paper conditions on "y_<i" (11) and on "y_bar_0" (text). Here it is y_bar_0 + mu_0, which is
+    the best that each end knows of y_0 / w.
 
     Parameters
     ----------
@@ -178,7 +179,7 @@ class SpatialPrior(ConfiguredLayer):
 
     masks = staticmethod(checkerboard_masks)
 
-    def __init__(self, config: PvscConfig, **kwargs: Any):
+    def __init__(self, config: Any, **kwargs: Any):
         super().__init__(config, **kwargs)
         cfg = self.config
         blocks = {"dtype": self.dtype_policy, "zero_init": cfg.zero_init_residual}
@@ -215,7 +216,7 @@ class QuadtreePrior(ConfiguredLayer):
 
     masks = staticmethod(quadtree_masks)
 
-    def __init__(self, config: PvscConfig, **kwargs: Any):
+    def __init__(self, config: Any, **kwargs: Any):
         super().__init__(config, **kwargs)
         cfg, own = self.config, {"dtype": self.dtype_policy}
         self.entries = [

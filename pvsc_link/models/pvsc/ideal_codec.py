@@ -1,13 +1,14 @@
 """The ideal branch of section II-C as a video codec: frames to a bitstream of a GOP and back.
 
     I frame   x --> F_ext --> y, z --> LatentCoder --> bits --> LatentCoder --> y_tilde --> G
-    P frame   the same, C_e and C_f from F of the frame before, moved by vectors that are sent too
+    P frame   the same, with C_e and C_f of the frame before; the vectors of the extension are sent
+              in front of y
 
 F_tx and F_rx have no part in it: what PVSC's symbols carry is here carried by range-coded bits.
 
 The bitstream: a header (layout and quality preset in one byte, number of frames in one, height and
 width in two each), then for every frame the length of its message (7 bits a byte, the highest bit
-set where more follow) and the message. Errors on the way are the business of the link's CRC.
+set where more follow) and the message. The link's CRC finds transmission errors.
 """
 
 import struct
@@ -20,12 +21,12 @@ from keras import ops
 
 from pvsc_link.models.entropy.latent import LatentCoder
 from pvsc_link.models.entropy.range_coder import MessageReader, SideInformationError
+from pvsc_link.models.layers.base import Compiler, as_is
 from pvsc_link.models.pvsc.model import IntraModel, PvscModel
-from pvsc_link.models.pvsc.steps import Compiler, IntraSteps, PredictedSteps, as_is
-from pvsc_link.models.pvsc_mc.motion import vectors
+from pvsc_link.models.pvsc.steps import IntraSteps
 from pvsc_link.types import InputError
 
-#: Raised when the same weights give other bits.
+#: Version of the bitstream: it grows when the same weights give other bits.
 LAYOUT = 2
 _HEADER = struct.Struct(">BBHH")
 MAX_FRAMES, MAX_PRESETS, MAX_SIDE = 255, 16, 65535
@@ -59,7 +60,7 @@ class IdealCodec:
         self.models = {True: intra, False: model}
         self.coders = {kind: LatentCoder(m, compiled) for kind, m in self.models.items()}
         self.intra_steps = IntraSteps(intra, model, compiled)
-        self.steps = PredictedSteps(model, compiled)
+        self.steps = model.steps(compiled)
         self.show_intra, self.generate = compiled(self._show_intra), compiled(self._generate)
 
     def _show_intra(self, y_tilde: Any, omega_index: Any) -> Any:
@@ -175,15 +176,14 @@ class _Session:
 
     @property
     def _moves(self) -> bool:
-        model = self._codec.models[False]
-        return self._feature is not None and model.config.motion_compensation
+        return self._feature is not None and self._codec.models[False].motion_prior is not None
 
     def _search(self, pixels: Any) -> np.ndarray | None:
         """Vectors [Hy, Wy, 2] of a P frame, where its model has any."""
         if not self._moves:
             return None
-        config = self._codec.models[False].config
-        return vectors(config, self._feature, pixels, [self._omega_index])[0]  # type: ignore[no-any-return]
+        model = self._codec.models[False]
+        return model.search_motion(self._feature, pixels, [self._omega_index])[0]  # type: ignore[no-any-return]
 
     def _read_motion(self, reader: MessageReader) -> np.ndarray | None:
         if not self._moves:

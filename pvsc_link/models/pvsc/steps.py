@@ -1,8 +1,8 @@
 """What runs per frame at inference, cut where the two ends of the link share their work.
 
-Transmitter and receiver stay in step only if they compute the shared parts with the same
-functions on the same shapes: then equal inputs give equal bits. So the order of Fig. 5 is cut
-into steps, and both ends call the same step objects:
+Transmitter and receiver hold equal buffers over a noise-free channel only if they compute the
+shared parts with the same functions on the same shapes. So the order of Fig. 5 is cut into steps,
+and both ends call the same step objects:
 
     P frame   reference, contexts, parameters, update, show: both ends;
               analyse, quantise, map_to_symbols: transmitter
@@ -10,30 +10,27 @@ into steps, and both ends call the same step objects:
               analyse, quantise, map_to_symbols: transmitter
 
 ``encode`` and ``decode`` put the steps together for one frame, the same way for every kind of
-frame and model; other models of P frames bring their own (``DvstSteps``).
+frame and model. The extension with motion changes two of the steps (``pvsc_mc/model.py``); DVST
+brings its own (``dvst/model.py``).
 
-``compiled`` wraps every step once, e.g. ``tf.function`` under TensorFlow; without it the steps
-run eagerly.
+``compiled`` wraps every step once, for instance with ``tf.function``; without it the steps run
+eagerly. Shapes are [batch, height, width, channels], as everywhere in this room.
 """
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from keras import ops
 
-if TYPE_CHECKING:
-    from pvsc_link.models.pvsc.model import IntraModel, PvscModel
+from pvsc_link.models.layers.base import Compiler, as_is
 
-
-Compiler = Callable[[Callable[..., Any]], Callable[..., Any]]
-
-#: F and C_s of one end, each None before the first frame; C_s also where a model has none. For
-#: motion compensation F is made of the previous frame, which is what is kept (``reference``).
+#: The buffers of one end: F of the previous frame (in the extension and in DVST the previous
+#: picture) and C_s. Each is None before the first frame, C_s also where a model has none.
 Buffers = tuple[Any, Any]
 
-
-#: (z_hat, k*) of a frame, tensors, to its rate map: whoever pays for b_k may choose another than
-#: the nearest rates of eq. 14. Shapes [1, Hz, Wz, channels_z], [1, Hy, Wy] -> [1, Hy, Wy], int32.
+#: (z_hat, k*) of a frame, tensors, to its rate map. A transmitter that knows what b_k costs may
+#: choose other rates than the nearest ones of eq. 14.
+#: Shapes [1, Hz, Wz, channels_z], [1, Hy, Wy] -> [1, Hy, Wy], int32.
 RateChoice = Callable[[Any, Any], Any]
 
 
@@ -43,7 +40,7 @@ class CodedFrame(NamedTuple):
     z_hat: Any  # whole numbers, float32
     rate_index: Any
     symbols: Any
-    kept: Any  # what decoding would compute again; None at a receiver
+    kept: Any  # what decoding would compute again; a receiver passes None
     gain: Any = None  # undoes the power normalisation, [1], where the model sends it
 
 
@@ -72,31 +69,67 @@ class FrameSteps(Protocol):
         ...
 
 
+class PredictedFrameSteps(FrameSteps, Protocol):
+    """Coding of a P frame: a reference before it, a picture after it."""
+
+    def reference(self, feature: Any, motion: Any = None) -> Any:
+        """What the frame is coded by: the buffer F, moved by ``motion`` where there are vectors."""
+        ...
+
+    def show(self, feature: Any, omega_index: Any) -> Any:
+        """x_hat [1, height, width, 3] from the buffer F that the frame left."""
+        ...
+
+
+class StreamModel(Protocol):
+    """A model of P frames that a stream can use: PVSC, its extension with motion, or DVST."""
+
+    config: Any
+    #: Whether a byte of b_k says by how much a frame's power was normalised.
+    sends_gain: bool
+    #: Tables of the motion vectors that travel with z_hat; None where a model sends none.
+    motion_prior: Any
+    #: Tables of the rate map. Its ``choose`` is None where the nearest rates are always taken.
+    rate_map_prior: Any
+
+    def hyper_tables(self, preset_index: int) -> Any:
+        """Integer tables of z_hat."""
+        ...
+
+    def search_motion(self, feature: Any, frames: Any, omega_index: Any) -> Any:
+        """Vectors from the buffer F to the frames; None where a model sends none."""
+        ...
+
+    def start_buffers(self, frame_tx: Any, frame_rx: Any = None) -> dict[str, Any]:
+        """Buffers after an I frame."""
+        ...
+
+    def steps(self, compiled: Compiler = as_is) -> PredictedFrameSteps:
+        """The steps of a P frame."""
+        ...
+
+
 def whole(z_hat: Any) -> Any:
     """Rounded values by way of integers, as a receiver has them: no negative zero is left."""
     return ops.cast(ops.cast(z_hat, "int32"), "float32")
 
 
-def as_is(step: Callable[..., Any]) -> Callable[..., Any]:
-    """The compiler that leaves a step eager."""
-    return step
+def _quantised(model: Any, y: Any, parameters: Any, omega_index: Any) -> tuple[Any, Any, Any]:
+    coded = model.quantise(y, parameters, omega_index)
+    return coded["y_bar"], coded["rate_index"], model.eta_of(omega_index) * coded["num_bits_y"]
 
 
 class PredictedSteps:
-    """Steps of a P frame; shapes, as everywhere in the room, [batch, height, width, channels].
+    """Steps of a P frame.
 
     Parameters: ``model`` : PvscModel; ``compiled`` : wraps each step.
     """
 
-    def __init__(self, model: "PvscModel", compiled: Compiler = as_is):
+    def __init__(self, model: Any, compiled: Compiler = as_is):
         self.model = model
         names = "reference contexts parameters analyse quantise map_to_symbols update show"
         for step in names.split():
             setattr(self, step, compiled(getattr(self, step)))
-
-    def reference(self, feature: Any, motion: Any = None) -> Any:
-        """What a frame is coded by, out of what was kept and the frame's vectors."""
-        return self.model.reference(feature, motion)
 
     def encode(
         self, frame: Any, buffers: Buffers, omega_index: Any, choose: RateChoice | None = None
@@ -110,7 +143,7 @@ class PredictedSteps:
         y_bar, rate_index, wanted = self.quantise(y, parameters, omega_index)
         if choose is not None:
             rate_index = choose(z_hat, wanted)
-        symbols, gain = self.map_to_symbols(y_bar, rate_index, parameters, state, omega_index)
+        symbols, gain = self.map_to_symbols(y_bar, rate_index, state, omega_index)
         return CodedFrame(z_hat, rate_index, symbols, (parameters, context_f), gain)
 
     def decode(
@@ -122,7 +155,7 @@ class PredictedSteps:
         omega_index: Any,
         kept: Any = None,
     ) -> Buffers:
-        """``FrameSteps.decode``."""
+        """``FrameSteps.decode``, after ``reference``."""
         reference, state = buffers
         if kept is None:
             context_e, context_f = self.contexts(reference, omega_index)
@@ -131,6 +164,10 @@ class PredictedSteps:
         return self.update(
             symbols_hat, rate_index, parameters, context_f, reference, state, omega_index
         )
+
+    def reference(self, feature: Any, motion: Any = None) -> Any:
+        """What a frame is coded by, out of the buffer and the frame's vectors."""
+        return self.model.reference(feature, motion)
 
     def contexts(self, reference: Any, omega_index: Any) -> tuple[Any, Any]:
         """(C_e, C_f) from what is known of the previous frame (eq. 6, 17)."""
@@ -150,12 +187,10 @@ class PredictedSteps:
         return _quantised(self.model, y, parameters, omega_index)
 
     def map_to_symbols(
-        self, y_bar: Any, rate_index: Any, parameters: Any, state: Any, omega_index: Any
+        self, y_bar: Any, rate_index: Any, state: Any, omega_index: Any
     ) -> tuple[Any, Any]:
         """(symbols_padded, gain): eq. 15."""
-        return self.model.encode_features(  # type: ignore[no-any-return]
-            y_bar, rate_index, omega_index, state, parameters
-        )
+        return self.model.encode_features(y_bar, rate_index, omega_index, state)
 
     def update(
         self,
@@ -166,31 +201,26 @@ class PredictedSteps:
         reference: Any,
         state: Any,
         omega_index: Any,
-    ) -> tuple[Any, Any]:
+    ) -> Buffers:
         """(F_t, C_s,t), the next buffers (eq. 16, 19, 20, 21; eq. 22 to 24)."""
         _, feature, state = self.model.update(
             symbols_hat, rate_index, parameters, context_f, state, omega_index
         )
-        if self.model.config.motion_compensation:
-            picture = self.model.picture(feature, reference, omega_index)
-            feature = self.model.kept(feature, picture)
         return feature, state
 
     def show(self, feature: Any, omega_index: Any) -> Any:
-        """x_hat from F_t (eq. 21), or what was kept of it."""
-        if self.model.config.motion_compensation:
-            return feature
+        """x_hat from F_t (eq. 21)."""
         return self.model.frame_generator(feature, omega_index)
 
 
 class IntraSteps:
-    """Steps of an I frame, and the buffers it starts.
+    """Steps of an I frame, and the buffers that it leaves.
 
-    Parameters: ``intra`` : IntraModel; ``model`` : that of the P frames that follow, of any kind;
-    ``compiled`` : wraps each step.
+    Parameters: ``intra`` : IntraModel; ``model`` : that of the P frames that follow, of any family,
+    or None where none follow; ``compiled`` : wraps each step.
     """
 
-    def __init__(self, intra: "IntraModel", model: Any, compiled: Compiler = as_is):
+    def __init__(self, intra: Any, model: StreamModel | None, compiled: Compiler = as_is):
         self.intra, self.model = intra, model
         for step in "analyse parameters quantise map_to_symbols picture start".split():
             setattr(self, step, compiled(getattr(self, step)))
@@ -198,14 +228,14 @@ class IntraSteps:
     def encode(
         self, frame: Any, buffers: Any, omega_index: Any, choose: RateChoice | None = None
     ) -> CodedFrame:
-        """``FrameSteps.encode``; nothing that was before matters."""
+        """``FrameSteps.encode``; the buffers have no part in it."""
         y, z_hat = self.analyse(frame, omega_index)
         z_hat = whole(z_hat)
         parameters = self.parameters(z_hat)
         y_bar, rate_index, wanted = self.quantise(y, parameters, omega_index)
         if choose is not None:
             rate_index = choose(z_hat, wanted)
-        symbols, gain = self.map_to_symbols(y_bar, rate_index, parameters, omega_index)
+        symbols, gain = self.map_to_symbols(y_bar, rate_index, omega_index)
         return CodedFrame(z_hat, rate_index, symbols, parameters, gain)
 
     def decode(
@@ -234,22 +264,16 @@ class IntraSteps:
         """(y_bar, rate_index, k*)."""
         return _quantised(self.intra, y, parameters, omega_index)
 
-    def map_to_symbols(
-        self, y_bar: Any, rate_index: Any, parameters: Any, omega_index: Any
-    ) -> tuple[Any, Any]:
+    def map_to_symbols(self, y_bar: Any, rate_index: Any, omega_index: Any) -> tuple[Any, Any]:
         """(symbols_padded, gain)."""
-        return self.intra.encode_features(y_bar, rate_index, omega_index, parameters=parameters)
+        return self.intra.encode_features(y_bar, rate_index, omega_index)
 
     def picture(self, symbols_hat: Any, rate_index: Any, parameters: Any, omega_index: Any) -> Any:
         """x_hat of the I frame."""
         return self.intra.receive(symbols_hat, rate_index, parameters, omega_index)[1]
 
-    def start(self, frame_hat: Any) -> tuple[Any, Any]:
+    def start(self, frame_hat: Any) -> Buffers:
         """(F, C_s) for the first P frame, from the decoded I frame."""
+        assert self.model is not None, "no P frame follows"
         buffers = self.model.start_buffers(frame_hat)
         return buffers["feature_tx"], buffers.get("state_tx")
-
-
-def _quantised(model: Any, y: Any, parameters: Any, omega_index: Any) -> tuple[Any, Any, Any]:
-    coded = model.quantise(y, parameters, omega_index)
-    return coded["y_bar"], coded["rate_index"], model.eta_of(omega_index) * coded["num_bits_y"]

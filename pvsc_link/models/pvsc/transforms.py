@@ -1,10 +1,10 @@
-"""What the previous frame says of y: F_ext sends the difference, G adds the prediction again.
+"""Transforms of the paper: C_ext, F_ext and both halves of G (eq. 6, 7, 17 and 21).
 
-C_ext: temporal references out of the buffer (eq. 6 and 17), and the buffer after an I frame.
+    F_t-1 --> C_ext --> C_e, C_f            x_t, C_f --> F_ext --> y
+    y_tilde, C_f --> G (feature half) --> F_t --> G (pixel half) --> x_hat
 
-F_ext: the semantic feature y of a frame, given the temporal context (eq. 7).
-
-G: the frame and the next intermediate feature out of the dequantised latent (eq. 21).
+The widths are those of DCVC-RT, whose P-frame model the paper's modules match one by one. The
+extension with motion subclasses F_ext and the feature half of G (``pvsc_mc/model.py``).
 """
 
 from typing import Any
@@ -21,34 +21,6 @@ from pvsc_link.models.layers.dc_block import (
     pixel_unshuffle,
 )
 from pvsc_link.models.layers.rate_adaptive import LearnableVector
-from pvsc_link.models.pvsc.config import PvscConfig
-
-
-class LatentPrediction(ConfiguredLayer):
-    """y out of C_f alone: a preset's vector, then 2x2 of stride 2.
-
-    A part of F_ext and of G where ``predict_latent`` is set (beyond the paper, whose modules hold
-    whatever they learn of this): what stands still is then a y of zero, which H_enc sees as such.
-
-    Parameters: ``config`` : PvscConfig.
-    Input: ``context_f`` : [batch, height/8, width/8, channels_feature], float; ``omega_index`` :
-    [batch], int32. Output: [batch, height/16, width/16, channels_y], float.
-    """
-
-    def __init__(self, config: PvscConfig, **kwargs: Any):
-        super().__init__(config, **kwargs)
-        own = {"dtype": self.dtype_policy}
-        self.vector = LearnableVector(self.config, name="q_pred", **own)
-        self.down = convolution(
-            self.config.channels_y, 2, 2, name="down", kernel_initializer="zeros", **own
-        )
-
-    def build(self, input_shape: Any = None) -> None:
-        for layer in (self.vector, self.down):
-            layer.build(self._shape(self.config.channels_feature))
-
-    def call(self, context_f: Any, omega_index: Any) -> Any:
-        return self.down(self.vector(context_f, omega_index))
 
 
 class ContextExtractor(ConfiguredLayer):
@@ -70,7 +42,7 @@ class ContextExtractor(ConfiguredLayer):
     context_e, context_f : each like ``feature``
     """
 
-    def __init__(self, config: PvscConfig, **kwargs: Any):
+    def __init__(self, config: Any, **kwargs: Any):
         super().__init__(config, **kwargs)
         own = {"dtype": self.dtype_policy}
         blocks = {**own, "zero_init": self.config.zero_init_residual}
@@ -93,14 +65,14 @@ class ContextExtractor(ConfiguredLayer):
 class IntraFeatureAdaptor(ConfiguredLayer):
     """F for the first P frame, from the decoded I frame: one DC block on unshuffled pixels.
 
-    The paper does not say how the buffer starts; both ends compute it from their own I frame.
+    The paper does not say how the buffer starts. Both ends compute it from their own I frame.
 
     Parameters: ``config`` : PvscConfig.
     Input: ``frame`` : [batch, height, width, 3], float.
     Output: [batch, height/8, width/8, channels_feature], float.
     """
 
-    def __init__(self, config: PvscConfig, **kwargs: Any):
+    def __init__(self, config: Any, **kwargs: Any):
         super().__init__(config, **kwargs)
         self.block = DepthConvBlock(
             self.config.channels_feature,
@@ -119,13 +91,11 @@ class IntraFeatureAdaptor(ConfiguredLayer):
 class FeatureExtractor(ConfiguredLayer):
     """y = F_ext(x | C_f) of eq. 7; of an I frame, y = F_ext(x).
 
-    Unshuffle by 8, 1x1, concatenate C_f, DC blocks, * q_ext^f, 3x3 of stride 2. The factor 8 and
-    the widths are those of DCVC-RT, whose P-frame model the paper's modules match one by one. With
-    ``predict_latent`` y is what ``LatentPrediction`` does not know.
+    Unshuffle by 8, 1x1, concatenate C_f, DC blocks, * q_ext^f, 3x3 of stride 2.
 
     Parameters
     ----------
-    config : PvscConfig
+    config : PvscConfig or IntraConfig
 
     Input
     -----
@@ -138,7 +108,7 @@ class FeatureExtractor(ConfiguredLayer):
     y : [batch, height/16, width/16, channels_y], float
     """
 
-    def __init__(self, config: PvscConfig, **kwargs: Any):
+    def __init__(self, config: Any, **kwargs: Any):
         super().__init__(config, **kwargs)
         cfg, own = self.config, {"dtype": self.dtype_policy}
         self.entry = convolution(cfg.channels_feature, name="entry", **own)
@@ -151,9 +121,6 @@ class FeatureExtractor(ConfiguredLayer):
         )
         self.vector_f = LearnableVector(cfg, name="q_ext_f", **own)
         self.down = convolution(cfg.channels_y, 3, 2, name="down", **own)
-        self.prediction: Any = None
-        if cfg.predict_latent and not cfg.intra:
-            self.prediction = LatentPrediction(cfg, name="prediction", **own)
 
     def build(self, input_shape: Any = None) -> None:
         width = self.config.channels_feature
@@ -161,15 +128,12 @@ class FeatureExtractor(ConfiguredLayer):
         self.stack.build(self._shape(width if self.config.intra else 2 * width))
         for layer in (self.vector_f, self.down):
             layer.build(self._shape(width))
-        if self.prediction is not None:
-            self.prediction.build()
 
     def call(self, frame: Any, omega_index: Any, context_f: Any = None) -> Any:
         features = self.entry(pixel_unshuffle(frame, 8))
         if context_f is not None:
             features = ops.concatenate([features, context_f], axis=-1)
-        y = self.down(self.vector_f(self.stack(features), omega_index))
-        return y if self.prediction is None else y - self.prediction(context_f, omega_index)
+        return self.down(self.vector_f(self.stack(features), omega_index))
 
 
 PATCH_CHANNELS = 3 * 8 * 8  # RGB of one 8x8 patch
@@ -179,12 +143,11 @@ QUARTER_CHANNELS = 3 * 4 * 4  # RGB of one 4x4 patch, the depth left after one s
 class FeatureGenerator(ConfiguredLayer):
     """The half of G that both ends run for their buffer: F_t from y_tilde and C_f (eq. 21, 24).
 
-    3x3 and pixel shuffle to 1/8, concatenate C_f, DC blocks, 1x1, * q_G^0. With ``predict_latent``
-    y_tilde first gets back what ``LatentPrediction`` says.
+    3x3 and pixel shuffle to 1/8, concatenate C_f, DC blocks, 1x1, * q_G^0.
 
     Parameters
     ----------
-    config : PvscConfig
+    config : PvscConfig or IntraConfig
 
     Input
     -----
@@ -197,7 +160,7 @@ class FeatureGenerator(ConfiguredLayer):
     feature : [batch, height/8, width/8, channels_feature], float
     """
 
-    def __init__(self, config: PvscConfig, **kwargs: Any):
+    def __init__(self, config: Any, **kwargs: Any):
         super().__init__(config, **kwargs)
         cfg, own = self.config, {"dtype": self.dtype_policy}
         width = cfg.channels_feature
@@ -206,9 +169,6 @@ class FeatureGenerator(ConfiguredLayer):
             width, cfg.depth_feature, zero_init=cfg.zero_init_residual, name="stack", **own
         )
         self.exit = convolution(width, name="exit", **own)
-        self.prediction: Any = None
-        if cfg.predict_latent and not cfg.intra:
-            self.prediction = LatentPrediction(cfg, name="prediction", **own)
         self.vector_0 = LearnableVector(cfg, name="q_g_0", **own)
 
     def build(self, input_shape: Any = None) -> None:
@@ -217,12 +177,8 @@ class FeatureGenerator(ConfiguredLayer):
         self.stack.build(self._shape(width if self.config.intra else 2 * width))
         for layer in (self.exit, self.vector_0):
             layer.build(self._shape(width))
-        if self.prediction is not None:
-            self.prediction.build()
 
     def call(self, y_tilde: Any, omega_index: Any, context_f: Any = None) -> Any:
-        if self.prediction is not None:
-            y_tilde = y_tilde + self.prediction(context_f, omega_index)
         features = self.up(y_tilde)
         if context_f is not None:
             features = ops.concatenate([features, context_f], axis=-1)
@@ -234,11 +190,11 @@ class FrameGenerator(ConfiguredLayer):
 
     DC blocks, * q_G^1, 1x1 to 192 channels, pixel shuffle by 8. With ``depth_deblock`` the
     shuffle goes by 2, then by 4 after DC blocks at 1/4, which see across the patch borders.
-    The frame is not clipped: a clip would end the gradient; whoever shows or stores it clips.
+    The frame is not clipped, since a clip would end the gradient; whoever shows or stores it clips.
 
     Parameters
     ----------
-    config : PvscConfig
+    config : PvscConfig or IntraConfig
 
     Input
     -----
@@ -250,7 +206,7 @@ class FrameGenerator(ConfiguredLayer):
     frame : [batch, height, width, 3], float32, nominally in [0, 1]
     """
 
-    def __init__(self, config: PvscConfig, **kwargs: Any):
+    def __init__(self, config: Any, **kwargs: Any):
         super().__init__(config, **kwargs)
         cfg, own = self.config, {"dtype": self.dtype_policy}
         blocks = {**own, "zero_init": cfg.zero_init_residual}

@@ -1,30 +1,21 @@
-"""Motion compensation of the previous picture, one vector per unit of the latent grid.
+"""Motion of the extension: vectors of 16x16 units, how they are coded, and how they are found.
 
-Beyond the paper, whose C_ext has to find out by itself what has moved; that takes more training
-than two cores give. The vectors travel with z_hat, error-free, so that both ends move their own
-picture alike.
-
-Prior of the vectors of ``block_motion``, in integers: each given its neighbours.
+    compensate     a picture moved by vectors, at both ends
+    MotionPrior    integer tables of the vectors for the range coder
+    search         the transmitter's search, numpy, all units at once
 
 A vector is sent as the difference to the median of those to the left, above, and above to the
-right. How far these lie apart picks the table. The tables are statistics of training clips,
-fitted once after training (``train.release``).
+right. How far these lie apart picks the table. The search minimises over all units together
 
-The vectors of all units of a picture, each chosen with what it costs its neighbours.
-
-A vector is sent as the difference to what the units to the left, above, and above to the right
-predict (``motion_prior``). A unit that alone takes the vector of the object that it belongs to
-pays for it twice, where the object begins and where it ends, so units that choose one by one stay
-at rest. Here they choose by simulated annealing: at random by cost at first, then less and less so.
-
-The transmitter's search for the vectors of ``block_motion``: numpy, all units at once.
+    sum |x - prediction| + penalty * bits        (luma, 8-bit levels)
 
     every whole vector at 1/4 and at 1/2 of the size --> +-2 pixels --> +-1 --> +-1/2 --> +-1/4
-    --> the vectors so far, those next to them, the commonest --> all units together --> +-1 ...
+    --> the vectors so far, their neighbours, the commonest --> annealing --> +-1 ... +-1/4
 
-Sought is the least of  sum |x - prediction| + penalty * bits,  over all units, on luma in 8-bit
-levels; the bits are those of the differences to what the neighbours predict. The first line looks
-for what moves at all, at a fraction of the penalty, the second weighs it (``motion_field``).
+The first line looks for what moves at all, at a fraction of the penalty; the second weighs it. A
+unit that alone takes the vector of the object that it belongs to pays for it twice, where the
+object begins and where it ends, so units that choose one by one stay at rest. Hence simulated
+annealing: at first units choose at random by cost, then less and less so.
 """
 
 from collections.abc import Iterable
@@ -36,7 +27,7 @@ from keras import ops
 from pvsc_link.models.entropy.range_coder import MessageReader, Part, quantise_pmf
 from pvsc_link.models.entropy.rate_map import diagonals
 from pvsc_link.models.layers.base import ConfiguredLayer
-from pvsc_link.models.pvsc.config import PvscConfig
+from pvsc_link.models.pvsc_mc.config import PvscMcConfig
 
 #: Pixels of a unit's side: the latent at 1/16.
 UNIT = 16
@@ -108,7 +99,7 @@ _SIZE = 4 * MAX_MOTION + 1  # differences from -2 MAX_MOTION to 2 MAX_MOTION
 #: One row above, one column at each side: where ``NEIGHBOURS`` of the border lie.
 _BORDER = ((1, 0), (1, 1), (0, 0))
 _FAR = np.abs(np.arange(_SIZE) - 2 * MAX_MOTION)  # how far a symbol is from no difference
-#: What a table says before any statistics, and how many vectors that weighs as much as.
+#: Shares that a fit starts from, and how many vectors they count as.
 _GUESS, _WEIGHT = (1.0 + _FAR) ** -2.0 / np.sum((1.0 + _FAR) ** -2.0), 30.0
 
 
@@ -124,7 +115,7 @@ def neighbour(motion: np.ndarray, place: tuple[int, int]) -> np.ndarray:
 
 
 def predicted(motion: np.ndarray) -> np.ndarray:
-    """What the neighbours say of every unit: int32 [..., rows, columns, 2]."""
+    """Median of each unit's neighbours: int32 [..., rows, columns, 2]."""
     return _median(_around(motion))
 
 
@@ -142,12 +133,15 @@ def _classes(around: np.ndarray) -> np.ndarray:
 
 
 class MotionPrior(ConfiguredLayer):
-    """The tables: int32 [NUM_CLASSES, differences], before a fit one guess for all.
+    """Tables of vector differences: int32 [NUM_CLASSES, differences].
 
-    Parameters: ``config`` : PvscConfig.
+    Before ``fit`` all classes have one guess. The tables are statistics of training clips, fitted
+    once after training (``train.release``).
+
+    Parameters: ``config`` : PvscMcConfig.
     """
 
-    def __init__(self, config: PvscConfig, **kwargs: Any):
+    def __init__(self, config: Any, **kwargs: Any):
         super().__init__(config, **kwargs)
         guess = np.exp(-0.5 * np.abs(np.arange(_SIZE) - 2 * MAX_MOTION)) + 1e-4
         table = np.tile(quantise_pmf(guess), (NUM_CLASSES, 1)).astype(np.int32)
@@ -196,14 +190,14 @@ class MotionPrior(ConfiguredLayer):
 
 
 def _spread(seen: np.ndarray) -> np.ndarray:
-    """Every vector counted among differences up to a sixth larger or smaller: [..., symbols]."""
+    """Counts spread over differences up to a sixth larger or smaller: [..., symbols]."""
     place, reach = np.arange(_SIZE), _FAR // 6
     near = np.abs(place - place[:, None]) <= reach[:, None]
     return seen @ (near / near.sum(axis=1, keepdims=True))  # type: ignore[no-any-return]
 
 
 def _mixed(seen: np.ndarray, guess: np.ndarray) -> np.ndarray:
-    """Shares out of counts, where these are few out of a guess."""
+    """Shares out of counts and a guess that counts as ``_WEIGHT`` vectors."""
     return (seen + _WEIGHT * guess) / (seen.sum() + _WEIGHT)  # type: ignore[no-any-return]
 
 
@@ -227,9 +221,9 @@ _BITS = 0.5 + 1.7 * np.log2(1.0 + np.arange(2 * MAX_MOTION + 1, dtype=np.float32
 
 
 def vector_bits(difference: np.ndarray) -> np.ndarray:
-    """About what differences of vectors cost: [..., 2], int, to [...], float32.
+    """Estimated bits of vector differences: [..., 2], int, to [...], float32.
 
-    Neither component beyond 2 ``MAX_MOTION``.
+    No component may exceed 2 ``MAX_MOTION``.
     """
     return _BITS[np.abs(difference)].sum(axis=-1)  # type: ignore[no-any-return]
 
@@ -241,7 +235,7 @@ def choose(
     slope: np.ndarray,
     temperatures: Iterable[float],
 ) -> np.ndarray:
-    """One of its candidates for every unit, for little  differences + slope * bits  in all.
+    """One of its candidates for every unit, for a small sum of  differences + slope * bits.
 
     Input: ``motion`` : to start from, int [batch, rows, columns, 2]; ``candidates`` : [number,
     batch, rows, columns, 2], int; ``differences`` : of each from the picture, [number, batch, rows,
@@ -296,29 +290,26 @@ _LUMA = np.array([0.2126, 0.7152, 0.0722], np.float32)  # BT.709
 _MARGIN = MAX_MOTION // STEPS + FILTERS.shape[1]
 _SEARCH_REACH = 8  # of the search at a reduced size, in its pixels
 _SWEEPS = 2  # of that search, each with the vectors of the one before
-_ROWS = 2  # every second row of a unit is compared
+_ROW_STEP = 2  # every second row of a unit is compared
 _AROUND = [(a, b) for a in (-1, 0, 1) for b in (-1, 0, 1) if (a, b) != (0, 0)]
-_CHEAP = np.float32(0.15)  # of the penalty, while vectors are looked for
+_CHEAP = np.float32(0.15)  # share of the penalty in the first part of the search
 _COMMONEST = 8  # vectors of a picture that every unit may take
 #: Of the annealing, in bits: from 3 to 0.3, then three sweeps for the least.
 _TEMPERATURES = (*np.geomspace(3.0, 0.3, 12), 0.0, 0.0, 0.0)
 
 
-def penalty(config: PvscConfig, omega_index: int) -> float:
+def penalty(config: PvscMcConfig, omega_index: int) -> float:
     """What a bit of motion may cost at a quality preset, in levels of summed differences."""
     coarse, fine = config.motion_penalty
     return float(coarse * (fine / coarse) ** (omega_index / max(1, config.num_omega - 1)))
 
 
-def vectors(config: PvscConfig, reference: Any, frames: Any, omega_index: Any) -> Any:
-    """What a transmitter sends of the motion, int32 [batch, Hy, Wy, 2]; None without any.
+def search(config: PvscMcConfig, reference: Any, frames: Any, omega_index: Any) -> np.ndarray:
+    """What a transmitter sends of the motion: int32 [batch, Hy, Wy, 2].
 
-    Parameters: ``config`` : of the P model, which compensates motion or not.
     Input: ``reference``, ``frames`` : as ``search_motion``, tensors too; ``omega_index`` : quality
     preset of each picture, [batch].
     """
-    if not config.motion_compensation:
-        return None
     slopes = np.array([penalty(config, int(index)) for index in omega_index])
     old, new = ops.convert_to_numpy(reference), ops.convert_to_numpy(frames)
     return search_motion(old, new, slopes)
@@ -331,7 +322,7 @@ def search_motion(
 
     Input: both [batch, height, width, 3], float32 in [0, 1], sides multiples of 64; ``slope`` :
     ``penalty``, one or one per picture. Output: int32 [batch, height / 16, width / 16, 2], as
-    ``block_motion.compensate`` reads it.
+    ``compensate`` reads it.
     """
     old, new = (255.0 * (np.asarray(f, np.float32) @ _LUMA) for f in (reference, frame))
     slope = np.reshape(np.asarray(slope, np.float32), (-1, 1, 1))
@@ -412,7 +403,7 @@ def _coarse(old: np.ndarray, new: np.ndarray, slope: np.ndarray, factor: int) ->
         away = np.abs(new - padded[:, top : top + height, left : left + width])
         rows = np.add.reduceat(away, np.arange(0, height, side), axis=1)
         differences[number] = np.add.reduceat(rows, np.arange(0, width, side), axis=2)
-    differences *= factor**2 / _ROWS  # as many as ``_differences`` compares
+    differences *= factor**2 / _ROW_STEP  # as many as ``_differences`` compares
     vectors = np.array(shifts, np.int32) * factor * STEPS
     motion = np.zeros((*grid, 2), np.int32)
     for _ in range(_SWEEPS):
@@ -461,7 +452,7 @@ def _differences(planes: np.ndarray, new: np.ndarray, motion: np.ndarray) -> np.
     picture = np.arange(batch)[:, None, None] * STEPS**2 + part[..., 0] * STEPS + part[..., 1]
     height, width = planes.shape[3:]
     start = ((picture * height + down) * width + right).astype(np.int32)
-    line = np.arange(0, UNIT, _ROWS, dtype=np.int32)[:, None] * width
+    line = np.arange(0, UNIT, _ROW_STEP, dtype=np.int32)[:, None] * width
     places = start[..., None, None] + (line + np.arange(UNIT, dtype=np.int32))
-    units = new.reshape(batch, rows, UNIT, columns, UNIT)[:, :, ::_ROWS].swapaxes(2, 3)
+    units = new.reshape(batch, rows, UNIT, columns, UNIT)[:, :, ::_ROW_STEP].swapaxes(2, 3)
     return np.abs(units - planes.ravel().take(places)).sum(axis=(3, 4))
