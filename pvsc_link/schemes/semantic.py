@@ -12,7 +12,7 @@ and side information in, pictures and buffers out. The channel is a function of 
 import itertools
 import threading
 from collections.abc import Iterable, Iterator
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from functools import partial
 from typing import Any
 
@@ -172,29 +172,15 @@ class SemanticScheme(Scheme):
             self._engines[files] = _Engine(self._load(files), self._arithmetic, self._jit_compile)
         return self._engines[files]
 
-    def encode(self, video: Video, gop: int, rate: int) -> list[SentGop]:
-        """One closed GOP per ``gop`` frames of the clip, at quality preset ``rate``."""
+    def encode_gop(self, video: Video, first: int, gop: int, rate: int) -> SentGop:
+        """The closed GOP that begins at frame ``first`` of ``video``, at quality preset ``rate``."""
         with self._lock:  # models and traces are shared by all rates
             steps = self.engine(rate).steps
             multiple = max(model.config.padding_multiple for model in steps.models.values())
-            frames = pad_to_multiple(video.frames, multiple)
-            height, width = frames.shape[1:3]
-            transmitter = Transmitter(
-                *steps.models.values(),
-                height=height,
-                width=width,
-                steps=steps,
-                **self._session(rate),
-            )
-            return [
-                self._sent_gop(transmitter, frames[first : first + gop], video.frames.shape[1:3])
-                for first in range(0, len(frames), gop)
-            ]
-
-    def encode_gop(self, video: Video, first: int, gop: int, rate: int) -> SentGop:
-        """The GOP that begins at frame ``first`` of ``video``."""
-        alone = replace(video, frames=video.frames[first : first + gop])
-        return self.encode(alone, gop, rate)[0]
+            frames = pad_to_multiple(video.frames[first : first + gop], multiple)
+            session = {"height": frames.shape[1], "width": frames.shape[2], **self._session(rate)}
+            transmitter = Transmitter(*steps.models.values(), steps=steps, **session)
+            return self._sent_gop(transmitter, frames, video.frames.shape[1:3])
 
     def _session(self, rate: int) -> dict[str, Any]:
         return {
