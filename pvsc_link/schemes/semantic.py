@@ -173,7 +173,7 @@ class SemanticScheme(Scheme):
         return self._engines[files]
 
     def encode_gop(self, video: Video, first: int, gop: int, rate: int) -> SentGop:
-        """The closed GOP that begins at frame ``first`` of ``video``, at quality preset ``rate``."""
+        """The GOP that begins at frame ``first`` of ``video``, at quality preset ``rate``."""
         with self._lock:  # models and traces are shared by all rates
             steps = self.engine(rate).steps
             multiple = max(model.config.padding_multiple for model in steps.models.values())

@@ -245,7 +245,7 @@ def test_half_precision_networks_still_send_float32_reals(policy):
 
 @pytest.mark.parametrize("layer", [FeatureEncoder, FeatureDecoder])
 def test_config_survives_json_with_values_that_are_not_the_defaults(layer):
-    config = replace(SMALL, temporal_coding=False, eta=0.3, intra=True)
+    config = replace(SMALL, temporal_coding=False, eta=0.3)
     original = layer(config, name="f")
     plain = json.loads(json.dumps(original.get_config()))
     copy = layer.from_config(plain)
