@@ -10,11 +10,12 @@ from typing import Any
 
 import numpy as np
 
-from pvsc_link.models.dvst.config import DVST_PRESETS, DvstConfig
-from pvsc_link.models.dvst.model import DvstModel
-from pvsc_link.models.pvsc.config import PRESETS, PvscConfig, intra_of
-from pvsc_link.models.pvsc.model import IntraModel, PvscModel
-from pvsc_link.models.pvsc_mc.motion import vectors
+from pvsc_link.models.dvst.config import DvstConfig
+from pvsc_link.models.presets import DVST_PRESETS, PRESETS, config_of, intra_of
+from pvsc_link.models.pvsc.config import IntraConfig, PvscConfig
+from pvsc_link.models.pvsc_mc.config import PvscMcConfig, with_eta_factors
+from pvsc_link.models.pvsc_mc.motion import search
+from pvsc_link.models.zoo import model_of
 from pvsc_link.types import InputError
 
 
@@ -26,23 +27,25 @@ def configs_of(
     DVST codes its I frames with PVSC's I-frame model; a run trains the P frames of one rate.
     Raises ``InputError`` for a preset that no family has.
     """
-    pvsc = {name: config for name, config in PRESETS.items() if not config.intra}
+    pvsc = {name: config for name, config in PRESETS.items() if isinstance(config, PvscConfig)}
     inter: Any
     if preset in pvsc:
         inter = replace(pvsc[preset], num_omega=num_omega)
         intra = intra_of(inter)
     elif preset in DVST_PRESETS:
         inter = DVST_PRESETS[preset]
-        intra = replace(PRESETS[inter.intra_preset], num_omega=num_omega)
+        of_preset = PRESETS[inter.intra_preset]
+        assert isinstance(of_preset, IntraConfig)
+        intra = replace(of_preset, num_omega=num_omega)
     else:
         allowed = [*pvsc, *DVST_PRESETS]
         raise InputError("preset", found=preset, allowed=allowed, remedy="Choose one of these.")
-    return {"intra": replace(intra, eta_factors=intra_eta_factors), "inter": inter}
+    return {"intra": with_eta_factors(intra, intra_eta_factors), "inter": inter}
 
 
 def read_config(fields: dict[str, Any]) -> Any:
     """The config of a model out of its ``to_dict()``."""
-    return (DvstConfig if "intra_preset" in fields else PvscConfig).from_dict(fields)
+    return config_of(fields)
 
 
 def has_starts(config: Any) -> bool:
@@ -60,9 +63,7 @@ def with_rates(config: Any, rate_set: tuple[int, ...]) -> Any:
 
 def build_model(config: Any) -> Any:
     """The model of a config, with fresh weights."""
-    if isinstance(config, DvstConfig):
-        return DvstModel(config)
-    return IntraModel(config) if config.intra else PvscModel(config)
+    return model_of(config)
 
 
 def motion_vectors(config: Any, reference: Any, frames: Any, omega_index: Any) -> Any:
@@ -72,6 +73,6 @@ def motion_vectors(config: Any, reference: Any, frames: Any, omega_index: Any) -
     the one to be coded; ``omega_index`` : [batch], quality presets.
     Output: [batch, height / 16, width / 16, 2], int32, rows and columns in quarters of a pixel.
     """
-    if not getattr(config, "motion_compensation", False):
+    if not isinstance(config, PvscMcConfig):
         return None
-    return vectors(config, reference, frames, np.asarray(omega_index))
+    return search(config, reference, frames, np.asarray(omega_index))

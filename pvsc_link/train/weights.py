@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from keras import ops
 
-from pvsc_link.models.pvsc.config import PRESETS
+from pvsc_link.models.presets import PRESETS
 from pvsc_link.models.zoo import SUFFIX, find_weights, load_weights
 from pvsc_link.train.config import TrainConfig
 from pvsc_link.train.family import build_model, read_config

@@ -194,5 +194,5 @@ def test_eta_factors_scale_the_reals_of_their_quality_preset():
 
 def test_the_papers_models_have_one_eta():
     with pytest.raises(InputError, match="eta_factors of pvsc_tiny"):
-        with_eta_factors(PRESETS["pvsc_tiny"], (1.0,) * 5)
-    assert with_eta_factors(PRESETS["pvsc_tiny"], ()) is PRESETS["pvsc_tiny"]
+        with_eta_factors(PRESETS["pvsc_tiny_intra"], (1.0,) * 5)
+    assert with_eta_factors(PRESETS["pvsc_tiny_intra"], ()) is PRESETS["pvsc_tiny_intra"]

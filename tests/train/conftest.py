@@ -5,10 +5,11 @@ import pytest
 import tensorflow as tf
 from PIL import Image
 
-from pvsc_link.models.pvsc.config import PRESETS, PvscConfig, intra_of
+from pvsc_link.models.presets import PRESETS, intra_of
+from pvsc_link.models.pvsc_mc.config import PvscMcConfig
 from pvsc_link.train.config import TrainConfig
 
-MICRO = PvscConfig(
+MICRO = PvscMcConfig(
     "micro",
     channels_y=8,
     channels_z=4,
@@ -28,8 +29,6 @@ MICRO = PvscConfig(
     num_vit=1,
     mlp_ratio=1,
     window_size=4,
-    predict_latent=True,
-    motion_compensation=True,
     rate_set=(0, 2, 4, 8),
     num_omega=2,
 )

@@ -19,7 +19,7 @@ from pathlib import Path
 import yaml
 sys.path.insert(0, {here!r})
 from conftest import MICRO
-from pvsc_link.models.pvsc.config import PRESETS
+from pvsc_link.models.presets import PRESETS
 PRESETS["micro"] = MICRO
 from pvsc_link.train.step import make_repeatable
 from pvsc_link.train import trainer

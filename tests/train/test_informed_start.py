@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pvsc_link.models.pvsc.config import PRESETS, intra_of
+from pvsc_link.models.presets import PRESETS, intra_of
 from pvsc_link.train.family import build_model
 from pvsc_link.train.starts.informed import measure_statistics, quantisation_steps, start_informed
 

@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from pvsc_link.models.pvsc.config import intra_of
+from pvsc_link.models.presets import intra_of
 from pvsc_link.models.zoo import save_weights
 from pvsc_link.train.family import build_model
 from pvsc_link.train.weights import WeightStore, load_initial_weights, weights_by_path

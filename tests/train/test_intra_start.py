@@ -1,12 +1,13 @@
 """A P model that starts as the trained intra model codes as that one does, before any step."""
 
-from dataclasses import replace
+from dataclasses import fields, replace
 
 import numpy as np
 import pytest
 from keras import ops
 
-from pvsc_link.models.pvsc.config import intra_of
+from pvsc_link.models.presets import intra_of
+from pvsc_link.models.pvsc.config import PvscConfig
 from pvsc_link.train.family import build_model
 from pvsc_link.train.starts.informed import measure_statistics, start_informed
 from pvsc_link.train.starts.intra import copy_feature_coding, start_from_intra
@@ -15,7 +16,7 @@ from pvsc_link.train.starts.intra import copy_feature_coding, start_from_intra
 @pytest.fixture(scope="module")
 def built(micro_preset):
     """An intra model with arbitrary weights, as after training, a P model, and their weights."""
-    config = replace(micro_preset, predict_latent=False, motion_compensation=False)
+    config = PvscConfig(**{f.name: getattr(micro_preset, f.name) for f in fields(PvscConfig)})
     intra, inter = build_model(intra_of(config)), build_model(config)
     rng = np.random.default_rng(1)
     for variable in intra.trainable_variables:
@@ -101,7 +102,7 @@ def test_the_previous_frame_tells_the_mean(models, stills):
 
 
 def test_with_latent_prediction_what_stands_still_is_a_latent_of_zero(stills, micro_preset):
-    config = replace(micro_preset, predict_latent=True)
+    config = micro_preset
     intra, inter = build_model(intra_of(config)), build_model(config)
     start_informed(
         intra, measure_statistics(stills, config.channels_feature, config.channels_y), [0.5, 5.0]

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from pvsc_link.models.pvsc.config import intra_of
-from pvsc_link.models.stream import REFRESH_PRESETS
+from pvsc_link.models.presets import intra_of
+from pvsc_link.models.pvsc_mc.config import REFRESH_PRESETS
 from pvsc_link.train.batches import BatchMaker
 from pvsc_link.train.data import open_cache
 from pvsc_link.train.family import build_model

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from pvsc_link.models.pvsc.config import intra_of
+from pvsc_link.models.presets import intra_of
 from pvsc_link.train.family import build_model
 from pvsc_link.train.phase import Phase
 from pvsc_link.train.starts.linear_coding import linear_code, sent_units, start_linear_coding

@@ -4,7 +4,7 @@ import keras
 import numpy as np
 import pytest
 
-from pvsc_link.models.pvsc.config import intra_of
+from pvsc_link.models.presets import intra_of
 from pvsc_link.train.batches import BatchMaker
 from pvsc_link.train.data import open_cache
 from pvsc_link.train.family import build_model

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from pvsc_link.models.pvsc.config import PRESETS
+from pvsc_link.models.presets import PRESETS
 from pvsc_link.options import validated
 from pvsc_link.train.config import (
     PAPER_OMEGA,

@@ -5,7 +5,7 @@ import pytest
 from PIL import Image
 
 from pvsc_link.media.clips import load_clip
-from pvsc_link.models.pvsc.config import intra_of
+from pvsc_link.models.presets import intra_of
 from pvsc_link.train.config import ChannelConfig, EvaluationConfig
 from pvsc_link.train.evaluation import (
     EVALUATION_COLUMNS,

@@ -14,7 +14,7 @@ SCRIPT = """
 import json, sys
 sys.path.insert(0, {here!r})
 from conftest import MICRO
-from pvsc_link.models.pvsc.config import PRESETS
+from pvsc_link.models.presets import PRESETS
 PRESETS["micro"] = MICRO
 from pathlib import Path
 import numpy as np

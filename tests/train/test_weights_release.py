@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from keras import ops
 
-from pvsc_link.models.entropy.side_information import rate_map_bits
+from pvsc_link.models.entropy.range_coder import information
 from pvsc_link.models.zoo import find_weights, load_models, save_weights
 from pvsc_link.train.release import main, release
 from pvsc_link.train.trainer import Trainer
@@ -95,7 +95,7 @@ def bits_of_a_rate_map(intra):
     frame = np.full((1, 64, 64, 3), 0.5, np.float32)
     sent = intra.forward(frame, ops.convert_to_tensor([1], "int32"))
     z_hat, index = (ops.convert_to_numpy(sent[k])[0] for k in ("z_hat", "rate_index"))
-    return rate_map_bits(index, intra.rate_map_prior.tables(np.rint(z_hat), 1))
+    return information(intra.rate_map_prior.tables(np.rint(z_hat), 1).parts(index))
 
 
 def test_tables_of_a_run_that_never_sent_anything_do_not_hang_on_feature_coding(

@@ -4,20 +4,26 @@ Nothing of this is in the paper.
 """
 
 from dataclasses import dataclass, replace
-from typing import Any
 
 from pvsc_link.models.pvsc.config import IntraConfig, LatentConfig, PvscConfig
 from pvsc_link.types import InputError
 
 
-class _ScaledEta(LatentConfig):
-    """A config whose eta depends on the quality preset."""
+@dataclass(frozen=True)
+class IntraMcConfig(IntraConfig):
+    """I frames that P frames with motion follow.
 
-    eta_factors: tuple[float, ...]
+    ``eta_factors`` : what eta of eq. 14 is multiplied with, by quality preset; none: eta is the
+    same at all. Raises ``InputError`` for another number of factors than quality presets.
+    """
+
+    eta_factors: tuple[float, ...] = ()
+
+    family = "intra_mc"
 
     @property
     def eta_scales(self) -> tuple[float, ...]:
-        """``eta_factors``; without any, eta is the same at all quality presets."""
+        """What eta is multiplied with at each quality preset."""
         return self.eta_factors or super().eta_scales
 
     def __post_init__(self) -> None:
@@ -31,30 +37,16 @@ class _ScaledEta(LatentConfig):
 
 
 @dataclass(frozen=True)
-class IntraMcConfig(_ScaledEta, IntraConfig):
-    """I frames that P frames with motion follow.
-
-    ``eta_factors`` : what eta of eq. 14 is multiplied with, by quality preset. Raises
-    ``InputError`` for another number of factors than quality presets.
-    """
-
-    eta_factors: tuple[float, ...] = ()
-
-    family = "intra_mc"
-
-
-@dataclass(frozen=True)
-class PvscMcConfig(_ScaledEta, PvscConfig):
+class PvscMcConfig(PvscConfig):
     """P frames with motion vectors, a predicted latent and, if wanted, a blended picture.
 
     ``motion_penalty`` : levels of summed absolute differences that one bit of the vectors must
     save, at the coarsest quality preset and at the finest. It is a choice of the transmitter's
-    search; the receiver does not need it. Raises ``InputError`` as ``IntraMcConfig``.
+    search; the receiver does not need it.
     """
 
     motion_penalty: tuple[float, float] = (60.0, 24.0)
     blend_reference: bool = False  # x_hat mixes G's picture with the moved previous picture
-    eta_factors: tuple[float, ...] = ()
 
     family = "pvsc_mc"
     unread = frozenset()
@@ -62,24 +54,25 @@ class PvscMcConfig(_ScaledEta, PvscConfig):
         "intra": False,
         "predict_latent": True,
         "motion_compensation": True,
+        "eta_factors": (),
     }
 
 
-def with_eta_factors(config: Any, factors: tuple[float, ...]) -> Any:
-    """The config with eta by quality preset; without factors, the config as it is.
+def with_eta_factors(intra: IntraConfig, factors: tuple[float, ...]) -> IntraConfig:
+    """The I-frame config with eta by quality preset; without factors, the config as it is.
 
-    Raises ``InputError`` for factors and a config of the paper's own models.
+    Raises ``InputError`` for factors and a config of the paper's own I frames.
     """
     if not factors:
-        return config
-    if not isinstance(config, IntraMcConfig | PvscMcConfig):
+        return intra
+    if not isinstance(intra, IntraMcConfig):
         raise InputError(
-            f"eta_factors of {config.name}",
+            f"eta_factors of {intra.name}",
             found=factors,
             allowed="none: the paper has one eta",
-            remedy="Leave eta_factors out, or choose a preset of the extension (pvsc_small).",
+            remedy="Leave the factors out, or choose a preset of the extension (pvsc_small).",
         )
-    return replace(config, eta_factors=factors)
+    return replace(intra, eta_factors=factors)
 
 
 #: By how many quality presets a refreshing P frame is finer.
