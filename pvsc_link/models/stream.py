@@ -55,7 +55,7 @@ class StreamSteps:
 
 @dataclass(frozen=True)
 class SideInfo:
-    """What b_z and b_k of one frame say; arrays with a batch axis of one."""
+    """Decoded side information of one frame; arrays with a batch axis of one."""
 
     intra: bool
     preset: int  # quality preset
@@ -235,7 +235,7 @@ class Transmitter(_StreamEnd):
         return payload
 
     def frame_hat(self) -> np.ndarray:
-        """What an ideal channel would show of the newest frame: float32 [height, width, 3].
+        """The newest frame as it arrives over an ideal channel: float32 [height, width, 3].
 
         It is computed when asked for: the buffers do not need the picture of a P frame.
         """

@@ -158,7 +158,7 @@ def packaged_trainings(preset: str) -> list[str]:
 
 
 def run_label(folder: str | None) -> str:
-    """What a curve with the weights of ``folder`` is called, to go behind its variant.
+    """Label of the weights of ``folder``, which is appended to the variant of a scheme.
 
     The name of the training run, or of a training in the package; empty for the preset's own.
     """

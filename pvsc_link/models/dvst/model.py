@@ -231,7 +231,7 @@ class DvstModel(keras.Model):
         """None: there are no vectors beside the streams."""
 
     def steps(self, compiled: Compiler = as_is) -> "DvstSteps":
-        """What runs per frame at inference; ``compiled`` wraps each step."""
+        """The steps of a P frame at inference; ``compiled`` wraps each step."""
         return DvstSteps(self, compiled)
 
     def select_stage(self, stage: int) -> None:
@@ -261,7 +261,7 @@ class DvstModel(keras.Model):
         return self.motion_encoder(self.motion_estimator(frame, reference))
 
     def compensate(self, y_tilde: Any, reference: Any) -> Compensated:
-        """What the motion out of its latent makes of the reference."""
+        """The reference, moved by the motion that a latent decodes to."""
         return self.compensation(reference, self.motion_decoder(y_tilde))
 
     def call(
@@ -475,7 +475,7 @@ class DvstSteps:
     def compensate(
         self, symbols_hat: Any, rate_index: Any, z_hat: Any, reference: Any
     ) -> Compensated:
-        """What the decoded motion makes of the frame before."""
+        """The frame before, moved by the decoded motion."""
         return self.model.receive_motion(symbols_hat, rate_index, z_hat, reference)[1]
 
     def analyse(self, frame: Any, known: Compensated) -> tuple[Any, Any]:

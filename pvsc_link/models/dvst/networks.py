@@ -215,7 +215,7 @@ class MotionDecoder(DvstLayer):
 
 
 class Compensated(NamedTuple):
-    """What both ends know of a frame once its motion has arrived."""
+    """Prediction and contexts of a frame, which both ends have once its motion is decoded."""
 
     prediction: Any  # [batch, height, width, 3], float32: the warped reference
     context_f: Any  # [batch, height, width, channels_pixel]: for the context transforms

@@ -164,7 +164,7 @@ _COMMON = 30.0  # regularises the spreads of a class, in places of all classes
 
 @dataclass(frozen=True)
 class ContextTables:
-    """What both ends know of one frame's z_hat before its first place; all int64.
+    """Statistics of z_hat at one quality preset, equal at both ends; all int64.
 
     ``mean_weights`` : [C_z, features], in 1 / ``_SCALE``; ``error_weights`` : [C_z]; ``borders`` :
     between the classes but the first; ``spreads`` : [classes, C_z], numbers of logistic tables.
@@ -303,7 +303,7 @@ def _fitted(z: np.ndarray) -> ContextTables:
 
 
 def _features(z: np.ndarray) -> np.ndarray:
-    """What means are computed from: [Hz, Wz, features], int64.
+    """Features that the means are computed from: [Hz, Wz, features], int64.
 
     The neighbours' z, zero outside the frame, whether each lies inside, and 1.
     """
@@ -326,7 +326,7 @@ def _summed(plane: np.ndarray) -> np.ndarray:
 
 
 def _at(plane: np.ndarray, neighbour: tuple[int, int]) -> np.ndarray:
-    """What lies ``neighbour`` (rows up, columns right) of every place, zero outside."""
+    """The plane shifted by ``neighbour`` (rows up, columns right), zero outside."""
     up, right = neighbour
     rows, columns = plane.shape[:2]
     wide = np.pad(plane, ((1, 0), (1, 1), (0, 0)))

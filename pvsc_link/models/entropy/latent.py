@@ -72,7 +72,7 @@ def table(index: int) -> tuple[int, np.ndarray]:
 
 
 def latent_parts(values: np.ndarray, sigma: np.ndarray) -> list[Part]:
-    """What the range coder is given of one block of y_bar: one part a scale, then the escapes.
+    """One block of y_bar as parts for the range coder: one part a scale, then the escapes.
 
     Input: ``values`` : [n], int; ``sigma`` : [n], float. ``read_latent`` is the inverse.
     Raises ``InputError`` for a value that not even an escape can carry.
@@ -230,5 +230,5 @@ class LatentCoder:
 
 
 def _plain(values: Any) -> np.ndarray:
-    """What a network gave, in float32: its own arithmetic may be another."""
+    """An output of a network as a float32 array, whatever the network computes in."""
     return ops.convert_to_numpy(ops.cast(values, "float32"))

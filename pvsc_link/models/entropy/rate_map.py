@@ -147,7 +147,7 @@ _TURNS = 2  # of choosing maps with the tables, and fitting these to the maps
 
 @dataclass(frozen=True)
 class RateMapTables:
-    """What both ends know of one frame's rate map before its first unit.
+    """Tables of one frame's rate map, computed from z_hat, equal at both ends.
 
     ``scores`` : [Hy, Wy], from z_hat; ``weights`` : of ``context_features``, in 1 /
     ``_SCALE``; ``borders`` : between classes; ``counts`` : [classes, num_rates]. All int64.
@@ -166,7 +166,7 @@ class RateMapTables:
 
         Eq. 14 takes the rate nearest to k* = eta * bits of each unit. If distortion falls
         exponentially with the reals, over k* of them, then a unit that gets k instead costs about
-        (k - k*)^2 / (2 k*) reals more than at its optimum; a rate that nobody expects there costs
+        (k - k*)^2 / (2 k*) reals more than at its optimum; a rate that is improbable there costs
         ``_REALS_PER_BIT`` times its bits. Unit by unit in coding order.
 
         Input: ``wanted`` : [Hy, Wy], float, k*. Parameters: ``rate_set`` : reals by index.
@@ -229,7 +229,7 @@ def context_features(
     rows: np.ndarray,
     columns: np.ndarray,
 ) -> np.ndarray:
-    """What the classes of units are computed from: [..., 2 + 2 len(NEIGHBOURS)], int64.
+    """Features that the classes of units are computed from: [..., 2 + 2 len(NEIGHBOURS)], int64.
 
     Their score, their neighbours' rate indices (0 outside the frame), whether each of these lies
     inside, and 1, all but the first times ``_SCALE``.

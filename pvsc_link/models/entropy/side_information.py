@@ -31,7 +31,7 @@ SIDE_FORMATS = ("png", "payload", "range")
 
 
 class HyperTables(Protocol):
-    """What both ends know of z_hat: ``PmfTables``, or ``ContextTables`` where these are fitted."""
+    """Tables of z_hat: ``PmfTables``, or ``ContextTables`` where these are fitted."""
 
     @property
     def num_channels(self) -> int:
@@ -45,7 +45,7 @@ class HyperTables(Protocol):
 
 
 class MotionTables(Protocol):
-    """What both ends know of vectors: ``MotionPrior``."""
+    """Tables of motion vectors: ``MotionPrior``."""
 
     def parts(self, motion: np.ndarray) -> list[Part]:
         """Vectors [Hy, Wy, 2] for the range coder, in coding order."""
@@ -55,7 +55,7 @@ class MotionTables(Protocol):
 
 
 class MapTables(Protocol):
-    """What both ends know of one frame's rate map: ``RateMapPrior.tables`` of its z_hat."""
+    """Tables of one frame's rate map: ``RateMapPrior.tables`` of its z_hat."""
 
     def parts(self, rate_index: np.ndarray) -> list[Part]:
         """The map [Hy, Wy] for the range coder, in coding order."""

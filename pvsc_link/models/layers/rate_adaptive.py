@@ -1,4 +1,4 @@
-"""What depends on the rate: learnable vectors, symbols of units, and one FC layer per rate.
+"""Rate adaptation: learnable vectors, symbols of units, and one FC layer per rate.
 
 ``LearnableVector`` is the multi-rate control of section III-C, one row per quality preset.
 
@@ -136,7 +136,7 @@ def to_complex(symbols_padded: Any) -> Any:
     """Padded reals as complex pairs with static shape, for a channel inside the training graph.
 
     Input: [..., Kmax], float32. Output: [..., ceil(Kmax/2)], complex64; positions that are not
-    sent are zeros and must be ignored by whoever counts power or channel uses (``sent_mask``).
+    sent are zeros and do not count for power or channel uses (``sent_mask``).
     """
     pairs = _pad_to_even(ops.cast(symbols_padded, "float32"))
     return ops.view_as_complex(ops.reshape(pairs, (*ops.shape(pairs)[:-1], -1, 2)))

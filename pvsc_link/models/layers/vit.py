@@ -38,7 +38,7 @@ from pvsc_link.types import InputError
 
 @dataclass(frozen=True)
 class TokenGrid:
-    """What a batch of packed maps holds: the blocks ``parities`` of an Hy x Wy grid of units.
+    """Contents of a batch of packed maps: the blocks ``parities`` of an Hy x Wy grid of units.
 
     Parameters: ``height``, ``width`` : units of the whole grid; ``parities`` : blocks in the
     batch, block-major (all of block 0, then all of block 1).
@@ -307,7 +307,7 @@ class VitBlock(ConfiguredLayer):
 
     Output
     ------
-    [batch, H, W, embed_dim], float; what stands in places without a unit has no meaning
+    [batch, H, W, embed_dim], float; the values in places without a unit have no meaning
     """
 
     def __init__(self, config: Any, shifted: bool = False, **kwargs: Any):
@@ -353,7 +353,7 @@ class ContextualVitBlock(ConfiguredLayer):
 
     Output
     ------
-    [batch, H, W, embed_dim], float; what stands in places without a unit has no meaning
+    [batch, H, W, embed_dim], float; the values in places without a unit have no meaning
     """
 
     def __init__(self, config: Any, shifted: bool = False, **kwargs: Any):

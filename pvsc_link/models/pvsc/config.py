@@ -15,7 +15,7 @@ PAPER_RATE_SET = (0, 4, 8, 12, 16, 20, 24, 28, 36, 44, 52, 60, 68, 84, 100, 128)
 
 @dataclass(frozen=True)
 class LatentConfig:
-    """What lies between a latent y and its reconstruction: hyperprior, rate rule, F_tx and F_rx.
+    """Sizes of all layers between a latent y and its reconstruction: hyperprior, F_tx and F_rx.
 
     The paper gives C_y, C_z, eta and the rate set. The other widths and depths are chosen so that
     parameters and MACs agree with its Tables IV and V.
@@ -54,7 +54,7 @@ class LatentConfig:
 
     @property
     def eta_scales(self) -> tuple[float, ...]:
-        """What eta is multiplied with at each quality preset; the paper has one eta for all."""
+        """Factor of eta at each quality preset; the paper has one eta for all."""
         return (1.0,) * self.num_omega
 
     def rate_map_shape(self, height: int, width: int) -> tuple[int, int]:

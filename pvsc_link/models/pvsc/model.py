@@ -99,7 +99,7 @@ PaddedChannel = Callable[[Any, Any], Any]
 
 
 class LatentCodingModel(keras.Model):
-    """What I and P frames share: everything between the latent y and its reconstruction y_tilde.
+    """Common part of I and P frames: everything between the latent y and its reconstruction.
 
     Parameters
     ----------
@@ -205,7 +205,7 @@ class LatentCodingModel(keras.Model):
     def over_the_air(
         self, coded: tuple[Any, Any], rate_index: Any, channel: PaddedChannel
     ) -> dict[str, Any]:
-        """What each end decodes, the gain undone: ``tx`` as sent, ``rx`` behind ``channel``.
+        """Symbols times the gain, as each end decodes them: ``tx`` as sent, ``rx`` received.
 
         Input: ``coded`` : as ``encode_features`` gives it. Output: like its symbols.
         """
@@ -215,7 +215,7 @@ class LatentCodingModel(keras.Model):
     def decode_features(
         self, symbols_hat: Any, rate_index: Any, omega_index: Any, state: Any = None
     ) -> tuple[Any, Any]:
-        """(y_bar_rx, C_s,t): F_rx and the preset's vector (eq. 16, 22), the gain undone before."""
+        """(y_bar_rx, C_s,t) from symbols times the gain: F_rx, the preset's vector (eq. 16, 22)."""
         y_bar, state = self.feature_decoder(symbols_hat, rate_index, state)
         return self.vector_rx(y_bar, omega_index), state
 
@@ -228,7 +228,7 @@ class LatentCodingModel(keras.Model):
 
     @property
     def coding_layers(self) -> tuple[Any, ...]:
-        """What stage 2 trains: F_tx and F_rx with their vectors."""
+        """The layers of training stage 2: F_tx and F_rx with their vectors."""
         return self.feature_encoder, self.feature_decoder, self.vector_tx, self.vector_rx
 
     def select_stage(self, stage: int) -> None:
@@ -274,7 +274,7 @@ class PvscModel(LatentCodingModel):
         """Layers that a family beyond the paper has besides; they are built with the others."""
 
     def steps(self, compiled: Compiler = as_is) -> PredictedSteps:
-        """What runs per frame at inference; ``compiled`` wraps each step."""
+        """The steps of a P frame at inference; ``compiled`` wraps each step."""
         return PredictedSteps(self, compiled)
 
     def start_buffers(self, frame_tx: Any, frame_rx: Any = None) -> dict[str, Any]:
@@ -305,7 +305,7 @@ class PvscModel(LatentCodingModel):
         return None
 
     def reference(self, feature: Any, motion: Any = None) -> Any:
-        """What a frame is coded by, out of the buffer ``feature``: F itself."""
+        """The reference of the next frame from the buffer ``feature``: F itself."""
         return feature
 
     def contexts(self, reference: Any, omega_index: Any) -> tuple[Any, Any]:
@@ -317,7 +317,7 @@ class PvscModel(LatentCodingModel):
         return self.frame_generator(feature, omega_index)
 
     def kept(self, feature: Any, frame: Any) -> Any:
-        """What the buffer holds of a coded frame: F_t."""
+        """The buffer after a coded frame: F_t."""
         return feature
 
     def call(

@@ -1,4 +1,4 @@
-"""What runs per frame at inference, cut where the two ends of the link share their work.
+"""The steps of a frame at inference, cut where the two ends of the link share their work.
 
 Transmitter and receiver hold equal buffers over a noise-free channel only if they compute the
 shared parts with the same functions on the same shapes. So the order of Fig. 5 is cut into steps,
@@ -62,7 +62,7 @@ class FrameSteps(Protocol):
         omega_index: Any,
         kept: Any = None,
     ) -> Any:
-        """What follows from the symbols as sent, or as equalised.
+        """Decode symbols as sent, or as equalised.
 
         Output: of a P frame, the next buffers; of an I frame, the picture.
         """
@@ -73,7 +73,7 @@ class PredictedFrameSteps(FrameSteps, Protocol):
     """Coding of a P frame: a reference before it, a picture after it."""
 
     def reference(self, feature: Any, motion: Any = None) -> Any:
-        """What the frame is coded by: the buffer F, moved by ``motion`` where there are vectors."""
+        """The reference of the frame: the buffer F, moved by ``motion`` where there are vectors."""
         ...
 
     def show(self, feature: Any, omega_index: Any) -> Any:
@@ -166,7 +166,7 @@ class PredictedSteps:
         )
 
     def reference(self, feature: Any, motion: Any = None) -> Any:
-        """What a frame is coded by, out of the buffer and the frame's vectors."""
+        """The reference of the frame, from the buffer and the frame's vectors."""
         return self.model.reference(feature, motion)
 
     def contexts(self, reference: Any, omega_index: Any) -> tuple[Any, Any]:

@@ -190,7 +190,7 @@ class FrameGenerator(ConfiguredLayer):
 
     DC blocks, * q_G^1, 1x1 to 192 channels, pixel shuffle by 8. With ``depth_deblock`` the
     shuffle goes by 2, then by 4 after DC blocks at 1/4, which see across the patch borders.
-    The frame is not clipped, since a clip would end the gradient; whoever shows or stores it clips.
+    The frame is not clipped, since a clip would end the gradient.
 
     Parameters
     ----------

@@ -13,8 +13,8 @@ from pvsc_link.types import InputError
 class IntraMcConfig(IntraConfig):
     """I frames that P frames with motion follow.
 
-    ``eta_factors`` : what eta of eq. 14 is multiplied with, by quality preset; none: eta is the
-    same at all. Raises ``InputError`` for another number of factors than quality presets.
+    ``eta_factors`` : factor of eta of eq. 14 by quality preset; none: one eta for all. Raises
+    ``InputError`` for another number of factors than quality presets.
     """
 
     eta_factors: tuple[float, ...] = ()
@@ -23,7 +23,7 @@ class IntraMcConfig(IntraConfig):
 
     @property
     def eta_scales(self) -> tuple[float, ...]:
-        """What eta is multiplied with at each quality preset."""
+        """Factor of eta at each quality preset."""
         return self.eta_factors or super().eta_scales
 
     def __post_init__(self) -> None:

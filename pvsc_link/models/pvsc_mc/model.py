@@ -157,7 +157,7 @@ class PvscMcModel(PvscModel):
             self.reference_blend = ReferenceBlend(self.config, name="reference_blend", **own)
 
     def steps(self, compiled: Compiler = as_is) -> "McSteps":
-        """What runs per frame at inference; ``compiled`` wraps each step."""
+        """The steps of a P frame at inference; ``compiled`` wraps each step."""
         return McSteps(self, compiled)
 
     def start(self, frame: Any) -> Any:
@@ -184,7 +184,7 @@ class PvscMcModel(PvscModel):
         return self.reference_blend(frame, reference, feature, omega_index)
 
     def kept(self, feature: Any, frame: Any) -> Any:
-        """What the buffer holds of a coded frame: its picture."""
+        """The buffer after a coded frame: its picture, clipped."""
         return ops.clip(frame, 0.0, 1.0)
 
 

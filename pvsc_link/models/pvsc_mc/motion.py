@@ -299,13 +299,13 @@ _TEMPERATURES = (*np.geomspace(3.0, 0.3, 12), 0.0, 0.0, 0.0)
 
 
 def penalty(config: PvscMcConfig, omega_index: int) -> float:
-    """What a bit of motion may cost at a quality preset, in levels of summed differences."""
+    """Price of one bit of motion at a quality preset, in levels of summed differences."""
     coarse, fine = config.motion_penalty
     return float(coarse * (fine / coarse) ** (omega_index / max(1, config.num_omega - 1)))
 
 
 def search(config: PvscMcConfig, reference: Any, frames: Any, omega_index: Any) -> np.ndarray:
-    """What a transmitter sends of the motion: int32 [batch, Hy, Wy, 2].
+    """Vectors that a transmitter sends: int32 [batch, Hy, Wy, 2].
 
     Input: ``reference``, ``frames`` : as ``search_motion``, tensors too; ``omega_index`` : quality
     preset of each picture, [batch].
@@ -366,7 +366,7 @@ def _refined(
 
 
 def _moved(motion: np.ndarray, way: tuple[int, int]) -> np.ndarray:
-    """What every unit's neighbour down and to the right by ``way`` has; zero outside."""
+    """The field shifted: every unit gets the vector of its neighbour at ``way``, zero outside."""
     rows, columns = motion.shape[1:3]
     wide = np.pad(motion, ((0, 0), (1, 1), (1, 1), (0, 0)))
     down, right = 1 + way[0], 1 + way[1]
@@ -426,7 +426,7 @@ def _interpolated(plane: np.ndarray) -> np.ndarray:
 
 
 def _filtered(values: np.ndarray, taps: np.ndarray, axis: int) -> np.ndarray:
-    """Convolution along one axis; the ends, which nobody looks at, stay as they are."""
+    """Convolution along one axis; the ends, which are not used, stay zero."""
     if taps[BEFORE] == 1.0:
         return values
     result = np.zeros_like(values)
