@@ -1,19 +1,14 @@
-"""Multiply-accumulates of a traced function, counted operation by operation.
+"""``python -m pvsc_link.bench complexity``: parameters, MACs and times as in Tables IV and V.
 
-The graph that TensorFlow would execute is walked; every convolution and matrix product counts
-with the shapes it has there. Element-wise work, norms and softmax do not count, as usual.
-
-Milliseconds per frame of the two ends, networks only, as Tables IV and V time them.
-
-``python -m pvsc_link.bench complexity``: parameters, MACs and times as in Tables IV and V.
-
-MACs are those of one transmitter pass plus one receiver pass per P frame (Fig. 5), the reading
-under which the paper's Tables IV and V agree with its architecture: what runs at both ends counts
-twice, E_s even three times (once to quantise, once in either end's decoding).
+Multiply-accumulates (MACs) are counted in the graph that TensorFlow would execute: every
+convolution and matrix product counts with the shapes it has there. Element-wise work, norms and
+softmax do not count, as usual. They are those of one transmitter pass plus one receiver pass per P
+frame (Fig. 5), the reading under which the paper's tables agree with its architecture: what runs at
+both ends counts twice, and E_s three times (once to quantise, once in the decoding of either end).
+Times are milliseconds per frame of the two ends, networks only.
 """
 
 import argparse
-import csv
 import math
 import statistics
 import sys
@@ -25,7 +20,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from pvsc_link.bench.provenance import write_manifest
+from pvsc_link.bench.provenance import as_text, write_manifest, write_rows
 from pvsc_link.models.dvst.config import DvstConfig
 from pvsc_link.models.presets import DVST_PRESETS, PRESETS, PictureConfig
 from pvsc_link.models.pvsc.steps import IntraSteps
@@ -136,21 +131,6 @@ SIZES = {
 }
 #: Table V's frame is not padded to 128; 1920x1088 is what fits its numbers.
 TABLE_V = "table_v"
-COLUMNS = (
-    "preset",
-    "label",
-    "width",
-    "height",
-    "padded_width",
-    "padded_height",
-    "params_m",
-    "macs_g",
-    "macs_tx_g",
-    "macs_rx_g",
-    "macs_m_per_pixel",
-    "tx_ms",
-    "rx_ms",
-)
 
 
 def padded(size: int, multiple: int) -> int:
@@ -164,7 +144,7 @@ def trainable_parameters(layer: Any) -> int:
 
 
 def models_for_all_rates(config: PictureConfig | DvstConfig) -> int:
-    """How many models of a preset a rate curve takes: Table IV counts the parameters of all."""
+    """How many models a rate curve of a preset needs: Table IV counts the parameters of all."""
     return config.num_rates if isinstance(config, DvstConfig) else 1
 
 
@@ -279,30 +259,6 @@ def module_rows(model: Any) -> list[dict[str, Any]]:
     ]
 
 
-def as_text(rows: Sequence[dict[str, Any]]) -> str:
-    """Rows as an aligned table, numbers with the digits that differ."""
-    lines = [list(rows[0])] + [[_shown(value) for value in row.values()] for row in rows]
-    widths = [max(len(line[i]) for line in lines) for i in range(len(lines[0]))]
-    return "\n".join(
-        "  ".join(cell.rjust(width) for cell, width in zip(line, widths, strict=True))
-        for line in lines
-    )
-
-
-def _shown(value: Any) -> str:
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
-
-
-def write_csv(path: Path, rows: Sequence[dict[str, Any]]) -> None:
-    """Rows to ``path``; numbers with six significant digits."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("w", newline="") as file:
-        writer = csv.DictWriter(file, list(rows[0]))
-        writer.writeheader()
-        for row in rows:
-            writer.writerow({k: f"{v:.6g}" if isinstance(v, float) else v for k, v in row.items()})
-
-
 def main(argv: Sequence[str] | None = None) -> int:
     """Print the tables of one or more presets; with ``--csv`` also write them, with a manifest."""
     parser = argparse.ArgumentParser(prog="python -m pvsc_link.bench complexity")
@@ -320,7 +276,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         modules += module_rows(model)
     print(as_text(rows), as_text(modules), sep="\n\n")
     if options.csv:
-        write_csv(options.csv, rows)
-        write_csv(options.csv.with_name(f"{options.csv.stem}_modules.csv"), modules)
+        write_rows(options.csv, rows)
+        write_rows(options.csv.with_name(f"{options.csv.stem}_modules.csv"), modules)
         write_manifest(options.csv, ["complexity", *(sys.argv[2:] if argv is None else argv)])
     return 0

@@ -195,7 +195,3 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for verdict in every:
         print(verdict)
     return 0 if all(verdict.holds for verdict in every) else 1
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -1,16 +1,13 @@
-"""The LDPC decoders that ``bench link`` compares, each called as LLRs in, information bits out.
-
-Where the time of a block goes on the link: encoding, channel and LLRs, and decoding.
-
-``python -m pvsc_link.bench link``: LDPC decoders side by side, on the same noise, in one run.
+"""``python -m pvsc_link.bench link``: LDPC decoders side by side, on the same noise, in one run.
 
 Throughput is information bits per CPU-second (all threads of the process added up), so that
 ratios between decoders hold on a machine that does other work as well. The SNR of each MCS is
 the lowest, in steps of 0.1 dB, at which the layered decoder's block error rate is at most 1e-2.
+Every decoder is called as LLRs in, information bits out; the time of encoding, channel and LLRs
+stands beside it.
 """
 
 import argparse
-import csv
 import importlib.util
 import platform
 import time
@@ -23,6 +20,7 @@ import numba
 import numpy as np
 import tensorflow as tf
 
+from pvsc_link.bench.provenance import write_rows
 from pvsc_link.link.coded_link import CodedLink, get_coded_link
 from pvsc_link.link.ldpc.code import LdpcCode
 from pvsc_link.link.ldpc.decoder import (
@@ -42,7 +40,7 @@ _SIONNA_BATCH = 32
 
 @dataclass(frozen=True)
 class Contender:
-    """A decoder with the batch it likes and the most blocks worth waiting for."""
+    """A decoder, the batch size at which it is fastest, and the most blocks it is timed on."""
 
     build: Callable[[LdpcCode, int], Decoder]
     batch_size: int
@@ -102,22 +100,20 @@ _SHOWN = ("sionna-xla", "layered-xla", "layered")
 
 
 def draw_stages(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
-    """Stacked bars of CPU time per block, one group per MCS and one bar per decoder.
+    """Write a PNG of stacked bars: CPU time per block, one bar per MCS and decoder.
 
-    Input: rows of ``bench link`` with ``mcs``, ``k``, ``decoder``, ``mbit_per_cpu_s``,
-    ``chain_ms``. Output: a PNG at ``path``.
+    Input: rows of this benchmark with ``mcs``, ``k``, ``decoder``, ``mbit_per_cpu_s``,
+    ``chain_ms``.
     """
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot as plt
+    from matplotlib.figure import Figure
 
     shown = [row for row in rows if row["decoder"] in _SHOWN]
     shown.sort(key=lambda row: (row["mcs"], _SHOWN.index(row["decoder"])))
     labels = [f"MCS {row['mcs']}  {row['decoder']}" for row in shown]
     chain = [row["chain_ms"] for row in shown]
     decode = [row["k"] / row["mbit_per_cpu_s"] / 1e3 for row in shown]
-    figure, axes = plt.subplots(figsize=(8, 0.28 * len(shown) + 1.2), layout="constrained")
+    figure = Figure(figsize=(8, 0.28 * len(shown) + 1.2), layout="constrained")
+    axes = figure.subplots()
     axes.barh(labels, chain, color="0.7", label="encode, channel, LLRs")
     axes.barh(labels, decode, left=chain, color="tab:blue", label="decode")
     for place, (before, own) in enumerate(zip(chain, decode, strict=True)):
@@ -128,7 +124,6 @@ def draw_stages(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
     axes.legend(fontsize="small")
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=120)
-    plt.close(figure)
 
 
 Row = dict[str, Any]
@@ -292,11 +287,7 @@ def main(argv: Sequence[str]) -> int:
     scaling = thread_scaling(options.mcs[0], options.num_iter, 256)
     print(f"layered, {numba.get_num_threads()} threads against one, wall clock: {scaling:.2f}x")
     if options.csv:
-        options.csv.parent.mkdir(parents=True, exist_ok=True)
-        with options.csv.open("w", newline="") as file:
-            writer = csv.DictWriter(file, _COLUMNS)
-            writer.writeheader()
-            writer.writerows(rows)
+        write_rows(options.csv, [{name: row[name] for name in _COLUMNS} for row in rows])
     if options.figure:
         draw_stages(rows, options.figure)
     return 0

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from itertools import product
 from pathlib import Path
 
+from pvsc_link.metrics.registry import METRICS
 from pvsc_link.report.page import write_report
 from pvsc_link.sweep.store import points_table, write_csv
 from pvsc_link.sweep.tables import bd_table
@@ -46,7 +47,7 @@ def _write_results(folder: Path, rows: int) -> None:
         _row(number, *place) for number, place in zip(range(rows), grid, strict=False)
     )
     write_csv(table, folder / "points.csv")
-    write_csv(bd_table(table, "vtm", ("psnr", "lpips", "dists")), folder / "bd_cbr.csv")
+    write_csv(bd_table(table, "vtm", list(METRICS)), folder / "bd_cbr.csv")
     (folder / "manifest.json").write_text(json.dumps({"scenario": {"name": "made_up"}}))
 
 
@@ -54,39 +55,16 @@ def _row(number: int, clip: str, channel: tuple, snr: int, scheme: str, rate: in
     name, nmse_db, coherence = channel
     cbr = 2.0 ** (-rate / 6) / (1 + 0.2 * snr) * (1.5 if nmse_db else 1.0)
     gain = 42 - rate + 6 * _SCHEMES[scheme] + 0.02 * ((number * 7919) % 13)
+    condition = {"channel": name, "snr_db": float(snr), "csi_nmse_db": nmse_db}
+    quality = {metric.column: 0.4 / (1 + 0.1 * gain) for metric in METRICS.values()}
     return {
-        "point_id": f"{number:016x}",
-        "scheme": scheme,
-        "variant": "",
-        "clip": clip,
-        "gop": 4,
-        "rate": rate,
-        "channel": name,
-        "snr_db": float(snr),
-        "csi_nmse_db": nmse_db,
-        "coherence_length": coherence,
-        "equalizer": "lmmse",
-        "csi_aware": True,
-        "mcs": snr,
-        "mcs_policy": "best",
-        "mcs_role": "chosen",
-        "seed": seed,
-        "num_frames": 12,
-        "cbr": cbr,
-        "cbr_source": 0.9 * cbr,
-        "cbr_side": 0.1 * cbr,
-        "psnr_db": 25 + 0.6 * gain,
-        "lpips": 0.5 / (1 + 0.1 * gain),
-        "dists": 0.3 / (1 + 0.1 * gain),
-        "bler": 0.01,
-        "num_blocks": 100,
-        "num_block_errors": 1,
-        "frames_lost": 0,
-        "status": "ok",
-        "seconds": 1.0,
-        "decoder": "layered",
-        "num_iter": 20,
-        "note": "",
+        **{"point_id": f"{number:016x}", "scheme": scheme, "variant": "", "clip": clip},
+        **{"gop": 4, "rate": rate, **condition, "coherence_length": coherence, "seed": seed},
+        **{"equalizer": "lmmse", "csi_aware": True, "decoder": "layered", "num_iter": 20},
+        **{"mcs": snr, "mcs_policy": "best", "mcs_role": "chosen", "num_frames": 12},
+        **{"cbr": cbr, "cbr_source": 0.9 * cbr, "cbr_side": 0.1 * cbr},
+        **quality | {"psnr_db": 25 + 0.6 * gain, "bler": 0.01, "num_blocks": 100},
+        **{"num_block_errors": 1, "frames_lost": 0, "status": "ok", "seconds": 1.0, "note": ""},
     }
 
 

@@ -1,8 +1,8 @@
-"""Words on pictures: the label of a tile and what was measured, in a strip above it.
+"""The pictures of a transmission: captions, all schemes side by side, and a still with zooms.
 
-Side by side: the original and every scheme in one picture, each under its caption.
-
-One frame of every scheme with two zoomed regions under it (the paper's Fig. 7).
+Every frame stands under a caption that says what it is and what was measured. :class:`Mosaic` puts
+the original and every scheme into one picture for the video; :func:`still_picture` shows one frame
+with two zoomed regions below it (the paper's Fig. 7).
 """
 
 import functools
@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from pvsc_link.report.frames import zoom_boxes
+from pvsc_link.report.frames import Box, zoom_boxes
 
 _INK, _QUIET, _ALARM, _PAPER = "#111111", "#555555", "#B00020", "#FFFFFF"
 _LINE = 1.35  # line height over type size
@@ -22,7 +22,7 @@ _CHARACTERS = 50  # a line of so many fits the width
 
 @dataclass(frozen=True)
 class Caption:
-    """A label in bold beside a patch of the scheme's colour, two lines, and an alarm or none."""
+    """A label in bold beside a patch of the scheme's colour, two lines, and a warning in red."""
 
     label: str
     colour: str
@@ -66,22 +66,11 @@ def _type_size(width: int) -> int:
     return max(9, min(round(width * 2 / _CHARACTERS), 30))
 
 
-def _write(
-    draw: ImageDraw.ImageDraw,
-    place: tuple[float, float],
-    text: str,
-    size: int,
-    room: float,
-    ink: str,
-    *,
-    bold: bool,
-) -> None:
+def _write(draw, place, text: str, size: int, room: float, ink: str, *, bold: bool) -> None:
     """Write a line, smaller where it would not fit."""
-    font = _font(size, bold)
-    while size > 6 and font.getlength(text) > room:
+    while size > 6 and _font(size, bold).getlength(text) > room:
         size -= 1
-        font = _font(size, bold)
-    draw.text(place, text, fill=ink, font=font)
+    draw.text(place, text, fill=ink, font=_font(size, bold))
 
 
 @functools.lru_cache(maxsize=64)
@@ -175,7 +164,7 @@ def still_picture(
     """The picture, uint8 RGB: caption, frame with boxes, and the boxes enlarged, for each scheme.
 
     Input: ``frames`` : uint8 RGB [height, width, 3], the original first; the boxes are those of
-    ``report.matched_frames.zoom_boxes``: where schemes differ most, and where detail is.
+    ``report.frames.zoom_boxes``: where schemes differ most, and where detail is.
     """
     boxes = zoom_boxes(frames)
     height, width = frames[0].shape[:2]
@@ -192,7 +181,7 @@ def still_picture(
 def _panel(
     frame: np.ndarray,
     size: tuple[int, int],
-    boxes: Sequence[tuple[float, float, float, float]],
+    boxes: Sequence[Box],
     caption: Caption,
 ) -> np.ndarray:
     height, width = size
@@ -218,7 +207,7 @@ def _panel(
 
 def _zoom(
     frame: np.ndarray,
-    box: tuple[float, float, float, float],
+    box: Box,
     width: int,
     colour: str,
     line: int,

@@ -1,6 +1,7 @@
-"""What the user asks for, as a scenario of one GOP that the sweep's own checks can judge.
+"""What the user asks for, checked as a sweep checks a scenario, and the rates that follow from it.
 
-The first GOP decides: swept over rates, it gives every scheme an MCS and a rate near one CBR.
+A request becomes a scenario of one GOP. Swept over rates, this first GOP gives every scheme its MCS
+and the rate that comes nearest to one common CBR.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -82,9 +83,16 @@ def plan_of(request: Request) -> Plan:
     and options of schemes that are not sent, and for a scheme without trained weights unless
     ``with_untrained``.
     """
-    _check_words("scheme", request.schemes, unique=True)
-    for what, named in (("rate of scheme", request.rates), ("option of scheme", request.options)):
-        _check_words(what, named, allowed=request.schemes)
+    for word in request.schemes:
+        if request.schemes.count(word) > 1:
+            raise InputError(
+                "scheme is named twice", found=word, allowed="each once", remedy="Drop one."
+            )
+    for what, named in (("rate", request.rates), ("option", request.options)):
+        for word in named:
+            if word not in request.schemes:
+                allowed, remedy = list(request.schemes), "Name a scheme that is sent."
+                raise InputError(f"{what} of scheme", found=word, allowed=allowed, remedy=remedy)
     plan = build(_scenario(request))
     for scheme, word in zip(plan.schemes.values(), request.schemes, strict=True):
         if scheme.status == UNTRAINED and not request.with_untrained:
@@ -151,21 +159,6 @@ def _entry(word: str, request: Request) -> dict[str, Any]:
     return entry
 
 
-def _check_words(
-    what: str, words: Iterable[str], *, allowed: Sequence[str] = (), unique: bool = False
-) -> None:
-    words = list(words)
-    for word in words:
-        if unique and words.count(word) > 1:
-            raise InputError(
-                f"{what} is named twice", found=word, allowed="each once", remedy="Drop one."
-            )
-        if not unique and word not in allowed:
-            raise InputError(
-                what, found=word, allowed=list(allowed), remedy="Name a scheme that is sent."
-            )
-
-
 def parse_rates(words: Iterable[str]) -> dict[str, int]:
     """``["x265=32"]`` as ``{"x265": 32}``; raises ``InputError`` for another form."""
     pairs = [word.rpartition("=") for word in words]
@@ -197,7 +190,7 @@ def parse_options(words: Iterable[str]) -> dict[str, dict[str, Any]]:
     return options
 
 
-#: Ratio to the target CBR that needs no word.
+#: Ratio to the target CBR that needs no note.
 _NEAR = 1.1
 
 

@@ -1,20 +1,22 @@
-"""The files of a transmission: videos and rows as they come, a still and the numbers at the end.
+"""From a request to its files: a video goes GOP by GOP through every scheme, with bounded memory.
 
-From a request to its files: GOP after GOP through every scheme, with bounded memory.
+:func:`transmit_video` is the story; :class:`Outputs` writes videos and rows as they come, and a
+still and the numbers at the end.
 """
 
 import csv
+import io
 import json
 import os
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import ExitStack, closing
 from datetime import UTC, datetime
 from functools import partial
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
 import numpy as np
 
@@ -26,7 +28,7 @@ from pvsc_link.metrics.registry import METRICS
 from pvsc_link.models.zoo import UNTRAINED
 from pvsc_link.report.curves import clip_stem, condition_words
 from pvsc_link.report.style import scheme_style
-from pvsc_link.storage import write_atomically
+from pvsc_link.storage import atomic_file, write_atomically
 from pvsc_link.sweep.kept_frames import write_png
 from pvsc_link.sweep.plan import Plan
 from pvsc_link.sweep.runner import Progress
@@ -60,17 +62,10 @@ class Outputs:
             "Original", "#000000", (f"{size[1]}x{size[0]}, {stream.fps:.4g} frames/s", "as sent")
         )
         point = sent[0].point
-        condition = condition_words(
-            {
-                "channel": point.channel,
-                "snr_db": point.snr_db,
-                "csi_nmse_db": point.channel_point.csi_nmse_db,
-                "coherence_length": point.channel_point.coherence_length,
-            }
-        )
+        channel = {"channel": point.channel, "snr_db": point.snr_db}
+        condition = condition_words(channel | point.channel_point.condition)
         self._title = f"{clip_stem(point.clip)}, GOP {point.gop}, {condition}"
-        title = f"{self._title}; means so far"
-        self._mosaic = Mosaic(size, len(sent) + 1, title)
+        self._mosaic = Mosaic(size, len(sent) + 1, f"{self._title}; means so far")
         self._count = 0
         self._still: tuple[int, list[np.ndarray]] | None = None
         self.files = {c.label: _file_name(c) for c in sent}
@@ -83,7 +78,8 @@ class Outputs:
             make(Mp4Writer(self._folder / name, self._fps)) for name in self.files.values()
         ]
         self._together = make(Mp4Writer(self._folder / SIDE_BY_SIDE, self._fps))
-        self._rows = make(_whole_file(self._folder / ROWS))
+        rows = make(atomic_file(self._folder / ROWS))
+        self._rows = make(io.TextIOWrapper(rows, encoding="utf-8", newline=""))
         self._writer: csv.DictWriter | None = None
         return self
 
@@ -174,20 +170,8 @@ def _file_name(chosen: Chosen) -> str:
     return f"{stem}_{UNTRAINED}.mp4" if untrained else f"{stem}.mp4"
 
 
-@contextmanager
-def _whole_file(path: Path) -> Iterator[TextIO]:
-    """A text file that appears under its name when it is whole."""
-    part = path.with_name(path.name + ".part")
-    try:
-        with part.open("w", encoding="utf-8", newline="") as file:
-            yield file
-        part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)
-
-
 NUMBERS = "transmit.json"
-#: Told as the transmission goes: (frames done, frames in all if known, what is happening).
+#: Called as frames are sent, with (frames done, frames in all if known, what is happening).
 FrameProgress = Callable[[int, int | None, str], None]
 
 
@@ -255,14 +239,14 @@ def _send(
     folder: Path,
     sending: FrameProgress,
 ) -> tuple[list[dict[str, Any]], list[Sender], tuple[int, int, int], dict[str, str]]:
-    """Sums of every scheme, and [num_frames, height, width] of what was sent."""
+    """Sums and sender of every scheme, [num_frames, height, width] of the video, and file names."""
     senders = [Sender(chosen, request.metrics) for chosen in sent]
     gops = _gops(request, plan, stream)
     first = next(gops)
     size = (first.frames.shape[1], first.frames.shape[2])
     with Outputs(folder, stream, size, sent, _still_frame(request, stream)) as outputs:
         done, before = 0, first.frames[:0]
-        for gop in _again(first, gops):
+        for gop in chain([first], gops):
             here = partial(sending, done, stream.num_frames)
             shown, rows = _send_gop(gop, before, senders, request.metrics, here)
             totals = [sender.totals() for sender in senders]
@@ -320,11 +304,6 @@ def _gops(request: Request, plan: Plan, stream: FrameStream) -> Iterator[Video]:
                 )
         yield Video(point.clip, np.stack(stack), stream.fps, stream.name, first)
         first += len(stack)
-
-
-def _again(first: Video, gops: Iterator[Video]) -> Iterator[Video]:
-    yield first
-    yield from gops
 
 
 def _still_frame(request: Request, stream: FrameStream) -> int:

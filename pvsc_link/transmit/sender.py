@@ -1,4 +1,4 @@
-"""One scheme on the air: a GOP in, what the receiver shows out, and the sums so far."""
+"""One scheme on the link: a GOP in, what the receiver shows out, and the sums so far."""
 
 from collections.abc import Iterator, Sequence
 from itertools import count
@@ -90,6 +90,6 @@ class Sender:
 
 
 def _status(statuses: list[str], *, lost: bool) -> str:
-    """As of a whole clip: what is not ``ok`` of its own; ``outage`` only if no frame came."""
+    """Status of all GOPs together; ``outage`` only if not one frame of the video came."""
     own = [status for status in statuses if status not in ("ok", "outage")]
     return own[0] if own else "outage" if lost else "ok"

@@ -45,7 +45,9 @@ def test_paper_model_has_table_iv_s_macs_per_pixel():
         assert round(row["macs_m_per_pixel"], 2) == per_pixel
 
 
-@pytest.mark.parametrize("preset", ["pvsc_tiny", "pvsc_tiny_intra", "dvst_tiny"])
+@pytest.mark.parametrize(
+    "preset", ["pvsc_tiny_intra", "dvst_tiny", pytest.param("pvsc_tiny", marks=pytest.mark.slow)]
+)
 def test_tiny_models_stay_within_two_million_parameters_and_a_twentieth_mmac_per_pixel(preset):
     model = complexity.model_of(complexity.ALL_PRESETS[preset])
     row = complexity.measure(model, "480p", repeats=0)
@@ -88,8 +90,9 @@ def test_command_prints_and_writes_counts_with_a_manifest(tmp_path, capsys):
     assert complexity.main(arguments) == 0
     assert "macs_m_per_pixel" in capsys.readouterr().out
     (row,) = csv.DictReader(file.open())
-    assert list(row) == list(complexity.COLUMNS)
     assert (row["preset"], row["width"], row["height"]) == ("pvsc_tiny", "854", "480")
+    assert float(row["params_m"]) <= 2
+    assert float(row["macs_m_per_pixel"]) <= 0.05
     assert float(row["macs_g"]) == pytest.approx(
         float(row["macs_tx_g"]) + float(row["macs_rx_g"]), rel=1e-4
     )

@@ -7,12 +7,12 @@ from pvsc_link.bench.gates import _drift_verdict
 
 
 def test_every_frame_of_every_gop_has_a_row_with_its_quality(micro, tmp_path, capsys):
-    options = ["--preset", micro, "--gop", "3", "--gops", "2", "--rates", "0", "2"]
+    options = ["--preset", micro, "--gop", "3", "--gops", "2", "--rates", "2"]
     options += ["--refresh-every", "0", "2"]
     assert main(["drift", *options, "--folder", str(tmp_path)]) == 0
     table = pd.read_csv(tmp_path / "drift.csv")
     runs = table.groupby(["refresh_every", "rate"])
-    assert runs["frame"].apply(list).tolist() == [list(range(6))] * 4
+    assert runs["frame"].apply(list).tolist() == [list(range(6))] * 2
     assert (runs["cbr"].nunique() == 1).all()
     assert table["lpips"].between(0, 2).all()
     assert (table["weights"] == "untrained").all()

@@ -5,7 +5,7 @@ import pytest
 from PIL import Image
 
 from pvsc_link.report import frames
-from pvsc_link.report.figures import draw_figures, frame_figures, with_zoom
+from pvsc_link.report.figures import frame_figures, with_zoom
 from pvsc_link.report.frames import matched_frames, page_comparisons, zoom_boxes
 from pvsc_link.report.notebook import paper_tables, plot_against, plot_bler, plot_rate
 from pvsc_link.report.page import page_data
@@ -82,7 +82,7 @@ def test_too_many_bytes_become_jpeg_and_then_fewer(framed, monkeypatch):
     assert "comparisons are on the page" in remarks[-1]
 
 
-def test_a_figure_shows_every_scheme_once_with_its_numbers(framed, tmp_path):
+def test_a_figure_shows_every_scheme_once_with_its_numbers(framed):
     Image.new("RGB", (80, 48)).save(reference_file(framed, "a/b clip.mp4", 7))
     results = read_results(framed)
     matched = matched_frames(framed, results.curves.keyed, results.curves.styles)
@@ -93,8 +93,7 @@ def test_a_figure_shows_every_scheme_once_with_its_numbers(framed, tmp_path):
     assert titles[0].startswith("Reference")
     assert len(titles) == 5
     assert all("CBR 0." in title and "LPIPS" in title for title in titles[1:])
-    written = draw_figures(results, tmp_path, ["png"]).files
-    assert sum(path.name.startswith("frames_b clip_gop4") for path in written) == 3, written
+    assert all(name.startswith("frames_b clip_gop4") for name in figures)
 
 
 def test_no_figure_of_frames_that_cannot_be_compared(framed):

@@ -32,7 +32,7 @@ def test_from_a_scenario_to_a_table(tmp_path, monkeypatch):
         name="tiny",
         media={"clips": ["carphone"], "gop": 2, "num_gops": 1},
         link={"channel": "awgn", "snr_db": 10},
-        schemes=[{"scheme": "x264", "rates": [32, 37, 42], "mcs": 10}],
+        schemes=[{"scheme": "x264", "rates": [32, 37, 42], "mcs": 10, "preset": "ultrafast"}],
         anchor="x264",
         metrics=["psnr"],
     )

@@ -38,8 +38,8 @@ def small(make_results, make_points):
     return make_results(make_points(clips=("bikes",), schemes=("pvsc", "x265")), anchor="x265")
 
 
-@pytest.fixture
-def browser():
+@pytest.fixture(scope="module")
+def chromium():
     options = webdriver.ChromeOptions()
     options.binary_location = CHROMIUM
     for word in ("--headless=new", "--no-sandbox", "--disable-gpu", "--window-size=1280,1000"):
@@ -50,14 +50,19 @@ def browser():
     driver.set_page_load_timeout(300)
     driver.set_script_timeout(300)
     yield driver
-    assert not [
-        line for line in driver.get_log("browser") if line["level"] in ("SEVERE", "WARNING")
-    ]
     driver.quit()
 
 
+@pytest.fixture
+def browser(chromium):
+    """The browser, which must not complain during a test."""
+    yield chromium
+    said = chromium.get_log("browser")  # and forgets it
+    assert not [line for line in said if line["level"] in ("SEVERE", "WARNING")]
+
+
 def opened(browser, folder):
-    page = write_report(folder, most_figures=1).page
+    page = write_report(folder, most_figures=0).page
     browser.get(page.resolve().as_uri())
     return browser
 

@@ -14,9 +14,12 @@ from pvsc_link.sweep.store import SweepStore
 from pvsc_link.types import InputError
 
 
-def report_text(folder, **options):
-    """The remarks of a report that was really written, as one text."""
-    report = write_report(folder, most_figures=1, **options)
+def report_text(folder, most_figures=0):
+    """The remarks of a report that was really written, as one text, and its page.
+
+    Figures are drawn only where a test asks for them: they take most of the time.
+    """
+    report = write_report(folder, most_figures=most_figures)
     page = report.page.read_text()
     assert page.endswith("</html>\n")
     return " ".join(report.remarks), page
@@ -65,7 +68,8 @@ def test_a_half_written_row_is_left_out_and_told(make_results, few_points):
     folder = make_results(few_points)
     whole = (folder / "points.csv").read_text()
     (folder / "points.csv").write_text(whole[: len(whole) - 120])
-    remarks, _ = report_text(folder)
+    remarks, _ = report_text(folder, most_figures=1)
+    assert list((folder / "figures").iterdir()), "the whole rows are drawn"
     assert "half-written" in remarks
     assert len(read_results(folder).points) == len(few_points) - 1
 
@@ -99,7 +103,7 @@ def test_all_points_failed(make_results, few_points):
     )
     failed[["psnr_db", "lpips", "dists", "cbr_source", "cbr_side"]] = np.nan
     folder = make_results(failed)
-    remarks, page = report_text(folder)
+    remarks, page = report_text(folder, most_figures=1)
     assert "All points failed" in remarks
     assert "no binary on PATH" in remarks
     assert "missing_binary 16" in page
@@ -146,7 +150,7 @@ def test_names_from_outside_cannot_break_the_page(make_results, few_points):
 
 def test_the_command_writes_elsewhere_when_told(make_results, few_points, tmp_path, capsys):
     folder = make_results(few_points)
-    assert command.main([str(folder), "--out", str(tmp_path / "there"), "--most-figures", "1"]) == 0
+    assert command.main([str(folder), "--out", str(tmp_path / "there"), "--most-figures", "0"]) == 0
     assert (tmp_path / "there" / "report.html").is_file()
     assert not (folder / "report.html").exists()
     endings = {path.suffix for path in (tmp_path / "there" / "tables").iterdir()}
