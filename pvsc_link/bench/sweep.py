@@ -26,7 +26,6 @@ from pvsc_link.bench.provenance import write_manifest, write_rows
 from pvsc_link.metrics.frame_cache import FrameMetrics
 from pvsc_link.metrics.registry import METRICS
 from pvsc_link.scenario.schema import Scenario
-from pvsc_link.sweep.mcs import SideMcsPolicy
 from pvsc_link.sweep.plan import Plan, build, load
 from pvsc_link.sweep.runner import SweepRunner
 from pvsc_link.sweep.store import SweepStore
@@ -38,9 +37,9 @@ _MCS = 4  # robust enough for every point of the benchmark
 
 
 def scenario(options: argparse.Namespace, num_points: int) -> Scenario:
-    """PVSC over Rayleigh fading at ``num_points`` channel points, 24 conditions at most.
+    """PVSC over Rayleigh fading at ``num_points`` channel points.
 
-    More points are further realisations: a BLER per condition would take longer than the sweep.
+    There are 24 conditions at most; further points are further realisations.
     """
     nmse_db, coherence = [-20, -10], [1, 16]
     num_snr = min(6, -(-num_points // (len(nmse_db) * len(coherence))))
@@ -63,16 +62,11 @@ def scenario(options: argparse.Namespace, num_points: int) -> Scenario:
 
 
 def plan_of(options: argparse.Namespace, num_points: int) -> Plan:
-    """The scenario's plan, cut to exactly ``num_points`` channel points; BLER already measured."""
+    """The scenario's plan, cut to exactly ``num_points`` channel points."""
     plan = build(scenario(options, num_points))
     kept = list(dict.fromkeys((p.channel_point, p.seed) for p in plan.points))[:num_points]
     points = [point for point in plan.points if (point.channel_point, point.seed) in kept]
-    plan = Plan(plan.scenario, points, plan.schemes)
-    with _store() as store:  # BLER is measured once for both loops, outside the times
-        policy = SideMcsPolicy(plan, store, points[0].clip, points[0].gop)
-        for point in points:
-            policy.choices(point)
-    return plan
+    return Plan(plan.scenario, points, plan.schemes)
 
 
 @contextmanager
