@@ -51,18 +51,21 @@ def rooms_behind(path):
 
 def files_of(room):
     # A __main__ is a front door, not a room: it puts rooms together and nobody imports it.
-    return [p for p in sorted((PACKAGE / room).rglob("*.py")) if p.name != "__main__.py"]
+    files = [p for p in sorted((PACKAGE / room).rglob("*.py")) if p.name != "__main__.py"]
+    assert files, f"no file in the room {room}: nothing would be looked at"
+    return files
 
 
 @pytest.mark.parametrize("room", sorted(ALLOWED))
 def test_a_room_imports_only_through_its_doors(room):
-    for path in files_of(room):
-        for target in rooms_behind(path):
-            head = target.split(".")[0]
-            own = OF_ONE_FILE.get(path.relative_to(PACKAGE).as_posix(), set())
-            open_doors = ALLOWED[room] | SOURCES | {room} | own
-            inside = head in open_doors or any(target.startswith(door) for door in open_doors)
-            assert inside, f"{path.name} imports pvsc_link.{target}; {room} may import {open_doors}"
+    targets = [(path, target) for path in files_of(room) for target in rooms_behind(path)]
+    assert targets, f"no import within the package found in {room}"
+    for path, target in targets:
+        head = target.split(".")[0]
+        own = OF_ONE_FILE.get(path.relative_to(PACKAGE).as_posix(), set())
+        open_doors = ALLOWED[room] | SOURCES | {room} | own
+        inside = head in open_doors or any(target.startswith(door) for door in open_doors)
+        assert inside, f"{path.name} imports pvsc_link.{target}; {room} may import {open_doors}"
 
 
 @pytest.mark.parametrize("room", NO_TENSORFLOW)

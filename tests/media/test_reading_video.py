@@ -116,6 +116,23 @@ def test_lossless_containers_give_equal_pictures(suffix, codec, bikes, tmp_path)
     assert np.array_equal(again.frames[0], video.frames[2])
 
 
+@pytest.mark.parametrize(("tag", "grey"), [("tv", 0), ("pc", 16)])
+def test_a_file_is_read_in_the_range_that_it_says(tag, grey, tmp_path):
+    """Code 16 is black in limited range and a dark grey in full range."""
+    path = tmp_path / f"{tag}.mkv"
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("ffv1", rate=Fraction(25))
+        stream.height, stream.width, stream.pix_fmt = 16, 16, "yuv420p"
+        stream.codec_context.color_range = {"tv": 1, "pc": 2}[tag]
+        frame = av.VideoFrame(16, 16, "yuv420p")
+        for plane, code in zip(frame.planes, (16, 128, 128), strict=True):
+            plane.update(bytes([code]) * plane.buffer_size)
+        frame.color_range = stream.codec_context.color_range
+        container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+    assert set(read_video(path).frames.ravel().tolist()) == {grey}
+
+
 def test_odd_sizes_of_a_container_are_kept(bikes, tmp_path):
     path = write_container(
         tmp_path / "odd.mkv", bikes.frames[:, :61, :33].copy(), "ffv1", "yuv420p"

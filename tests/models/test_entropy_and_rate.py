@@ -98,6 +98,26 @@ def test_dequantisation_inverts_quantisation_to_half_a_step(masks_of):
     assert np.all(np.abs(ops.convert_to_numpy(y_tilde) - y) <= 0.5 * w + 1e-4)
 
 
+@pytest.mark.parametrize("masks_of", [checkerboard_masks, quadtree_masks])
+def test_every_unit_is_weighed_with_the_mean_and_spread_of_its_own_block(masks_of):
+    """mu and sigma of eq. 11: H_dec's on block 0, what E_s said in its step on a later one."""
+    rng = np.random.default_rng(1)
+    y, w = rng.standard_normal((2, 2, 4, 6, 3)).astype(np.float32)
+    mu_0, sigma_0 = rng.random((2, *y.shape)).astype(np.float32)
+    said, masks = {0: (mu_0, sigma_0)}, masks_of(4, 6)
+
+    def prior(w, mu_0, sigma_0, y_before, block=1):
+        said[block] = mu_0 + block, sigma_0 + 10 * block
+        return said[block]
+
+    _, mu, sigma = quantisation.quantise_blocks(y, (1 + w**2, mu_0, sigma_0), prior, masks)
+    assert len(said) == len(masks)
+    for block, mask in enumerate(masks):
+        here = np.broadcast_to(mask > 0, y.shape)
+        np.testing.assert_array_equal(ops.convert_to_numpy(mu)[here], said[block][0][here])
+        np.testing.assert_array_equal(ops.convert_to_numpy(sigma)[here], said[block][1][here])
+
+
 def test_later_blocks_see_earlier_ones_and_never_themselves():
     """Each step's prior input is zero exactly where its own and later blocks lie."""
     seen, masks = [], quadtree_masks(4, 4)
@@ -108,6 +128,7 @@ def test_later_blocks_see_earlier_ones_and_never_themselves():
 
     ones = np.ones((1, 4, 4, 1), np.float32)
     quantisation.quantise_blocks(7 * ones, (ones, 0.2 * ones, ones), spy, masks)
+    assert len(seen) == len(masks) - 1
     for step, known in enumerate(seen, start=1):
         np.testing.assert_array_equal(known, sum(masks[:step])[0, :, :, 0] > 0)
 

@@ -32,6 +32,7 @@ def test_every_nth_p_frame_is_finer_within_the_presets_there_are():
     assert [preset_at(4, place, 2, 5) for place in places] == [4] * 9
 
 
+@pytest.mark.slow
 def test_short_gops_are_what_they_are_without_a_refresh(models, frames):
     plain = Transmitter(*models, **SESSION)
     ends = [plain, Transmitter(*models, **SESSION, refresh_every=4)]

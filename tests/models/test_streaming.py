@@ -1,13 +1,17 @@
 """Both ends of a stream: exact agreement, causality, damage on the side link, bad input."""
 
 import copy
+import itertools
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from keras import ops
 
+from pvsc_link.models.layers.rate_adaptive import pack
 from pvsc_link.models.presets import PRESETS
 from pvsc_link.models.pvsc.model import IntraModel, PvscModel
+from pvsc_link.models.pvsc.steps import IntraSteps
 from pvsc_link.models.stream import Receiver, Transmitter
 from pvsc_link.types import InputError
 
@@ -48,6 +52,77 @@ def test_noise_free_link_gives_exactly_the_transmitters_frame_and_buffers(
         for name in ("feature", "state"):
             ours, theirs = getattr(transmitter, name), getattr(receiver, name)
             np.testing.assert_array_equal(ops.convert_to_numpy(ours), ops.convert_to_numpy(theirs))
+
+
+def test_streamed_p_frames_are_those_of_the_models_forward_pass(models, frames):
+    """Both ends share their steps, and a fault in these; ``forward`` goes its own way (eq. 6-24).
+
+    Three P frames: what a frame leaves in the buffers shows in the one that follows.
+    """
+    transmitter, model = Transmitter(*models, **SESSION, omega_index=2), models[1]
+    omega = ops.convert_to_tensor([2], "int32")
+    transmitter.encode(frames[0], intra=True)
+    buffers = {f"feature_{end}": transmitter.feature for end in ("tx", "rx")}
+    buffers |= {f"state_{end}": transmitter.state for end in ("tx", "rx")}
+    states = [ops.convert_to_numpy(transmitter.state)]
+    for frame in frames[1:4]:
+        sent = transmitter.encode(frame, intra=False)
+        output = model.forward(frame[None], buffers, omega, channel=lambda symbols, _: symbols)
+        buffers = output["buffers"]
+        rate_index = ops.convert_to_numpy(output["rate_index"])[0]
+        symbols = pack(
+            ops.convert_to_numpy(output["symbols"])[0], rate_index, model.config.rate_set
+        )
+        assert symbols.size > 0
+        np.testing.assert_allclose(sent.symbols, symbols, atol=1e-4)
+        shown = np.clip(ops.convert_to_numpy(output["frame_tx"])[0], 0, 1)
+        np.testing.assert_allclose(transmitter.frame_hat(), shown, atol=1e-4)
+        for name in ("feature", "state"):
+            ours = ops.convert_to_numpy(getattr(transmitter, name))
+            theirs = ops.convert_to_numpy(buffers[f"{name}_tx"])
+            np.testing.assert_allclose(ours, theirs, atol=1e-4, err_msg=name)
+        states.append(ours)
+    moved = [np.abs(new - old).max() for old, new in itertools.pairwise(states)]
+    assert min(moved) > 0.01, "a buffer that stands still would prove nothing"
+
+
+ETA_FACTORS = (0.5, 1.0, 2.5)
+
+
+def wanted_reals(steps, frame, buffers, omega):
+    """What ``steps`` ask for, unit by unit, before whoever pays for b_k chooses."""
+    asked = []
+
+    def choose(z_hat, wanted):
+        asked.append(ops.convert_to_numpy(wanted))
+        return ops.zeros(wanted.shape, "int32")
+
+    steps.encode(frame, buffers, omega, choose)
+    return asked[0]
+
+
+@pytest.mark.parametrize("preset", [0, 2])
+def test_a_transmitter_wants_eta_reals_per_bit_of_its_quality_preset(
+    micro, frames, stirred, preset
+):
+    """k* = eta H (eq. 14), for I and P frames; only the choice of rates by their cost sees it."""
+    inter = replace(PRESETS[micro], eta_factors=ETA_FACTORS)
+    intra, model = stirred(IntraModel(intra_of(inter)), 1), stirred(PvscModel(inter), 2)
+    first, second = (ops.convert_to_tensor(frame[None]) for frame in frames[:2])
+    omega, eta = ops.full((1,), preset, dtype="int32"), ETA_FACTORS[preset] * model.config.eta
+    buffers = model.start_buffers(first)
+    for steps, frame, own, bits in (
+        (IntraSteps(intra, model), first, None, intra.forward(first, omega)["num_bits_y"]),
+        (
+            model.steps(),
+            second,
+            (buffers["feature_tx"], buffers["state_tx"]),
+            model.forward(second, buffers, omega)["num_bits_y"],
+        ),
+    ):
+        wanted = wanted_reals(steps, frame, own, omega)
+        assert wanted.min() > 0
+        np.testing.assert_allclose(wanted, eta * ops.convert_to_numpy(bits), rtol=1e-5)
 
 
 def test_sent_symbols_have_unit_mean_power(models, frames):

@@ -19,6 +19,7 @@ def scenario():
 
 def test_every_system_has_a_row_per_rate_on_both_clips(scenario):
     points = pd.read_csv(RESULTS / "points.csv")
+    assert {entry.scheme for entry in scenario.schemes} == set(points["scheme"])
     for entry in scenario.schemes:
         for clip in CLIPS:
             rows = points[(points["scheme"] == entry.scheme) & (points["clip"] == clip)]

@@ -16,7 +16,7 @@ from pvsc_link.report.curves import (
     quality_at_budget,
     with_curve_keys,
 )
-from pvsc_link.report.figures import draw_figures, write_figures
+from pvsc_link.report.figures import axis_figures, draw_figures, write_figures
 from pvsc_link.report.results import bler_table, read_results
 from pvsc_link.report.style import scheme_style
 
@@ -26,6 +26,7 @@ PSNR = METRICS["psnr"]
 def test_bands_are_the_t_interval_over_seeds(make_points):
     points = make_points(schemes=("x265",), clips=("bikes",), snrs=(6.0,), rates=(27, 32))
     means = averaged(with_curve_keys(points))
+    assert len(means) == 2 * 3, "two rates on three channels"
     for _, mean in means.iterrows():
         here = points["rate"].eq(mean["rate"]) & points["channel"].eq(mean["channel"])
         here &= points["csi_nmse_db"].fillna(0).eq(np.nan_to_num(mean["csi_nmse_db"]))
@@ -106,11 +107,37 @@ def test_figures_of_every_kind_are_drawn_at_printed_width(make_results, make_poi
     assert kinds == {"rate", "snr", "nmse", "cbr", "bler"}
     assert all(path.stat().st_size > 5000 for path in figures.files)
     for path in figures.files:
-        if path.suffix == ".png":
-            inches = Image.open(path).width / 300
-            wide = path.name.startswith("rate_grid")
-            assert inches == pytest.approx(style.PAGE_WIDTH if wide else style.COLUMN_WIDTH, 0.01)
+        inches = Image.open(path).width / 300
+        wide = path.name.startswith("rate_grid")
+        assert inches == pytest.approx(style.PAGE_WIDTH if wide else style.COLUMN_WIDTH, 0.01)
     assert any("coherence" in remark for remark in figures.remarks)
+
+
+@pytest.fixture
+def over_nmse(make_points):
+    """The figure over NMSE, perfect CSI among its values, drawn but not written."""
+    channels = [("rayleigh", nmse, 1) for nmse in (None, -20.0, -10.0)]
+    keyed = with_curve_keys(
+        make_points(clips=("bikes",), schemes=("x265",), channels=channels, snrs=(6.0,))
+    )
+    ((_, draw),) = axis_figures(keyed, curve_styles(keyed), "csi_nmse_db")
+    return draw()
+
+
+def test_better_is_upwards_in_every_panel(over_nmse):
+    inverted = {panel.get_ylabel(): panel.yaxis_inverted() for panel in over_nmse.axes}
+    assert inverted == {"PSNR (dB)": False, "LPIPS (VGG)": True, "DISTS": True}
+
+
+def test_perfect_csi_stands_left_of_the_smallest_nmse(over_nmse):
+    """One step of 10 dB below -20 dB, in every panel, under a tick of its own."""
+    for panel in over_nmse.axes:
+        (line,) = panel.get_lines()
+        assert line.get_xdata().tolist() == [-30.0, -20.0, -10.0]
+        assert not panel.xaxis_inverted()
+    last = over_nmse.axes[-1]
+    assert last.get_xticks().tolist() == [-30.0, -20.0, -10.0]
+    assert [tick.get_text() for tick in last.get_xticklabels()] == ["perfect", "-20", "-10"]
 
 
 def test_equal_results_give_equal_files(make_results, make_points, monkeypatch):

@@ -8,9 +8,9 @@ import pytest
 import tensorflow as tf
 
 from pvsc_link.link.channel import make_channel
-from pvsc_link.link.coded_link import get_coded_link
+from pvsc_link.link.coded_link import CodedLink, get_coded_link
 from pvsc_link.media.pixels import pad_to_multiple
-from pvsc_link.models.stream import Receiver, Transmitter
+from pvsc_link.models.stream import REFRESH_PRESETS, Receiver, Transmitter
 from pvsc_link.schemes import semantic, side_stream
 from pvsc_link.schemes.base import LinkOptions
 from pvsc_link.schemes.semantic import SemanticScheme, side_link_options, side_seed
@@ -24,7 +24,10 @@ MCS = 0
 @pytest.fixture(scope="module")
 def gops(scheme, video):
     """Two GOPs of two frames by quality preset."""
-    return {rate: scheme.encode(video, 2, rate) for rate in scheme.allowed_rates}
+    made = {rate: scheme.encode(video, 2, rate) for rate in scheme.allowed_rates}
+    assert {len(of_rate) for of_rate in made.values()} == {2}
+    assert {len(gop.frames) for of_rate in made.values() for gop in of_rate} == {2}
+    return made
 
 
 def models_of(scheme):
@@ -36,9 +39,9 @@ def session(video, rate):
     return {"height": height, "width": width, "omega_index": rate}
 
 
-def apart(scheme, video, gops, rate, point, link, seeds):
+def apart(scheme, video, gops, rate, point, link, seeds, **options):
     """The same transmission by the channel object itself and the streaming receiver."""
-    receiver = Receiver(*models_of(scheme), **session(video, rate))
+    receiver = Receiver(*models_of(scheme), **session(video, rate), **options)
     channel = make_channel(point, equalizer=link.equalizer, csi_aware=link.csi_aware)
     height, width = video.frames.shape[1:3]
     for gop, seed in zip(gops, seeds, strict=True):
@@ -65,6 +68,23 @@ def test_the_scheme_equals_channel_and_streaming_receiver(scheme, video, gops, p
     found = np.concatenate([reception.frames_hat for reception in shown])
     assert expected.std() > 5, "a flat picture would prove nothing"
     difference = np.abs(found.astype(int) - expected)
+    assert difference.max() <= 1, "only a rounding to 8 bits may fall to the other side"
+    assert difference.mean() < 0.01
+
+
+def test_a_refreshed_frame_is_shown_as_the_streaming_receiver_shows_it(
+    micro, scheme, video, same_models, monkeypatch
+):
+    """Frame 2 of a GOP of 4 is finer than the GOP, and the graph decodes it by its own preset."""
+    monkeypatch.setattr(semantic, "SharedTraces", lambda **_: scheme._traces)
+    monkeypatch.setattr(semantic, "ReceiverGraph", lambda *_, **__: scheme._graph)
+    refreshing = SemanticScheme(micro, refresh_every=2)
+    (gop,) = refreshing.encode(video, 4, 0)
+    assert [frame.preset for frame in gop.frames] == [0, 0, REFRESH_PRESETS, 0]
+    sent = [gop], RAYLEIGH, LINK
+    (reception,) = refreshing.transmit(*sent, MCS, [11])
+    expected = np.stack(list(apart(scheme, video, [gop], 0, *sent[1:], [11], refresh_every=2)))
+    difference = np.abs(reception.frames_hat.astype(int) - expected)
     assert difference.max() <= 1, "only a rounding to 8 bits may fall to the other side"
     assert difference.mean() < 0.01
 
@@ -108,6 +128,18 @@ def test_24_channel_points_and_all_rates_are_one_trace_per_frame_kind(scheme, go
 def test_the_side_stream_meets_another_realisation_than_the_symbols():
     seeds = [7, 8, 9]
     assert len({*seeds, *(side_seed(seed) for seed in seeds)}) == 6
+
+
+def test_the_bit_link_of_every_gop_is_given_the_side_streams_own_seed(scheme, gops, monkeypatch):
+    given, send = [], CodedLink.send
+
+    def spy(link, bits, point, seed):
+        given.append(seed)
+        return send(link, bits, point, seed)
+
+    monkeypatch.setattr(CodedLink, "send", spy)
+    scheme.transmit(gops[0], RAYLEIGH, LINK, MCS, [7, 8])
+    assert given == [side_seed(7), side_seed(8)]
 
 
 def test_channel_uses_are_symbols_and_coded_side_bits_by_part(scheme, gops):

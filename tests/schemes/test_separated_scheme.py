@@ -71,6 +71,7 @@ def test_without_block_errors_bd_cbr_is_the_bd_rate_of_the_codecs(snr_db, encode
 def test_error_free_reception_is_the_codecs_own_reconstruction(encoded):
     gops = encoded["x265"][32]
     receptions = send("x265", gops, CLEAN[9.0], 9.0)
+    assert len(receptions) > 0
     for gop, reception in zip(gops, receptions, strict=True):
         np.testing.assert_array_equal(reception.frames_hat, gop.frames_hat)
         assert (reception.status, reception.frames_lost) == ("ok", 0)
@@ -117,6 +118,7 @@ def test_from_the_first_lost_frame_on_the_last_good_one_is_shown(encoded):
 def test_the_same_seed_gives_the_same_reception(encoded):
     gops = encoded["x264"][27]
     once, again = (send("x264", gops, 12, 6.0, "rayleigh") for _ in range(2))
+    assert len(once) > 0
     for a, b in zip(once, again, strict=True):
         np.testing.assert_array_equal(a.frames_hat, b.frames_hat)
         assert a.num_block_errors == b.num_block_errors

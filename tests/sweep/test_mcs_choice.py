@@ -20,6 +20,10 @@ class FakeLink:
         return num_bits / self.efficiency
 
 
+def picture(level):
+    return np.full((2, 2, 3), level, np.uint8)
+
+
 def gop(num_bytes, level):
     """A GOP whose frames all have grey value ``level``; quality is closeness to 200."""
     return EncodedGop(
@@ -68,6 +72,38 @@ def test_a_frame_of_an_earlier_gop_is_only_there_if_it_came_through():
         long, np.concatenate([REFERENCE] * 4), {9: (FakeLink(1.0), 1.0)}, closeness
     )
     assert max(values[9].values()) == pytest.approx(0.0)
+
+
+def test_expected_quality_follows_every_gop_through_its_first_loss():
+    """Three GOPs of two frames, each frame one block that fails with p = 0.3.
+
+    Lost from its first frame on, a GOP shows the last frame of the one before, or grey where
+    nothing came through yet; lost from its second frame on, its first. Below the cheapest rate a
+    quality is worth its share of the way up from grey.
+    """
+    p, grey = 0.3, 128
+    levels, wanted = [(160, 170), (180, 186), (190, 198)], [(200, 200), (204, 210), (215, 220)]
+    gops = [
+        EncodedGop(bytes(250), (125, 125), np.stack([picture(a), picture(b)]), "", "")
+        for a, b in levels
+    ]
+    reference = np.stack([picture(level) for pair in wanted for level in pair])
+    link = FakeLink(1.0)
+    worth = useful_bits_per_use({30: gops}, reference, {9: (link, p)}, closeness)[9][30]
+
+    def quality(shown, truth):
+        return -np.mean(np.abs(np.subtract(shown, truth)))
+
+    expected, dark, before = 0.0, 1.0, (grey, grey)
+    for shown, truth in zip(levels, wanted, strict=True):
+        at_start = dark * quality((grey, grey), truth) + (1 - dark) * quality(before, truth)
+        first_alone = quality((shown[0], shown[0]), truth)
+        whole = quality(shown, truth)
+        expected += (p * at_start + (1 - p) * p * first_alone + (1 - p) ** 2 * whole) / 3
+        dark, before = dark * p, (shown[1], shown[1])
+    nothing = np.mean([quality((grey, grey), truth) for truth in wanted])
+    clean = np.mean([quality(*both) for both in zip(levels, wanted, strict=True)])
+    assert worth == pytest.approx((expected - nothing) / (clean - nothing), rel=1e-6)
 
 
 def test_a_rare_loss_is_worth_a_much_higher_efficiency():

@@ -1,12 +1,16 @@
 """Seeds: as many as the scenario lists, or until a bound is met; and what they say together."""
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
 
 from pvsc_link.intervals import mean_interval
+from pvsc_link.scenario.grid import expand
 from pvsc_link.scenario.schema import Scenario
 from pvsc_link.sweep import __main__ as command
+from pvsc_link.sweep.rows import link_seeds
 from pvsc_link.sweep.runner import is_enough
 from pvsc_link.sweep.store import points_table, read_points
 from pvsc_link.sweep.tables import seed_keys, seed_means
@@ -52,6 +56,41 @@ def test_seeds_of_a_rule_follow_those_that_are_listed():
     assert Scenario.model_validate(listed).seeds == [4, 2]
     with_rule = listed | {"stop": {"max_seeds": 4}}
     assert Scenario.model_validate(with_rule).seeds == [4, 2, 5, 6]
+
+
+@pytest.fixture
+def point():
+    """One point in Rayleigh fading, of seed 1."""
+    entry = {"scheme": "x265", "variant": "psy", "equalizer": "lmmse", "csi_aware": True}
+    made = {
+        "name": "x",
+        "media": {"clips": "carphone", "gop": 4},
+        "link": {"channel": "rayleigh", "snr_db": 6, "csi_nmse_db": -10, "coherence_length": 2},
+        "schemes": [entry | {"mcs": 5, "rates": [32]}],
+        "seed": [1],
+    }
+    return expand(Scenario.model_validate(made))[0]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"seed": 2}, {"channel": "awgn"}, {"coherence_length": 3}, {"clip": "bikes"}, {"gop": 8}],
+)
+def test_gops_meet_other_draws_where_the_seed_or_the_place_is_another(point, change):
+    seeds = link_seeds(point, 3) + link_seeds(replace(point, **change), 3)
+    assert len(set(seeds)) == 6
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"scheme": "pvsc", "variant": "x", "rate": 0, "mcs": 9},
+        {"snr_db": 10.0, "csi_nmse_db": None},
+        {"clip": "elsewhere/carphone.mp4"},
+    ],
+)
+def test_schemes_rates_and_snrs_meet_the_same_draws(point, change):
+    assert link_seeds(replace(point, **change), 3) == link_seeds(point, 3)
 
 
 def test_a_sweep_stops_where_frames_are_lost_and_goes_on_where_none_is(

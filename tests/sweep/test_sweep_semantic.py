@@ -100,9 +100,10 @@ def test_the_mcs_is_that_of_the_baseline_at_the_same_condition(policy):
         if point.scheme == "x265":
             mcs = {10.0: 3, 16.0: 7}[point.snr_db]
             store.add([{"point_id": point.point_id, "mcs": mcs, "status": "ok"}])
-    for point in plan.points:
-        if point.scheme == "pvsc":
-            assert of_clip.choices(point)[0].mcs == {10.0: 3, 16.0: 7}[point.snr_db]
+    ours = [point for point in plan.points if point.scheme == "pvsc"]
+    assert {point.snr_db for point in ours} == {10.0, 16.0}
+    for point in ours:
+        assert of_clip.choices(point)[0].mcs == {10.0: 3, 16.0: 7}[point.snr_db]
 
 
 def test_an_mcs_that_the_scenario_gives_is_kept(both, micro, policy, tmp_path):

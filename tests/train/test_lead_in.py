@@ -12,6 +12,7 @@ from pvsc_link.train.family import build_model
 from pvsc_link.train.objective import Objective
 from pvsc_link.types import InputError
 
+pytestmark = pytest.mark.usefixtures("eager")
 AWGN = {"channel": "awgn", "snr_db": [10.0]}
 P_PHASE = {"model": "inter", "stage": 3, "quantiser": "ste", "channel": AWGN}
 

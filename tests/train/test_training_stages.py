@@ -6,10 +6,12 @@ from keras import ops
 
 from pvsc_link.train.data import open_cache
 from pvsc_link.train.family import build_model, configs_of
+from pvsc_link.train.objective import Objective
 from pvsc_link.train.phase import Phase
 from pvsc_link.train.weights import WeightStore
 from pvsc_link.types import InputError
 
+pytestmark = pytest.mark.usefixtures("eager")
 AWGN = {"channel": "awgn", "snr_db": [10.0]}
 RAYLEIGH = {"channel": "rayleigh", "snr_db": [6.0], "csi_nmse_db": [-10.0]}
 
@@ -37,7 +39,6 @@ def moved_layers(phase, batch):
     return moved, terms
 
 
-pytestmark = pytest.mark.usefixtures("eager")
 CODING = {"feature_encoder", "feature_decoder", "q_tx", "q_rx"}
 
 
@@ -108,6 +109,44 @@ def test_reconstructions_weigh_as_the_phase_says_and_others_are_not_computed(mic
     distortion = 0.5 * float(terms["rec_tx"]) + 2.0 * float(terms["rec_rx"])
     expected = omega * distortion + float(terms["rate"])
     assert float(terms["loss"]) == pytest.approx(expected, rel=1e-5)
+
+
+def test_the_loss_is_its_terms_by_their_weights_and_ramps(micro_run):
+    """Eq. 27 at lambda_rec 2, lambda_per 0.5, lambda_adv 0.1; the last two grow over some steps."""
+    loss = {"rec": 2.0, "per": 0.5, "adv": 0.1, "per_crop": 16, "per_ramp": 3, "adv_ramp": 1}
+    config = micro_run({"model": "intra", "batch": 1, "steps": 10, "loss": loss})
+    phase, maker = prepared(config)
+    for step, per, adv in ((0, 0.5 / 4, 0.1 / 2), (9, 0.5, 0.1)):
+        batch = maker.make(step)
+        terms = {key: float(value) for key, value in phase.step(batch).items()}
+        omega = config.omega[int(batch["omega_index"][0, 0])]
+        distortion = omega * (2.0 * terms["rec_ideal"] + per * terms["per_ideal"])
+        adversarial = adv * terms["adv_ideal"]
+        assert min(terms["rec_ideal"], terms["per_ideal"], abs(terms["adv_ideal"])) > 1e-3
+        expected = terms["rate"] + 3 * (distortion + adversarial) + terms["discriminator"]
+        assert terms["loss"] == pytest.approx(expected, rel=1e-5)
+
+
+def test_generator_and_discriminator_learn_each_from_its_own_part_of_the_loss(micro_run):
+    """With all else switched off, at lambda_adv 0 and 1: neither loss reaches the other network."""
+    nothing = {"rec": 0.0, "per": 0.0, "adv": 1.0, "rate": False}
+    config = micro_run({"model": "intra", "batch": 1, "loss": nothing})
+    phase, maker = prepared(config)
+    objective = Objective(
+        config.phases[0], config.omega, phase.model, discriminator=phase.discriminator
+    )
+    slopes = {}
+    for weight in (0.0, 1.0):
+        with tf.GradientTape() as tape:
+            loss, _ = objective({**maker.make(0), "adv_weight": np.float32(weight)})
+        values = [[v.value for v in group.variables] for group in phase.groups]
+        found = tape.gradient(loss, values, unconnected_gradients="zero")
+        slopes[weight] = [np.concatenate([np.ravel(g) for g in of_group]) for of_group in found]
+    (generator, alone), (taught, beside) = slopes[0.0], slopes[1.0]
+    assert not generator.any()
+    assert np.abs(alone).max() > 1e-4
+    assert np.abs(taught).max() > 1e-6
+    np.testing.assert_allclose(beside, alone, atol=1e-7)
 
 
 def test_bits_of_z_weigh_as_much_as_the_side_link_makes_them(micro_run):
