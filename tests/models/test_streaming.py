@@ -2,16 +2,16 @@
 
 import copy
 import itertools
-from dataclasses import replace
 
 import numpy as np
 import pytest
 from keras import ops
 
 from pvsc_link.models.layers.rate_adaptive import pack
-from pvsc_link.models.presets import PRESETS
+from pvsc_link.models.presets import PRESETS, intra_of
 from pvsc_link.models.pvsc.model import IntraModel, PvscModel
 from pvsc_link.models.pvsc.steps import IntraSteps
+from pvsc_link.models.pvsc_mc.config import with_eta_factors
 from pvsc_link.models.stream import Receiver, Transmitter
 from pvsc_link.types import InputError
 
@@ -105,24 +105,32 @@ def wanted_reals(steps, frame, buffers, omega):
 def test_a_transmitter_wants_eta_reals_per_bit_of_its_quality_preset(
     micro, frames, stirred, preset
 ):
-    """k* = eta H (eq. 14), for I and P frames; only the choice of rates by their cost sees it."""
-    inter = replace(PRESETS[micro], eta_factors=ETA_FACTORS)
-    intra, model = stirred(IntraModel(intra_of(inter)), 1), stirred(PvscModel(inter), 2)
+    """k* = eta H (eq. 14); an I frame of the extension has a factor of eta by quality preset."""
+    inter = PRESETS[micro]
+    finer = with_eta_factors(intra_of(inter), ETA_FACTORS)
+    intra, model = stirred(IntraModel(finer), 1), stirred(PvscModel(inter), 2)
     first, second = (ops.convert_to_tensor(frame[None]) for frame in frames[:2])
-    omega, eta = ops.full((1,), preset, dtype="int32"), ETA_FACTORS[preset] * model.config.eta
+    omega, eta = ops.full((1,), preset, dtype="int32"), model.config.eta
     buffers = model.start_buffers(first)
-    for steps, frame, own, bits in (
-        (IntraSteps(intra, model), first, None, intra.forward(first, omega)["num_bits_y"]),
+    for steps, frame, own, bits, factor in (
+        (
+            IntraSteps(intra, model),
+            first,
+            None,
+            intra.forward(first, omega)["num_bits_y"],
+            ETA_FACTORS[preset],
+        ),
         (
             model.steps(),
             second,
             (buffers["feature_tx"], buffers["state_tx"]),
             model.forward(second, buffers, omega)["num_bits_y"],
+            1.0,
         ),
     ):
         wanted = wanted_reals(steps, frame, own, omega)
         assert wanted.min() > 0
-        np.testing.assert_allclose(wanted, eta * ops.convert_to_numpy(bits), rtol=1e-5)
+        np.testing.assert_allclose(wanted, factor * eta * ops.convert_to_numpy(bits), rtol=1e-5)
 
 
 def test_sent_symbols_have_unit_mean_power(models, frames):

@@ -10,7 +10,8 @@ import tensorflow as tf
 from pvsc_link.link.channel import make_channel
 from pvsc_link.link.coded_link import CodedLink, get_coded_link
 from pvsc_link.media.pixels import pad_to_multiple
-from pvsc_link.models.stream import REFRESH_PRESETS, Receiver, Transmitter
+from pvsc_link.models.pvsc_mc.config import REFRESH_PRESETS
+from pvsc_link.models.stream import Receiver, Transmitter
 from pvsc_link.schemes import semantic, side_stream
 from pvsc_link.schemes.base import LinkOptions
 from pvsc_link.schemes.semantic import SemanticScheme, side_link_options, side_seed
@@ -73,14 +74,13 @@ def test_the_scheme_equals_channel_and_streaming_receiver(scheme, video, gops, p
 
 
 def test_a_refreshed_frame_is_shown_as_the_streaming_receiver_shows_it(
-    micro, scheme, video, same_models, monkeypatch
+    micro, scheme, video, same_models
 ):
     """Frame 2 of a GOP of 4 is finer than the GOP, and the graph decodes it by its own preset."""
-    monkeypatch.setattr(semantic, "SharedTraces", lambda **_: scheme._traces)
-    monkeypatch.setattr(semantic, "ReceiverGraph", lambda *_, **__: scheme._graph)
     refreshing = SemanticScheme(micro, refresh_every=2)
+    refreshing._engines.update(scheme._engines)
     (gop,) = refreshing.encode(video, 4, 0)
-    assert [frame.preset for frame in gop.frames] == [0, 0, REFRESH_PRESETS, 0]
+    assert [frame.side.preset for frame in gop.frames] == [0, 0, REFRESH_PRESETS, 0]
     sent = [gop], RAYLEIGH, LINK
     (reception,) = refreshing.transmit(*sent, MCS, [11])
     expected = np.stack(list(apart(scheme, video, [gop], 0, *sent[1:], [11], refresh_every=2)))

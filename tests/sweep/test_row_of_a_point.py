@@ -19,13 +19,13 @@ class NoMetrics:
 
 
 def test_the_cbr_of_a_row_is_channel_uses_over_the_samples_without_padding():
-    """Two GOPs of two frames of 176x144, which is coded at 192x192: 4 * 176 * 144 * 3 samples."""
+    """Two GOPs of two frames of 176x144: 4 * 176 * 144 * 3 samples, whatever padding is coded."""
     made = {
         "name": "x",
         "media": {"clips": "carphone", "gop": 2, "num_gops": 2},
         "link": {"snr_db": 6},
         "schemes": [
-            {"scheme": "pvsc", "variant": "", "equalizer": "zf", "csi_aware": False}
+            {"scheme": "x265", "variant": "psy", "equalizer": "zf", "csi_aware": False}
             | {"mcs": 5, "rates": [0]}
         ],
     }
