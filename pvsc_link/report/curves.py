@@ -16,7 +16,13 @@ from pvsc_link.report.style import SchemeStyle, channel_label, scheme_style
 
 #: What a curve shows its quality under.
 PLACE = ["clip", "gop"]
-CONDITION = ["channel", "snr_db", *condition_fields()]
+
+
+def condition_columns() -> list[str]:
+    """What a channel condition is in the tables, of all channels that are registered now."""
+    return ["channel", "snr_db", *condition_fields()]
+
+
 #: What tells curves apart at one place and condition.
 CURVE = ["scheme", "variant", "equalizer", "csi_aware", "mcs_policy", "decoder"]
 
@@ -92,7 +98,7 @@ def averaged(keyed: pd.DataFrame, confidence: float = 0.95) -> pd.DataFrame:
     mean in the metric's column with ``<column>_low`` and ``<column>_high``: Student's t interval
     over seeds, NaN where there is one seed.
     """
-    keys = [*PLACE, *CONDITION, "curve", "scheme", "rate"]
+    keys = [*PLACE, *condition_columns(), "curve", "scheme", "rate"]
     sent = keyed[keyed["cbr"].notna()]
     parts = [name for name in sent if name == "cbr" or str(name).startswith("cbr_")]
     means = [*parts, *(m.column for m in METRICS.values() if m.column in sent)]
@@ -119,7 +125,7 @@ def _ends(values: np.ndarray, confidence: float) -> tuple[float, float]:
 
 def by_condition(rows: pd.DataFrame) -> Iterator[tuple[dict, pd.DataFrame]]:
     """(condition, rows) in order of appearance."""
-    return grouped(rows, CONDITION)
+    return grouped(rows, condition_columns())
 
 
 def grouped(rows: pd.DataFrame, names: list[str]) -> Iterator[tuple[dict, pd.DataFrame]]:
@@ -130,7 +136,7 @@ def grouped(rows: pd.DataFrame, names: list[str]) -> Iterator[tuple[dict, pd.Dat
 
 def common_budget(rows: pd.DataFrame) -> float:
     """The least CBR that every curve under every condition can be sent at."""
-    least = rows.groupby([*CONDITION, "curve"], dropna=False)["cbr"].min()
+    least = rows.groupby([*condition_columns(), "curve"], dropna=False)["cbr"].min()
     return float(least.max())
 
 
@@ -144,13 +150,17 @@ def quality_at_budget(
     """
     rows = []
     sent = keyed[keyed["cbr"].notna() & keyed[metric.column].notna()]
-    for key, curve in sent.groupby([*PLACE, *CONDITION, "curve"], dropna=False, sort=False):
+    for key, curve in sent.groupby(
+        [*PLACE, *condition_columns(), "curve"], dropna=False, sort=False
+    ):
         of_seeds = curve.groupby("seed", dropna=False)
         values = np.array([_at_budget(seed, metric.column, budget) for _, seed in of_seeds])
         known = values[np.isfinite(values)]
         if len(known):
             rows.append((*key, float(np.mean(known)), *_ends(known, confidence)))
-    return pd.DataFrame(rows, columns=[*PLACE, *CONDITION, "curve", "value", "low", "high"])
+    return pd.DataFrame(
+        rows, columns=[*PLACE, *condition_columns(), "curve", "value", "low", "high"]
+    )
 
 
 def _at_budget(curve: pd.DataFrame, column: str, budget: float) -> float:

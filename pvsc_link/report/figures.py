@@ -25,11 +25,11 @@ from PIL import Image
 from pvsc_link.intervals import wilson_interval
 from pvsc_link.metrics.registry import MetricType
 from pvsc_link.report.curves import (
-    CONDITION,
     PLACE,
     by_condition,
     clip_stem,
     common_budget,
+    condition_columns,
     condition_slug,
     condition_words,
     fades,
@@ -66,7 +66,7 @@ def _places(
     rows: pd.DataFrame, prefix: str, axis: str = ""
 ) -> Iterator[tuple[str, str, dict[str, Any], pd.DataFrame]]:
     """(file name, title, condition, rows) per clip, GOP and condition, ``axis`` left out of it."""
-    fixed = [name for name in CONDITION if name != axis]
+    fixed = [name for name in condition_columns() if name != axis]
     for place, of_place in grouped(rows, PLACE):
         clip, gop = str(place["clip"]), place["gop"]
         for condition, here in grouped(of_place, fixed):
@@ -408,7 +408,6 @@ def _mismatch_figure(changes: pd.DataFrame, title: str) -> Figure:
 # ---- block error rate against SNR ---------------------------------------------------------------
 
 _RECEIVER = ["equalizer", "csi_aware", "decoder"]
-_FADING = [name for name in CONDITION if name != "snr_db"]
 _MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 #: Where a rate of zero stands on the logarithmic axis: below any that a sweep resolves.
 _FLOOR = 1e-4
@@ -417,14 +416,15 @@ _FLOOR = 1e-4
 def bler_figures(bler: pd.DataFrame) -> Iterator[NamedFigure]:
     """Per channel and receiver: one line for every MCS that was measured at two SNRs or more."""
     receivers = bler.groupby(_RECEIVER, dropna=False).ngroups if len(bler) else 0
-    for fixed, rows in grouped(bler, [*_FADING, *_RECEIVER]):
+    fading = [name for name in condition_columns() if name != "snr_db"]
+    for fixed, rows in grouped(bler, [*fading, *_RECEIVER]):
         rows = rows[rows.groupby("mcs")["snr_db"].transform("nunique") > 1]
         if rows.empty:
             continue
         name = f"bler_{condition_slug(fixed)}"
         if receivers > 1:
             name = "_".join([name, *(str(fixed[part]) for part in _RECEIVER)])
-        title = condition_words({part: fixed[part] for part in _FADING})
+        title = condition_words({part: fixed[part] for part in fading})
         if fades(fixed["channel"]):
             known = "known" if is_true(fixed["csi_aware"]) else "unknown"
             title += f"\n{fixed['equalizer'].upper()}, CSI error {known}"

@@ -24,9 +24,9 @@ import pandas as pd
 from PIL import Image
 
 from pvsc_link.report.curves import (
-    CONDITION,
     PLACE,
     clip_stem,
+    condition_columns,
     condition_slug,
     condition_words,
     metrics_in,
@@ -98,7 +98,7 @@ def matched_frames(
 
 def _groups(rows: pd.DataFrame) -> Iterator[pd.DataFrame]:
     """Per place and condition: one row per curve, rates chosen so that CBRs are near each other."""
-    for _, here in rows.groupby([*PLACE, *CONDITION], dropna=False, sort=False):
+    for _, here in rows.groupby([*PLACE, *condition_columns()], dropna=False, sort=False):
         counts = here.groupby("frame")["curve"].nunique()
         frame = counts[counts == counts.max()].index.max()  # a late frame shows what drifted
         here = here[(here["frame"] == frame) & (here["seed"] == here["seed"].min())]
@@ -125,7 +125,7 @@ def _matched(folder: Path, group: pd.DataFrame, styles: Mapping[str, SchemeStyle
             for metric in metrics_in(row.to_frame().T):
                 values.append(f"{metric.label} {float(row[metric.column]):.4g}")
             shown.append(ShownFrame(style.label, style.printed, values, row["file"]))
-    return MatchedFrames(clip, first["gop"], first[CONDITION].to_dict(), frame, shown)
+    return MatchedFrames(clip, first["gop"], first[condition_columns()].to_dict(), frame, shown)
 
 
 def zoom_boxes(images: Sequence[np.ndarray]) -> list[Box]:

@@ -18,10 +18,10 @@ import pandas as pd
 
 from pvsc_link.metrics.registry import MetricType
 from pvsc_link.report.curves import (
-    CONDITION,
     PLACE,
     by_condition,
     clip_stem,
+    condition_columns,
     condition_words,
     grouped,
     metrics_in,
@@ -136,7 +136,7 @@ def _curves(means: pd.DataFrame) -> list[dict[str, Any]]:
     for metric in metrics_in(means):
         numbers += [metric.column, f"{metric.column}_low", f"{metric.column}_high"]
     curves = []
-    for entry, rows in grouped(means, [*PLACE, *CONDITION, "curve"]):
+    for entry, rows in grouped(means, [*PLACE, *condition_columns(), "curve"]):
         ordered = rows.sort_values("cbr")
         values = {name: [_plain(value) for value in ordered[name]] for name in numbers}
         curves.append({name: _plain(value) for name, value in entry.items()} | values)
@@ -166,7 +166,7 @@ def _conditions(sent: pd.DataFrame) -> list[dict[str, Any]]:
 def _varies(sent: pd.DataFrame, name: str) -> bool:
     if sent.empty:
         return False
-    others = [*PLACE, *(other for other in CONDITION if other != name)]
+    others = [*PLACE, *(other for other in condition_columns() if other != name)]
     return bool(sent.groupby(others, dropna=False)[name].nunique(dropna=False).max() > 1)
 
 

@@ -16,7 +16,7 @@ from typing import Any
 import pandas as pd
 
 from pvsc_link.metrics.registry import METRICS
-from pvsc_link.report.curves import CONDITION, CurveSet, curve_set
+from pvsc_link.report.curves import CurveSet, condition_columns, curve_set
 from pvsc_link.sweep.store import point_columns, read_points, read_unfinished
 from pvsc_link.types import InputError
 
@@ -147,11 +147,14 @@ _SENT = ("ok", "outage", UNTRAINED)
 
 #: Columns that are text or numbers in every table, whatever an empty or broken file holds.
 _TEXT = ("scheme", "variant", "clip", "channel", "equalizer", "mcs_policy", "decoder", "status")
-_NUMBERS = (
-    *("gop", "rate", "snr_db", "csi_nmse_db", "coherence_length", "seed", "num_frames"),
-    *("cbr", "cbr_source", "cbr_side", *(metric.column for metric in METRICS.values())),
-    *("bler", "num_blocks", "num_block_errors", "frames_lost"),
-)
+
+
+def _numbers() -> list[str]:
+    return [
+        *("gop", "rate", "snr_db", "csi_nmse_db", "coherence_length", "seed", "num_frames"),
+        *("cbr", "cbr_source", "cbr_side", *(metric.column for metric in METRICS.values())),
+        *("bler", "num_blocks", "num_block_errors", "frames_lost"),
+    ]
 
 
 @dataclass
@@ -264,11 +267,11 @@ def _points(folder: Path, problems: list[str]) -> pd.DataFrame:
 def _repaired(points: pd.DataFrame, problems: list[str]) -> pd.DataFrame:
     """Every documented column, numbers as numbers, half-written rows left out with a remark."""
     missing = [name for name in point_columns() if name not in points]
-    used = [name for name in missing if name in (*_TEXT, *_NUMBERS)]
+    used = [name for name in missing if name in (*_TEXT, *_numbers())]
     if used:
         problems.append(f"points.csv lacks the columns {', '.join(used)}; taken as empty.")
     points = points.reindex(columns=[*points.columns, *missing]).copy()
-    for name in _NUMBERS:
+    for name in _numbers():
         points[name] = pd.to_numeric(points[name], errors="coerce")
     for name in _TEXT:
         points[name] = points[name].fillna("").astype(str)
@@ -372,8 +375,10 @@ def _first_line(error: Exception) -> str:
 
 
 #: What fixes a block error rate beside the MCS; and the columns of the table.
-_BLER_CONDITION = [*CONDITION, "equalizer", "csi_aware", "decoder"]
-_BLER_COLUMNS = ["mcs", *_BLER_CONDITION, "bler", "num_blocks", "num_block_errors"]
+def _bler_condition() -> list[str]:
+    return [*condition_columns(), "equalizer", "csi_aware", "decoder"]
+
+
 _WORDS = re.compile(r"(\w+)=(\[[^\]]*\]|\{[^}]*\}|\S+)")
 
 
@@ -383,20 +388,21 @@ def bler_table(folder: Path, manifest: dict[str, Any], points: pd.DataFrame) -> 
     The rates come from ``bler.csv`` in ``folder`` if there is one (the two counts may be absent),
     from the MCS choices in the manifest, and from the points.
     """
-    wanted = ["mcs", *_BLER_CONDITION, "bler"]
+    wanted = ["mcs", *_bler_condition(), "bler"]
+    columns = [*wanted, "num_blocks", "num_block_errors"]
     of_points = points[wanted].dropna(subset=["mcs", "bler"]) if len(points) else points
     parts = [_table(folder / "bler.csv", [], ""), pd.DataFrame(_choices(manifest)), of_points]
     found = [part for part in parts if not part.empty]
     if not found:
-        return pd.DataFrame(columns=_BLER_COLUMNS)
-    table = pd.concat(found, ignore_index=True).reindex(columns=_BLER_COLUMNS)
+        return pd.DataFrame(columns=columns)
+    table = pd.concat(found, ignore_index=True).reindex(columns=columns)
     for name in ("mcs", "snr_db", "csi_nmse_db", "coherence_length", "bler"):
         table[name] = pd.to_numeric(table[name], errors="coerce")
     for name in ("channel", "equalizer", "csi_aware", "decoder"):
         table[name] = table[name].astype(str)
     table = table.dropna(subset=["mcs", "snr_db", "bler"])
-    table = table.drop_duplicates(subset=["mcs", *_BLER_CONDITION])
-    return table.sort_values([*_BLER_CONDITION, "mcs"], kind="stable").reset_index(drop=True)
+    table = table.drop_duplicates(subset=["mcs", *_bler_condition()])
+    return table.sort_values([*_bler_condition(), "mcs"], kind="stable").reset_index(drop=True)
 
 
 def _choices(manifest: dict[str, Any]) -> Iterator[dict[str, Any]]:
@@ -406,7 +412,7 @@ def _choices(manifest: dict[str, Any]) -> Iterator[dict[str, Any]]:
         words = {name: word for name, word in _WORDS.findall(key) if word not in ("None", "nan")}
         if not isinstance(candidates, list) or "channel" not in words:
             continue
-        condition = {name: words.get(name) for name in _BLER_CONDITION}
+        condition = {name: words.get(name) for name in _bler_condition()}
         for candidate in candidates:
             if isinstance(candidate, list) and len(candidate) >= 2:
                 yield {"mcs": candidate[0], "bler": candidate[1], **condition}
