@@ -333,7 +333,10 @@ _GREY = 0.5  # shown as long as nothing has been decoded
 
 @dataclass(frozen=True)
 class DecodedFrame:
-    """One frame as the receiver shows it: float32 [height, width, 3] in [0, 1], and its status."""
+    """One frame as the receiver shows it: [height, width, 3] in [0, 1], and its status.
+
+    It is float32, or the half precision in which the receiver computes.
+    """
 
     frame: np.ndarray
     status: str
@@ -341,7 +344,10 @@ class DecodedFrame:
     @property
     def frame_uint8(self) -> np.ndarray:
         """The frame in 8 bits, uint8 [height, width, 3]."""
-        return np.rint(np.nan_to_num(self.frame) * np.float32(255.0)).astype(np.uint8)
+        scaled = np.nan_to_num(self.frame) * self.frame.dtype.type(
+            255.0
+        )  # as the receiver computes
+        return np.rint(scaled.astype(np.float32)).astype(np.uint8)
 
 
 class Receiver(_StreamEnd):
