@@ -7,19 +7,24 @@
 In the package the files are ``<preset>[_<training>]_intra.weights.h5`` (I frames) and
 ``<preset>[_<training>].weights.h5`` (P frames); in the folder of a training run ``intra`` and
 ``inter``; of DVST one ``_rate0`` and so on per rate. A ``.json`` beside a file is the model's
-config. ``weights/README.md`` is the model card.
+config. A file may hold only what differs from another one beside it (``save_difference``).
+``weights/README.md`` is the model card.
 """
 
 import functools
 import json
 import random
+import shutil
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import h5py
 import keras
+import numpy as np
 from keras import ops
 
 from pvsc_link.models.dvst.config import DvstConfig
@@ -72,13 +77,77 @@ def load_weights(model: keras.Model, path: str | Path) -> None:
         )
     before = model.get_weights()
     try:
-        model.load_weights(path)
+        with _whole(path) as complete:
+            model.load_weights(complete)
     except (ValueError, KeyError, OSError) as error:
         model.set_weights(before)
         raise _mismatch(model, path, str(error).splitlines()[0]) from error
     if not all(ops.convert_to_numpy(ops.all(ops.isfinite(w))) for w in model.trainable_weights):
         model.set_weights(before)
         raise _mismatch(model, path, "NaN or infinite weights")
+
+
+#: Attributes of a file that holds differences: the file that it differs from, and the identity that
+#: both files of the pair had while this one was whole.
+_BASE, _IDENTITY = "base", "identity"
+
+
+def save_difference(path: Path, base: Path, identity: str) -> bool:
+    """Keep in ``path`` only the arrays that differ from ``base``, a file in the same folder.
+
+    Parameters: ``identity`` : what ``WeightFiles.identity`` says of the pair of whole files; it
+    stays. Output: whether it was done; not where more than half of the arrays differ.
+    """
+    with h5py.File(path) as whole, h5py.File(base) as other:
+        names = _arrays(whole)
+        if names != _arrays(other):
+            return False
+        differing = [name for name in names if not np.array_equal(whole[name], other[name])]
+        if len(differing) > len(names) / 2:
+            return False
+        partial = path.with_name(f"partial_{path.name}")
+        with h5py.File(partial, "w") as target:
+            target.attrs.update({_BASE: base.name, _IDENTITY: identity})
+            for name in differing:
+                target.create_dataset(name, data=whole[name][()], compression="gzip")
+    partial.replace(path)
+    return True
+
+
+@contextmanager
+def _whole(path: Path) -> Iterator[Path]:
+    """The file itself; or for one that holds differences a complete copy in a temporary folder."""
+    base = _attributes(path).get(_BASE)
+    if base is None:
+        yield path
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        copy = Path(folder) / path.name
+        shutil.copyfile(path.with_name(str(base)), copy)
+        with h5py.File(path) as differences, h5py.File(copy, "r+") as complete:
+            for name in _arrays(differences):
+                complete[name][...] = differences[name][()]
+        yield copy
+
+
+def _attributes(path: Path) -> dict[str, Any]:
+    """Attributes of a weights file; of one that cannot be read: none, loading then says why."""
+    try:
+        with h5py.File(path) as file:
+            return dict(file.attrs)
+    except OSError:
+        return {}
+
+
+def _arrays(file: h5py.File) -> list[str]:
+    names: list[str] = []
+
+    def add(name: str, item: Any) -> None:
+        if isinstance(item, h5py.Dataset):
+            names.append(name)
+
+    file.visititems(add)
+    return names
 
 
 def _mismatch(model: keras.Model, path: Path, found: str) -> InputError:
@@ -116,6 +185,8 @@ class WeightFiles:
             return UNTRAINED
         parts = []
         for path in (self.intra, self.inter):
+            if stated := _attributes(path).get(_IDENTITY):
+                return str(stated)
             parts.append(path.read_bytes())
             if (config := _config_file(path)).is_file():
                 parts.append(config.read_bytes())

@@ -21,7 +21,14 @@ import h5py
 import numpy as np
 from keras import ops
 
-from pvsc_link.models.zoo import PACKAGED, SUFFIX, find_weights, save_weights
+from pvsc_link.models.zoo import (
+    PACKAGED,
+    SUFFIX,
+    WeightFiles,
+    find_weights,
+    save_difference,
+    save_weights,
+)
 from pvsc_link.storage import write_atomically
 from pvsc_link.train.batches import BatchShape, draw_frames, step_generator
 from pvsc_link.train.config import TrainConfig, load_run_config
@@ -82,6 +89,12 @@ def release(
         described = json.dumps(model.config.to_dict(), indent=1)
         write_atomically(folder / f"{name}{end}.json", described)
         written.append(path)
+    if training:
+        identity = WeightFiles(*written).identity
+        for path, end in zip(written, ("_intra", ""), strict=True):
+            base = folder / f"{config.preset}{end}{SUFFIX}"
+            if base.is_file():
+                save_difference(path, base, identity)
     return written
 
 

@@ -8,7 +8,17 @@ import pytest
 from keras import ops
 
 from pvsc_link.models.presets import PRESETS, config_of
-from pvsc_link.models.zoo import UNTRAINED, find_weights, load_models, run_label, save_weights
+from pvsc_link.models.pvsc.model import IntraModel, PvscModel
+from pvsc_link.models.zoo import (
+    UNTRAINED,
+    WeightFiles,
+    find_weights,
+    load_models,
+    load_weights,
+    run_label,
+    save_difference,
+    save_weights,
+)
 from pvsc_link.schemes.semantic import SemanticScheme
 from pvsc_link.types import InputError
 
@@ -106,3 +116,32 @@ def test_a_scheme_has_the_quality_presets_of_its_weights():
     rows = {model.vector_tx.rows.shape[0] for model in (intra, inter)}
     assert rows == {len(trained.allowed_rates)}
     assert len(SemanticScheme("pvsc_tiny").allowed_rates) == PRESETS["pvsc_tiny"].num_omega
+
+
+def test_a_file_of_differences_is_the_same_weights_under_the_same_identity(
+    micro, stirred, tmp_path
+):
+    """Another training of a preset ships only the arrays that it changed."""
+    intra, base = stirred(IntraModel(PRESETS[f"{micro}_intra"]), 1), PvscModel(PRESETS[micro])
+    stirred(base, 2)
+    for name in ("intra", "base", "inter"):
+        save_weights({"intra": intra}.get(name, base), tmp_path / f"{name}.weights.h5")
+    base.trainable_variables[0].assign(base.trainable_variables[0] + 1.0)
+    save_weights(base, tmp_path / "inter.weights.h5")
+    files = WeightFiles(tmp_path / "intra.weights.h5", tmp_path / "inter.weights.h5")
+    identity, size = files.identity, files.inter.stat().st_size
+    assert save_difference(files.inter, tmp_path / "base.weights.h5", identity)
+    assert files.inter.stat().st_size < size / 4
+    assert files.identity == identity
+    loaded = PvscModel(PRESETS[micro])
+    load_weights(loaded, files.inter)
+    for ours, theirs in zip(loaded.get_weights(), base.get_weights(), strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+
+
+def test_files_that_differ_throughout_stay_whole(micro, stirred, tmp_path):
+    for name, seed in (("base", 1), ("inter", 2)):
+        save_weights(stirred(PvscModel(PRESETS[micro]), seed), tmp_path / f"{name}.weights.h5")
+    before = (tmp_path / "inter.weights.h5").read_bytes()
+    assert not save_difference(tmp_path / "inter.weights.h5", tmp_path / "base.weights.h5", "x")
+    assert (tmp_path / "inter.weights.h5").read_bytes() == before
