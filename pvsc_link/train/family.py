@@ -1,8 +1,8 @@
 """The families of models that can be trained: PVSC (with or without motion vectors) and DVST.
 
-This is the only file of the room that names models and their configs. Every family has an I-frame
-model (``intra``) and a P-frame model (``inter``), whose ``forward`` returns the tensors that
-``objective.Objective`` reads.
+This is the only file of the room that tells the families apart; ``zoo.model_of`` builds the model
+of a config. Every family has an I-frame model (``intra``) and a P-frame model (``inter``), whose
+``forward`` returns the tensors that ``objective.Objective`` reads.
 """
 
 from dataclasses import replace
@@ -11,11 +11,10 @@ from typing import Any
 import numpy as np
 
 from pvsc_link.models.dvst.config import DvstConfig
-from pvsc_link.models.presets import DVST_PRESETS, PRESETS, config_of, intra_of
+from pvsc_link.models.presets import DVST_PRESETS, PRESETS, intra_of
 from pvsc_link.models.pvsc.config import IntraConfig, PvscConfig
 from pvsc_link.models.pvsc_mc.config import PvscMcConfig, with_eta_factors
 from pvsc_link.models.pvsc_mc.motion import search
-from pvsc_link.models.zoo import model_of
 from pvsc_link.types import InputError
 
 
@@ -25,7 +24,8 @@ def configs_of(
     """Configs of ``intra`` and ``inter`` for a run with ``num_omega`` quality presets.
 
     DVST codes its I frames with PVSC's I-frame model; a run trains the P frames of one rate.
-    Raises ``InputError`` for a preset that no family has.
+    Raises ``InputError`` for a preset that no family has, and for factors of eta in
+    a preset whose I frames have one eta.
     """
     pvsc = {name: config for name, config in PRESETS.items() if isinstance(config, PvscConfig)}
     inter: Any
@@ -43,11 +43,6 @@ def configs_of(
     return {"intra": with_eta_factors(intra, intra_eta_factors), "inter": inter}
 
 
-def read_config(fields: dict[str, Any]) -> Any:
-    """The config of a model out of its ``to_dict()``."""
-    return config_of(fields)
-
-
 def has_starts(config: Any) -> bool:
     """Whether the starts of ``starts/`` and ``release`` know the layers of this model."""
     return not isinstance(config, DvstConfig)
@@ -59,11 +54,6 @@ def with_rates(config: Any, rate_set: tuple[int, ...]) -> Any:
         motion, context = (replace(s, rate_set=rate_set) for s in (config.motion, config.context))
         return replace(config, motion=motion, context=context)
     return replace(config, rate_set=rate_set)
-
-
-def build_model(config: Any) -> Any:
-    """The model of a config, with fresh weights."""
-    return model_of(config)
 
 
 def motion_vectors(config: Any, reference: Any, frames: Any, omega_index: Any) -> Any:

@@ -12,12 +12,12 @@ from typing import Any
 import numpy as np
 
 from pvsc_link.models.pvsc.discriminator import Discriminator
-from pvsc_link.models.zoo import SUFFIX
+from pvsc_link.models.zoo import SUFFIX, model_of
 from pvsc_link.storage import write_atomically
 from pvsc_link.train.batches import BatchMaker, BatchShape, draw_frames, step_generator
 from pvsc_link.train.config import Kind, PhaseConfig, TrainConfig
 from pvsc_link.train.data import ClipCache
-from pvsc_link.train.family import build_model, configs_of, has_starts, with_rates
+from pvsc_link.train.family import configs_of, has_starts, with_rates
 from pvsc_link.train.objective import Objective, PerceptualLoss
 from pvsc_link.train.starts.informed import measure_statistics, start_informed
 from pvsc_link.train.starts.intra import copy_feature_coding, start_from_intra
@@ -167,7 +167,7 @@ class Phase:
     def _network(self, kind: Kind, cache: ClipCache) -> Any:
         """The model of ``kind`` with its weights: kept ones, or those of a start."""
         learns = kind == self.phase.model
-        model = build_model(self._model_config(kind))
+        model = model_of(self._model_config(kind))
         if self.store.give(kind, model):
             return model
         if not learns:

@@ -4,7 +4,6 @@ Weights travel as arrays by path. So a phase can prune the rate set (rate-set di
 section III-D) and a run can start from another one (fine-tuning, section IV-A).
 """
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +11,8 @@ import numpy as np
 from keras import ops
 
 from pvsc_link.models.presets import PRESETS
-from pvsc_link.models.zoo import SUFFIX, find_weights, load_weights
+from pvsc_link.models.zoo import SUFFIX, find_weights, load_weights, model_of, read_config
 from pvsc_link.train.config import TrainConfig
-from pvsc_link.train.family import build_model, read_config
 from pvsc_link.types import InputError
 
 #: Between the parts of a name in a checkpoint.
@@ -154,8 +152,7 @@ def read_model(path: Path) -> Any:
 
     Raises ``InputError`` for weights that do not fit.
     """
-    beside = path.with_name(path.name.removesuffix(SUFFIX) + ".json")
-    model = build_model(read_config(json.loads(beside.read_text(encoding="utf-8"))))
+    model = model_of(read_config(path))
     load_weights(model, path)
     return model
 

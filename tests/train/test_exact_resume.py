@@ -70,7 +70,11 @@ def same_end(config, tmp_path, how, *kills):
     run(config, how, *((broken, *kill) for kill in kills), (broken, -1, -1), (whole, -1, -1))
     (_, expected), (_, got) = load_checkpoint(whole), load_checkpoint(broken)
     assert expected.keys() == got.keys()
-    assert all(np.array_equal(expected[key], got[key]) for key in expected)
+    # TensorFlow's graphs of two processes can differ in the last bit, operations run one by one do
+    # not. A lost state or another batch makes differences of the order of the learning rate, 1e-3.
+    tolerance = 0.0 if how == "eager" else 1e-5
+    for key in expected:
+        np.testing.assert_allclose(got[key], expected[key], rtol=0, atol=tolerance, err_msg=key)
     tables = [(folder / "history.csv").read_text() for folder in (whole, broken)]
     steps = [[line.split(",")[0] for line in table.splitlines()] for table in tables]
     assert steps[0] == steps[1]

@@ -5,7 +5,7 @@ import pytest
 from PIL import Image
 
 from pvsc_link.models.presets import PRESETS, intra_of
-from pvsc_link.train.family import build_model
+from pvsc_link.models.zoo import model_of
 from pvsc_link.train.starts.informed import measure_statistics, quantisation_steps, start_informed
 
 OMEGA = [0.001, 0.10, 0.21, 0.42, 0.88]
@@ -27,7 +27,7 @@ def textured_pairs(count, size, seed):
 @pytest.fixture(scope="module")
 def started():
     config = PRESETS["pvsc_tiny"]
-    models = build_model(intra_of(config)), build_model(config)
+    models = model_of(intra_of(config)), model_of(config)
     statistics = measure_statistics(
         textured_pairs(24, 96, 0), config.channels_feature, config.channels_y
     )

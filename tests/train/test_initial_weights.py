@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 
 from pvsc_link.models.presets import intra_of
-from pvsc_link.models.zoo import save_weights
-from pvsc_link.train.family import build_model
+from pvsc_link.models.zoo import model_of, save_weights
 from pvsc_link.train.weights import WeightStore, load_initial_weights, weights_by_path
 from pvsc_link.types import InputError
 
@@ -16,7 +15,7 @@ from pvsc_link.types import InputError
 def trained(micro_preset, tmp_path_factory):
     """Folder with the weights of an I model, and these by path."""
     folder = tmp_path_factory.mktemp("weights")
-    model = build_model(intra_of(micro_preset))
+    model = model_of(intra_of(micro_preset))
     save_weights(model, folder / "intra.weights.h5")
     (folder / "intra.json").write_text(json.dumps(model.config.to_dict()))
     return folder, weights_by_path(model)

@@ -8,7 +8,7 @@ from keras import ops
 
 from pvsc_link.models.presets import intra_of
 from pvsc_link.models.pvsc.config import PvscConfig
-from pvsc_link.train.family import build_model
+from pvsc_link.models.zoo import model_of
 from pvsc_link.train.starts.informed import measure_statistics, start_informed
 from pvsc_link.train.starts.intra import copy_feature_coding, start_from_intra
 
@@ -17,7 +17,7 @@ from pvsc_link.train.starts.intra import copy_feature_coding, start_from_intra
 def built(micro_preset):
     """An intra model with arbitrary weights, as after training, a P model, and their weights."""
     config = PvscConfig(**{f.name: getattr(micro_preset, f.name) for f in fields(PvscConfig)})
-    intra, inter = build_model(intra_of(config)), build_model(config)
+    intra, inter = model_of(intra_of(config)), model_of(config)
     rng = np.random.default_rng(1)
     for variable in intra.trainable_variables:
         noise = 0.05 * rng.standard_normal(variable.shape).astype(np.float32)
@@ -103,7 +103,7 @@ def test_the_previous_frame_tells_the_mean(models, stills):
 
 def test_with_latent_prediction_what_stands_still_is_a_latent_of_zero(stills, micro_preset):
     config = micro_preset
-    intra, inter = build_model(intra_of(config)), build_model(config)
+    intra, inter = model_of(intra_of(config)), model_of(config)
     start_informed(
         intra, measure_statistics(stills, config.channels_feature, config.channels_y), [0.5, 5.0]
     )
@@ -145,7 +145,7 @@ def test_e_s_hands_on_mean_and_spread(models, stills):
 
 def test_a_prior_too_narrow_for_both_is_refused(models, stills, micro_preset):
     intra, _ = models
-    narrow = build_model(replace(micro_preset, channels_prior=16))
+    narrow = model_of(replace(micro_preset, channels_prior=16))
     with pytest.raises(ValueError, match="at least 20"):
         start_from_intra(intra, narrow, stills)
 

@@ -6,9 +6,9 @@ import tensorflow as tf
 
 from pvsc_link.models.presets import intra_of
 from pvsc_link.models.pvsc_mc.config import REFRESH_PRESETS
+from pvsc_link.models.zoo import model_of
 from pvsc_link.train.batches import BatchMaker
 from pvsc_link.train.data import open_cache
-from pvsc_link.train.family import build_model
 from pvsc_link.train.objective import Objective
 from pvsc_link.types import InputError
 
@@ -22,7 +22,7 @@ pytestmark = pytest.mark.usefixtures("eager")
 
 @pytest.fixture(scope="module")
 def models(micro_preset):
-    return build_model(micro_preset), build_model(intra_of(micro_preset))
+    return model_of(micro_preset), model_of(intra_of(micro_preset))
 
 
 def loss_of(config, models, num_frames=None):

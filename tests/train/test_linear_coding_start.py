@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from pvsc_link.models.presets import intra_of
-from pvsc_link.train.family import build_model
+from pvsc_link.models.zoo import model_of
 from pvsc_link.train.phase import Phase
 from pvsc_link.train.starts.linear_coding import linear_code, sent_units, start_linear_coding
 from pvsc_link.train.weights import WeightStore
@@ -49,7 +49,7 @@ def test_components_too_weak_for_the_noise_get_no_power(covariance):
 
 
 def test_a_model_reads_most_of_what_it_sends_at_20_db_without_training(micro_preset):
-    model = build_model(intra_of(micro_preset))
+    model = model_of(intra_of(micro_preset))
     rng = np.random.default_rng(2)
     mixing = rng.standard_normal((8, 8)) * 0.5 ** np.arange(8)
     y_bar = (3 * rng.standard_normal((4000, 8)) @ mixing.T + 1.0).astype(np.float32)

@@ -5,9 +5,9 @@ import numpy as np
 import pytest
 
 from pvsc_link.models.presets import intra_of
+from pvsc_link.models.zoo import model_of
 from pvsc_link.train.batches import BatchMaker
 from pvsc_link.train.data import open_cache
-from pvsc_link.train.family import build_model
 from pvsc_link.train.objective import Objective
 
 AWGN = {"channel": "awgn", "snr_db": [10.0]}
@@ -21,7 +21,7 @@ def test_a_clips_loss_is_divided_by_omega_to_the_power_of_the_balance(
     micro_preset, micro_run, stage
 ):
     learnt = {"model": "intra", "stage": stage, "quantiser": "ste", "channel": AWGN}
-    intra = build_model(intra_of(micro_preset))
+    intra = model_of(intra_of(micro_preset))
 
     def loss(balance, *omega_index):
         config = micro_run({**learnt, "loss": {"per": 0.0, "preset_balance": balance}}, omega=OMEGA)

@@ -6,6 +6,7 @@ from PIL import Image
 
 from pvsc_link.media.clips import load_clip
 from pvsc_link.models.presets import intra_of
+from pvsc_link.models.zoo import model_of
 from pvsc_link.train.config import ChannelConfig, EvaluationConfig
 from pvsc_link.train.evaluation import (
     EVALUATION_COLUMNS,
@@ -16,7 +17,6 @@ from pvsc_link.train.evaluation import (
     write_picture,
     write_plot,
 )
-from pvsc_link.train.family import build_model
 
 OMEGA = [0.1, 0.8]
 
@@ -26,7 +26,7 @@ pytestmark = pytest.mark.usefixtures("eager")
 
 def test_rows_cover_every_clip_preset_and_kind_with_the_psnr_of_the_frames(micro_preset):
     settings = EvaluationConfig(clips=["carphone"], num_frames=3, crop=64)
-    intra, inter = build_model(intra_of(micro_preset)), build_model(micro_preset)
+    intra, inter = model_of(intra_of(micro_preset)), model_of(micro_preset)
     link = ChannelConfig(channel="rayleigh", snr_db=[6.0], csi_nmse_db=[-10.0])
     results = list(Evaluator(settings, (OMEGA, OMEGA), intra, inter, link).rows())
     places = [(row["omega"], row["frame_kind"]) for row, _, _ in results]
@@ -42,7 +42,7 @@ def test_rows_cover_every_clip_preset_and_kind_with_the_psnr_of_the_frames(micro
 
 def test_the_first_condition_and_the_equalizer_of_the_run_are_measured(micro_preset):
     settings = EvaluationConfig(clips=["carphone"], num_frames=1, crop=64)
-    intra = build_model(intra_of(micro_preset))
+    intra = model_of(intra_of(micro_preset))
     shown = {}
     for equalizer in ("zf", "biased_lmmse"):
         link = ChannelConfig(channel="rayleigh", equalizer=equalizer, snr_db=[6.0, 60.0])
@@ -55,7 +55,7 @@ def test_the_first_condition_and_the_equalizer_of_the_run_are_measured(micro_pre
 
 def test_an_intra_row_is_the_psnr_of_its_picture(micro_preset):
     settings = EvaluationConfig(clips=["carphone"], num_frames=1, crop=64)
-    intra = build_model(intra_of(micro_preset))
+    intra = model_of(intra_of(micro_preset))
     (row, original, shown), *_ = Evaluator(
         settings, (OMEGA[:1], OMEGA[:1]), intra, None, None
     ).rows()

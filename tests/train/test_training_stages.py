@@ -5,8 +5,9 @@ import pytest
 import tensorflow as tf
 from keras import ops
 
+from pvsc_link.models.zoo import model_of
 from pvsc_link.train.data import open_cache
-from pvsc_link.train.family import build_model, configs_of
+from pvsc_link.train.family import configs_of
 from pvsc_link.train.objective import Objective
 from pvsc_link.train.phase import Phase
 from pvsc_link.train.weights import WeightStore
@@ -22,7 +23,7 @@ def prepared(config, store=None):
     store = store or WeightStore()
     entry, cache = config.phases[0], open_cache(config.data)
     if entry.model == "inter" and "intra" not in store.weights:
-        store.keep("intra", build_model(configs_of(config.preset, len(config.omega))["intra"]))
+        store.keep("intra", model_of(configs_of(config.preset, len(config.omega))["intra"]))
     phase = Phase(config, entry, store, cache)
     return phase, phase.batches(cache, 0)
 
@@ -193,7 +194,7 @@ def test_averaged_weights_on_disk_load_into_a_fresh_model(micro_run, tmp_path):
     for step in range(3):
         phase.step(maker.make(step))
     phase.save_averaged(tmp_path / "weights")
-    other = build_model(phase.model.config)
+    other = model_of(phase.model.config)
     other.load_weights(tmp_path / "weights" / "intra.weights.h5")
     with phase.groups[0].averaged():
         for a, b in zip(phase.model.weights, other.weights, strict=True):
