@@ -11,6 +11,7 @@ In a notebook::
 it is used: ``import pvsc_link`` loads no TensorFlow.
 """
 
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from pvsc_link._version import __version__
@@ -18,10 +19,26 @@ from pvsc_link._version import __version__
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from pvsc_link.report.results import load_results
-    from pvsc_link.scenario.schema import Scenario
+    from pvsc_link.link import Awgn, BlockFading, CodedLink
+    from pvsc_link.report import load_results
+    from pvsc_link.scenario import Scenario
 
-__all__ = ["Scenario", "__version__", "load_results", "run_sweep"]
+__all__ = [
+    "Awgn",
+    "BlockFading",
+    "CodedLink",
+    "Scenario",
+    "__version__",
+    "load_results",
+    "run_sweep",
+]
+_ROOMS = {
+    "Awgn": "link",
+    "BlockFading": "link",
+    "CodedLink": "link",
+    "Scenario": "scenario",
+    "load_results": "report",
+}
 
 
 def run_sweep(
@@ -42,11 +59,9 @@ def run_sweep(
     """
     from pathlib import Path
 
-    from pvsc_link.report.figures import write_figures
-    from pvsc_link.scenario.loader import load_scenario
-    from pvsc_link.scenario.schema import Scenario
-    from pvsc_link.sweep.plan import build
-    from pvsc_link.sweep.runner import run_plan
+    from pvsc_link.report import write_figures
+    from pvsc_link.scenario import Scenario, load_scenario
+    from pvsc_link.sweep import build, run_plan
 
     given = scenario if isinstance(scenario, Scenario) else load_scenario(scenario)
     folder = Path(out) / given.name
@@ -64,12 +79,6 @@ def run_sweep(
 
 
 def __getattr__(name: str) -> Any:
-    if name == "load_results":
-        from pvsc_link.report.results import load_results
-
-        return load_results
-    if name == "Scenario":
-        from pvsc_link.scenario.schema import Scenario
-
-        return Scenario
+    if name in _ROOMS:
+        return getattr(import_module(f"pvsc_link.{_ROOMS[name]}"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

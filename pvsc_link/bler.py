@@ -14,12 +14,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pvsc_link.commands import run_command
-from pvsc_link.link.mcs import MCS_TABLE
-from pvsc_link.link.registry import condition_fields, find_channel
+from pvsc_link.link import MCS_TABLE, condition_fields, find_channel
 from pvsc_link.types import InputError
 
 if TYPE_CHECKING:
-    from pvsc_link.link.bler import BlerCache, BlerEstimate
+    from pvsc_link.link import BlerCache, BlerEstimate
 
 Row = dict[str, Any]
 _COUNTED = ("errors", "blocks", "bler", "low", "high")
@@ -82,7 +81,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def measure(options: argparse.Namespace, cache: "BlerCache") -> Iterator[Row]:
     """One row per MCS and SNR, from the cache or newly measured."""
-    from pvsc_link.link.bler import measure_bler
+    from pvsc_link.link import measure_bler
 
     channel = find_channel(options.channel)
     for mcs in options.mcs:
@@ -109,7 +108,7 @@ def _columns(estimate: "BlerEstimate") -> Row:
 
 def stored(cache: "BlerCache") -> list[Row]:
     """Everything in the cache, one row per condition."""
-    from pvsc_link.link.bler import estimate_of
+    from pvsc_link.link import estimate_of
 
     rows = [{**condition, **_columns(estimate_of(condition, runs))} for condition, runs in cache]
     return sorted(rows, key=lambda row: (row["channel"], row["mcs"], row["snr_db"]))
@@ -170,7 +169,7 @@ def run(options: argparse.Namespace) -> int:
             allowed="--channel, --merge, --list, --csv or --plot",
             remedy="For instance: python -m pvsc_link.bler --channel awgn --snr-db 6",
         )
-    from pvsc_link.link.bler import BlerCache
+    from pvsc_link.link import BlerCache
 
     cache, start, rows = BlerCache(options.cache), time.monotonic(), []
     for folder in options.merge:

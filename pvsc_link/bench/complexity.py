@@ -21,10 +21,7 @@ from typing import Any
 import tensorflow as tf
 
 from pvsc_link.bench.provenance import as_text, write_manifest, write_rows
-from pvsc_link.models.dvst.config import DvstConfig
-from pvsc_link.models.presets import DVST_PRESETS, PRESETS, PictureConfig
-from pvsc_link.models.pvsc.steps import IntraSteps
-from pvsc_link.models.zoo import model_of
+from pvsc_link.models import DVST_PRESETS, PRESETS, DvstConfig, IntraSteps, PictureConfig, model_of
 
 #: Operations that multiply and accumulate but that this counter cannot read: an error.
 UNREADABLE = {"Einsum", "XlaDotV2", "XlaConvV2", "Conv3D", "_FusedConv2D", "_FusedMatMul"}

@@ -11,11 +11,9 @@ from pathlib import Path
 import pandas as pd
 
 from pvsc_link.bench.provenance import write_manifest
-from pvsc_link.media.clips import load_clip
-from pvsc_link.metrics.perceptual import Lpips
-from pvsc_link.metrics.psnr import psnr_db
-from pvsc_link.schemes.base import LinkOptions
-from pvsc_link.schemes.semantic import SemanticScheme
+from pvsc_link.media import load_clip
+from pvsc_link.metrics import Lpips, psnr_db
+from pvsc_link.schemes import LinkOptions, SemanticScheme
 from pvsc_link.types import ChannelPoint, Video
 
 #: MCS of the side information: 16QAM at R = 0.37, without a block error at 6 dB and above.

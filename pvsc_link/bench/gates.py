@@ -13,9 +13,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from pvsc_link.report.results import UNTRAINED
-from pvsc_link.sweep.store import read_points
-from pvsc_link.sweep.tables import MEAN_CLIP, bd_table
+from pvsc_link.report import UNTRAINED
+from pvsc_link.sweep import MEAN_CLIP, bd_table, read_points
 
 #: Results that the repository keeps.
 _REFERENCE = Path("results/reference")

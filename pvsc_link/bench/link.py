@@ -21,17 +21,20 @@ import numpy as np
 import tensorflow as tf
 
 from pvsc_link.bench.provenance import write_rows
-from pvsc_link.link.coded_link import CodedLink, get_coded_link
-from pvsc_link.link.ldpc.code import LdpcCode
-from pvsc_link.link.ldpc.decoder import (
+from pvsc_link.link import (
+    MCS_TABLE,
+    CodedLink,
     Decoder,
     LayeredDecoder,
+    LdpcCode,
+    Mcs,
+    get_coded_link,
     get_decoder,
+    get_mcs,
     layered_xla,
+    received_bits,
     sionna_decoder,
 )
-from pvsc_link.link.ldpc.encoder import received_bits
-from pvsc_link.link.mcs import MCS_TABLE, Mcs, get_mcs
 from pvsc_link.types import ChannelPoint
 
 #: Groups at which Sionna's decoder is about as fast as it gets on a CPU.

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from pvsc_link.storage import write_atomically
-from pvsc_link.sweep.tables import git_commit, machine, package_versions
+from pvsc_link.sweep import git_commit, machine, package_versions
 
 
 def as_text(rows: Sequence[Mapping[str, Any]]) -> str:

@@ -10,10 +10,9 @@ from collections.abc import Sequence
 from itertools import product
 from pathlib import Path
 
-from pvsc_link.metrics.registry import METRICS
-from pvsc_link.report.page import write_report
-from pvsc_link.sweep.store import points_table, write_csv
-from pvsc_link.sweep.tables import bd_table
+from pvsc_link.metrics import METRICS
+from pvsc_link.report import write_report
+from pvsc_link.sweep import bd_table, points_table, write_csv
 
 _SCHEMES = {"vvenc": 1.3, "x265": 1.0, "x264": 0.8, "hm": 1.1, "vtm": 1.4}
 _CHANNELS = [("awgn", None, None), *product(["rayleigh"], (-20.0, -10.0), (1, 16))]

@@ -23,12 +23,9 @@ import numpy as np
 
 from pvsc_link.bench.link import resident_mib
 from pvsc_link.bench.provenance import write_manifest, write_rows
-from pvsc_link.metrics.frame_cache import FrameMetrics
-from pvsc_link.metrics.registry import METRICS
-from pvsc_link.scenario.schema import Scenario
-from pvsc_link.sweep.plan import Plan, build, load
-from pvsc_link.sweep.runner import SweepRunner
-from pvsc_link.sweep.store import SweepStore
+from pvsc_link.metrics import METRICS, FrameMetrics
+from pvsc_link.scenario import Scenario
+from pvsc_link.sweep import Plan, SweepRunner, SweepStore, build, load
 
 Row = dict[str, Any]
 #: Most that PSNR may differ between the two loops: a rounding to 8 bits may fall either way.

@@ -1,5 +1,5 @@
 """Separated source codecs: the contract and one file per family."""
 
-from pvsc_link.codecs.registry import CODECS, CodecType
+import lazy_loader
 
-__all__ = ["CODECS", "CodecType"]
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

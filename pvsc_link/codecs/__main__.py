@@ -11,7 +11,7 @@ from pvsc_link.codecs.base import Codec
 from pvsc_link.codecs.precoded import export_streams
 from pvsc_link.codecs.registry import CODECS
 from pvsc_link.commands import run_command
-from pvsc_link.media.clips import load_clip
+from pvsc_link.media import load_clip
 from pvsc_link.options import check_name
 from pvsc_link.types import Video
 

@@ -14,8 +14,7 @@ import av
 import numpy as np
 from av.error import FFmpegError
 
-from pvsc_link.media.pixels import crop, decoded_frame_to_rgb
-from pvsc_link.media.writer import frame_rate
+from pvsc_link.media import crop, decoded_frame_to_rgb, frame_rate
 from pvsc_link.types import CodecFailure
 
 

@@ -20,13 +20,15 @@ import tensorflow as tf
 
 from pvsc_link.codecs.base import Codec, check_frames, check_rate
 from pvsc_link.codecs.concealment import freeze
-from pvsc_link.media.pixels import pad_to_multiple
-from pvsc_link.models.entropy.range_coder import SideInformationError
-from pvsc_link.models.presets import PRESETS
-from pvsc_link.models.pvsc.ideal_codec import LAYOUT, CodedGop, IdealCodec
-from pvsc_link.models.zoo import (
+from pvsc_link.media import pad_to_multiple
+from pvsc_link.models import (
+    LAYOUT,
+    PRESETS,
     SAME,
     UNTRAINED,
+    CodedGop,
+    IdealCodec,
+    SideInformationError,
     check_preset,
     find_arithmetic,
     find_weights,

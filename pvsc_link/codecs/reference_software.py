@@ -24,14 +24,14 @@ import numpy as np
 from pvsc_link.codecs.base import Codec, check_frames, check_rate, run_program
 from pvsc_link.codecs.libav import decode_frames, libav_version
 from pvsc_link.codecs.precoded import PACKAGED_STREAMS, Precoded
-from pvsc_link.media.pixels import (
+from pvsc_link.media import (
     crop,
     decoded_frame_to_rgb,
     pad_to_multiple,
     planes_of_frame,
     rgb_to_yuv444,
+    write_raw_yuv444,
 )
-from pvsc_link.media.reader import write_raw_yuv444
 from pvsc_link.options import check_name
 from pvsc_link.types import CodecFailure, EncodedGop
 

@@ -20,8 +20,7 @@ import numpy as np
 
 from pvsc_link.codecs.base import Codec, check_frames, check_rate, run_program
 from pvsc_link.codecs.libav import access_units, decode_rgb, libav_version
-from pvsc_link.media.pixels import pad_to_multiple, rgb_to_yuv444, yuv444_to_yuv420
-from pvsc_link.media.writer import frame_rate
+from pvsc_link.media import frame_rate, pad_to_multiple, rgb_to_yuv444, yuv444_to_yuv420
 from pvsc_link.options import check_name
 from pvsc_link.types import CodecFailure, EncodedGop
 

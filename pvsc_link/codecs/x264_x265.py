@@ -18,7 +18,7 @@ import numpy as np
 
 from pvsc_link.codecs.base import Codec, check_frames, check_rate
 from pvsc_link.codecs.libav import decode_rgb, encode_access_units, libav_version, without_h264_sei
-from pvsc_link.media.pixels import frame_of_planes, pad_to_multiple, rgb_to_yuv444
+from pvsc_link.media import frame_of_planes, pad_to_multiple, rgb_to_yuv444
 from pvsc_link.options import check_name
 from pvsc_link.types import CodecFailure, EncodedGop
 

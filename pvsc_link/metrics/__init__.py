@@ -1,5 +1,5 @@
 """How good a received video is and what it cost: quality metrics, CBR, BD-CBR, intervals."""
 
-from pvsc_link.metrics.registry import METRICS, MetricType
+import lazy_loader
 
-__all__ = ["METRICS", "MetricType"]
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

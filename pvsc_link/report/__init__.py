@@ -3,6 +3,6 @@
 From a notebook: ``plot_rate``, ``plot_against``, ``plot_bler`` and ``paper_tables``.
 """
 
-from pvsc_link.report.notebook import paper_tables, plot_against, plot_bler, plot_rate
+import lazy_loader
 
-__all__ = ["paper_tables", "plot_against", "plot_bler", "plot_rate"]
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -10,8 +10,8 @@ import numpy as np
 import pandas as pd
 
 from pvsc_link.intervals import mean_interval
-from pvsc_link.link.registry import CHANNELS, condition_fields
-from pvsc_link.metrics.registry import METRICS, MetricType
+from pvsc_link.link import CHANNELS, condition_fields
+from pvsc_link.metrics import METRICS, MetricType
 from pvsc_link.report.style import SchemeStyle, channel_label, scheme_style
 
 #: What a curve shows its quality under.

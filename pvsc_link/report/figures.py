@@ -23,7 +23,7 @@ from matplotlib.patches import Rectangle
 from PIL import Image
 
 from pvsc_link.intervals import wilson_interval
-from pvsc_link.metrics.registry import MetricType
+from pvsc_link.metrics import MetricType
 from pvsc_link.report.curves import (
     PLACE,
     by_condition,

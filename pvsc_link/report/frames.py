@@ -33,7 +33,7 @@ from pvsc_link.report.curves import (
     place_words,
 )
 from pvsc_link.report.style import SchemeStyle
-from pvsc_link.sweep.store import reference_file
+from pvsc_link.sweep import reference_file
 
 _FILE = re.compile(r"([0-9a-f]{16})_(\d+)\.png")
 #: A box in a frame: left, top, width and height as parts of the frame's.

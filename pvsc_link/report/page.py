@@ -16,7 +16,7 @@ from typing import Any
 
 import pandas as pd
 
-from pvsc_link.metrics.registry import MetricType
+from pvsc_link.metrics import MetricType
 from pvsc_link.report.curves import (
     PLACE,
     by_condition,

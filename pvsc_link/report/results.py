@@ -15,9 +15,9 @@ from typing import Any
 
 import pandas as pd
 
-from pvsc_link.metrics.registry import METRICS
+from pvsc_link.metrics import METRICS
 from pvsc_link.report.curves import CurveSet, condition_columns, curve_set
-from pvsc_link.sweep.store import point_columns, read_points, read_unfinished
+from pvsc_link.sweep import point_columns, read_points, read_unfinished
 from pvsc_link.types import InputError
 
 

@@ -7,8 +7,8 @@ colour-blind, and every scheme has a marker of its own.
 from dataclasses import dataclass
 from typing import Any
 
-from pvsc_link.link.registry import CHANNELS
-from pvsc_link.schemes.registry import scheme_types
+from pvsc_link.link import CHANNELS
+from pvsc_link.schemes import scheme_types
 
 # Okabe and Ito's palette, its yellow (which vanishes on paper) replaced by purple: distinct under
 # protanopia and deuteranopia. Schemes beyond eight share a colour, never a marker.

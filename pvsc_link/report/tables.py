@@ -18,7 +18,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from pvsc_link.metrics.registry import METRICS
+from pvsc_link.metrics import METRICS
 from pvsc_link.report.curves import clip_stem, curve_styles, with_curve_keys
 from pvsc_link.report.results import Results
 from pvsc_link.report.style import channel_label, scheme_style

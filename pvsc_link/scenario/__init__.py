@@ -1,1 +1,5 @@
 """What to simulate: schema, YAML loader, grid of points. No TensorFlow."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -23,14 +23,8 @@ from pydantic.fields import FieldInfo
 from pydantic.json_schema import SkipJsonSchema
 from pydantic_core import core_schema
 
-from pvsc_link.link.registry import (
-    CHANNELS,
-    DECODERS,
-    EQUALIZERS,
-    SYMBOL_EQUALIZERS,
-    ChannelType,
-)
-from pvsc_link.metrics.registry import METRICS, MetricType
+from pvsc_link.link import CHANNELS, DECODERS, EQUALIZERS, SYMBOL_EQUALIZERS, ChannelType
+from pvsc_link.metrics import METRICS, MetricType
 from pvsc_link.options import (
     Axis,
     McsIndex,
@@ -39,7 +33,7 @@ from pvsc_link.options import (
     StrictModel,
     check_name,
 )
-from pvsc_link.schemes.registry import SchemeType, scheme_types
+from pvsc_link.schemes import SchemeType, scheme_types
 from pvsc_link.types import InputError
 
 Model = TypeVar("Model", bound=BaseModel)

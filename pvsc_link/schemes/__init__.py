@@ -1,5 +1,5 @@
 """Whole transmissions: semantic, and separated (codec over the coded link)."""
 
-from pvsc_link.schemes.registry import SCHEMES, SchemeType
+import lazy_loader
 
-__all__ = ["SCHEMES", "SchemeType"]
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import Field
 
-from pvsc_link.codecs.registry import CODECS, CodecType
+from pvsc_link.codecs import CODECS, CodecType
 from pvsc_link.options import Described, Mark, PathText, StrictModel
 
 if TYPE_CHECKING:

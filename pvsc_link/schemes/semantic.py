@@ -20,17 +20,20 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from pvsc_link.link.channel import get_channel_function
-from pvsc_link.link.coded_link import BitReception, get_coded_link
-from pvsc_link.media.pixels import pad_to_multiple
-from pvsc_link.models.entropy.side_information import SIDE_FORMATS
-from pvsc_link.models.pvsc_mc.config import check_refresh
-from pvsc_link.models.stream import FrameDecoder, Receiver, SideInfo, StreamSteps, Transmitter
-from pvsc_link.models.zoo import (
+from pvsc_link.link import BitReception, get_channel_function, get_coded_link
+from pvsc_link.media import pad_to_multiple
+from pvsc_link.models import (
     SAME,
+    SIDE_FORMATS,
     UNTRAINED,
     Arithmetic,
+    FrameDecoder,
+    Receiver,
+    SideInfo,
+    StreamSteps,
+    Transmitter,
     WeightFiles,
+    check_refresh,
     find_arithmetic,
     find_dvst_weights,
     find_weights,

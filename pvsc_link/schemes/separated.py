@@ -5,10 +5,8 @@ from dataclasses import asdict
 
 import numpy as np
 
-from pvsc_link.codecs.base import Codec
-from pvsc_link.codecs.cache import cached_encode
-from pvsc_link.codecs.concealment import frames_lost, freeze
-from pvsc_link.link.coded_link import get_coded_link
+from pvsc_link.codecs import Codec, cached_encode, frames_lost, freeze
+from pvsc_link.link import get_coded_link
 from pvsc_link.schemes.base import LinkOptions, Scheme
 from pvsc_link.types import ChannelPoint, EncodedGop, Reception, Video
 

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from pvsc_link.codecs.concealment import frames_lost
+from pvsc_link.codecs import frames_lost
 
 #: Messages of a frame, in order.
 PARTS = ("z", "k")

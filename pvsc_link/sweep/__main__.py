@@ -58,8 +58,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(words: argparse.Namespace) -> int:
     """Run the scenario; returns the exit status."""
-    from pvsc_link.scenario.loader import load_scenario
-    from pvsc_link.scenario.schema import Scenario
+    from pvsc_link.scenario import Scenario, load_scenario
 
     if words.schema:
         print(json.dumps(Scenario.model_json_schema(), indent=1))
@@ -72,7 +71,7 @@ def run(words: argparse.Namespace) -> int:
             remedy="For instance: python -m pvsc_link.sweep scenarios/quickstart.yaml",
         )
     scenario = load_scenario(words.scenario)
-    from pvsc_link.report.figures import write_figures
+    from pvsc_link.report import write_figures
     from pvsc_link.sweep.plan import build
     from pvsc_link.sweep.runner import run_plan
 

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from pvsc_link.scenario.grid import Point
+from pvsc_link.scenario import Point
 from pvsc_link.storage import atomic_file
 from pvsc_link.sweep.store import frame_file, reference_file
 from pvsc_link.types import CodecFailure, Reception, Video

@@ -22,16 +22,11 @@ from dataclasses import asdict, dataclass
 
 import numpy as np
 
-from pvsc_link.codecs.concealment import MID_GREY, frames_lost, freeze
-from pvsc_link.link.bler import measure_bler
-from pvsc_link.link.coded_link import CodedLink, get_coded_link
-from pvsc_link.link.mcs import MCS_TABLE
-from pvsc_link.link.transport import Segmentation
-from pvsc_link.metrics.frame_cache import FrameMetrics
-from pvsc_link.metrics.registry import METRICS
-from pvsc_link.scenario.grid import Point
-from pvsc_link.schemes.base import LinkOptions
-from pvsc_link.schemes.semantic import side_link_options
+from pvsc_link.codecs import MID_GREY, frames_lost, freeze
+from pvsc_link.link import MCS_TABLE, CodedLink, Segmentation, get_coded_link, measure_bler
+from pvsc_link.metrics import METRICS, FrameMetrics
+from pvsc_link.scenario import Point
+from pvsc_link.schemes import LinkOptions, side_link_options
 from pvsc_link.sweep.plan import Plan, link_options, scheme_label
 from pvsc_link.sweep.store import SweepStore
 from pvsc_link.types import EncodedGop

@@ -4,14 +4,11 @@ import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
-from pvsc_link.media.clips import load_clip
-from pvsc_link.media.reader import read_video
-from pvsc_link.metrics.registry import METRICS
+from pvsc_link.media import load_clip, read_video
+from pvsc_link.metrics import METRICS
 from pvsc_link.options import Mark, check_name, marked
-from pvsc_link.scenario.grid import Point, clip_name, expand
-from pvsc_link.scenario.schema import Media, RawClip, Scenario, SchemeEntry
-from pvsc_link.schemes.base import LinkOptions, Scheme
-from pvsc_link.schemes.registry import SchemeType, scheme_types
+from pvsc_link.scenario import Media, Point, RawClip, Scenario, SchemeEntry, clip_name, expand
+from pvsc_link.schemes import LinkOptions, Scheme, SchemeType, scheme_types
 from pvsc_link.types import CodecFailure, InputError, Video
 
 

@@ -9,11 +9,10 @@ from typing import Any
 
 import numpy as np
 
-from pvsc_link.metrics.cbr import cbr
-from pvsc_link.metrics.frame_cache import FrameMetrics
+from pvsc_link.metrics import FrameMetrics, cbr
 from pvsc_link.options import Mark, marked
-from pvsc_link.scenario.grid import Point
-from pvsc_link.schemes.registry import scheme_types
+from pvsc_link.scenario import Point
+from pvsc_link.schemes import scheme_types
 from pvsc_link.storage import digest
 from pvsc_link.sweep.mcs import NEIGHBOUR, McsChoice
 from pvsc_link.types import CodecFailure, Reception, Video

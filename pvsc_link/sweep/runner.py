@@ -23,11 +23,9 @@ from rich.progress import Progress as Bar
 
 from pvsc_link._version import __version__
 from pvsc_link.intervals import mean_interval
-from pvsc_link.metrics.frame_cache import FrameMetrics
-from pvsc_link.metrics.registry import METRICS
-from pvsc_link.scenario.grid import Point
-from pvsc_link.scenario.schema import Scenario, Stop
-from pvsc_link.schemes.base import Scheme
+from pvsc_link.metrics import METRICS, FrameMetrics
+from pvsc_link.scenario import Point, Scenario, Stop
+from pvsc_link.schemes import Scheme
 from pvsc_link.storage import exclusive
 from pvsc_link.sweep.kept_frames import KeptFrames
 from pvsc_link.sweep.mcs import NEIGHBOUR, McsChoice, McsPolicy, SideMcsPolicy

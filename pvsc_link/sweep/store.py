@@ -14,8 +14,8 @@ from typing import Any
 
 import pandas as pd
 
-from pvsc_link.link.registry import condition_fields
-from pvsc_link.metrics.registry import METRICS
+from pvsc_link.link import condition_fields
+from pvsc_link.metrics import METRICS
 from pvsc_link.storage import write_atomically
 from pvsc_link.types import InputError
 

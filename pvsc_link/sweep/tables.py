@@ -21,11 +21,10 @@ import pandas as pd
 
 from pvsc_link._version import __version__
 from pvsc_link.intervals import Interval, mean_interval, wilson_interval
-from pvsc_link.link.registry import condition_fields
-from pvsc_link.metrics.cbr import BdResult, bd_cbr
-from pvsc_link.metrics.registry import METRICS
-from pvsc_link.models.zoo import UNTRAINED
-from pvsc_link.scenario.schema import Scenario
+from pvsc_link.link import condition_fields
+from pvsc_link.metrics import METRICS, BdResult, bd_cbr
+from pvsc_link.models import UNTRAINED
+from pvsc_link.scenario import Scenario
 from pvsc_link.storage import write_atomically
 from pvsc_link.sweep.plan import Plan
 from pvsc_link.sweep.store import SweepStore, write_csv

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from pvsc_link.models.pvsc_mc.config import preset_at
+from pvsc_link.models import preset_at
 from pvsc_link.train import channel
 from pvsc_link.train.config import (
     DataConfig,

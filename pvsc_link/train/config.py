@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, model_validator
 
 from pvsc_link.options import NmseDb, SnrDb, StrictModel, validated
-from pvsc_link.scenario.loader import read_yaml
+from pvsc_link.scenario import read_yaml
 from pvsc_link.types import InputError
 
 Positive = Annotated[int, Field(ge=1)]

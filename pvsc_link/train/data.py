@@ -26,7 +26,7 @@ from typing import BinaryIO
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
-from pvsc_link.media.reader import RAW_SUFFIXES, stream_video
+from pvsc_link.media import RAW_SUFFIXES, stream_video
 from pvsc_link.storage import cache_directory, digest, exclusive
 from pvsc_link.train.config import DataConfig
 from pvsc_link.types import InputError

@@ -15,9 +15,8 @@ import pandas as pd
 from keras import ops
 from PIL import Image
 
-from pvsc_link.media.clips import load_clip
-from pvsc_link.media.pixels import pad_to_multiple
-from pvsc_link.metrics.perceptual import Lpips
+from pvsc_link.media import load_clip, pad_to_multiple
+from pvsc_link.metrics import Lpips
 from pvsc_link.storage import atomic_file, write_atomically
 from pvsc_link.train import channel
 from pvsc_link.train.config import ChannelConfig, EvaluationConfig

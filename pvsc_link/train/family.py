@@ -10,11 +10,17 @@ from typing import Any
 
 import numpy as np
 
-from pvsc_link.models.dvst.config import DvstConfig
-from pvsc_link.models.presets import DVST_PRESETS, PRESETS, intra_of
-from pvsc_link.models.pvsc.config import IntraConfig, PvscConfig
-from pvsc_link.models.pvsc_mc.config import PvscMcConfig, with_eta_factors
-from pvsc_link.models.pvsc_mc.motion import search
+from pvsc_link.models import (
+    DVST_PRESETS,
+    PRESETS,
+    DvstConfig,
+    IntraConfig,
+    PvscConfig,
+    PvscMcConfig,
+    intra_of,
+    search,
+    with_eta_factors,
+)
 from pvsc_link.types import InputError
 
 

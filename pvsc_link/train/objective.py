@@ -13,8 +13,8 @@ from typing import Any
 import keras
 from keras import ops
 
-from pvsc_link.metrics.perceptual import Lpips
-from pvsc_link.models.pvsc.discriminator import discriminator_loss, generator_loss
+from pvsc_link.metrics import Lpips
+from pvsc_link.models import discriminator_loss, generator_loss
 from pvsc_link.train import channel
 from pvsc_link.train.config import LossConfig, PhaseConfig
 from pvsc_link.train.step import compiled

@@ -11,8 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from pvsc_link.models.pvsc.discriminator import Discriminator
-from pvsc_link.models.zoo import SUFFIX, model_of
+from pvsc_link.models import SUFFIX, Discriminator, model_of
 from pvsc_link.storage import write_atomically
 from pvsc_link.train.batches import BatchMaker, BatchShape, draw_frames, step_generator
 from pvsc_link.train.config import Kind, PhaseConfig, TrainConfig

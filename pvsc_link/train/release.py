@@ -21,7 +21,7 @@ import h5py
 import numpy as np
 from keras import ops
 
-from pvsc_link.models.zoo import (
+from pvsc_link.models import (
     PACKAGED,
     SUFFIX,
     WeightFiles,

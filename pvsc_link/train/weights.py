@@ -10,8 +10,7 @@ from typing import Any
 import numpy as np
 from keras import ops
 
-from pvsc_link.models.presets import PRESETS
-from pvsc_link.models.zoo import SUFFIX, find_weights, load_weights, model_of, read_config
+from pvsc_link.models import PRESETS, SUFFIX, find_weights, load_weights, model_of, read_config
 from pvsc_link.train.config import TrainConfig
 from pvsc_link.types import InputError
 

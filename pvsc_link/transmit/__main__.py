@@ -15,9 +15,9 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from pvsc_link.commands import run_command
-from pvsc_link.metrics.registry import METRICS
+from pvsc_link.metrics import METRICS
 from pvsc_link.options import validated
-from pvsc_link.scenario.schema import RawClip
+from pvsc_link.scenario import RawClip
 from pvsc_link.types import InputError
 
 
@@ -83,7 +83,7 @@ def _request(words: argparse.Namespace) -> Any:
 
 def _check_source(source: str) -> None:
     """A missing file is told before anything is loaded."""
-    from pvsc_link.media.clips import clip_names
+    from pvsc_link.media import clip_names
 
     if source not in clip_names() and not Path(source).expanduser().exists():
         raise InputError(

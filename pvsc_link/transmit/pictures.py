@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from pvsc_link.report.frames import Box, zoom_boxes
+from pvsc_link.report import Box, zoom_boxes
 
 _INK, _QUIET, _ALARM, _PAPER = "#111111", "#555555", "#B00020", "#FFFFFF"
 _LINE = 1.35  # line height over type size

@@ -16,18 +16,12 @@ import numpy as np
 import yaml
 
 from pvsc_link._version import __version__
-from pvsc_link.media.clips import stream_clip
-from pvsc_link.media.reader import FrameStream, stream_video
-from pvsc_link.metrics.frame_cache import FrameMetrics
-from pvsc_link.models.zoo import UNTRAINED
-from pvsc_link.scenario.grid import Point
-from pvsc_link.scenario.loader import parse_scenario
-from pvsc_link.scenario.schema import RawClip, Scenario
-from pvsc_link.schemes.base import Scheme
-from pvsc_link.sweep.mcs import McsChoice
-from pvsc_link.sweep.plan import Plan, build
-from pvsc_link.sweep.runner import Progress, SweepRunner
-from pvsc_link.sweep.store import SweepStore
+from pvsc_link.media import FrameStream, stream_clip, stream_video
+from pvsc_link.metrics import FrameMetrics
+from pvsc_link.models import UNTRAINED
+from pvsc_link.scenario import Point, RawClip, Scenario, parse_scenario
+from pvsc_link.schemes import Scheme
+from pvsc_link.sweep import McsChoice, Plan, Progress, SweepRunner, SweepStore, build
 from pvsc_link.types import CodecFailure, InputError
 
 

@@ -21,18 +21,12 @@ from typing import Any
 import numpy as np
 
 from pvsc_link._version import __version__
-from pvsc_link.media.reader import FrameStream
-from pvsc_link.media.writer import Mp4Writer
-from pvsc_link.metrics.frame_cache import FrameMetrics
-from pvsc_link.metrics.registry import METRICS
-from pvsc_link.models.zoo import UNTRAINED
-from pvsc_link.report.curves import clip_stem, condition_words
-from pvsc_link.report.style import scheme_style
+from pvsc_link.media import FrameStream, Mp4Writer
+from pvsc_link.metrics import METRICS, FrameMetrics
+from pvsc_link.models import UNTRAINED
+from pvsc_link.report import clip_stem, condition_words, scheme_style
 from pvsc_link.storage import atomic_file, write_atomically
-from pvsc_link.sweep.kept_frames import write_png
-from pvsc_link.sweep.plan import Plan
-from pvsc_link.sweep.runner import Progress
-from pvsc_link.sweep.tables import git_commit, machine, package_versions
+from pvsc_link.sweep import Plan, Progress, git_commit, machine, package_versions, write_png
 from pvsc_link.transmit.pictures import Caption, Mosaic, still_picture
 from pvsc_link.transmit.request import Chosen, Request, choose, open_source, plan_of
 from pvsc_link.transmit.sender import COUNTS, Sender

@@ -4,10 +4,8 @@ from collections.abc import Iterator, Sequence
 from itertools import count
 from typing import Any
 
-from pvsc_link.metrics.frame_cache import FrameMetrics
-from pvsc_link.metrics.registry import METRICS
-from pvsc_link.sweep.plan import link_options
-from pvsc_link.sweep.rows import finished_row, gop_seed
+from pvsc_link.metrics import METRICS, FrameMetrics
+from pvsc_link.sweep import finished_row, gop_seed, link_options
 from pvsc_link.transmit.request import Chosen
 from pvsc_link.types import Reception, Video
 

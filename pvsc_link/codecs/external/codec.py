@@ -39,7 +39,7 @@ from pvsc_link.codecs.external.families import (
     checkpoint_stamp,
     find_checkout,
 )
-from pvsc_link.media.pixels import crop, pad_to_multiple
+from pvsc_link.media import crop, pad_to_multiple
 from pvsc_link.options import check_name
 from pvsc_link.storage import digest
 from pvsc_link.types import CodecFailure, EncodedGop, InputError

@@ -13,9 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from pvsc_link.models.layers.dc_block import DepthConvBlock
-from pvsc_link.models.pvsc.hyperprior import MIN_SIGMA
-from pvsc_link.models.pvsc.transforms import PATCH_CHANNELS
+from pvsc_link.models import MIN_SIGMA, PATCH_CHANNELS, DepthConvBlock
 
 #: Quantisation step of orthonormal coefficients of pixels in [0, 1] at omega = 1, found by trial.
 #: Other steps are proportional to omega ** -0.5, which balances squared error and rate.

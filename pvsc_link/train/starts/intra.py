@@ -12,10 +12,7 @@ from typing import Any
 import numpy as np
 from keras import ops
 
-from pvsc_link.models.entropy.quantisation import symbol_bits
-from pvsc_link.models.layers.dc_block import pixel_unshuffle
-from pvsc_link.models.pvsc.hyperprior import MIN_SIGMA
-from pvsc_link.models.pvsc_mc.motion import compensate
+from pvsc_link.models import MIN_SIGMA, compensate, pixel_unshuffle, symbol_bits
 from pvsc_link.train.family import motion_vectors
 from pvsc_link.train.starts.informed import embed_matrix
 from pvsc_link.train.weights import weights_by_path

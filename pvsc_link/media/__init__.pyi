@@ -1,0 +1,17 @@
+from .clips import clip_names as clip_names
+from .clips import load_clip as load_clip
+from .clips import stream_clip as stream_clip
+from .pixels import crop as crop
+from .pixels import decoded_frame_to_rgb as decoded_frame_to_rgb
+from .pixels import frame_of_planes as frame_of_planes
+from .pixels import pad_to_multiple as pad_to_multiple
+from .pixels import planes_of_frame as planes_of_frame
+from .pixels import rgb_to_yuv444 as rgb_to_yuv444
+from .pixels import yuv444_to_yuv420 as yuv444_to_yuv420
+from .reader import RAW_SUFFIXES as RAW_SUFFIXES
+from .reader import FrameStream as FrameStream
+from .reader import read_video as read_video
+from .reader import stream_video as stream_video
+from .reader import write_raw_yuv444 as write_raw_yuv444
+from .writer import Mp4Writer as Mp4Writer
+from .writer import frame_rate as frame_rate

@@ -1,0 +1,9 @@
+from .base import Metric as Metric
+from .cbr import BdResult as BdResult
+from .cbr import bd_cbr as bd_cbr
+from .cbr import cbr as cbr
+from .frame_cache import FrameMetrics as FrameMetrics
+from .perceptual import Lpips as Lpips
+from .psnr import psnr_db as psnr_db
+from .registry import METRICS as METRICS
+from .registry import MetricType as MetricType

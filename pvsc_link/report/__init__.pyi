@@ -1,0 +1,10 @@
+from .curves import clip_stem as clip_stem
+from .curves import condition_words as condition_words
+from .figures import write_figures as write_figures
+from .frames import Box as Box
+from .frames import zoom_boxes as zoom_boxes
+from .page import write_report as write_report
+from .results import UNTRAINED as UNTRAINED
+from .results import load_results as load_results
+from .results import read_results as read_results
+from .style import scheme_style as scheme_style

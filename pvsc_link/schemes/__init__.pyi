@@ -1,0 +1,9 @@
+from .base import LinkOptions as LinkOptions
+from .base import Scheme as Scheme
+from .registry import SCHEMES as SCHEMES
+from .registry import SchemeType as SchemeType
+from .registry import scheme_types as scheme_types
+from .semantic import DvstScheme as DvstScheme
+from .semantic import SemanticScheme as SemanticScheme
+from .semantic import side_link_options as side_link_options
+from .separated import SeparatedScheme as SeparatedScheme

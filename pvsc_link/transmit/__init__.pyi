@@ -1,0 +1,2 @@
+from .request import Request as Request
+from .run import transmit_video as transmit_video
