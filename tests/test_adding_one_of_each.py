@@ -16,7 +16,7 @@ import pvsc_link
 from pvsc_link.codecs.base import Codec
 from pvsc_link.codecs.registry import CODECS, CodecType
 from pvsc_link.link.channel import make_channel
-from pvsc_link.link.flat import BlockFading
+from pvsc_link.link.flat_fading import BlockFading
 from pvsc_link.link.registry import CHANNELS, BlockFadingCondition, ChannelType
 from pvsc_link.metrics.base import Metric
 from pvsc_link.metrics.registry import METRICS, MetricType

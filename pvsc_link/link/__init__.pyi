@@ -9,8 +9,8 @@ from .channel import make_channel as make_channel
 from .coded_link import BitReception as BitReception
 from .coded_link import CodedLink as CodedLink
 from .coded_link import get_coded_link as get_coded_link
-from .flat import Awgn as Awgn
-from .flat import BlockFading as BlockFading
+from .flat_fading import Awgn as Awgn
+from .flat_fading import BlockFading as BlockFading
 from .ldpc.code import LdpcCode as LdpcCode
 from .ldpc.decoder import Decoder as Decoder
 from .ldpc.decoder import LayeredDecoder as LayeredDecoder

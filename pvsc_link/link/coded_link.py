@@ -152,7 +152,7 @@ class CodedLink:
     -------
     >>> import numpy as np
     >>> from pvsc_link.link.coded_link import CodedLink
-    >>> from pvsc_link.link.flat import BlockFading
+    >>> from pvsc_link.link.flat_fading import BlockFading
     >>> bits = np.random.default_rng(0).integers(0, 2, 4000, dtype=np.uint8)
     >>> link = CodedLink(11, BlockFading("rayleigh", equalizer="lmmse"))
     >>> bits_hat, block_ok = link(bits, snr_db=12.0, seed=1)

@@ -124,12 +124,12 @@ class ChannelType:
 
 
 CHANNELS: dict[str, ChannelType] = {
-    "awgn": ChannelType("awgn", "AWGN", NoOptions, "pvsc_link.link.flat:Awgn"),
+    "awgn": ChannelType("awgn", "AWGN", NoOptions, "pvsc_link.link.flat_fading:Awgn"),
     "rayleigh": ChannelType(
         "rayleigh",
         "Rayleigh",
         BlockFadingCondition,
-        "pvsc_link.link.flat:BlockFading",
+        "pvsc_link.link.flat_fading:BlockFading",
         {"law": "rayleigh"},
     ),
 }

@@ -1,7 +1,7 @@
-from .bandwidth import BdResult as BdResult
-from .bandwidth import bd_cbr as bd_cbr
-from .bandwidth import cbr as cbr
 from .base import Metric as Metric
+from .cbr_and_bd import BdResult as BdResult
+from .cbr_and_bd import bd_cbr as bd_cbr
+from .cbr_and_bd import cbr as cbr
 from .frame_cache import FrameMetrics as FrameMetrics
 from .perceptual import Lpips as Lpips
 from .psnr import psnr_db as psnr_db

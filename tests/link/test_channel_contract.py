@@ -11,7 +11,7 @@ from sionna.phy.mapping import Demapper, Mapper
 from pvsc_link.link import coded_link, flat
 from pvsc_link.link.channel import ChannelOutput, get_channel_function, make_channel
 from pvsc_link.link.coded_link import CodedLink
-from pvsc_link.link.flat import Awgn, BlockFading
+from pvsc_link.link.flat_fading import Awgn, BlockFading
 from pvsc_link.link.registry import CHANNELS, SYMBOL_EQUALIZERS, ChannelType
 from pvsc_link.options import NoOptions
 from pvsc_link.types import ChannelPoint, InputError

@@ -6,7 +6,7 @@ import tensorflow as tf
 
 from pvsc_link.link.counter_random import seed_tensor
 from pvsc_link.link.equalizers import receiver_knowledge
-from pvsc_link.link.flat import LAWS, Awgn, BlockFading
+from pvsc_link.link.flat_fading import LAWS, Awgn, BlockFading
 from pvsc_link.types import linear_to_db
 
 SEED = seed_tensor(11)

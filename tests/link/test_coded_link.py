@@ -5,7 +5,7 @@ import pytest
 import tensorflow as tf
 
 from pvsc_link.link.coded_link import BATCH_SIZE, CodedLink, get_coded_link
-from pvsc_link.link.flat import Awgn, BlockFading
+from pvsc_link.link.flat_fading import Awgn, BlockFading
 from pvsc_link.link.mcs import MCS_TABLE
 from pvsc_link.types import ChannelPoint, InputError
 

@@ -7,7 +7,7 @@ import sys
 import numpy as np
 import pytest
 
-from pvsc_link.metrics.bandwidth import BdResult, bd_cbr, cbr
+from pvsc_link.metrics.cbr_and_bd import BdResult, bd_cbr, cbr
 from pvsc_link.types import InputError
 
 
@@ -165,7 +165,7 @@ def test_unequal_lengths_are_refused():
 
 def test_reading_results_needs_neither_keras_nor_tensorflow():
     code = (
-        "import sys, pvsc_link.metrics.bandwidth as cbr, pvsc_link.intervals\n"
+        "import sys, pvsc_link.metrics.cbr_and_bd as cbr, pvsc_link.intervals\n"
         "cbr.bd_cbr([1, 2, 4], [1, 2, 3], [1, 2, 4], [1, 2, 3], higher_is_better=True)\n"
         "assert not {'keras', 'tensorflow', 'jax', 'torch'} & set(sys.modules)"
     )

@@ -6,7 +6,7 @@ import pytest
 from pvsc_link.codecs.registry import CODECS
 from pvsc_link.link.mcs import get_mcs
 from pvsc_link.media.clips import load_clip
-from pvsc_link.metrics.bandwidth import bd_cbr, cbr
+from pvsc_link.metrics.cbr_and_bd import bd_cbr, cbr
 from pvsc_link.metrics.psnr import psnr_db
 from pvsc_link.schemes.base import LinkOptions
 from pvsc_link.schemes.separated import SeparatedScheme, payload_bits

@@ -8,7 +8,7 @@ import tensorflow as tf
 
 from pvsc_link.link.channel import make_channel
 from pvsc_link.link.equalizers import receiver_knowledge, zf
-from pvsc_link.link.flat import Awgn, BlockFading
+from pvsc_link.link.flat_fading import Awgn, BlockFading
 from pvsc_link.models.layers.rate_adaptive import pack
 from pvsc_link.train.channel import draw, transmit
 from pvsc_link.train.config import ChannelConfig

@@ -121,7 +121,7 @@ class BlockFading(_FlatChannel):
     Example
     -------
     >>> import tensorflow as tf
-    >>> from pvsc_link.link.flat import BlockFading
+    >>> from pvsc_link.link.flat_fading import BlockFading
     >>> channel = BlockFading("rayleigh", csi_nmse_db=-20.0, coherence_length=16)
     >>> x = tf.ones([2, 64], tf.complex64)
     >>> out = channel(x, snr_db=10.0, seed=1)
