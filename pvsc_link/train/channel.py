@@ -2,7 +2,7 @@
 
 Real arithmetic in ``keras.ops`` on the padded symbols of the networks, so that it runs and has
 gradients under every backend. The draws are an input, made from the random numbers of a training
-step. ``link.flat_fading`` is the reference: with equal draws the outputs are equal, which is tested.
+step. ``link.flat_fading`` is the reference: with equal draws the outputs are equal, as a test says.
 """
 
 from typing import Any

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from keras import ops
 
-from pvsc_link.models.pvsc.config import PRESETS
+from pvsc_link.models.presets import PRESETS
 from pvsc_link.models.pvsc.hyperprior import SpatialPrior, checkerboard_masks
 
 HEIGHT = 4
