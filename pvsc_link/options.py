@@ -33,11 +33,22 @@ Implementation: TypeAlias = str | Callable[..., Any]
 
 
 def load_implementation(implementation: Implementation) -> Callable[..., Any]:
-    """The class or function behind a description, imported now if it is a dotted path."""
+    """The class or function behind a description, imported now if it is a dotted path.
+
+    Raises ``InputError`` for a path that leads nowhere.
+    """
     if not isinstance(implementation, str):
         return implementation
     module, _, name = implementation.partition(":")
-    return getattr(importlib.import_module(module), name)
+    try:
+        return getattr(importlib.import_module(module), name)  # type: ignore[no-any-return]
+    except (ImportError, AttributeError, ValueError) as error:
+        raise InputError(
+            "implementation in a registry",
+            found=implementation,
+            allowed='a class or function, or its path "package.module:name"',
+            remedy=f"{error}.",
+        ) from error
 
 
 def check_name(what: str, name: object, known: Iterable[str]) -> None:

@@ -25,6 +25,7 @@ from pvsc_link.scenario.grid import channel_points, expand
 from pvsc_link.scenario.loader import parse_scenario
 from pvsc_link.schemes.base import Scheme
 from pvsc_link.schemes.registry import SCHEMES, SchemeType
+from pvsc_link.sweep.plan import build
 from pvsc_link.types import EncodedGop, InputError, Reception
 
 SIZE, NUM_FRAMES = 32, 4
@@ -242,3 +243,47 @@ def test_other_channels_have_no_part_of_the_new_condition():
     link = {"snr_db": 3, "channel": ["awgn", "rayleigh"], "shape": [1, 2]}
     points = channel_points(parse_scenario(described("clip", link=link)).link)
     assert [set(point.condition) for point in points] == [{"csi_nmse_db", "coherence_length"}] * 2
+
+
+def test_two_metrics_with_one_column_are_refused_before_anything_runs(clip, monkeypatch, tmp_path):
+    clash = MetricType("mae", "MAE", False, AbsoluteError, column="cbr")
+    monkeypatch.setitem(METRICS, "mae", clash)
+    with pytest.raises(InputError, match=r"one name: found \['cbr'\]"):
+        pvsc_link.run_sweep(parse_scenario(described(clip)), tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_an_option_that_would_overwrite_a_column_is_refused(clip, monkeypatch):
+    class Clash(StrictModel):
+        cbr: Annotated[float, Mark.COLUMN] = Field(0.0, description="A name that is taken.")
+
+    monkeypatch.setitem(
+        SCHEMES, "analog", SchemeType("analog", "Analog", Clash, lambda cbr: Analog())
+    )
+    entries = [{"scheme": "analog", "mcs": 2, "cbr": 3}]
+    with pytest.raises(InputError, match=r"one name: found \['cbr'\]"):
+        build(parse_scenario(described(clip, schemes=entries, anchor=None)))
+
+
+def test_an_implementation_that_is_not_there_says_which():
+    gone = MetricType("gone", "Gone", False, "no_such_package.metrics:Gone")
+    with pytest.raises(InputError, match=r"no_such_package.metrics:Gone.*No module named"):
+        gone.measure(None, None)
+
+
+@pytest.mark.parametrize("broken", ["encode", "link"])
+def test_code_that_raises_becomes_rows_and_the_others_are_sent(broken, clip, monkeypatch, tmp_path):
+    monkeypatch.setenv("PVSC_LINK_CACHE", str(tmp_path / "cache"))
+
+    def fault(*_, **__):
+        raise ZeroDivisionError("a fault of its own")
+
+    monkeypatch.setattr(Analog, "encode_gop" if broken == "encode" else "stream", fault)
+    changes = {"link": {"snr_db": 30}, "metrics": ["psnr"], "name": "faults"}
+    folder = pvsc_link.run_sweep(parse_scenario(described(clip, **changes)), tmp_path)
+    points = pvsc_link.load_results(folder)
+    analog, coarse = points[points.scheme == "analog"], points[points.scheme == "coarse"]
+    assert set(analog.status) == {"codec_error"}
+    assert analog.note.str.contains("ZeroDivisionError: a fault of its own").all()
+    assert len(analog) == len(coarse) == 4
+    assert set(coarse.status) == {"ok"}

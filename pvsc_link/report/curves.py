@@ -5,6 +5,7 @@ A curve is one scheme at one place (clip and GOP length) under one channel condi
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -185,7 +186,15 @@ def condition_words(condition: Mapping) -> str:
     length = condition.get("coherence_length")
     if length is not None and not pd.isna(length):
         words.append(f"coherence {length:g}")
+    words += [f"{name} {value}" for name, value in _further(condition)]
     return ", ".join(words)
+
+
+def _further(condition: Mapping) -> list[tuple[str, Any]]:
+    """Values of a condition that only channels from outside the package have."""
+    known = ("channel", "snr_db", "csi_nmse_db", "coherence_length")
+    further = [name for name in condition_columns() if name not in known]
+    return [(n, condition[n]) for n in further if n in condition and not pd.isna(condition[n])]
 
 
 def fades(channel: str) -> bool:
@@ -200,6 +209,7 @@ def condition_slug(condition: Mapping) -> str:
         value = condition.get(name)
         if value is not None and not pd.isna(value):
             parts.append(f"{short}{value:g}")
+    parts += [f"{name}{value}" for name, value in _further(condition)]
     return "_".join(parts)
 
 

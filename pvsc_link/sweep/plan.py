@@ -1,6 +1,7 @@
 """From the names in a scenario to objects, with every name checked before anything runs."""
 
 import json
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
@@ -9,6 +10,7 @@ from pvsc_link.metrics import METRICS
 from pvsc_link.options import Mark, check_name, marked
 from pvsc_link.scenario import Media, Point, RawClip, Scenario, SchemeEntry, clip_name, expand
 from pvsc_link.schemes import LinkOptions, Scheme, SchemeType, scheme_types
+from pvsc_link.sweep.store import point_columns
 from pvsc_link.types import CodecFailure, InputError, Video
 
 
@@ -37,11 +39,27 @@ def build(scenario: Scenario) -> Plan:
         entries.append(_resolved(entry, made))
         weights.append(_weights(made))
     resolved = scenario.model_copy(update={"schemes": entries})
+    _check_columns({entry.scheme for entry in scenario.schemes})
     _check_anchor(resolved, schemes.values())
     _check_stop(resolved)
     for clip in scenario.media.clips:
         _check_clip(clip, scenario)
     return Plan(resolved, expand(resolved, weights), schemes)
+
+
+def _check_columns(names: Iterable[str]) -> None:
+    """Refuse metrics, channels and options whose columns have one name in the tables."""
+    columns = Counter(point_columns())
+    for name in names:
+        columns.update(set(marked(scheme_types()[name].Options, Mark.COLUMN)) & set(columns))
+    twice = sorted(column for column, count in columns.items() if count > 1)
+    if twice:
+        raise InputError(
+            "columns of the tables with one name",
+            found=twice,
+            allowed="another name for each metric, condition and option with a column",
+            remedy="Rename the metric's column, the field of the condition, or the option.",
+        )
 
 
 def load(name: str, media: Media, gop: int) -> Video:

@@ -5,6 +5,7 @@ The runner goes clip by clip and scheme by scheme, so that what points share is 
 that are stored already are not run again: a sweep that was stopped goes on where it stopped.
 """
 
+import logging
 import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -271,8 +272,10 @@ class SweepRunner:
             for rate, job in jobs.items():
                 try:
                     curve[rate] = list(job.result())
-                except CodecFailure as failure:
-                    failures[rate] = failure
+                except InputError:
+                    raise
+                except Exception as error:
+                    failures[rate] = _as_failure(scheme, error)
         self._note_commands(scheme, curve)
         return Encoded(curve, failures)
 
@@ -292,20 +295,31 @@ class SweepRunner:
         policy: McsPolicy | SideMcsPolicy,
     ) -> None:
         """Rows of points, each followed by those of the neighbours of a chosen MCS."""
-        sent = []
+        sent, arrived = [], []
         for point in points:
             self._say(f"{point.scheme}: {video.name} over {point.channel} {point.snr_db:g} dB")
             with self._clock("MCS choice"):
                 choices = policy.choices(point)
-            with self._clock("link and decoding"):
-                sent.append([(choice, *self._transmit(point, curve, choice)) for choice in choices])
+            try:
+                with self._clock("link and decoding"):
+                    trials = [(choice, *self._transmit(point, curve, choice)) for choice in choices]
+            except InputError:
+                raise
+            except Exception as error:
+                scheme = self.plan.schemes[point.entry, point.variant]
+                self._finish(point, [failed_row(point, _as_failure(scheme, error))])
+                continue
+            sent.append(trials)
+            arrived.append(point)
+        if not arrived:
+            return
         start = time.perf_counter()
-        if len(points) > 1:
+        if len(arrived) > 1:
             shown = [_shown(receptions) for ((_, receptions, _), *_) in sent]
             with self._clock("metrics"):
                 self._measure(video, shown)
-        share = (time.perf_counter() - start) / len(points)
-        for point, trials in zip(points, sent, strict=True):
+        share = (time.perf_counter() - start) / len(arrived)
+        for point, trials in zip(arrived, sent, strict=True):
             with self._clock("metrics"):
                 rows = [self._row(video, point, *trial) for trial in trials]
             if self.kept_frames is not None:
@@ -347,6 +361,19 @@ class SweepRunner:
 
     def _say(self, stage: str) -> None:
         self.progress(self._done, self._total, stage)
+
+
+def _as_failure(scheme: Scheme, error: Exception) -> CodecFailure:
+    """The status of rows whose scheme or channel raised ``error``; other rows are not affected.
+
+    What a scheme announces by ``CodecFailure`` is kept. Anything else is a fault of its code, whose
+    traceback goes to the log.
+    """
+    if isinstance(error, CodecFailure):
+        return error
+    label = scheme_label(scheme.name, scheme.variant)
+    logging.getLogger(__name__).error("%s failed", label, exc_info=error)
+    return CodecFailure("codec_error", f"{label}: {type(error).__name__}: {error}")
 
 
 def _batches(points: Sequence[Point], size: int) -> Iterator[list[Point]]:
