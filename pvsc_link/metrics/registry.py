@@ -30,6 +30,7 @@ class MetricType:
     source : the paper or the program that defines it
     of_clip : whether a value depends on neighbouring frames (``ClipMetric``), so that a clip must
         be measured as a whole
+    standard : measured where a scenario names no metrics; a report says where it is absent
     """
 
     name: str
@@ -42,6 +43,7 @@ class MetricType:
     meaning: str = ""
     source: str = ""
     of_clip: bool = False
+    standard: bool = False
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "column", self.column or self.name)
@@ -82,6 +84,7 @@ METRICS: dict[str, MetricType] = {
             unit="dB",
             higher_is_better=True,
             implementation="pvsc_link.metrics.psnr:Psnr",
+            standard=True,
             meaning="mean over frames of PSNR in 8-bit RGB",
             source="mean squared error over R, G and B together, at most 100 dB",
         ),
@@ -91,6 +94,7 @@ METRICS: dict[str, MetricType] = {
             higher_is_better=False,
             smallest_side=VGG_SMALLEST_SIDE,
             implementation="pvsc_link.metrics.perceptual:LpipsMetric",
+            standard=True,
             meaning="mean over frames of LPIPS v0.1 with VGG16",
             source="Zhang et al., CVPR 2018; package lpips 0.1.4, net=vgg",
         ),
@@ -100,6 +104,7 @@ METRICS: dict[str, MetricType] = {
             higher_is_better=False,
             smallest_side=VGG_SMALLEST_SIDE,
             implementation="pvsc_link.metrics.perceptual:DistsMetric",
+            standard=True,
             meaning="mean over frames of DISTS",
             source="Ding et al., TPAMI 2020; package DISTS_pytorch 0.1",
         ),
