@@ -254,13 +254,79 @@ def test_without_a_path_the_values_lie_in_the_cache_folder(tmp_path, monkeypatch
     FrameMetrics(metrics=described(counting)).evaluate(["counting"], clip(1, 0), clip(1, 1))
     file = tmp_path / "new" / "folder" / "frame_metrics.sqlite"
     with sqlite3.connect(file) as database:
-        assert database.execute("SELECT COUNT(*) FROM frame_metric").fetchone() == (1,)
+        assert database.execute("SELECT COUNT(*) FROM frame_value").fetchone() == (1,)
 
 
 def test_a_file_that_is_no_database_names_the_remedy(tmp_path):
     (tmp_path / "values.sqlite").write_text("not a database, " * 100)
     with pytest.raises(InputError, match="Delete the file"):
         FrameMetrics(tmp_path / "values.sqlite")
+
+
+def changed(path, statement):
+    with sqlite3.connect(path) as database:
+        assert database.execute(statement).rowcount > 0
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "UPDATE frame_value SET value = value * 1.5",
+        "UPDATE frame_value SET value = NULL",
+        "UPDATE frame_value SET value = 'much'",
+        "UPDATE frame_value SET checksum = x'00'",
+        "UPDATE frame_value SET metric = 'counting', reference = shown",
+    ],
+)
+def test_a_damaged_row_is_measured_again_and_repaired(tmp_path, counting, cached, statement):
+    frames, frames_hat = clip(1, 0), clip(1, 1)
+    first = cached.evaluate(["counting"], frames, frames_hat)["counting_value"]
+    changed(tmp_path / "values.sqlite", statement)
+    if "reference" in statement:  # the row now stands under the key of another pair
+        frames, first = frames_hat, [0]
+    with pytest.warns(UserWarning, match="counting is damaged and measured again"):
+        second = cached.evaluate(["counting"], frames, frames_hat)["counting_value"]
+    np.testing.assert_array_equal(first, second)
+    cached.evaluate(["counting"], frames, frames_hat)
+    assert counting.comparisons == 2
+
+
+def test_a_damaged_value_of_one_frame_measures_its_clip_again(tmp_path, steps, cached_steps):
+    frames, frames_hat = clip(4, 0), clip(4, 1)
+    first = cached_steps.evaluate(["steps"], frames, frames_hat)["steps"]
+    lowest = "SELECT MIN(value) FROM frame_value"
+    statement = f"UPDATE frame_value SET value = value + 1 WHERE value = ({lowest})"
+    changed(tmp_path / "values.sqlite", statement)
+    with pytest.warns(UserWarning, match="steps is damaged"):
+        again = cached_steps.evaluate(["steps"], frames, frames_hat)["steps"]
+    np.testing.assert_array_equal(first, again)
+    assert steps.comparisons == 2
+
+
+def test_rows_of_earlier_versions_without_a_checksum_are_found(tmp_path, counting, cached):
+    frames, frames_hat = clip(2, 0), clip(2, 1)
+    first = cached.evaluate(["counting"], frames, frames_hat)["counting_value"]
+    path = tmp_path / "values.sqlite"
+    columns = "metric, version, reference, shown, value"
+    changed(path, f"INSERT INTO frame_metric SELECT {columns} FROM frame_value")
+    changed(path, "DELETE FROM frame_value WHERE 1")
+    again = cached.evaluate(["counting"], frames, frames_hat)["counting_value"]
+    np.testing.assert_array_equal(first, again)
+    assert counting.comparisons == 2
+
+
+def test_a_file_with_a_damaged_page_names_the_remedy(tmp_path, cached):
+    frames = clip(40, 0)
+    cached.evaluate(["counting"], frames, clip(40, 1))
+    path = tmp_path / "values.sqlite"
+    with sqlite3.connect(path) as database:
+        database.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    content = bytearray(path.read_bytes())
+    for page in range(1, len(content) // 4096):
+        content[4096 * page : 4096 * page + 64] = b"\xff" * 64
+    path.write_bytes(content)
+    with pytest.raises(InputError, match="Delete the file"):
+        cached.evaluate(["counting"], frames, clip(40, 1))
 
 
 @pytest.mark.parametrize(
