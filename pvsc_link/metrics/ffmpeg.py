@@ -20,6 +20,7 @@ import imageio_ffmpeg
 import numpy as np
 
 from pvsc_link.metrics.base import ClipMetric
+from pvsc_link.metrics.external import run_measuring
 from pvsc_link.metrics.psnr import PSNR_CAP_DB, yuv420_planes
 from pvsc_link.types import CodecFailure, InputError
 
@@ -91,16 +92,10 @@ class FilterMetric(ClipMetric):
             command += ["-f", "rawvideo", "-pix_fmt", "yuv420p", "-s", f"{width}x{height}"]
             command += ["-r", "25", "-i", name]
         command += ["-filter_complex", self.graph(), "-f", "null", "-"]
-        try:
-            done = subprocess.run(command, cwd=folder, capture_output=True, timeout=_TIMEOUT_S)
-        except subprocess.TimeoutExpired as error:
-            detail = f"{self.filter_name} took longer than {_TIMEOUT_S:g} s"
-            raise CodecFailure("codec_timeout", detail) from error
+        run_measuring(command, folder, self.filter_name, _TIMEOUT_S)
         log = Path(folder, _LOG)
-        if done.returncode or not log.is_file():
-            told = done.stderr.decode(errors="replace").strip()[-500:]
-            detail = f"{self.filter_name} ended with exit code {done.returncode}: {told}"
-            raise CodecFailure("codec_error", detail)
+        if not log.is_file():
+            raise CodecFailure("codec_error", f"{self.filter_name} wrote no log")
         return log.read_text(errors="replace")
 
     def _read(self, log: str) -> list[float]:

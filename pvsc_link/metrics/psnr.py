@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from pvsc_link.media.pixels import pad_to_multiple, rgb_to_yuv444, yuv444_to_yuv420
+from pvsc_link.media import pad_to_multiple, rgb_to_yuv444, yuv444_to_yuv420
 from pvsc_link.metrics.base import Metric
 from pvsc_link.types import db_to_linear, linear_to_db
 

@@ -151,7 +151,7 @@ def test_no_ffmpeg_at_all_is_named_with_the_remedy(monkeypatch):
     ("text", "said"),
     [
         ('echo "out of memory" >&2; exit 3', "exit code 3: out of memory"),
-        ("exit 0", "exit code 0"),
+        ("exit 0", "wrote no log"),
         ("echo nonsense > log", "cannot be read"),
         ("echo '{\"frames\": []}' > log", "0 values of 4 frames"),
     ],
