@@ -15,7 +15,7 @@ ALLOWED = {
     "media": set(),
     "link": set(),
     "models": set(),
-    "metrics": set(),
+    "metrics": {"media"},
     "codecs": {"media"},
     "schemes": {"models", "codecs", "link", "media"},
     "scenario": {"metrics", "link", "codecs", "schemes"},

@@ -1,7 +1,12 @@
-"""The contract of a quality metric: frames in, one value per frame out."""
+"""The contract of a quality metric: frames in, one value per frame out.
+
+A ``Metric`` measures each frame by itself. A ``ClipMetric`` measures a clip as a whole, because the
+value of a frame also depends on its neighbours.
+"""
 
 import abc
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import numpy as np
@@ -21,11 +26,16 @@ class Metric(abc.ABC):
     a name, a label and a direction (``MetricType``).
 
     Attributes: ``version`` : to be raised with any change that moves a value, because cached
-    values depend on it; ``smallest_side`` : smallest height and width in pixels that it takes.
+    values depend on it; ``smallest_side`` : smallest height and width in pixels that it takes;
+    ``of_clip`` : whether a value depends on more than one pair of frames (``ClipMetric``).
     """
 
     version: int = 1
     smallest_side: ClassVar[int] = 1
+    of_clip: ClassVar[bool] = False
+
+    def require(self) -> None:  # noqa: B027, most metrics need nothing
+        """Raise ``InputError`` if this machine lacks what the metric needs, such as weights."""
 
     def __call__(self, frames: np.ndarray, frames_hat: np.ndarray) -> np.ndarray:
         """One value per frame, frame after frame, so that memory does not grow with the clip.
@@ -36,13 +46,7 @@ class Metric(abc.ABC):
         """
         frames = self._checked(frames, "frames", ndim=5)
         frames_hat = self._checked(frames_hat, "frames_hat", ndim=5)
-        if frames.shape != frames_hat.shape:
-            raise InputError(
-                "frames and frames_hat differ in shape",
-                found=frames_hat.shape,
-                allowed=f"{frames.shape}, the shape of frames",
-                remedy="Crop the padding before measuring.",
-            )
+        _require_same_shape(frames, frames_hat)
         pairs = zip(
             frames.reshape(-1, *frames.shape[2:]),
             frames_hat.reshape(-1, *frames.shape[2:]),
@@ -91,7 +95,8 @@ class Metric(abc.ABC):
     @staticmethod
     def reference_num_bytes(reference: Any) -> int:
         """Memory that one entry of ``reference`` holds, in bytes."""
-        arrays = reference if isinstance(reference, (list, tuple)) else [reference]
+        value = reference.value if isinstance(reference, ClipReference) else reference
+        arrays = value if isinstance(value, (list, tuple)) else [value]
         return sum(int(array.nbytes) for array in arrays)
 
     @abc.abstractmethod
@@ -101,6 +106,98 @@ class Metric(abc.ABC):
     @abc.abstractmethod
     def _compare(self, reference: Any, frame_hat: np.ndarray) -> float:
         """Value of one checked float32 frame [height, width, 3]."""
+
+
+@dataclass(frozen=True)
+class ClipReference:
+    """What a clip metric keeps of a reference clip of ``num_frames`` frames."""
+
+    num_frames: int
+    value: Any  # of ``ClipMetric._clip_reference``: an array, or a list of arrays
+
+
+class ClipMetric(Metric):
+    """A full-reference metric whose values depend on more than one pair of frames.
+
+    The result is still one value per frame, and the value of a clip is the mean over its frames.
+    Cutting a clip elsewhere changes values near the cut. A metric that compares a frame with the
+    one before has no value of its own for the first frame: it writes the mean of the others there,
+    so that the mean over frames is the mean over pairs. Where there is no pair at all the value is
+    NaN.
+
+    A metric of one's own is a subclass with ``_clip_reference`` and ``_compare_clip``. Both get the
+    frames one by one, so that a long clip need not be in memory as floating point numbers.
+    """
+
+    of_clip = True
+
+    def build(self) -> str:
+        """What values depend on beside the frames and ``version``: a program and its version."""
+        return ""
+
+    def __call__(self, frames: np.ndarray, frames_hat: np.ndarray) -> np.ndarray:
+        frames = self._checked(frames, "frames", ndim=5)
+        frames_hat = self._checked(frames_hat, "frames_hat", ndim=5)
+        _require_same_shape(frames, frames_hat)
+        pairs = zip(frames, frames_hat, strict=True)
+        return np.stack([self.compare(self.reference(a), b) for a, b in pairs])
+
+    def reference(self, frames: Sequence[np.ndarray] | np.ndarray) -> list[ClipReference]:
+        """What this metric needs of a reference clip, reusable in :meth:`compare`.
+
+        Input: ``frames`` : [num_frames, height, width, 3], or a sequence of its frames; floating
+        RGB in [0, 1]. Output: a list of one entry. Raises ``InputError`` as ``__call__`` does.
+        """
+        return [ClipReference(len(frames), self._clip_reference(self._each(frames, "frames")))]
+
+    def compare(
+        self, reference: Sequence[ClipReference], frames_hat: Sequence[np.ndarray] | np.ndarray
+    ) -> np.ndarray:
+        """Values [num_frames], float32, of ``frames_hat`` against a result of ``reference``.
+
+        Input: ``frames_hat`` : as in :meth:`reference`. Raises ``InputError`` as ``__call__`` does,
+        and if the numbers of frames differ.
+        """
+        (clip,) = reference
+        if clip.num_frames != len(frames_hat):
+            raise InputError(
+                "reference and frames_hat differ in number of frames",
+                found=len(frames_hat),
+                allowed=clip.num_frames,
+                remedy="Compare a clip with its own reference.",
+            )
+        values = self._compare_clip(clip.value, self._each(frames_hat, "frames_hat"))
+        return np.asarray(values, np.float32)
+
+    def _each(self, frames: Iterable[np.ndarray], name: str) -> Iterator[np.ndarray]:
+        for frame in frames:
+            yield self._checked(np.asarray(frame)[None], name, ndim=4)[0]
+
+    def _reference(self, frame: np.ndarray) -> Any:
+        return self._clip_reference(iter([frame]))
+
+    def _compare(self, reference: Any, frame_hat: np.ndarray) -> float:
+        return float(self._compare_clip(reference, iter([frame_hat]))[0])
+
+    @abc.abstractmethod
+    def _clip_reference(self, frames: Iterator[np.ndarray]) -> Any:
+        """What is needed of a clip, given as checked float32 frames [height, width, 3]."""
+
+    @abc.abstractmethod
+    def _compare_clip(
+        self, reference: Any, frames_hat: Iterator[np.ndarray]
+    ) -> Sequence[float] | np.ndarray:
+        """Values of a clip, one per frame, given as checked float32 frames [height, width, 3]."""
+
+
+def _require_same_shape(frames: np.ndarray, frames_hat: np.ndarray) -> None:
+    if frames.shape != frames_hat.shape:
+        raise InputError(
+            "frames and frames_hat differ in shape",
+            found=frames_hat.shape,
+            allowed=f"{frames.shape}, the shape of frames",
+            remedy="Crop the padding before measuring.",
+        )
 
 
 def checked(frames: np.ndarray, name: str, ndim: int) -> np.ndarray:

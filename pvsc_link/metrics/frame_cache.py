@@ -1,15 +1,23 @@
-"""Metric values of single frames in an SQLite file, so that no pair of frames is measured twice."""
+"""Metric values of frames in an SQLite file, so that no pair of frames is measured twice.
+
+A value of a clip metric depends on the whole clip. Its key is therefore made of the whole clip's
+content and the frame's place in it. Every row carries a checksum over key and value: a row that was
+damaged is measured again. Rows of earlier versions, in the table ``frame_metric``, have none.
+"""
 
 import hashlib
+import math
 import sqlite3
+import warnings
 from collections import OrderedDict
-from collections.abc import Iterable, Mapping
-from contextlib import closing
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from pvsc_link.metrics.base import ClipMetric, Metric
 from pvsc_link.metrics.registry import METRICS, MetricType
 from pvsc_link.storage import cache_directory
 from pvsc_link.types import InputError
@@ -18,21 +26,26 @@ from pvsc_link.types import InputError
 REFERENCE_BYTES = 2_000_000_000
 
 _BUSY_SECONDS = 60
-_TABLE = """CREATE TABLE IF NOT EXISTS frame_metric (
-    metric TEXT, version INTEGER, reference BLOB, shown BLOB, value REAL,
+_TABLE = """CREATE TABLE IF NOT EXISTS {} (
+    metric TEXT, version INTEGER, reference BLOB, shown BLOB, value REAL{},
     PRIMARY KEY (metric, version, reference, shown)) WITHOUT ROWID"""
-_SELECT = """SELECT value FROM frame_metric
-    WHERE metric = ? AND version = ? AND reference = ? AND shown = ?"""
-_INSERT = "INSERT OR REPLACE INTO frame_metric VALUES (?, ?, ?, ?, ?)"
+_TABLES = (_TABLE.format("frame_value", ", checksum BLOB"), _TABLE.format("frame_metric", ""))
+_WHERE = "WHERE metric = ? AND version = ? AND reference = ? AND shown = ?"
+_SELECT = f"SELECT value, checksum FROM frame_value {_WHERE}"
+_SELECT_EARLIER = f"SELECT value FROM frame_metric {_WHERE}"
+_INSERT = "INSERT OR REPLACE INTO frame_value VALUES (?, ?, ?, ?, ?, ?)"
+
+#: Metric, version, and content of the reference and of the shown frame.
+_Key = tuple[str, int, bytes, bytes]
 
 
 class FrameMetrics:
     """Measures 8-bit frames through a cache keyed by content, metric and metric version.
 
-    Each value is an SQLite transaction of its own. An interrupted process loses at most the value
-    in progress, and several processes may share the file. Features of reference frames stay in
-    memory until others need the space: who measures all received versions of one GOP before the
-    next GOP has them computed once.
+    Each value is an SQLite transaction of its own, and so are the values of a clip by a clip metric
+    (``ClipMetric``). An interrupted process loses at most the value in progress, and several
+    processes may share the file. Features of reference frames stay in memory until others need the
+    space: who measures all received versions of one GOP before the next GOP has them computed once.
 
     Parameters
         path : the SQLite file; None: ``frame_metrics.sqlite`` in the cache folder
@@ -50,49 +63,89 @@ class FrameMetrics:
         self._metrics = METRICS if metrics is None else metrics
         self._path = Path(path) if path is not None else cache_directory() / "frame_metrics.sqlite"
         self._references = _ReferenceCache(reference_bytes)
-        with closing(self._connect()) as database, database:
-            database.execute(_TABLE)
+        with self._database() as database, database:
+            for table in _TABLES:
+                database.execute(table)
 
     def evaluate(
         self, metric_names: Iterable[str], frames: np.ndarray, frames_hat: np.ndarray
     ) -> dict[str, np.ndarray]:
         """Values per frame by column name (``psnr_db``, ``lpips``, ``dists``).
 
-        Input: ``frames``, ``frames_hat`` : uint8 RGB [num_frames, height, width, 3].
+        Input: ``frames``, ``frames_hat`` : uint8 RGB [num_frames, height, width, 3]; for a clip
+        metric (``MetricType.of_clip``) they are one clip, and parts of it have other values.
         Output: ``{column: [num_frames], float32}``.
-        Raises ``InputError`` for another type or shape, or an unknown metric.
+        Raises ``InputError`` for another type or shape, an unknown metric, a program that a metric
+        lacks, or a cache file that cannot be used; ``CodecFailure`` if such a program fails.
         """
         _require_same_frames(frames, frames_hat)
         metrics = [self._metric(name) for name in metric_names]
         keys = [(_digest(a), _digest(b)) for a, b in zip(frames, frames_hat, strict=True)]
-        with closing(self._connect()) as database:
+        with self._database() as database:
             return {
                 metric.column: np.array(
-                    [
-                        self._value(database, metric, key, frame, frame_hat)
-                        for key, frame, frame_hat in zip(keys, frames, frames_hat, strict=True)
-                    ],
-                    np.float32,
+                    self._values(database, metric, keys, frames, frames_hat), np.float32
                 )
                 for metric in metrics
             }
+
+    def _values(
+        self,
+        database: sqlite3.Connection,
+        metric: MetricType,
+        keys: Sequence[tuple[bytes, bytes]],
+        frames: np.ndarray,
+        frames_hat: np.ndarray,
+    ) -> list[float | None]:
+        measure = metric.measure
+        if isinstance(measure, ClipMetric):
+            return self._values_of_clip(database, metric, measure, keys, frames, frames_hat)
+        return [
+            self._value(database, metric, measure, key, frame, frame_hat)
+            for key, frame, frame_hat in zip(keys, frames, frames_hat, strict=True)
+        ]
+
+    def _values_of_clip(
+        self,
+        database: sqlite3.Connection,
+        metric: MetricType,
+        measure: ClipMetric,
+        keys: Sequence[tuple[bytes, bytes]],
+        frames: np.ndarray,
+        frames_hat: np.ndarray,
+    ) -> list[float | None]:
+        """All values of a clip, found or measured together; SQLite keeps NaN as nothing."""
+        clip, clip_hat = (
+            _clip_digest(measure.build(), of_frames) for of_frames in zip(*keys, strict=True)
+        )
+        rows = [
+            (metric.name, measure.version, _place(clip, index), _place(clip_hat, index))
+            for index in range(len(frames))
+        ]
+        found = [_found(database, row) for row in rows]
+        if all(row is not None for row in found):
+            return [row[0] for row in found if row is not None]
+        reference = self._references.get(metric.name, clip, measure, _UnitFrames(frames))
+        values = measure.compare([reference], _UnitFrames(frames_hat)).tolist()
+        _keep(database, rows, values)
+        return values
 
     def _value(
         self,
         database: sqlite3.Connection,
         metric: MetricType,
+        measure: Metric,
         key: tuple[bytes, bytes],
         frame: np.ndarray,
         frame_hat: np.ndarray,
-    ) -> float:
-        row = (metric.name, metric.measure.version, *key)
-        found = database.execute(_SELECT, row).fetchone()
+    ) -> float | None:
+        row = (metric.name, measure.version, *key)
+        found = _found(database, row)
         if found is not None:
             return found[0]
-        reference = self._references.get(metric, key[0], frame)
-        value = float(metric.measure.compare([reference], _unit(frame_hat))[0])
-        with database:
-            database.execute(_INSERT, (*row, value))
+        reference = self._references.get(metric.name, key[0], measure, _unit(frame))
+        value = float(measure.compare([reference], _unit(frame_hat))[0])
+        _keep(database, [row], [value])
         return value
 
     def _metric(self, name: str) -> MetricType:
@@ -105,12 +158,14 @@ class FrameMetrics:
             )
         return self._metrics[name]
 
-    def _connect(self) -> sqlite3.Connection:
+    @contextmanager
+    def _database(self) -> Iterator[sqlite3.Connection]:
         # A connection per call: SQLite's must not be carried across a fork or into a thread.
         try:
-            database = sqlite3.connect(self._path, timeout=_BUSY_SECONDS)
-            database.execute("PRAGMA journal_mode=WAL")
-            database.execute("PRAGMA synchronous=NORMAL")
+            with closing(sqlite3.connect(self._path, timeout=_BUSY_SECONDS)) as database:
+                database.execute("PRAGMA journal_mode=WAL")
+                database.execute("PRAGMA synchronous=NORMAL")
+                yield database
         except sqlite3.Error as error:
             raise InputError(
                 "the cache of metric values cannot be used",
@@ -118,7 +173,34 @@ class FrameMetrics:
                 allowed="an SQLite file in a folder that can be written",
                 remedy="Delete the file, or set PVSC_LINK_CACHE to another folder.",
             ) from error
-        return database
+
+
+def _found(database: sqlite3.Connection, key: _Key) -> tuple[float | None] | None:
+    """The value of a key (None stands for NaN), or None where there is no sound row."""
+    row = database.execute(_SELECT, key).fetchone()
+    if row is None:
+        return database.execute(_SELECT_EARLIER, key).fetchone()
+    value, checksum = row
+    if checksum == _checksum(key, value):
+        return (value,)
+    warnings.warn(f"a cached value of {key[0]} is damaged and measured again", stacklevel=2)
+    return None
+
+
+def _keep(
+    database: sqlite3.Connection, keys: Sequence[_Key], values: Sequence[float | None]
+) -> None:
+    """Store values in one transaction."""
+    kept = [None if value is None or math.isnan(value) else value for value in values]
+    rows = [(*key, value, _checksum(key, value)) for key, value in zip(keys, kept, strict=True)]
+    with database:
+        database.executemany(_INSERT, rows)
+
+
+def _checksum(key: _Key, value: object) -> bytes:
+    metric, version, reference, shown = key
+    content = f"{metric} {version} {reference.hex()} {shown.hex()} {value!r}"
+    return hashlib.blake2b(content.encode(), digest_size=8).digest()
 
 
 class _ReferenceCache:
@@ -129,13 +211,13 @@ class _ReferenceCache:
         self._num_bytes = 0
         self._entries: OrderedDict[tuple[str, bytes], tuple[Any, int]] = OrderedDict()
 
-    def get(self, metric: MetricType, digest: bytes, frame: np.ndarray) -> Any:
-        key = (metric.name, digest)
+    def get(self, name: str, digest: bytes, measure: Metric, frames: Any) -> Any:
+        key = (name, digest)
         if key in self._entries:
             self._entries.move_to_end(key)
             return self._entries[key][0]
-        (reference,) = metric.measure.reference(_unit(frame))
-        size = metric.measure.reference_num_bytes(reference)
+        (reference,) = measure.reference(frames)
+        size = measure.reference_num_bytes(reference)
         while self._entries and self._num_bytes + size > self._max_bytes:
             self._num_bytes -= self._entries.popitem(last=False)[1][1]
         self._entries[key] = (reference, size)
@@ -146,6 +228,30 @@ class _ReferenceCache:
 def _unit(frame: np.ndarray) -> np.ndarray:
     """uint8 [height, width, 3] as float32 [1, height, width, 3] in [0, 1]."""
     return frame[None].astype(np.float32) / np.float32(255)
+
+
+class _UnitFrames(Sequence[np.ndarray]):
+    """A clip whose frames become floating point numbers in [0, 1] one by one."""
+
+    def __init__(self, frames: np.ndarray):
+        self._frames = frames
+
+    def __len__(self) -> int:
+        return len(self._frames)
+
+    def __getitem__(self, index: Any) -> Any:
+        return _unit(self._frames[index])[0]
+
+
+def _clip_digest(build: str, of_frames: Iterable[bytes]) -> bytes:
+    """Content hash of a clip out of those of its frames, and of what else values depend on."""
+    content = b"\0".join([build.encode(), *of_frames])
+    return hashlib.blake2b(content, digest_size=16).digest()
+
+
+def _place(clip: bytes, index: int) -> bytes:
+    """Key of one frame of a clip; longer than a frame's own digest, so that they never meet."""
+    return clip + index.to_bytes(4, "big")
 
 
 def _digest(frame: np.ndarray) -> bytes:

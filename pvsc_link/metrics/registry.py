@@ -15,7 +15,7 @@ from pvsc_link.options import Implementation, load_implementation
 
 @dataclass(frozen=True)
 class MetricType:
-    """A full-reference quality metric of one frame.
+    """A full-reference quality metric with one value per frame.
 
     Parameters
     ----------
@@ -27,6 +27,10 @@ class MetricType:
     column : column of ``points.csv``; the name itself by default
     smallest_side : smallest height and width in pixels that can be measured
     meaning : one sentence for the list of columns
+    source : the paper or the program that defines it
+    of_clip : whether a value depends on neighbouring frames (``ClipMetric``), so that a clip must
+        be measured as a whole
+    standard : measured where a scenario names no metrics; a report says where it is absent
     """
 
     name: str
@@ -37,6 +41,9 @@ class MetricType:
     column: str = ""
     smallest_side: int = 1
     meaning: str = ""
+    source: str = ""
+    of_clip: bool = False
+    standard: bool = False
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "column", self.column or self.name)
@@ -77,7 +84,9 @@ METRICS: dict[str, MetricType] = {
             unit="dB",
             higher_is_better=True,
             implementation="pvsc_link.metrics.psnr:Psnr",
+            standard=True,
             meaning="mean over frames of PSNR in 8-bit RGB",
+            source="mean squared error over R, G and B together, at most 100 dB",
         ),
         MetricType(
             name="lpips",
@@ -85,7 +94,9 @@ METRICS: dict[str, MetricType] = {
             higher_is_better=False,
             smallest_side=VGG_SMALLEST_SIDE,
             implementation="pvsc_link.metrics.perceptual:LpipsMetric",
+            standard=True,
             meaning="mean over frames of LPIPS v0.1 with VGG16",
+            source="Zhang et al., CVPR 2018; package lpips 0.1.4, net=vgg",
         ),
         MetricType(
             name="dists",
@@ -93,7 +104,79 @@ METRICS: dict[str, MetricType] = {
             higher_is_better=False,
             smallest_side=VGG_SMALLEST_SIDE,
             implementation="pvsc_link.metrics.perceptual:DistsMetric",
+            standard=True,
             meaning="mean over frames of DISTS",
+            source="Ding et al., TPAMI 2020; package DISTS_pytorch 0.1",
+        ),
+        MetricType(
+            name="psnr_yuv",
+            column="psnr_yuv_db",
+            label="PSNR-YUV (6:1:1)",
+            unit="dB",
+            higher_is_better=True,
+            implementation="pvsc_link.metrics.psnr:PsnrYuv",
+            meaning="mean over frames of (6 Y + Cb + Cr) / 8, PSNR of 8-bit BT.709 4:2:0 planes",
+            source="Ohm et al., IEEE TCSVT 22(12), 2012",
+        ),
+        MetricType(
+            name="ssim",
+            label="SSIM",
+            higher_is_better=True,
+            smallest_side=11,
+            implementation="pvsc_link.metrics.ssim:Ssim",
+            meaning="mean over frames of SSIM in RGB, Gaussian window of 11x11",
+            source="Wang et al., IEEE Trans. Image Process. 13(4), 2004",
+        ),
+        MetricType(
+            name="ms_ssim",
+            label="MS-SSIM",
+            higher_is_better=True,
+            smallest_side=161,
+            implementation="pvsc_link.metrics.ssim:MsSsim",
+            meaning="mean over frames of MS-SSIM in RGB, five scales",
+            source="Wang et al., Asilomar 2003; package pytorch-msssim 1.0.0",
+        ),
+        MetricType(
+            name="vmaf",
+            label="VMAF",
+            higher_is_better=True,
+            smallest_side=17,
+            of_clip=True,
+            implementation="pvsc_link.metrics.ffmpeg:Vmaf",
+            meaning="mean over frames of VMAF, model vmaf_v0.6.1, 0 to 100",
+            source="Netflix libvmaf, filter libvmaf of FFmpeg",
+        ),
+        MetricType(
+            name="vmaf_neg",
+            label="VMAF-NEG",
+            higher_is_better=True,
+            smallest_side=17,
+            of_clip=True,
+            implementation="pvsc_link.metrics.ffmpeg:VmafNeg",
+            meaning="mean over frames of VMAF without enhancement gain, model vmaf_v0.6.1neg",
+            source="Netflix libvmaf, filter libvmaf of FFmpeg",
+        ),
+        MetricType(
+            name="xpsnr",
+            column="xpsnr_db",
+            label="XPSNR (luma)",
+            unit="dB",
+            higher_is_better=True,
+            smallest_side=45,
+            of_clip=True,
+            implementation="pvsc_link.metrics.ffmpeg:Xpsnr",
+            meaning="mean over frames of XPSNR of luma",
+            source="Helmrich et al., ICASSP 2020; filter xpsnr of FFmpeg",
+        ),
+        MetricType(
+            name="tlp",
+            label="tLP (VGG)",
+            higher_is_better=False,
+            smallest_side=VGG_SMALLEST_SIDE,
+            of_clip=True,
+            implementation="pvsc_link.metrics.perceptual:TlpMetric",
+            meaning="mean over pairs of consecutive frames of tLP on LPIPS with VGG16",
+            source="Chu et al., ACM Trans. Graph. 39(4), 2020 (TecoGAN)",
         ),
     )
 }

@@ -185,6 +185,12 @@ class Results:
         return scenario if isinstance(scenario, dict) else {}
 
     @property
+    def metrics(self) -> list[str]:
+        """Names of the metrics that the scenario asked for, as far as that is on record."""
+        named = self._scenario.get("metrics")
+        return [str(name) for name in named] if isinstance(named, list) else []
+
+    @property
     def with_untrained(self) -> bool:
         """Whether results of models without trained weights may stand beside the others."""
         return bool(self._scenario.get("with_untrained"))
@@ -267,7 +273,8 @@ def _points(folder: Path, problems: list[str]) -> pd.DataFrame:
 def _repaired(points: pd.DataFrame, problems: list[str]) -> pd.DataFrame:
     """Every documented column, numbers as numbers, half-written rows left out with a remark."""
     missing = [name for name in point_columns() if name not in points]
-    used = [name for name in missing if name in (*_TEXT, *_numbers())]
+    optional = {metric.column for metric in METRICS.values() if not metric.standard}
+    used = [name for name in missing if name in {*_TEXT, *_numbers()} - optional]
     if used:
         problems.append(f"points.csv lacks the columns {', '.join(used)}; taken as empty.")
     points = points.reindex(columns=[*points.columns, *missing]).copy()
@@ -348,11 +355,12 @@ def _remarks(results: Results) -> list[str]:
     if points["scheme"].nunique() == 1:
         remarks.append(f"Only one scheme ({points['scheme'].iloc[0]}) is here: nothing to compare.")
     sent = points[points["cbr"].notna()]
+    asked = results.metrics
     for metric in METRICS.values():
         number = int(sent[metric.column].isna().sum())
         if 0 < number < len(sent):
             remarks.append(f"{metric.column} is missing (NaN) in {number} of {len(sent)} points.")
-        elif number:
+        elif number and (metric.standard or metric.name in asked):
             remarks.append(f"{metric.column} was not measured.")
     return [*remarks, *_bd_remarks(results.bd)]
 

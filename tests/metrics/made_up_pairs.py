@@ -1,4 +1,4 @@
-"""Pairs of small pictures out of arithmetic and a seed, for values that need no file of pictures.
+"""Pairs of small pictures and clips out of arithmetic and a seed, for values that need no file.
 
 Only numpy is needed: ``official_values.py`` runs where the official implementations are, without
 this package.
@@ -53,6 +53,35 @@ def made_up_pairs():
     return {
         name: tuple(np.clip(picture, 0, 255).astype(np.uint8) for picture in pair)
         for name, pair in pairs.items()
+    }
+
+
+def _moving(num_frames, height, width):
+    """Rings and a gradient that move by two pixels per frame, over a resting checkerboard."""
+    rows, columns = np.indices((height, width))
+    frames = []
+    for t in range(num_frames):
+        x, y = columns - 2 * t, rows - t
+        rings = ((x - 90) ** 2 + (y - 80) ** 2) // 64 % 256
+        still = 60 * ((rows // 16 + columns // 16) % 2)
+        frames.append(np.stack([rings // 2 + still, (x + y) % 256, 255 - rings // 3], axis=-1))
+    return np.stack(frames)
+
+
+def made_up_clips():
+    """(clip, spoilt clip) by name, each uint8 [4, height, width, 3], at least 161 on both sides."""
+    clip = _moving(4, 176, 192)
+    grain = np.random.default_rng(4).integers(-20, 21, clip.shape)
+    odd = np.stack([_patches(163, 181, seed=5 + t // 2, side=12) for t in range(4)])
+    clips = {
+        "moving_grain": (clip, clip + grain),
+        "moving_blur": (clip, np.stack([_box_blurred(frame) for frame in clip])),
+        "moving_frozen": (clip, clip[[0, 0, 2, 2]]),
+        "patches_dark": (odd, odd * 7 // 8),  # odd sizes
+    }
+    return {
+        name: tuple(np.clip(frames, 0, 255).astype(np.uint8) for frames in pair)
+        for name, pair in clips.items()
     }
 
 

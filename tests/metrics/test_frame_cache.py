@@ -9,7 +9,7 @@ import sys
 import numpy as np
 import pytest
 
-from pvsc_link.metrics.base import Metric
+from pvsc_link.metrics.base import ClipMetric, Metric
 from pvsc_link.metrics.frame_cache import FrameMetrics
 from pvsc_link.metrics.registry import MetricType
 from pvsc_link.types import InputError
@@ -59,14 +59,17 @@ def cached(tmp_path, counting):
 def test_the_real_metrics_give_the_same_values_through_the_cache(tmp_path):
     from pvsc_link.metrics import METRICS
 
-    frames, frames_hat = clip(2, 0, 32), clip(2, 1, 32)
+    frames, frames_hat = clip(2, 0, 48), clip(2, 1, 48)
+    small = {name: metric for name, metric in METRICS.items() if metric.smallest_side <= 48}
+    assert set(METRICS) - set(small) == {"ms_ssim"}
     expected = {
         m.column: m.measure(frames[None] / np.float32(255), frames_hat[None] / np.float32(255))[0]
-        for m in METRICS.values()
+        for m in small.values()
     }
     for _ in range(2):
-        found = FrameMetrics(tmp_path / "values.sqlite").evaluate(METRICS, frames, frames_hat)
-        assert set(found) == {"psnr_db", "lpips", "dists"}
+        found = FrameMetrics(tmp_path / "values.sqlite").evaluate(small, frames, frames_hat)
+        assert set(found) == {metric.column for metric in small.values()}
+        assert {"psnr_db", "lpips", "dists", "psnr_yuv_db", "xpsnr_db", "vmaf"} < set(found)
         for column, values in found.items():
             assert values.dtype == np.float32
             np.testing.assert_array_equal(values, expected[column])
@@ -126,6 +129,93 @@ def test_reference_features_are_bounded_in_bytes(tmp_path, counting):
     assert counting.references == 6
 
 
+class CountingSteps(ClipMetric):
+    """Change from frame to frame, shown over reference; counts its clips."""
+
+    def __init__(self):
+        self.references = self.comparisons = 0
+        self.program = "1.0"
+
+    def build(self):
+        return self.program
+
+    def _clip_reference(self, frames):
+        self.references += 1
+        return np.stack(list(frames))
+
+    def _compare_clip(self, reference, frames_hat):
+        self.comparisons += 1
+        steps, steps_hat = (
+            np.abs(np.diff(a, axis=0)) for a in (reference, np.stack(list(frames_hat)))
+        )
+        values = np.abs(steps_hat - steps).mean(axis=(1, 2, 3))
+        return [values.mean() if len(values) else np.nan, *values]
+
+
+@pytest.fixture
+def steps():
+    return CountingSteps()
+
+
+@pytest.fixture
+def cached_steps(tmp_path, steps):
+    metric = MetricType("steps", "Steps", False, lambda: steps, of_clip=True)
+    return FrameMetrics(tmp_path / "values.sqlite", metrics={"steps": metric})
+
+
+def test_a_clip_is_measured_once_and_found_again(steps, cached_steps):
+    frames, frames_hat = clip(4, 0), clip(4, 1)
+    first = cached_steps.evaluate(["steps"], frames, frames_hat)["steps"]
+    again = cached_steps.evaluate(["steps"], frames, frames_hat)["steps"]
+    np.testing.assert_array_equal(first, again)
+    direct = CountingSteps()(*(c[None] / np.float32(255) for c in (frames, frames_hat)))[0]
+    np.testing.assert_array_equal(first, direct)
+    assert (steps.references, steps.comparisons) == (1, 1)
+
+
+@pytest.mark.parametrize("of_reference", [True, False])
+@pytest.mark.parametrize("place", [0, 2, 3])
+def test_a_changed_neighbour_is_another_clip(steps, cached_steps, place, of_reference):
+    frames, frames_hat = clip(4, 0), clip(4, 1)
+    before = cached_steps.evaluate(["steps"], frames, frames_hat)["steps"]
+    (frames if of_reference else frames_hat)[place] //= 2
+    after = cached_steps.evaluate(["steps"], frames, frames_hat)["steps"]
+    assert steps.comparisons == 2
+    direct = CountingSteps()(*(c[None] / np.float32(255) for c in (frames, frames_hat)))[0]
+    np.testing.assert_array_equal(after, direct)
+    assert not np.array_equal(before, after)
+
+
+def test_a_part_of_a_clip_is_measured_as_the_clip_that_it_is(steps, cached_steps):
+    frames, frames_hat = clip(4, 0), clip(4, 1)
+    cached_steps.evaluate(["steps"], frames, frames_hat)
+    cached_steps.evaluate(["steps"], frames[1:], frames_hat[1:])
+    cached_steps.evaluate(["steps"], frames[[1, 0, 2, 3]], frames_hat[[1, 0, 2, 3]])
+    assert steps.comparisons == 3
+
+
+def test_a_value_that_does_not_exist_stays_so_and_is_not_measured_again(steps, cached_steps):
+    for _ in range(2):
+        values = cached_steps.evaluate(["steps"], clip(1, 0), clip(1, 1))["steps"]
+        assert values.dtype == np.float32
+        assert np.isnan(values).all()
+    assert steps.comparisons == 1
+
+
+def test_another_build_of_the_program_measures_anew(steps, cached_steps):
+    frames, frames_hat = clip(2, 0), clip(2, 1)
+    cached_steps.evaluate(["steps"], frames, frames_hat)
+    steps.program = "1.1"
+    cached_steps.evaluate(["steps"], frames, frames_hat)
+    assert steps.comparisons == 2
+
+
+def test_the_reference_clip_serves_all_shown_versions(steps, cached_steps):
+    for seed in (1, 2, 3):
+        cached_steps.evaluate(["steps"], clip(4, 0), clip(4, seed))
+    assert (steps.references, steps.comparisons) == (1, 3)
+
+
 def run_process(path, seed, die_at=None):
     folder = os.path.dirname(__file__)
     code = f"""
@@ -164,13 +254,79 @@ def test_without_a_path_the_values_lie_in_the_cache_folder(tmp_path, monkeypatch
     FrameMetrics(metrics=described(counting)).evaluate(["counting"], clip(1, 0), clip(1, 1))
     file = tmp_path / "new" / "folder" / "frame_metrics.sqlite"
     with sqlite3.connect(file) as database:
-        assert database.execute("SELECT COUNT(*) FROM frame_metric").fetchone() == (1,)
+        assert database.execute("SELECT COUNT(*) FROM frame_value").fetchone() == (1,)
 
 
 def test_a_file_that_is_no_database_names_the_remedy(tmp_path):
     (tmp_path / "values.sqlite").write_text("not a database, " * 100)
     with pytest.raises(InputError, match="Delete the file"):
         FrameMetrics(tmp_path / "values.sqlite")
+
+
+def changed(path, statement):
+    with sqlite3.connect(path) as database:
+        assert database.execute(statement).rowcount > 0
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "UPDATE frame_value SET value = value * 1.5",
+        "UPDATE frame_value SET value = NULL",
+        "UPDATE frame_value SET value = 'much'",
+        "UPDATE frame_value SET checksum = x'00'",
+        "UPDATE frame_value SET metric = 'counting', reference = shown",
+    ],
+)
+def test_a_damaged_row_is_measured_again_and_repaired(tmp_path, counting, cached, statement):
+    frames, frames_hat = clip(1, 0), clip(1, 1)
+    first = cached.evaluate(["counting"], frames, frames_hat)["counting_value"]
+    changed(tmp_path / "values.sqlite", statement)
+    if "reference" in statement:  # the row now stands under the key of another pair
+        frames, first = frames_hat, [0]
+    with pytest.warns(UserWarning, match="counting is damaged and measured again"):
+        second = cached.evaluate(["counting"], frames, frames_hat)["counting_value"]
+    np.testing.assert_array_equal(first, second)
+    cached.evaluate(["counting"], frames, frames_hat)
+    assert counting.comparisons == 2
+
+
+def test_a_damaged_value_of_one_frame_measures_its_clip_again(tmp_path, steps, cached_steps):
+    frames, frames_hat = clip(4, 0), clip(4, 1)
+    first = cached_steps.evaluate(["steps"], frames, frames_hat)["steps"]
+    lowest = "SELECT MIN(value) FROM frame_value"
+    statement = f"UPDATE frame_value SET value = value + 1 WHERE value = ({lowest})"
+    changed(tmp_path / "values.sqlite", statement)
+    with pytest.warns(UserWarning, match="steps is damaged"):
+        again = cached_steps.evaluate(["steps"], frames, frames_hat)["steps"]
+    np.testing.assert_array_equal(first, again)
+    assert steps.comparisons == 2
+
+
+def test_rows_of_earlier_versions_without_a_checksum_are_found(tmp_path, counting, cached):
+    frames, frames_hat = clip(2, 0), clip(2, 1)
+    first = cached.evaluate(["counting"], frames, frames_hat)["counting_value"]
+    path = tmp_path / "values.sqlite"
+    columns = "metric, version, reference, shown, value"
+    changed(path, f"INSERT INTO frame_metric SELECT {columns} FROM frame_value")
+    changed(path, "DELETE FROM frame_value WHERE 1")
+    again = cached.evaluate(["counting"], frames, frames_hat)["counting_value"]
+    np.testing.assert_array_equal(first, again)
+    assert counting.comparisons == 2
+
+
+def test_a_file_with_a_damaged_page_names_the_remedy(tmp_path, cached):
+    frames = clip(40, 0)
+    cached.evaluate(["counting"], frames, clip(40, 1))
+    path = tmp_path / "values.sqlite"
+    with sqlite3.connect(path) as database:
+        database.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    content = bytearray(path.read_bytes())
+    for page in range(1, len(content) // 4096):
+        content[4096 * page : 4096 * page + 64] = b"\xff" * 64
+    path.write_bytes(content)
+    with pytest.raises(InputError, match="Delete the file"):
+        cached.evaluate(["counting"], frames, clip(40, 1))
 
 
 @pytest.mark.parametrize(

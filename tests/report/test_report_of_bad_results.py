@@ -128,6 +128,17 @@ def test_missing_metrics_are_counted(make_results, few_points):
     remarks, _ = report_text(make_results(few_points))
     assert "lpips is missing (NaN) in 3 of 16" in remarks
     assert "dists was not measured" in remarks
+    assert "vmaf" not in remarks, "nobody asked for it"
+
+
+def test_a_metric_that_was_asked_for_and_is_absent_is_told(make_results, few_points):
+    folder = make_results(few_points)
+    manifest = json.loads((folder / "manifest.json").read_text())
+    manifest["scenario"]["metrics"] = ["psnr", "vmaf"]
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+    remarks, _ = report_text(folder)
+    assert "vmaf was not measured" in remarks
+    assert "xpsnr_db was not measured" not in remarks
 
 
 def test_no_anchor_no_table_but_a_reason(make_results, few_points):

@@ -69,7 +69,7 @@ def test_an_unknown_key_is_refused_with_the_nearest_name(dotted, key, nearest):
         ("schemes.0.mcs", "worst"),
         ("name", "../elsewhere"),
         ("seed", -1),
-        ("metrics", ["ssim"]),
+        ("metrics", ["sharpness"]),
     ],
 )
 def test_a_wrong_value_is_named_with_its_place(dotted, value):

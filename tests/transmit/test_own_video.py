@@ -173,7 +173,7 @@ def test_a_cbr_out_of_reach_is_told(transmit, odd_video, capsys):
         (["--scheme", "x264", "--option", "x264.presett=fast"], "preset"),
         (["--scheme", "x264", "--option", "x264.variant=[psy, psy-off]"], "one value"),
         (["--scheme", "x264", "--mcs", "40"], "mcs"),
-        (["--scheme", "x264", "--metrics", "ssim"], "psnr"),
+        (["--scheme", "x264", "--metrics", "sharpness"], "psnr"),
         (["--scheme", "x264", "--gop", "0"], "at least 1"),
         (["--scheme", "x264", "--frames", "-1"], "at least 1"),
         (["--scheme", "x264", "--first-frame", "400"], "frames"),
