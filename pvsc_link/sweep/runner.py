@@ -31,7 +31,7 @@ from pvsc_link.storage import exclusive
 from pvsc_link.sweep.kept_frames import KeptFrames
 from pvsc_link.sweep.mcs import NEIGHBOUR, McsChoice, McsPolicy, SideMcsPolicy
 from pvsc_link.sweep.plan import Plan, link_options, load, scheme_label
-from pvsc_link.sweep.rows import failed_row, finished_row, link_seeds, rows_of
+from pvsc_link.sweep.rows import failed_row, finished_row, link_seeds, row_id, rows_of
 from pvsc_link.sweep.store import SweepStore, points_table, restore
 from pvsc_link.sweep.tables import write_tables
 from pvsc_link.types import CodecFailure, InputError, Reception, Video
@@ -170,10 +170,17 @@ class SweepRunner:
             for point_id, row in rows.items()
             if self.retry_failed and row["status"] in CodecFailure.STATUSES
         }
+        again |= {point_id for point_id, row in rows.items() if self._lacks_a_metric(row)}
         if self.kept_frames is not None:
             here = [point for point in self.plan.points if point.point_id in rows]
             again |= {p.point_id for p in here if self.kept_frames.lacks(p, rows[p.point_id])}
         return {point_id: row for point_id, row in rows.items() if point_id not in again}
+
+    def _lacks_a_metric(self, row: Mapping) -> bool:
+        """Whether the scenario asks for a metric that was not measured when the row was made."""
+        wanted = (METRICS[name].column for name in self.plan.scenario.metrics)
+        failed = row["status"] in CodecFailure.STATUSES
+        return not failed and row.get("mcs_role") != NEIGHBOUR and any(c not in row for c in wanted)
 
     def _is_open(self, point: Point, finished: Mapping[str, Mapping]) -> bool:
         return point.point_id not in finished and not self._stopping.settled(point)
@@ -252,16 +259,15 @@ class SweepRunner:
         """Bring the metrics of all versions of a clip into the frame cache, frame by frame.
 
         The features of a reference frame take as long as a comparison, and those of a whole clip
-        may not fit in memory.
+        may not fit in memory. Metrics of whole clips are measured with the rows.
         """
-        if not shown:
+        names = [name for name in self.plan.scenario.metrics if not METRICS[name].of_clip]
+        if not (shown and names):
             return
         for index, frame in enumerate(video.frames):
             self._say(f"measure {video.name}, frame {index + 1} of {len(video.frames)}")
             for frames_hat in shown:
-                self.frame_metrics.evaluate(
-                    self.plan.scenario.metrics, frame[None], frames_hat[index, None]
-                )
+                self.frame_metrics.evaluate(names, frame[None], frames_hat[index, None])
 
     def _encode(self, scheme: Scheme, video: Video, gop: int, rates: Sequence[int]) -> Encoded:
         """Encode the clip at every rate, in parallel; failures by rate."""
@@ -350,10 +356,18 @@ class SweepRunner:
         # Of a neighbour only the metric that chose is measured, because metrics take time.
         beside = choice.role == NEIGHBOUR
         metrics = [point.mcs_metric] if beside else self.plan.scenario.metrics
-        row = finished_row(point, choice, receptions, video, self.frame_metrics, metrics)
+        try:
+            row = finished_row(point, choice, receptions, video, self.frame_metrics, metrics)
+        except CodecFailure as failure:  # of the program of a metric
+            row = failed_row(point, failure) | {"point_id": row_id(point, choice)}
         return {**row, "seconds": round(seconds + time.perf_counter() - start, 3)}
 
     def _finish(self, point: Point, rows: Sequence[Mapping]) -> None:
+        # A row that is made again for a further metric keeps the others that were measured before.
+        measured = {metric.column for metric in METRICS.values()}
+        before = self.store.row(point.point_id) or {}
+        kept = {name: value for name, value in before.items() if name in measured}
+        rows = [kept | dict(rows[0]), *rows[1:]]
         self.store.add(rows)
         self._stopping.note(point, rows[0])
         self._done += 1
@@ -422,6 +436,8 @@ def run_plan(
         allowed="one sweep at a time",
         remedy="Wait for the other sweep or give --out.",
     )
+    for name in {*plan.scenario.metrics, plan.scenario.link.mcs_metric}:
+        METRICS[name].measure.require()
     with exclusive(folder / ".lock", if_held=held):
         start = time.perf_counter()
         if restored:

@@ -268,11 +268,13 @@ def _send_gop(
     say("send")
     receptions = [sender.receive() for sender in senders]
     frame_metrics = FrameMetrics()  # a new one: it holds features of the frames that it met
-    for index, frame in enumerate(gop.frames):  # those of a whole GOP may not fit in memory
+    of_frames = [name for name in metrics if not METRICS[name].of_clip]
+    # Features of a whole GOP may not fit in memory; metrics of clips are measured with the rows.
+    for index, frame in enumerate(gop.frames if of_frames else ()):
         say(f"measure frame {index + 1} of the GOP")
         for reception in receptions:
             shown = reception.frames_hat[index, None]
-            frame_metrics.evaluate(metrics, frame[None], shown)
+            frame_metrics.evaluate(of_frames, frame[None], shown)
     rows = [
         sender.measure(gop, reception, frame_metrics)
         for sender, reception in zip(senders, receptions, strict=True)

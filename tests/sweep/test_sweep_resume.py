@@ -148,3 +148,24 @@ def test_tables_that_cannot_be_restored_are_told_with_the_remedy(manifest, said,
         restore(tmp_path, version="1")
     assert "--restore" in caught.value.remedy
     assert not (tmp_path / "points.sqlite").exists()
+
+
+def test_a_metric_that_is_added_later_is_measured_and_the_others_stay(
+    own_caches, write_scenario, tmp_path
+):
+    entry = {"scheme": "x264", "rates": [27, 32, 37], "mcs": 9}
+
+    def run(out, *metrics):
+        scenario = write_scenario(schemes=[entry], anchor="x264", metrics=list(metrics))
+        assert start(scenario, tmp_path / out).wait() == 0
+        return read_points(tmp_path / out / "small")
+
+    before = run("grown", "psnr")
+    grown = run("grown", "ssim", "vmaf")
+    assert grown[["psnr_db", "ssim", "vmaf"]].notna().all(axis=None)
+    added = ["ssim", "vmaf", "seconds"]
+    pd.testing.assert_frame_equal(grown.drop(columns=added), before.drop(columns=added))
+    whole = run("whole", "psnr", "ssim", "vmaf")
+    pd.testing.assert_frame_equal(
+        grown.drop(columns="seconds"), whole.drop(columns="seconds"), check_like=True
+    )
