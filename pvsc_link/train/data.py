@@ -84,11 +84,11 @@ def _clips_below(root: Path) -> Iterator[ClipSource]:
             yield ClipSource(line, root / "sequences" / line)
         return
     for folder in [root, *sorted(p for p in root.rglob("*") if p.is_dir())]:
-        images = sum(p.suffix.lower() == ".png" for p in folder.iterdir())
+        images = sum(p.suffix.lower() == ".png" and p.name[0] != "." for p in folder.iterdir())
         if images > 1:
             yield ClipSource(str(folder.relative_to(root)), folder)
     for path in sorted(root.rglob("*")):
-        if path.suffix.lower() in (*VIDEO_SUFFIXES, *RAW_SUFFIXES):
+        if path.suffix.lower() in (*VIDEO_SUFFIXES, *RAW_SUFFIXES) and path.name[0] != ".":
             yield ClipSource(str(path.relative_to(root)), path)
 
 
@@ -122,7 +122,7 @@ def iter_stills(roots: list[str]) -> Iterator[tuple[str, np.ndarray]]:
 def _still_bytes(root: Path) -> Iterator[tuple[str, bytes]]:
     if root.is_dir():
         for path in sorted(root.rglob("*")):
-            if path.suffix.lower() in STILL_SUFFIXES:
+            if path.suffix.lower() in STILL_SUFFIXES and path.name[0] != ".":
                 yield path.name, path.read_bytes()
     elif root.is_file():
         with tarfile.open(root) as archive:
