@@ -277,9 +277,8 @@ def _unit_rgb(
     unit, top = 2 ** (bits - 8), 2**bits - 1
     black, luma_span, chroma_span = (0, top, top) if full else (16 * unit, 219 * unit, 224 * unit)
     luma = planes[0].astype(np.float32)
-    luma -= black
     luma *= np.float32(scale / luma_span)
-    luma += np.float32(offset)
+    luma += np.float32(offset - scale * black / luma_span)
     if len(planes) == 1:
         return [luma, luma.copy(), luma.copy()]
     weight_r, weight_b = weights

@@ -95,7 +95,9 @@ def test_the_numbers_add_up(sent):
     assert numbers["source"] | {"clip": ""} == {
         **{"clip": "", "first_frame": 0, "num_frames": 10, "height": 77, "width": 99},
         **{"fps": 25.0, "gop": 4},
+        "notes": ["colour matrix bt709 (no tag)", "limited range (no tag)"],
     }
+    assert numbers["stopped"] is None
     assert numbers["command"].startswith("python -m pvsc_link.transmit ")
     with (sent / "gops.csv").open() as file:
         rows = list(csv.DictReader(file))
