@@ -101,8 +101,7 @@ def test_odd_sizes_keep_every_row_and_column(size):
     luma = np.arange(height * width, dtype="<u2").reshape(size) + 64
     chroma = np.full((-(-height // 2), -(-width // 2)), 512, "<u2")
     grey = decoded_source_to_rgb(frame_of_planes([luma, chroma, chroma], "yuv420p10le"))
-    expected = np.floor((luma - 64.0) * 255 / 876 + 0.5)
-    assert np.array_equal(grey[..., 1], np.clip(expected, 0, 255))
+    assert np.abs(grey[..., 1] - (luma - 64.0) * 255 / 876).max() < 0.501
 
 
 def test_grey_is_full_range_unless_it_is_tagged():
