@@ -7,7 +7,7 @@ Writes each scheme's reconstruction and a labelled side-by-side video (for looki
 import argparse
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -92,7 +92,10 @@ def _check_source(source: str) -> None:
     """A missing file is told before anything is loaded."""
     from pvsc_link.media import clip_names
 
-    if source not in clip_names() and not Path(source).expanduser().exists():
+    there = source in clip_names()
+    with suppress(OSError, RuntimeError, ValueError):  # a name too long, or of an unknown user
+        there = there or Path(source).expanduser().exists()
+    if not there:
         raise InputError(
             "video",
             found=source,

@@ -192,12 +192,14 @@ def test_bad_input_is_told_before_anything_is_written(words, said, transmit, odd
     assert not folder.exists()
 
 
-@pytest.mark.parametrize("kind", ["missing", "no video", "folder without images", "tiny"])
+@pytest.mark.parametrize("kind", ["missing", "no user", "no video", "no images", "tiny"])
 def test_a_source_that_is_no_video_is_told(kind, transmit, write_video, tmp_path, capsys):
     source = tmp_path / "source.mp4"
     if kind == "no video":
         source.write_text("[words], not pictures")
-    elif kind == "folder without images":
+    elif kind == "no user":
+        source = "~nosuchuser/a.mp4"
+    elif kind == "no images":
         source.mkdir()
     elif kind == "tiny":
         source = write_video(np.zeros((4, 8, 8, 3), np.uint8))
