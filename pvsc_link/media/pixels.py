@@ -190,14 +190,17 @@ def decoded_source_to_rgb(
         sample_range : ``"limited"`` or ``"full"``; ``None``: by the tag, or limited. A frame
             without chroma that has no tag is full. RGB is always full.
 
-    8-bit 4:2:0 in limited range without a tag of its matrix goes through swscale, whose result
-    lies up to 3 levels beside the formula; published results rest on these bytes.
+    8-bit 4:2:0 of BT.709 in limited range goes through swscale, whose result lies up to 3 levels
+    beside the formula; published results rest on these bytes.
 
     Output: [height, width, 3], uint8. Raises ``InputError`` for a matrix or pixel format that
     cannot be converted, and for samples above the depth that the format states.
     """
     limited = (sample_range or range_of(frame) or "limited") == "limited"
-    if frame.format.name == "yuv420p" and limited and not matrix and not matrix_of(frame):
+    matrix = matrix or matrix_of(frame) or "bt709"
+    if frame.format.name == "yuv420p" and matrix == "bt709" and limited:
+        if range_of(frame) == "full":  # the reader knows better
+            frame = frame_of_planes(planes_of_frame(frame), "yuv420p")
         shown = frame.reformat(format="rgb24", src_colorspace=Colorspace.ITU709, threads=1)
         return shown.to_ndarray()
     if frame.format.name in _EIGHT_BIT_RGB:

@@ -53,9 +53,12 @@ class ClipSource:
         return self.name, status.st_size, status.st_mtime_ns
 
     def decode(self, max_frames: int) -> np.ndarray:
-        """The first frames, uint8 RGB [num_frames, height, width, 3]; fewer if it is shorter."""
+        """The first frames, uint8 RGB [num_frames, height, width, 3]; fewer if it is shorter.
+
+        All clips are read by BT.709, whatever they state, as those of the released weights were.
+        """
         size, pixel_format = _raw_format(self.path)
-        stream = stream_video(self.path, size=size, pixel_format=pixel_format)
+        stream = stream_video(self.path, size=size, pixel_format=pixel_format, matrix="bt709")
         with closing(stream.frames):
             return np.stack(list(islice(stream.frames, max_frames)))
 

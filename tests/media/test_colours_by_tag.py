@@ -58,10 +58,15 @@ def encoded(rgb, sampling, bits, matrix, full):
     list(product(SAMPLING, (8, 10, 12), TAGS, (False, True))),
 )
 def test_one_picture_is_the_same_in_every_encoding(sampling, bits, matrix, full):
-    """What is left is the rounding of the encoding itself: less than 2 levels at 8 bits."""
+    """What is left is the rounding of the encoding itself: less than 2 levels at 8 bits.
+
+    8-bit 4:2:0 of BT.709 in limited range goes through swscale, which adds a level.
+    """
     rgb = patches()
     shown = decoded_source_to_rgb(encoded(rgb, sampling, bits, matrix, full))
-    assert np.abs(shown.astype(int) - rgb).max() <= (2 if bits == 8 else 1)
+    by_swscale = (sampling, bits, matrix, full) == ("yuv420p", 8, "bt709", False)
+    most = 3 if by_swscale else 2 if bits == 8 else 1
+    assert np.abs(shown.astype(int) - rgb).max() <= most
     assert (shown[:8, :8] == 255).all()
     assert (shown[:8, 8:16] == 0).all()
 
@@ -75,13 +80,15 @@ def test_a_key_counts_in_place_of_the_tags():
     assert np.array_equal(stated, right)
 
 
-def test_an_untagged_8_bit_source_keeps_the_bytes_of_published_results():
+@pytest.mark.parametrize("tag", [1, 2, 6])
+@pytest.mark.parametrize("tagged_range", [0, 1, 2])
+def test_8_bit_420_by_bt709_keeps_the_bytes_of_published_results(tag, tagged_range):
     frame = encoded(patches(), "yuv420p", 8, "bt709", False)
-    by_formula = decoded_source_to_rgb(frame)
-    frame.colorspace = 2
     as_before = frame.reformat(format="rgb24", src_colorspace=1).to_ndarray()
-    assert np.array_equal(decoded_source_to_rgb(frame), as_before)
-    assert np.abs(as_before.astype(int) - by_formula).max() <= 3
+    frame.colorspace, frame.color_range = tag, tagged_range
+    stated = {"matrix": "bt709" if tag == 6 else None}
+    stated["sample_range"] = "limited" if tagged_range == 2 else None
+    assert np.array_equal(decoded_source_to_rgb(frame, **stated), as_before)
 
 
 @pytest.mark.parametrize("layout", ["nv12", "yuyv422", "p010le", "y210le"])
