@@ -9,10 +9,10 @@ itself. Therefore no registry loads TensorFlow.
 import difflib
 import enum
 import importlib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, TypeAlias, TypeVar
+from typing import Annotated, Any, Literal, TypeAlias, TypeVar, get_args, get_origin
 
 from pydantic import (
     AfterValidator,
@@ -116,7 +116,33 @@ class StrictModel(BaseModel):
             for key in data:
                 if key not in known:
                     raise unknown_key(str(key), known, cls.__name__.lower())
+            for key, value in data.items():
+                _check_bool(key, value, cls.model_fields[key].annotation)
         return data
+
+
+def _check_bool(key: str, value: Any, annotation: Any) -> None:
+    """Refuse true and false where a number is wanted: pydantic would read them as 1 and 0."""
+    is_bool = isinstance(value, bool) or (
+        isinstance(value, list) and any(isinstance(v, bool) for v in value)
+    )
+    kinds = set(_kinds(annotation))
+    if is_bool and kinds & {int, float} and bool not in kinds:
+        raise InputError(
+            key, found=value, allowed="a number", remedy=f"Write a number, or leave {key} out."
+        )
+
+
+def _kinds(annotation: Any) -> Iterator[Any]:
+    """The types that an annotation is made of, without the models in it."""
+    parts = get_args(annotation)
+    if get_origin(annotation) is Literal:
+        yield from (type(part) for part in parts)
+    elif parts:
+        for part in parts:
+            yield from _kinds(part)
+    elif isinstance(annotation, type):
+        yield annotation
 
 
 class NoOptions(StrictModel):
@@ -147,11 +173,17 @@ def unknown_key(key: str, known: list[str], where: str) -> InputError:
 Strict = TypeVar("Strict", bound=BaseModel)
 
 
-def validated(data: Any, model: type[Strict], where: str, example: str) -> Strict:
+#: Line of every value of a file by its path of keys and indices (``scenario.loader.Document``).
+Lines: TypeAlias = Mapping[tuple[str | int, ...], int]
+
+
+def validated(
+    data: Any, model: type[Strict], where: str, example: str, lines: Lines | None = None
+) -> Strict:
     """``data`` as a ``model``; every error of pydantic becomes an ``InputError``.
 
     Parameters: ``where`` : the file or place that ``data`` comes from, for messages; ``example`` :
-    what to start from instead, for a remedy.
+    what to start from instead, for a remedy; ``lines`` : where in the file each value stands.
     """
     if not isinstance(data, dict):
         raise InputError(
@@ -163,10 +195,12 @@ def validated(data: Any, model: type[Strict], where: str, example: str) -> Stric
     try:
         return model.model_validate(data)
     except ValidationError as error:
-        raise _as_input_error(error, where) from error
+        raise _as_input_error(error, where, lines or {}) from error
 
 
-def _as_input_error(error: ValidationError, where: str, *above: str | int) -> InputError:
+def _as_input_error(
+    error: ValidationError, where: str, lines: Lines, *above: str | int
+) -> InputError:
     """The first of pydantic's errors, as what / found / allowed / remedy.
 
     Parameters: ``above`` : place of a section that was read by a model of its own.
@@ -174,10 +208,19 @@ def _as_input_error(error: ValidationError, where: str, *above: str | int) -> In
     first = error.errors()[0]
     loc = (*above, *first["loc"])
     cause = first.get("ctx", {}).get("error")
-    if isinstance(cause, InputError):
-        return cause
     if isinstance(cause, ValidationError):
-        return _as_input_error(cause, where, *loc)
+        return _as_input_error(cause, where, lines, *loc)
+    if isinstance(cause, InputError):
+        line = _line(lines, (*loc, cause.what)) or _line(lines, loc)
+        if isinstance(cause.found, str):  # an unknown key
+            line = lines.get((*loc, cause.found), line)
+        if line is None:
+            return cause
+        what, found = f"{where}, line {line}: {cause.what}", cause.found
+        return InputError(what, found=found, allowed=cause.allowed, remedy=cause.remedy)
+    line = _line(lines, loc)
+    if line is not None:
+        where = f"{where}, line {line}"
     place = ".".join(str(part) for part in loc if not str(part).endswith("]"))
     more = f" ({error.error_count() - 1} more)" if error.error_count() > 1 else ""
     return InputError(
@@ -186,6 +229,14 @@ def _as_input_error(error: ValidationError, where: str, *above: str | int) -> In
         allowed=first["msg"][0].lower() + first["msg"][1:],
         remedy=f"Correct {place} in {where}{more}.",
     )
+
+
+def _line(lines: Lines, loc: tuple[str | int, ...]) -> int | None:
+    """Line of the value at ``loc``, or of the nearest value around it that a file has."""
+    for end in range(len(loc), -1, -1):
+        if loc[:end] in lines:
+            return lines[loc[:end]]
+    return None
 
 
 @dataclass(frozen=True)

@@ -46,6 +46,7 @@ class Video:
     fps: float
     source: str  # file that was read, for the manifest
     first_frame: int = 0  # index of frames[0] in the clip
+    notes: tuple[str, ...] = ()  # what the reader converted or left out, for the manifest
 
 
 @dataclass(frozen=True)

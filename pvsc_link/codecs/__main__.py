@@ -5,6 +5,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from rich.markup import escape
 from rich.progress import Progress
 
 from pvsc_link.codecs.base import Codec
@@ -66,7 +67,7 @@ def run(words: argparse.Namespace) -> int:
 
 def _export(codec: Codec, video: Video, words: argparse.Namespace, progress: Progress) -> None:
     total = words.num_gops * len(words.rates)
-    task = progress.add_task(f"{codec.name} {video.name}", total=total)
+    task = progress.add_task(escape(f"{codec.name} {video.name}"), total=total)
     export_streams(
         codec,
         video,

@@ -3,6 +3,7 @@ from .clips import load_clip as load_clip
 from .clips import stream_clip as stream_clip
 from .pixels import crop as crop
 from .pixels import decoded_frame_to_rgb as decoded_frame_to_rgb
+from .pixels import decoded_source_to_rgb as decoded_source_to_rgb
 from .pixels import frame_of_planes as frame_of_planes
 from .pixels import pad_to_multiple as pad_to_multiple
 from .pixels import planes_of_frame as planes_of_frame

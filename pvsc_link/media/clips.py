@@ -14,6 +14,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from pvsc_link.media.images import READABLE
 from pvsc_link.media.reader import RAW_SUFFIXES, FrameStream, read_video, stream_video
 from pvsc_link.types import InputError, Video
 
@@ -109,27 +110,32 @@ def load_clip(
     first_frame: int = 0,
     num_frames: int | None = None,
     dataset_root: str | Path | None = None,
+    **colours: Any,
 ) -> Video:
     """Frames of a clip given by embedded name, name of a standard sequence, or path.
 
     Parameters: ``first_frame``, ``num_frames`` as in ``read_video``; ``dataset_root`` : folder of
-    the standard sets (default: environment variable ``PVSC_LINK_DATASETS``).
+    the standard sets (default: environment variable ``PVSC_LINK_DATASETS``); ``colours`` :
+    ``matrix``, ``sample_range`` and ``hdr`` of ``read_video``.
     Output: ``Video`` named as asked (a path: its stem), [num_frames, height, width, 3], uint8.
     Raises ``InputError`` for an unknown name (with the nearest one) and as ``read_video`` does.
     """
     name = str(name_or_path)
     path, facts = _located(name, dataset_root)
-    video = read_video(path, first_frame=first_frame, num_frames=num_frames, **facts)
+    video = read_video(path, first_frame=first_frame, num_frames=num_frames, **facts, **colours)
     return replace(video, name=name) if name in clip_names() else video
 
 
 def stream_clip(
-    name_or_path: str | Path, first_frame: int = 0, dataset_root: str | Path | None = None
+    name_or_path: str | Path,
+    first_frame: int = 0,
+    dataset_root: str | Path | None = None,
+    **colours: Any,
 ) -> FrameStream:
     """As :func:`load_clip`, but read frame by frame (``stream_video``)."""
     name = str(name_or_path)
     path, facts = _located(name, dataset_root)
-    stream = stream_video(path, first_frame=first_frame, **facts)
+    stream = stream_video(path, first_frame=first_frame, **facts, **colours)
     return replace(stream, name=name) if name in clip_names() else stream
 
 
@@ -145,8 +151,9 @@ def _located(name: str, dataset_root: str | Path | None) -> tuple[Path, dict[str
             facts["size"] = sequence.width, sequence.height
             facts["pixel_format"] = sequence.pixel_format
         return path, facts
-    if Path(name).expanduser().exists():
-        return Path(name), {}
+    with contextlib.suppress(OSError, RuntimeError, ValueError):  # a name too long, no such user
+        if Path(name).expanduser().exists():
+            return Path(name), {}
     near = difflib.get_close_matches(name, clip_names(), n=1, cutoff=0.5)
     raise InputError(
         "clip",
@@ -177,7 +184,7 @@ def embedded_path(name: str) -> Path:
 
 
 def find_sequence(sequence: Sequence, dataset_root: str | Path | None = None) -> Path:
-    """File or PNG folder of a sequence under ``dataset_root`` (default: ``$PVSC_LINK_DATASETS``).
+    """File or folder of a sequence under ``dataset_root`` (default: ``$PVSC_LINK_DATASETS``).
 
     A file of the usual name is taken first. Without one, it is the only entry whose name begins
     with the sequence's name; if there are several, the only one that also states WIDTHxHEIGHT.
@@ -215,5 +222,5 @@ def _is_candidate(path: Path, sequence: Sequence) -> bool:
     if not path.name.lower().startswith(sequence.prefix.lower()):
         return False
     if path.is_dir():
-        return any(path.glob("*.png"))
+        return any(p.suffix.lower() in READABLE for p in path.iterdir())
     return path.suffix.lower() in _VIDEO_SUFFIXES

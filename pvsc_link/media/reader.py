@@ -1,17 +1,20 @@
-"""Video in: containers through PyAV, raw planar YUV and folders of PNG images, as 8-bit RGB."""
+"""Video in: containers through libav, raw planar YUV and pictures, as 8-bit RGB of BT.709.
 
-import re
+What is converted, refused and noted is told in ``docs/own_video.md``.
+"""
+
 from collections.abc import Generator
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
+from typing import Any, Literal
 
-import av
 import numpy as np
-from av.error import FFmpegError
-from PIL import Image, UnidentifiedImageError
 
+from pvsc_link.media.colour import ColourOptions, colour_notes
+from pvsc_link.media.container import Notes, container_facts, iter_container
+from pvsc_link.media.images import READABLE, image_files, iter_images
 from pvsc_link.media.pixels import decoded_source_to_rgb, frame_of_planes, yuv444_to_rgb
 from pvsc_link.types import InputError, Video
 
@@ -30,6 +33,8 @@ class FrameStream:
     frames: Generator[np.ndarray, None, None]  # uint8 RGB [height, width, 3], BT.709
     fps: float
     num_frames: int | None  # frames to come, as far as the source says
+    #: What was converted or left out; complete when all frames have been read.
+    notes: list[str] = field(default_factory=list)
 
 
 def read_video(
@@ -40,30 +45,54 @@ def read_video(
     size: tuple[int, int] | None = None,
     pixel_format: str | None = None,
     fps: float | None = None,
+    matrix: str | None = None,
+    sample_range: str | None = None,
+    hdr: Literal["refuse", "tone_map"] = "refuse",
 ) -> Video:
     """Frames ``first_frame`` .. ``first_frame + num_frames - 1`` of a video, nothing else kept.
 
     Parameters
         source : path of an mp4, mkv, y4m (or anything that libav opens), a raw ``.yuv`` file,
-            or a folder of PNG images in the order of the numbers in their names
+            a picture, or a folder of pictures in the order of the numbers in their names
         num_frames : frames asked; ``None`` reads to the end
         size, pixel_format : (width, height) in pixels and one of ``RAW_FORMATS``, for a raw file
         fps : frames per second; needed where the source has none (default 30)
+        matrix : ``"bt709"``, ``"bt601"`` or another of ``pixels.MATRICES``, in place of the tag of
+            the file; an untagged file is BT.709
+        sample_range : ``"limited"`` or ``"full"``, in place of the tag; an untagged file is limited
+        hdr : ``"tone_map"`` makes SDR of PQ and HLG (``colour.tone_mapped``)
 
     Output: ``Video`` with frames [num_frames, height, width, 3], uint8 RGB (BT.709).
 
     Raises ``InputError`` for a missing, unreadable or truncated source, for fewer frames than
-    asked, and for a raw file without a size.
+    asked, for a raw file without a size, and for colours that are not converted (HDR unless
+    ``hdr`` asks for it, transparent pixels, ...).
     """
-    path = Path(source).expanduser()
+    path = _existing(source)
     _check_request(path, first_frame, num_frames)
     stream = stream_video(
-        path, first_frame=first_frame, size=size, pixel_format=pixel_format, fps=fps
+        path,
+        first_frame=first_frame,
+        size=size,
+        pixel_format=pixel_format,
+        fps=fps,
+        matrix=matrix,
+        sample_range=sample_range,
+        hdr=hdr,
     )
     with closing(stream.frames):
         stack = list(islice(stream.frames, num_frames))
     _check_count(path, len(stack), first_frame, num_frames)
-    return Video(path.stem, np.stack(stack), stream.fps, str(path), first_frame)
+    for index, frame in enumerate(stack):
+        if frame.shape != stack[0].shape:
+            raise InputError(
+                f"size of video {path}",
+                found=f"{frame.shape[1]}x{frame.shape[0]} at frame {first_frame + index}",
+                allowed=f"{stack[0].shape[1]}x{stack[0].shape[0]}, the size of its first frame",
+                remedy="Cut the video where its size changes, or scale it.",
+            )
+    frames = np.stack(stack)
+    return Video(path.stem, frames, stream.fps, str(path), first_frame, tuple(stream.notes))
 
 
 def stream_video(
@@ -73,33 +102,53 @@ def stream_video(
     size: tuple[int, int] | None = None,
     pixel_format: str | None = None,
     fps: float | None = None,
+    matrix: str | None = None,
+    sample_range: str | None = None,
+    hdr: Literal["refuse", "tone_map"] = "refuse",
 ) -> FrameStream:
     """The frames from ``first_frame`` on, one after the other, none of them kept.
 
     Parameters as in :func:`read_video`. Raises ``InputError`` for a missing or unreadable source
-    here, for a truncated one when its frames are read.
+    here. For a truncated or damaged one every frame before the damage comes first.
     """
-    path = Path(source).expanduser()
+    path = _existing(source)
     _check_request(path, first_frame, None)
+    colours, notes = ColourOptions(matrix, sample_range, hdr), Notes()
     length: int | None
-    if path.is_dir():
-        frames, length = _iter_images(path, first_frame), len(_images(path))
+    if path.is_dir() or path.suffix.lower() in READABLE:
+        files = image_files(path) if path.is_dir() else [path]
+        frames, length = iter_images(files[first_frame:], colours, notes), len(files)
     elif path.suffix.lower() in RAW_SUFFIXES:
         layout = _raw_layout(path, size, pixel_format)
-        frames, length = _iter_raw(path, layout, first_frame), _num_raw_frames(path, layout)
+        length = _num_raw_frames(path, layout)
+        frames = _iter_raw(path, layout, first_frame, colours, notes)
     else:
-        frames = _iter_container(path, first_frame)
-        source_fps, length = _container_facts(path)
+        source_fps, length = container_facts(path, notes)
+        frames = iter_container(path, first_frame, colours, notes)
         fps = fps or source_fps
     remaining = max(length - first_frame, 0) if length else None
-    return FrameStream(path.stem, frames, float(fps or DEFAULT_FPS), remaining)
+    return FrameStream(path.stem, frames, float(fps or DEFAULT_FPS), remaining, notes)
+
+
+def _existing(source: str | Path) -> Path:
+    """The path of a source that is a file or a folder; ``InputError`` for anything else."""
+    found = str(source) if len(str(source)) < 200 else f"{str(source)[:200]}..."
+    try:
+        path = Path(source).expanduser()
+        if path.is_file() or path.is_dir():
+            return path
+        what = "neither a file nor a folder" if path.exists() else ""
+    except (OSError, RuntimeError, ValueError) as error:  # a name too long, an unknown user
+        what = str(error)[:200]
+    raise InputError(
+        "video",
+        found=f"{found} ({what})" if what else found,
+        allowed="an existing file or folder",
+        remedy="Check the path.",
+    )
 
 
 def _check_request(path: Path, first_frame: int, num_frames: int | None) -> None:
-    if not path.exists():
-        raise InputError(
-            "video", found=str(path), allowed="an existing file or folder", remedy="Check the path."
-        )
     if first_frame < 0 or (num_frames is not None and num_frames < 1):
         raise InputError(
             f"frames asked of {path}",
@@ -118,55 +167,6 @@ def _check_count(path: Path, got: int, first_frame: int, num_frames: int | None)
             allowed=f"at least {wanted}",
             remedy="Ask for fewer frames (GOPs), or give a longer video.",
         )
-
-
-def _container_facts(path: Path) -> tuple[float | None, int | None]:
-    """Frames per second and number of frames, as far as the header says."""
-    with _open(path) as container:
-        stream = container.streams.video[0]
-        rate, length, seconds = stream.average_rate, stream.frames, container.duration
-    if not length and rate and seconds:
-        length = round(seconds / av.time_base * rate)  # an estimate: mkv counts no frames
-    return (float(rate) if rate else None), length or None
-
-
-def _open(path: Path) -> av.container.InputContainer:
-    try:
-        container = av.open(str(path))
-    except (FFmpegError, ValueError) as error:
-        raise _unreadable(path, error) from error
-    if not container.streams.video:
-        container.close()
-        raise _unreadable(path, "no video stream")
-    return container
-
-
-def _unreadable(path: Path, reason: object) -> InputError:
-    return InputError(
-        f"video {path}",
-        found=str(reason),
-        allowed="a complete file that libav decodes (mp4, mkv, y4m, ...)",
-        remedy="Play the file to check it; copy or convert it again.",
-    )
-
-
-def _iter_container(path: Path, first_frame: int) -> Generator[np.ndarray, None, None]:
-    """Decode from the start, convert only what is asked: exact for every container, unlike seek."""
-    with _open(path) as container:
-        stream = container.streams.video[0]
-        stream.thread_count = 1  # damaged files decode repeatably with one thread only
-        count = 0
-        try:
-            for frame in container.decode(stream):
-                if frame.is_corrupt:
-                    raise _unreadable(path, f"frame {count} is damaged")
-                if count >= first_frame:
-                    yield decoded_source_to_rgb(frame)
-                count += 1
-        except FFmpegError as error:
-            raise _unreadable(path, f"{error} after frame {count - 1}") from error
-        if count < stream.frames:
-            raise _unreadable(path, f"{count} of the {stream.frames} frames that its header names")
 
 
 @dataclass(frozen=True)
@@ -190,15 +190,28 @@ class _RawLayout:
     def frame_num_bytes(self) -> int:
         return sum(rows * columns for rows, columns in self.plane_shapes) * (1 + (self.bits > 8))
 
-    def frame_to_rgb(self, data: bytes) -> np.ndarray:
+    def frame_to_rgb(self, data: bytes, colours: ColourOptions, notes: Notes) -> np.ndarray:
         """One frame's bytes as uint8 RGB [height, width, 3]."""
         samples = np.frombuffer(data, "u1" if self.bits == 8 else "<u2")
+        if (top := int(samples.max())) >= 2**self.bits:
+            shifted = " in the upper bits of its word" if not np.any(samples & 63) else ""
+            raise InputError(
+                f"samples of a raw video of {self.pixel_format}",
+                found=f"a value of {top}{shifted}",
+                allowed=f"0 to {2**self.bits - 1}: {self.bits} bits in the lower bits of a word",
+                remedy="Samples that are shifted to the upper bits (MSB-aligned, as in P010), or "
+                "big endian, have to be converted first, for instance by ffmpeg -pix_fmt.",
+            )
         ends = np.cumsum([rows * columns for rows, columns in self.plane_shapes])
         parts = np.split(samples, ends[:-1])
         planes = [p.reshape(shape) for p, shape in zip(parts, self.plane_shapes, strict=True)]
-        if self.pixel_format.startswith("yuv444p"):
+        stated: dict[str, Any] = {"matrix": colours.matrix, "sample_range": colours.sample_range}
+        frame = frame_of_planes(planes, self.pixel_format)
+        for note in colour_notes(frame, colours):
+            notes.add(note)
+        if self.pixel_format.startswith("yuv444p") and not any(stated.values()):
             return yuv444_to_rgb(np.stack(planes), bits=self.bits)
-        return decoded_source_to_rgb(frame_of_planes(planes, self.pixel_format))
+        return decoded_source_to_rgb(frame, **stated)
 
 
 def _raw_layout(path: Path, size: tuple[int, int] | None, pixel_format: str | None) -> _RawLayout:
@@ -234,12 +247,12 @@ def _num_raw_frames(path: Path, layout: _RawLayout) -> int:
 
 
 def _iter_raw(
-    path: Path, layout: _RawLayout, first_frame: int
+    path: Path, layout: _RawLayout, first_frame: int, colours: ColourOptions, notes: Notes
 ) -> Generator[np.ndarray, None, None]:
     with path.open("rb") as file:
         file.seek(first_frame * layout.frame_num_bytes)
         while len(data := file.read(layout.frame_num_bytes)) == layout.frame_num_bytes:
-            yield layout.frame_to_rgb(data)
+            yield layout.frame_to_rgb(data, colours, notes)
 
 
 def write_raw_yuv444(path: Path, yuv: np.ndarray) -> None:
@@ -248,39 +261,3 @@ def write_raw_yuv444(path: Path, yuv: np.ndarray) -> None:
     Input: ``yuv`` : [num_frames, 3, height, width], uint16.
     """
     Path(path).write_bytes(np.ascontiguousarray(yuv, "<u2").tobytes())
-
-
-def _iter_images(folder: Path, first_frame: int) -> Generator[np.ndarray, None, None]:
-    shape: tuple[int, ...] | None = None
-    for path in _images(folder)[first_frame:]:
-        image = _read_png(path)
-        shape = shape or image.shape
-        if image.shape != shape:
-            raise InputError(
-                f"image {path}",
-                found=f"{image.shape[1]}x{image.shape[0]}",
-                allowed=f"the size of the first image, {shape[1]}x{shape[0]}",
-                remedy="Keep one sequence per folder.",
-            )
-        yield image
-
-
-def _images(folder: Path) -> list[Path]:
-    files = [p for p in folder.iterdir() if p.suffix.lower() == ".png"]
-    return sorted(files, key=_natural_order)
-
-
-def _read_png(path: Path) -> np.ndarray:
-    try:
-        with Image.open(path) as image:
-            return np.asarray(image.convert("RGB"))
-    except (UnidentifiedImageError, OSError, SyntaxError) as error:
-        raise InputError(
-            f"image {path}", found=str(error), allowed="a readable PNG", remedy="Export it again."
-        ) from error
-
-
-def _natural_order(path: Path) -> list[tuple[int, str]]:
-    """Sort ``2.png`` before ``10.png``."""
-    parts = re.split(r"(\d+)", path.stem)
-    return [(int(part), "") if part.isdigit() else (-1, part) for part in parts]

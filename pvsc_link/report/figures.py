@@ -71,8 +71,13 @@ def _places(
         clip, gop = str(place["clip"]), place["gop"]
         for condition, here in grouped(of_place, fixed):
             name = f"{prefix}_{clip_stem(clip)}_gop{gop:g}_{condition_slug(condition)}"
-            title = f"{place_words(clip, gop)}\n{condition_words(condition)}"
+            title = _plain(f"{place_words(clip, gop)}\n{condition_words(condition)}")
             yield name, title, condition, here
+
+
+def _plain(text: str) -> str:
+    """A text that matplotlib draws as it is: the name of a clip may hold dollar signs."""
+    return text.replace("$", r"\$")
 
 
 def _stacked_panels(count: int, num_labels: int, title: str) -> tuple[Figure, np.ndarray]:
@@ -150,7 +155,7 @@ def grid_figures(means: pd.DataFrame, styles: Styles) -> Iterator[NamedFigure]:
         for start in range(0, len(conditions) if metrics else 0, _ROWS_OF_A_PAGE):
             name = f"rate_grid_{clip_stem(clip)}_gop{gop:g}"
             here = conditions[start : start + _ROWS_OF_A_PAGE]
-            draw = partial(_grid, here, metrics, styles, place_words(clip, gop))
+            draw = partial(_grid, here, metrics, styles, _plain(place_words(clip, gop)))
             yield (f"{name}_{start // _ROWS_OF_A_PAGE + 1}" if several else name), draw
 
 
@@ -487,7 +492,7 @@ def _frame_figure(group: MatchedFrames) -> Figure:
         panel.set_axis_off()
         if image is not None:
             _draw_frame(panel, shown, image, boxes)
-    figure.suptitle(group.title, fontsize=8)
+    figure.suptitle(_plain(group.title), fontsize=8)
     return figure
 
 

@@ -165,7 +165,8 @@ def as_markdown(table: Table) -> str:
 
 
 _LATEX_SPECIAL = str.maketrans(
-    {"&": r"\&", "%": r"\%", "#": r"\#", "_": r"\_", "$": r"\$", "~": r"\textasciitilde{}"}
+    {c: rf"\{c}" for c in "&%#_${}"}
+    | {"~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "\\": r"\textbackslash{}"}
 )
 
 

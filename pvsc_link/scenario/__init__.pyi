@@ -2,8 +2,9 @@ from .grid import Point as Point
 from .grid import clip_name as clip_name
 from .grid import expand as expand
 from .loader import load_scenario as load_scenario
+from .loader import load_yaml as load_yaml
 from .loader import parse_scenario as parse_scenario
-from .loader import read_yaml as read_yaml
+from .loader import parse_yaml as parse_yaml
 from .schema import Media as Media
 from .schema import RawClip as RawClip
 from .schema import Scenario as Scenario

@@ -37,6 +37,8 @@ from pvsc_link.schemes import SchemeType, scheme_types
 from pvsc_link.types import InputError
 
 Model = TypeVar("Model", bound=BaseModel)
+#: Keys of ``media.pixels.MATRICES``.
+Matrix = Literal["bt709", "bt601", "bt2020", "smpte240m", "fcc"]
 
 
 class RawClip(StrictModel):
@@ -49,6 +51,10 @@ class RawClip(StrictModel):
         "yuv420p", description="Sampling and bit depth, in the words of ffmpeg."
     )
     fps: float = Field(default=30.0, gt=0, description="Frames per second.")
+    matrix: Matrix | None = Field(None, description="Colour matrix; default: BT.709.")
+    sample_range: Literal["limited", "full"] | None = Field(
+        None, description="Range of the samples; default: limited."
+    )
     name: str | None = Field(None, description="Name in the results; default: the path.")
 
 
@@ -63,6 +69,19 @@ class Media(StrictModel):
     first_frame: int = Field(default=0, ge=0, description="Index of the first frame that is sent.")
     dataset_root: str | None = Field(
         None, description="Folder of the standard test sequences that are named in clips."
+    )
+    matrix: Matrix | None = Field(
+        None,
+        description="Colour matrix of all clips, in place of what their files state; default: as "
+        "stated, and BT.709 where nothing is.",
+    )
+    sample_range: Literal["limited", "full"] | None = Field(
+        None,
+        description="Range of the samples of all clips, in place of what their files state; "
+        "default: as stated, and limited where nothing is.",
+    )
+    hdr: Literal["refuse", "tone_map"] = Field(
+        "refuse", description="Whether PQ and HLG are refused or tone-mapped to SDR."
     )
 
 

@@ -113,8 +113,11 @@ def _print_grid(plan: "Plan") -> None:
 
 def _print_end(console: Console, folder: Path, table: "pd.DataFrame", figures: list[Path]) -> None:
     statuses = ", ".join(f"{name} {count}" for name, count in Counter(table["status"]).items())
-    console.print(f"{len(table)} rows ({statuses}) in {folder}/points.csv; also bd_cbr.csv,")
-    console.print(f"manifest.json and {len(figures)} figures in {folder}/figures/")
+    console.print(
+        f"{len(table)} rows ({statuses}) in {folder}/points.csv; also bd_cbr.csv,\n"
+        f"manifest.json and {len(figures)} figures in {folder}/figures/",
+        markup=False,
+    )
 
 
 if __name__ == "__main__":

@@ -3,7 +3,7 @@
 import json
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from pvsc_link.media import load_clip, read_video
 from pvsc_link.metrics import METRICS
@@ -16,11 +16,15 @@ from pvsc_link.types import CodecFailure, InputError, Video
 
 @dataclass(frozen=True)
 class Plan:
-    """A scenario made concrete: resolved entries, the grid, and a scheme per (entry, variant)."""
+    """A scenario made concrete: resolved entries, the grid, and a scheme per (entry, variant).
+
+    ``clip_notes`` : by the name of a clip, what its reader converted or left out.
+    """
 
     scenario: Scenario
     points: list[Point]
     schemes: dict[tuple[int, str], Scheme]
+    clip_notes: dict[str, list[str]] = field(default_factory=dict)
 
 
 def build(scenario: Scenario) -> Plan:
@@ -42,9 +46,8 @@ def build(scenario: Scenario) -> Plan:
     _check_columns({entry.scheme for entry in scenario.schemes})
     _check_anchor(resolved, schemes.values())
     _check_stop(resolved)
-    for clip in scenario.media.clips:
-        _check_clip(clip, scenario)
-    return Plan(resolved, expand(resolved, weights), schemes)
+    notes = {clip_name(clip): _check_clip(clip, scenario) for clip in scenario.media.clips}
+    return Plan(resolved, expand(resolved, weights), schemes, notes)
 
 
 def _check_columns(names: Iterable[str]) -> None:
@@ -79,14 +82,20 @@ def scheme_label(scheme: str, variant: str) -> str:
 
 
 def _read(clip: str | RawClip, media: Media, num_frames: int) -> Video:
-    span = {"first_frame": media.first_frame, "num_frames": num_frames}
     if isinstance(clip, RawClip):
-        size = (clip.width, clip.height)
         video = read_video(
-            clip.path, size=size, pixel_format=clip.pixel_format, fps=clip.fps, **span
+            clip.path,
+            first_frame=media.first_frame,
+            num_frames=num_frames,
+            size=(clip.width, clip.height),
+            pixel_format=clip.pixel_format,
+            fps=clip.fps,
+            matrix=clip.matrix or media.matrix,
+            sample_range=clip.sample_range or media.sample_range,
         )
     else:
-        video = load_clip(clip, dataset_root=media.dataset_root, **span)
+        colours = {"matrix": media.matrix, "sample_range": media.sample_range, "hdr": media.hdr}
+        video = load_clip(clip, media.first_frame, num_frames, media.dataset_root, **colours)
     return replace(video, name=clip_name(clip), first_frame=media.first_frame)
 
 
@@ -175,9 +184,11 @@ def _check_stop(scenario: Scenario) -> None:
             )
 
 
-def _check_clip(clip: str | RawClip, scenario: Scenario) -> None:
+def _check_clip(clip: str | RawClip, scenario: Scenario) -> list[str]:
+    """Read the clip once and check its size; returns the notes of its reader."""
     media = scenario.media
-    height, width = _read(clip, media, max(media.gop) * media.num_gops).frames.shape[1:3]
+    video = _read(clip, media, max(media.gop) * media.num_gops)
+    height, width = video.frames.shape[1:3]
     for name in dict.fromkeys([*scenario.metrics, scenario.link.mcs_metric]):
         if min(height, width) < METRICS[name].smallest_side:
             raise InputError(
@@ -186,3 +197,4 @@ def _check_clip(clip: str | RawClip, scenario: Scenario) -> None:
                 allowed=f"height and width of at least {METRICS[name].smallest_side}",
                 remedy=f"Leave {name} out, or send larger frames.",
             )
+    return list(video.notes)

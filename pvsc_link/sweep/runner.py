@@ -473,7 +473,7 @@ def run_plan(
 @contextmanager
 def _progress(console: Console, total: int) -> Iterator[Progress]:
     bar = Bar(
-        TextColumn("{task.description:<48.48}"),
+        TextColumn("{task.description:<48.48}", markup=False),  # names may hold brackets
         BarColumn(),
         MofNCompleteColumn(),
         TimeRemainingColumn(),

@@ -189,6 +189,7 @@ def write_manifest(
     path: Path,
     *,
     scenario: Scenario,
+    clip_notes: Mapping[str, Sequence[str]],
     command: str,
     codec_commands: Mapping[str, str],
     facts: Mapping[str, Any],
@@ -204,6 +205,7 @@ def write_manifest(
         "pvsc_link": __version__,
         "git_commit": git_commit(),
         "scenario": json.loads(scenario.model_dump_json()),
+        "clip_notes": {clip: list(notes) for clip, notes in clip_notes.items()},
         "seeds": list(scenario.seed),
         "codec_commands": dict(codec_commands),
         "seconds_by_stage": facts.get("seconds_by_stage", {}),
@@ -289,6 +291,7 @@ def write_tables(
     write_manifest(
         folder / "manifest.json",
         scenario=scenario,
+        clip_notes=plan.clip_notes,
         command=command or command_line(),
         codec_commands=store.fact("codec_commands") or {},
         facts=store.facts(),

@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, model_validator
 
 from pvsc_link.options import NmseDb, SnrDb, StrictModel, validated
-from pvsc_link.scenario import read_yaml
+from pvsc_link.scenario import load_yaml
 from pvsc_link.types import InputError
 
 Positive = Annotated[int, Field(ge=1)]
@@ -197,7 +197,8 @@ def load_train_config(path: str | Path) -> TrainConfig:
     Raises ``InputError`` for a missing file, broken YAML, an unknown key (with the nearest
     name), a wrong type or a value out of range.
     """
-    return validated(read_yaml(path), TrainConfig, Path(path).name, _EXAMPLE)
+    document = load_yaml(path)
+    return validated(document.data, TrainConfig, Path(path).name, _EXAMPLE, lines=document.lines)
 
 
 #: Keys of earlier versions by section, which the file in an older run folder still names, with
@@ -219,7 +220,7 @@ _RETIRED: dict[str, dict[str, Any]] = {
 def load_run_config(folder: Path) -> TrainConfig:
     """The config that a run folder was started with (``config.yaml``), older versions' too."""
     path = folder / "config.yaml"
-    fields = read_yaml(path)
+    fields = load_yaml(path).data
     if isinstance(fields, dict):
         losses = [("loss", phase.get("loss", {})) for phase in fields.get("phases", ())]
         parts = [(name, fields.get(name, {})) for name in ("data", "evaluation")]

@@ -53,9 +53,12 @@ class ClipSource:
         return self.name, status.st_size, status.st_mtime_ns
 
     def decode(self, max_frames: int) -> np.ndarray:
-        """The first frames, uint8 RGB [num_frames, height, width, 3]; fewer if it is shorter."""
+        """The first frames, uint8 RGB [num_frames, height, width, 3]; fewer if it is shorter.
+
+        All clips are read by BT.709, whatever they state, as those of the released weights were.
+        """
         size, pixel_format = _raw_format(self.path)
-        stream = stream_video(self.path, size=size, pixel_format=pixel_format)
+        stream = stream_video(self.path, size=size, pixel_format=pixel_format, matrix="bt709")
         with closing(stream.frames):
             return np.stack(list(islice(stream.frames, max_frames)))
 
@@ -84,11 +87,11 @@ def _clips_below(root: Path) -> Iterator[ClipSource]:
             yield ClipSource(line, root / "sequences" / line)
         return
     for folder in [root, *sorted(p for p in root.rglob("*") if p.is_dir())]:
-        images = sum(p.suffix.lower() == ".png" for p in folder.iterdir())
+        images = sum(p.suffix.lower() == ".png" and p.name[0] != "." for p in folder.iterdir())
         if images > 1:
             yield ClipSource(str(folder.relative_to(root)), folder)
     for path in sorted(root.rglob("*")):
-        if path.suffix.lower() in (*VIDEO_SUFFIXES, *RAW_SUFFIXES):
+        if path.suffix.lower() in (*VIDEO_SUFFIXES, *RAW_SUFFIXES) and path.name[0] != ".":
             yield ClipSource(str(path.relative_to(root)), path)
 
 
@@ -122,7 +125,7 @@ def iter_stills(roots: list[str]) -> Iterator[tuple[str, np.ndarray]]:
 def _still_bytes(root: Path) -> Iterator[tuple[str, bytes]]:
     if root.is_dir():
         for path in sorted(root.rglob("*")):
-            if path.suffix.lower() in STILL_SUFFIXES:
+            if path.suffix.lower() in STILL_SUFFIXES and path.name[0] != ".":
                 yield path.name, path.read_bytes()
     elif root.is_file():
         with tarfile.open(root) as archive:

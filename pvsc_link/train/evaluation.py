@@ -146,7 +146,7 @@ def write_picture(path: Path, pictures: list[np.ndarray]) -> None:
 
 def _load(name: str, config: EvaluationConfig, multiple: int) -> np.ndarray:
     """The middle of the first frames, with sizes that are multiples of what the models need."""
-    frames = load_clip(name, 0, config.num_frames).frames
+    frames = load_clip(name, 0, config.num_frames, matrix="bt709").frames  # as in training
     if min(frames.shape[1:3]) < multiple:
         frames = pad_to_multiple(frames, multiple)
     crop = max(config.crop or max(frames.shape), multiple)

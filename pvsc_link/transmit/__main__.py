@@ -7,14 +7,14 @@ Writes each scheme's reconstruction and a labelled side-by-side video (for looki
 import argparse
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from pvsc_link.commands import run_command
+from pvsc_link.commands import FAILED, run_command
 from pvsc_link.metrics import METRICS
 from pvsc_link.options import validated
 from pvsc_link.scenario import RawClip
@@ -52,6 +52,10 @@ def run(words: argparse.Namespace) -> int:
         if row["note"]:
             print(f"  {row['note']}")
     print(f"{words.out}: side_by_side.mp4, still.png, a video per scheme, transmit.json, gops.csv")
+    if numbers["stopped"]:
+        sent = numbers["source"]["num_frames"]
+        print(f"error: only {sent} frames were sent. {numbers['stopped']}", file=sys.stderr)
+        return FAILED
     return 0
 
 
@@ -77,6 +81,9 @@ def _request(words: argparse.Namespace) -> Any:
         options=parse_options(words.option),
         target_cbr=words.target_cbr,
         still_frame=words.still_frame,
+        matrix=words.matrix,
+        sample_range=words.sample_range,
+        hdr=words.hdr,
         with_untrained=words.with_untrained,
     )
 
@@ -85,7 +92,10 @@ def _check_source(source: str) -> None:
     """A missing file is told before anything is loaded."""
     from pvsc_link.media import clip_names
 
-    if source not in clip_names() and not Path(source).expanduser().exists():
+    there = source in clip_names()
+    with suppress(OSError, RuntimeError, ValueError):  # a name too long, or of an unknown user
+        there = there or Path(source).expanduser().exists()
+    if not there:
         raise InputError(
             "video",
             found=source,
@@ -109,7 +119,7 @@ def _source(words: argparse.Namespace) -> str | RawClip:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options of the command."""
-    parser.add_argument("source", help="mp4, mkv, y4m, ..., a folder of PNGs, bikes or carphone")
+    parser.add_argument("source", help="mp4, mkv, y4m, ..., a folder of pictures, bikes, ...")
     parser.add_argument("--scheme", nargs="+", required=True, help="NAME or NAME:VARIANT")
     parser.add_argument("-o", "--out", required=True, help="folder of results")
     _add_link(parser.add_argument_group("the link"))
@@ -164,13 +174,18 @@ def _add_video(group: argparse._ArgumentGroup) -> None:
     group.add_argument("--size", help="WIDTHxHEIGHT of a raw .yuv")
     group.add_argument("--pixel-format", default="yuv420p", help="of a raw .yuv")
     group.add_argument("--fps", type=float, default=30.0, help="of a raw .yuv")
+    group.add_argument("--matrix", help="bt709, bt601, ...: in place of what the file states")
+    group.add_argument("--sample-range", help="limited or full: in place of what the file states")
+    group.add_argument(
+        "--hdr", default="refuse", help="tone_map: make SDR of PQ and HLG (default: refuse)"
+    )
 
 
 @contextmanager
 def _bars(console: Console) -> Iterator[tuple[Any, Any]]:
     """A bar for the rows of the first GOP's sweep, then one for the frames of the video."""
     bar = Progress(
-        TextColumn("{task.description:<44.44}"),
+        TextColumn("{task.description:<44.44}", markup=False),  # names may hold brackets
         BarColumn(),
         MofNCompleteColumn(),
         TimeRemainingColumn(),

@@ -13,13 +13,12 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
-import yaml
 
 from pvsc_link._version import __version__
 from pvsc_link.media import FrameStream, stream_clip, stream_video
 from pvsc_link.metrics import FrameMetrics
 from pvsc_link.models import UNTRAINED
-from pvsc_link.scenario import Point, RawClip, Scenario, parse_scenario
+from pvsc_link.scenario import Point, RawClip, Scenario, parse_scenario, parse_yaml
 from pvsc_link.schemes import Scheme
 from pvsc_link.sweep import McsChoice, Plan, Progress, SweepRunner, SweepStore, build
 from pvsc_link.types import CodecFailure, InputError
@@ -33,7 +32,7 @@ class Request:
     of a scenario's ``link``; ``rates`` : by scheme as named; ``options`` : keys of a scenario's
     scheme entry, by scheme as named; ``target_cbr`` : CBR at which schemes without a rate are
     compared, None: that of the first scheme at its middle rate; ``still_frame`` : None: near the
-    middle.
+    middle; ``matrix``, ``sample_range``, ``hdr`` : keys of a scenario's ``media``.
     """
 
     source: str | RawClip
@@ -49,6 +48,9 @@ class Request:
     options: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     target_cbr: float | None = None
     still_frame: int | None = None
+    matrix: str | None = None
+    sample_range: str | None = None
+    hdr: str = "refuse"
     with_untrained: bool = False
 
 
@@ -56,18 +58,27 @@ def open_source(request: Request) -> FrameStream:
     """The frames that are asked for, one by one. Raises ``InputError`` for a bad source."""
     source = request.source
     if isinstance(source, RawClip):
-        size = (source.width, source.height)
         stream = stream_video(
             source.path,
             first_frame=request.first_frame,
-            size=size,
+            size=(source.width, source.height),
             pixel_format=source.pixel_format,
             fps=source.fps,
+            matrix=source.matrix or request.matrix,
+            sample_range=source.sample_range or request.sample_range,
         )
     else:
-        stream = stream_clip(source, request.first_frame)
+        stream = stream_clip(source, request.first_frame, **_colours(request))
     known = [n for n in (stream.num_frames, request.num_frames) if n is not None]
-    return FrameStream(stream.name, stream.frames, stream.fps, min(known, default=None))
+    return replace(stream, num_frames=min(known, default=None))
+
+
+def _colours(request: Request) -> dict[str, Any]:
+    return {
+        "matrix": request.matrix,
+        "sample_range": request.sample_range,
+        "hdr": request.hdr,
+    }
 
 
 def plan_of(request: Request) -> Plan:
@@ -110,6 +121,7 @@ def _scenario(request: Request) -> Scenario:
                 "gop": _gop_length(request),
                 "num_gops": 1,
                 "first_frame": request.first_frame,
+                **_colours(request),
             },
             "link": dict(request.link),
             "schemes": [_entry(word, request) for word in request.schemes],
@@ -180,7 +192,7 @@ def parse_options(words: Iterable[str]) -> dict[str, dict[str, Any]]:
                 allowed="SCHEME.KEY=VALUE, for instance pvsc.preset=pvsc_paper",
                 remedy="KEY is a key of a scheme in a scenario.",
             )
-        options.setdefault(scheme, {})[key] = yaml.safe_load(value)
+        options.setdefault(scheme, {})[key] = parse_yaml(value, where=f"--option {place}").data
     return options
 
 

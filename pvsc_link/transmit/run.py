@@ -185,7 +185,8 @@ def transmit_video(
 
     Parameters: ``command`` : for the record; ``choosing``, ``sending`` : progress.
     Output: what ``transmit.json`` holds. Raises ``InputError`` for a bad request or source, before
-    anything is written; for a source that ends in the middle of a frame, when it is reached.
+    anything is written. Of a source that breaks off after its first GOP (cut, damaged, or of
+    another size from there on) every whole GOP is sent; ``stopped`` then says why it ends there.
     """
     _check_folder(folder)
     plan = plan_of(request)
@@ -193,7 +194,8 @@ def transmit_video(
     folder.mkdir(parents=True, exist_ok=True)
     stream = open_source(request)
     with closing(stream.frames):
-        totals, senders, shape, files = _send(request, plan, sent, stream, folder, sending)
+        broken: list[InputError] = []
+        totals, senders, shape, files = _send(request, plan, sent, stream, folder, sending, broken)
     numbers = {
         "command": command,
         "finished": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -207,7 +209,9 @@ def transmit_video(
             "width": shape[2],
             "fps": stream.fps,
             "gop": sent[0].point.gop,
+            "notes": list(stream.notes),
         },
+        "stopped": str(broken[0]) if broken else None,
         "link": json.loads(plan.scenario.link.model_dump_json()),
         "seed": request.seed,
         "target_cbr": request.target_cbr,
@@ -232,15 +236,19 @@ def _send(
     stream: FrameStream,
     folder: Path,
     sending: FrameProgress,
+    broken: list[InputError],
 ) -> tuple[list[dict[str, Any]], list[Sender], tuple[int, int, int], dict[str, str]]:
-    """Sums and sender of every scheme, [num_frames, height, width] of the video, and file names."""
+    """Sums and sender of every scheme, [num_frames, height, width] of the video, and file names.
+
+    Parameters: ``broken`` : takes the error of a source that breaks off after its first GOP.
+    """
     senders = [Sender(chosen, request.metrics) for chosen in sent]
     gops = _gops(request, plan, stream)
     first = next(gops)
     size = (first.frames.shape[1], first.frames.shape[2])
     with Outputs(folder, stream, size, sent, _still_frame(request, stream)) as outputs:
         done, before = 0, first.frames[:0]
-        for gop in chain([first], gops):
+        for gop in chain([first], _until_broken(gops, broken)):
             here = partial(sending, done, stream.num_frames)
             shown, rows = _send_gop(gop, before, senders, request.metrics, here)
             totals = [sender.totals() for sender in senders]
@@ -300,6 +308,14 @@ def _gops(request: Request, plan: Plan, stream: FrameStream) -> Iterator[Video]:
                 )
         yield Video(point.clip, np.stack(stack), stream.fps, stream.name, first)
         first += len(stack)
+
+
+def _until_broken(gops: Iterator[Video], broken: list[InputError]) -> Iterator[Video]:
+    """``gops`` up to the first that cannot be read; the error goes into ``broken``."""
+    try:
+        yield from gops
+    except InputError as error:
+        broken.append(error)
 
 
 def _still_frame(request: Request, stream: FrameStream) -> int:

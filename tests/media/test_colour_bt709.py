@@ -97,14 +97,16 @@ def test_a_source_tagged_full_range_is_read_as_such():
     assert set(decoded_source_to_rgb(frame).ravel().tolist()) == {16}
 
 
-def test_a_tag_of_another_matrix_does_not_change_the_picture():
-    """The usual test conditions convert by BT.709 whatever a file says."""
+def test_a_stated_matrix_counts_in_place_of_the_tag():
     frame = av.VideoFrame(16, 16, "yuv420p")
     for plane, code in zip(frame.planes, (113, 93, 175), strict=True):
         plane.update(bytes([code]) * plane.buffer_size)
-    untagged = decoded_source_to_rgb(frame)
+    by_709 = decoded_source_to_rgb(frame, matrix="bt709")
+    by_601 = decoded_source_to_rgb(frame, matrix="bt601")
+    assert not np.array_equal(by_601, by_709)
     frame.colorspace = 5
-    assert np.array_equal(decoded_source_to_rgb(frame), untagged)
+    assert np.array_equal(decoded_source_to_rgb(frame), by_601)
+    assert np.array_equal(decoded_source_to_rgb(frame, matrix="bt709"), by_709)
 
 
 def test_decoded_frames_of_another_kind_are_refused():

@@ -53,6 +53,21 @@ def test_embedded_clips_have_their_known_size_and_rate(name, width, height, fps)
     assert video.fps == pytest.approx(fps)
 
 
+@pytest.mark.parametrize("name", ["basketballpass", "parkour", "tabletennis"])
+def test_evaluation_clips_by_bt709_are_the_pictures_that_the_precoded_streams_hold(name):
+    """They are tagged BT.601, by which they look otherwise."""
+    known = SHARED / "precoded" / "frames_sha256.json"
+    if not known.exists():
+        pytest.skip("needs ../shared")
+    hashes = json.loads(known.read_text())[name]
+    (path,) = (SHARED / "eval").glob(f"{name}_*.mkv")
+    frames = load_clip(path, 0, len(hashes), matrix="bt709").frames
+    assert [hashlib.sha256(frame.tobytes()).hexdigest()[:16] for frame in frames] == hashes
+    by_tag = load_clip(path, 0, 1)
+    assert any("bt601 (by its tag)" in note for note in by_tag.notes)
+    assert np.abs(by_tag.frames[0].astype(int) - frames[0]).max() > 10
+
+
 @pytest.mark.parametrize("name", EMBEDDED_CLIPS)
 def test_embedded_clips_are_the_pictures_that_the_precoded_streams_hold(name):
     known = SHARED / "precoded" / "frames_sha256.json"

@@ -80,6 +80,8 @@ def test_every_format_says_the_same():
     assert r"\textbf{-10.0} / \underline{3.0}" in latex
     assert r"x\_1 \& co" in latex
     assert r"50 \% of it" in latex
+    hostile = as_latex(table_of(make_row(OURS, [r"\input{x}^$1$", 4], [[1.0, 2.0]])))
+    assert r"\textbackslash{}input\{x\}\textasciicircum{}\$1\$" in hostile
     for word in (r"\toprule", r"\midrule", r"\bottomrule"):
         assert latex.count(word) == 1
     assert latex.count("{") == latex.count("}")

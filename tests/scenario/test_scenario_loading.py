@@ -2,10 +2,13 @@
 
 import copy
 from pathlib import Path
+from typing import get_args
 
 import pytest
 
+from pvsc_link.media.pixels import MATRICES
 from pvsc_link.scenario.loader import load_scenario, parse_scenario
+from pvsc_link.scenario.schema import Matrix
 from pvsc_link.types import InputError
 
 GOOD = {
@@ -27,6 +30,10 @@ def changed(**edits):
             place = place[int(key)] if isinstance(place, list) else place[key]
         place[last] = value
     return data
+
+
+def test_a_scenario_knows_the_matrices_of_the_reader():
+    assert get_args(Matrix) == tuple(MATRICES)
 
 
 def test_a_scalar_is_an_axis_of_one():

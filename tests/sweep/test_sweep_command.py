@@ -45,6 +45,9 @@ def test_a_sweep_leaves_tables_figures_and_manifest(finished):
     assert "veryslow" in manifest["codec_commands"]["x265:psy rate 27"]
     assert manifest["packages"]["sionna-no-rt"]
     assert manifest["scenario"]["schemes"][0]["equalizer"] == ["lmmse"]
+    (notes,) = manifest["clip_notes"].values()
+    assert notes[1:] == ["colour matrix bt709 (no tag)", "limited range (no tag)"]
+    assert "128:117" in notes[0]
 
 
 def test_no_neighbour_of_a_chosen_mcs_delivers_more_for_less(finished):

@@ -95,7 +95,9 @@ def test_the_numbers_add_up(sent):
     assert numbers["source"] | {"clip": ""} == {
         **{"clip": "", "first_frame": 0, "num_frames": 10, "height": 77, "width": 99},
         **{"fps": 25.0, "gop": 4},
+        "notes": ["colour matrix bt709 (no tag)", "limited range (no tag)"],
     }
+    assert numbers["stopped"] is None
     assert numbers["command"].startswith("python -m pvsc_link.transmit ")
     with (sent / "gops.csv").open() as file:
         rows = list(csv.DictReader(file))
@@ -190,12 +192,14 @@ def test_bad_input_is_told_before_anything_is_written(words, said, transmit, odd
     assert not folder.exists()
 
 
-@pytest.mark.parametrize("kind", ["missing", "no video", "folder without images", "tiny"])
+@pytest.mark.parametrize("kind", ["missing", "no user", "no video", "no images", "tiny"])
 def test_a_source_that_is_no_video_is_told(kind, transmit, write_video, tmp_path, capsys):
     source = tmp_path / "source.mp4"
     if kind == "no video":
         source.write_text("[words], not pictures")
-    elif kind == "folder without images":
+    elif kind == "no user":
+        source = "~nosuchuser/a.mp4"
+    elif kind == "no images":
         source.mkdir()
     elif kind == "tiny":
         source = write_video(np.zeros((4, 8, 8, 3), np.uint8))
@@ -206,7 +210,7 @@ def test_a_source_that_is_no_video_is_told(kind, transmit, write_video, tmp_path
     assert not folder.exists()
 
 
-def test_a_video_that_breaks_off_leaves_no_half_file(transmit, write_video, capsys):
+def test_of_a_video_that_breaks_off_the_whole_gops_are_kept(transmit, write_video, capsys):
     frames = load_clip("carphone", num_frames=12).frames
     whole = write_video(frames)
     cut = whole.with_name("cut.mkv")
@@ -220,9 +224,25 @@ def test_a_video_that_breaks_off_leaves_no_half_file(transmit, write_video, caps
                     packet.stream, packet.pts, packet.dts = stream, 9 * 40, 9 * 40
                 target.mux(packet)
     code, folder = transmit(cut, "--scheme", "x264", "--snr-db", "12", "--mcs", "9", *FAST)
-    assert code == 2
-    assert "frame" in capsys.readouterr().err
-    assert not list(folder.iterdir())
+    assert code == 1
+    assert "only 8 frames were sent" in capsys.readouterr().err
+    numbers = numbers_of(folder)
+    assert "frame" in numbers["stopped"]
+    assert numbers["source"]["num_frames"] == 8
+    assert len(frames_of(folder / "side_by_side.mp4")) == 8
+    rows = list(csv.DictReader((folder / "gops.csv").open()))
+    assert [int(row["first_frame"]) for row in rows] == [0, 4]
+
+
+def test_brackets_in_a_file_name_are_text(transmit, write_video, tmp_path):
+    source = tmp_path / "takes[" / "final]" / "gone [x].mp4"
+    source.parent.mkdir(parents=True)
+    write_video(load_clip("carphone", num_frames=2).frames).rename(source)
+    words = ("--scheme", "x264", "--snr-db", "12", "--mcs", "9", "--rates", "x264=40", *FAST)
+    code, folder = transmit(source, *words)
+    assert code == 0
+    assert numbers_of(folder)["source"]["clip"] == str(source)
+    assert any("no tag" in note for note in numbers_of(folder)["source"]["notes"])
 
 
 def test_raw_video_says_its_size_on_the_command_line(transmit, tmp_path):
