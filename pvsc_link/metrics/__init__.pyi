@@ -1,8 +1,8 @@
 from .base import ClipMetric as ClipMetric
 from .base import Metric as Metric
-from .cbr_and_bd import BdResult as BdResult
-from .cbr_and_bd import bd_cbr as bd_cbr
-from .cbr_and_bd import cbr as cbr
+from .bd import BdResult as BdResult
+from .bd import bd_cbr as bd_cbr
+from .cbr import channel_bandwidth_ratio as channel_bandwidth_ratio
 from .external import ExternalMetric as ExternalMetric
 from .frame_cache import FrameMetrics as FrameMetrics
 from .perceptual import Lpips as Lpips

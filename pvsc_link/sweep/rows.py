@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from pvsc_link.metrics import FrameMetrics, cbr
+from pvsc_link.metrics import FrameMetrics, channel_bandwidth_ratio
 from pvsc_link.options import Mark, marked
 from pvsc_link.scenario import Point
 from pvsc_link.schemes import scheme_types
@@ -129,7 +129,9 @@ def _cbr_columns(receptions: Sequence[Reception], shape: tuple[int, ...]) -> dic
     for reception in receptions:
         uses.update(reception.num_channel_uses)
         finer.update(reception.finer_channel_uses)
-    return cbr(finer, num_frames, height, width) | cbr(uses, num_frames, height, width)
+    return channel_bandwidth_ratio(finer, num_frames, height, width) | channel_bandwidth_ratio(
+        uses, num_frames, height, width
+    )
 
 
 def _details(receptions: Sequence[Reception]) -> dict[str, float]:

@@ -7,23 +7,27 @@ import sys
 import numpy as np
 import pytest
 
-from pvsc_link.metrics.cbr_and_bd import BdResult, bd_cbr, cbr
+from pvsc_link.metrics.bd import BdResult, bd_cbr
+from pvsc_link.metrics.cbr import channel_bandwidth_ratio
 from pvsc_link.types import InputError
 
 
 def test_one_channel_use_per_sample_is_a_ratio_of_one():
-    assert cbr({"source": 4 * 144 * 176 * 3}, 4, 144, 176) == {"cbr": 1.0, "cbr_source": 1.0}
+    assert channel_bandwidth_ratio({"source": 4 * 144 * 176 * 3}, 4, 144, 176) == {
+        "cbr": 1.0,
+        "cbr_source": 1.0,
+    }
 
 
 def test_side_information_counts_and_the_parts_add_up():
-    ratios = cbr({"source": 3000, "side": 500, "padding": 0}, 2, 240, 416)
+    ratios = channel_bandwidth_ratio({"source": 3000, "side": 500, "padding": 0}, 2, 240, 416)
     assert ratios["cbr"] == pytest.approx(3500 / (2 * 240 * 416 * 3))
     parts = ratios["cbr_source"] + ratios["cbr_side"] + ratios["cbr_padding"]
     assert ratios["cbr"] == pytest.approx(parts, rel=1e-12)
 
 
 def test_nothing_sent_is_a_ratio_of_zero():
-    assert cbr({}, 1, 16, 16) == {"cbr": 0.0}
+    assert channel_bandwidth_ratio({}, 1, 16, 16) == {"cbr": 0.0}
 
 
 @pytest.mark.parametrize(
@@ -39,7 +43,7 @@ def test_nothing_sent_is_a_ratio_of_zero():
 )
 def test_impossible_counts_and_sizes_are_refused(uses, size):
     with pytest.raises(InputError):
-        cbr(uses, *size)
+        channel_bandwidth_ratio(uses, *size)
 
 
 CBR = np.array([0.002, 0.004, 0.009, 0.02, 0.05])
@@ -165,8 +169,18 @@ def test_unequal_lengths_are_refused():
 
 def test_reading_results_needs_neither_keras_nor_tensorflow():
     code = (
-        "import sys, pvsc_link.metrics.cbr_and_bd as cbr, pvsc_link.intervals\n"
-        "cbr.bd_cbr([1, 2, 4], [1, 2, 3], [1, 2, 4], [1, 2, 3], higher_is_better=True)\n"
+        "import sys, pvsc_link.intervals\nfrom pvsc_link.metrics import bd_cbr, channel_bandwidth_ratio\n"
+        "bd_cbr([1, 2, 4], [1, 2, 3], [1, 2, 4], [1, 2, 3], higher_is_better=True)\n"
         "assert not {'keras', 'tensorflow', 'jax', 'torch'} & set(sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
+
+
+def test_a_sliver_of_common_quality_gives_no_number():
+    cbr, anchor = [1, 2, 3, 4], [30, 31, 32, 33]
+    sliver = bd_cbr(cbr, anchor, cbr, [32.999, 34, 35, 36], higher_is_better=True)
+    assert np.isnan(sliver.bd_cbr_percent)
+    assert "0.017 % of their quality, 1% needed" in sliver.note
+    small = bd_cbr(cbr, anchor, cbr, [32.7, 34, 35, 36], higher_is_better=True)
+    assert np.isfinite(small.bd_cbr_percent)
+    assert small.note == "overlap of 5 % only"

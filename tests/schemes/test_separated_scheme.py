@@ -6,7 +6,8 @@ import pytest
 from pvsc_link.codecs.registry import CODECS
 from pvsc_link.link.mcs import get_mcs
 from pvsc_link.media.clips import load_clip
-from pvsc_link.metrics.cbr_and_bd import bd_cbr, cbr
+from pvsc_link.metrics.bd import bd_cbr
+from pvsc_link.metrics.cbr import channel_bandwidth_ratio
 from pvsc_link.metrics.psnr import psnr_db
 from pvsc_link.schemes.base import LinkOptions
 from pvsc_link.schemes.separated import SeparatedScheme, payload_bits
@@ -41,7 +42,7 @@ def send(name, gops, mcs, snr_db, channel="awgn"):
 
 def cbr_of(receptions, video):
     uses = sum(reception.num_channel_uses["source"] for reception in receptions)
-    return cbr({"source": uses}, *video.frames.shape[:3])["cbr"]
+    return channel_bandwidth_ratio({"source": uses}, *video.frames.shape[:3])["cbr"]
 
 
 def quality_of(receptions, video):

@@ -1,58 +1,19 @@
-"""What a transmission costs: the channel bandwidth ratio (CBR), and its mean difference (BD-CBR).
-
-BD-CBR compares two systems at equal quality, after Bjontegaard (VCEG-M33).
-"""
+"""BD-CBR: mean difference of the channel bandwidth ratio at equal quality (VCEG-M33)."""
 
 import math
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from pvsc_link.types import InputError
 
-
-def cbr(
-    num_channel_uses: Mapping[str, int], num_frames: int, height: int, width: int
-) -> dict[str, float]:
-    """CBR = channel uses / (T * H * W * 3), eq. 5, in total and by part.
-
-    Input: ``num_channel_uses`` : complex channel uses of the whole clip by part ("source",
-    "side", ...); ``num_frames``, ``height``, ``width`` of the unpadded video.
-    Output: ``{"cbr": total, "cbr_<part>": ...}``; the parts add up to the total.
-    Raises ``InputError`` for a negative or fractional count and for a size below 1.
-    """
-    for name, size in (("num_frames", num_frames), ("height", height), ("width", width)):
-        _require_whole(name, size, minimum=1, remedy="Give the size of the unpadded video.")
-    for part, count in num_channel_uses.items():
-        _require_whole(
-            f"channel uses of {part!r}", count, minimum=0, remedy="Count complex channel uses."
-        )
-    if "" in num_channel_uses:
-        raise InputError(
-            "a part of the channel uses has no name",
-            found="",
-            allowed='a name such as "source" or "side"',
-            remedy="Name it: it becomes the column cbr_<name>.",
-        )
-    num_samples = num_frames * height * width * 3
-    parts = {f"cbr_{part}": count / num_samples for part, count in num_channel_uses.items()}
-    return {"cbr": sum(num_channel_uses.values()) / num_samples, **parts}
-
-
-def _require_whole(name: str, value: float, *, minimum: int, remedy: str) -> None:
-    if not (value >= minimum and value == int(value)):
-        raise InputError(
-            f"{name} is not a count",
-            found=value,
-            allowed=f"a whole number of at least {minimum}",
-            remedy=remedy,
-        )
-
-
 #: Fewer points than this give no curve worth integrating.
 MIN_POINTS = 3
+#: Share of the joint quality range below which a mean over the common range says nothing, and below
+#: which a note says how small it is.
+MIN_OVERLAP, SMALL_OVERLAP = 0.01, 0.1
 
 
 @dataclass(frozen=True)
@@ -92,7 +53,7 @@ def bd_cbr(
     because a user of the system would choose that one.
 
     Input: CBR and quality of each point, in any order, equal lengths per curve.
-    Output: :class:`BdResult`; never a number without an overlap or with fewer than
+    Output: :class:`BdResult`; never a number with an overlap below ``MIN_OVERLAP`` or fewer than
     ``min_points`` points on either curve.
     Raises ``InputError`` if CBR and quality of a curve differ in length.
     """
@@ -101,7 +62,8 @@ def bd_cbr(
     test = _curve("test", cbr_test, quality_test, sign)
     overlap = _overlap(anchor.quality, test.quality)
     reason = _reason_against(anchor, test, overlap, min_points, sign)
-    note = "; ".join(text for text in (anchor.note, test.note, reason) if text)
+    small = f"overlap of {100 * overlap:.2g} % only" if overlap < SMALL_OVERLAP else ""
+    note = "; ".join(text for text in (anchor.note, test.note, reason or small) if text)
     value = math.nan if reason else _bd_rate_percent(anchor, test)
     return BdResult(value, overlap, note)
 
@@ -117,6 +79,8 @@ def _reason_against(
         ends = [sorted(sign * curve.quality[[0, -1]]) for curve in (anchor, test)]
         ranges = "anchor {:.4g} to {:.4g}, test {:.4g} to {:.4g}".format(*ends[0], *ends[1])
         return f"the curves share no quality: {ranges}"
+    if overlap < MIN_OVERLAP:
+        return f"the curves share {100 * overlap:.2g} % of their quality, {MIN_OVERLAP:.0%} needed"
     return ""
 
 
