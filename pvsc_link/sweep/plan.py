@@ -10,6 +10,7 @@ from pvsc_link.metrics import METRICS
 from pvsc_link.options import Mark, check_name, marked
 from pvsc_link.scenario import Media, Point, RawClip, Scenario, SchemeEntry, clip_name, expand
 from pvsc_link.schemes import LinkOptions, Scheme, SchemeType, scheme_types
+from pvsc_link.storage import digest
 from pvsc_link.sweep.store import point_columns
 from pvsc_link.types import CodecFailure, InputError, Video
 
@@ -18,13 +19,15 @@ from pvsc_link.types import CodecFailure, InputError, Video
 class Plan:
     """A scenario made concrete: resolved entries, the grid, and a scheme per (entry, variant).
 
-    ``clip_notes`` : by the name of a clip, what its reader converted or left out.
+    ``clip_notes`` : by the name of a clip, what its reader converted or left out;
+    ``frame_digests`` : by the name of a clip, a digest of each frame, by which a clip is known.
     """
 
     scenario: Scenario
     points: list[Point]
     schemes: dict[tuple[int, str], Scheme]
     clip_notes: dict[str, list[str]] = field(default_factory=dict)
+    frame_digests: dict[str, list[str]] = field(default_factory=dict)
 
 
 def build(scenario: Scenario) -> Plan:
@@ -46,8 +49,21 @@ def build(scenario: Scenario) -> Plan:
     _check_columns({entry.scheme for entry in scenario.schemes})
     _check_anchor(resolved, schemes.values())
     _check_stop(resolved)
-    notes = {clip_name(clip): _check_clip(clip, scenario) for clip in scenario.media.clips}
-    return Plan(resolved, expand(resolved, weights), schemes, notes)
+    names = [clip_name(clip) for clip in scenario.media.clips]
+    if twice := [name for name, count in Counter(names).items() if count > 1]:
+        raise InputError(
+            "clips with one name",
+            found=twice,
+            allowed="another name for each clip",
+            remedy="Give raw clips a name of their own, and list every clip once.",
+        )
+    videos = [_check_clip(clip, scenario) for clip in scenario.media.clips]
+    notes = {name: list(video.notes) for name, video in zip(names, videos, strict=True)}
+    digests = {
+        name: [digest(frame.tobytes())[:16] for frame in video.frames]
+        for name, video in zip(names, videos, strict=True)
+    }
+    return Plan(resolved, expand(resolved, weights), schemes, notes, digests)
 
 
 def _check_columns(names: Iterable[str]) -> None:
@@ -184,8 +200,8 @@ def _check_stop(scenario: Scenario) -> None:
             )
 
 
-def _check_clip(clip: str | RawClip, scenario: Scenario) -> list[str]:
-    """Read the clip once and check its size; returns the notes of its reader."""
+def _check_clip(clip: str | RawClip, scenario: Scenario) -> Video:
+    """The clip, read once, its size checked."""
     media = scenario.media
     video = _read(clip, media, max(media.gop) * media.num_gops)
     height, width = video.frames.shape[1:3]
@@ -197,4 +213,4 @@ def _check_clip(clip: str | RawClip, scenario: Scenario) -> list[str]:
                 allowed=f"height and width of at least {METRICS[name].smallest_side}",
                 remedy=f"Leave {name} out, or send larger frames.",
             )
-    return list(video.notes)
+    return video

@@ -443,6 +443,7 @@ def run_plan(
         if restored:
             restore(folder, version=__version__)
         store = SweepStore(folder, fresh=fresh, version=__version__)
+        _require_same_clips(plan, store)
         # Plain text in notebooks, where rich's live display needs further packages.
         shown = console or Console(stderr=True, force_jupyter=False)
         with _progress(shown, len(plan.points)) as progress:
@@ -468,6 +469,26 @@ def run_plan(
         )
         store.close()
     return table
+
+
+def _require_same_clips(plan: Plan, store: SweepStore) -> None:
+    """Note the frames of every clip; refuse a clip whose rows were made of other frames.
+
+    Frames that only one of the two runs reads are not compared, so a scenario may grow.
+    """
+    known = store.fact("frame_digests") or {}
+    for name, digests in plan.frame_digests.items():
+        before = known.get(name, [])
+        if any(old != new for old, new in zip(before, digests, strict=False)):
+            store.close()
+            raise InputError(
+                f"frames of the clip {name}",
+                found="other frames than those that the rows of this folder were made of",
+                allowed="the same video, read in the same way",
+                remedy="Give the clip or the scenario another name, or start anew with --fresh.",
+            )
+        known[name] = max(before, digests, key=len)
+    store.set_fact("frame_digests", known)
 
 
 @contextmanager

@@ -169,7 +169,8 @@ def test_unequal_lengths_are_refused():
 
 def test_reading_results_needs_neither_keras_nor_tensorflow():
     code = (
-        "import sys, pvsc_link.intervals\nfrom pvsc_link.metrics import bd_cbr, channel_bandwidth_ratio\n"
+        "import sys, pvsc_link.intervals\n"
+        "from pvsc_link.metrics import bd_cbr, channel_bandwidth_ratio\n"
         "bd_cbr([1, 2, 4], [1, 2, 3], [1, 2, 4], [1, 2, 3], higher_is_better=True)\n"
         "assert not {'keras', 'tensorflow', 'jax', 'torch'} & set(sys.modules)"
     )

@@ -9,8 +9,10 @@ import subprocess
 import sys
 import time
 
+import numpy as np
 import pandas as pd
 import pytest
+from PIL import Image
 
 from pvsc_link.sweep.store import SweepStore, read_points, restore
 from pvsc_link.types import InputError
@@ -169,3 +171,34 @@ def test_a_metric_that_is_added_later_is_measured_and_the_others_stay(
     pd.testing.assert_frame_equal(
         grown.drop(columns="seconds"), whole.drop(columns="seconds"), check_like=True
     )
+
+
+def test_other_frames_under_the_name_of_a_clip_are_refused(tmp_path):
+    """Old rows would stand for the new video; with ``fresh`` it is measured."""
+    import pvsc_link
+
+    def made(level):
+        folder = tmp_path / "clip"
+        folder.mkdir(exist_ok=True)
+        for t in range(2):
+            frame = np.full((64, 64, 3), level, np.uint8)
+            frame[8 * t : 8 * t + 16, :32] = 255 - level
+            Image.fromarray(frame).save(folder / f"{t}.png")
+        scenario = {
+            "name": "replaced",
+            "media": {"clips": [str(folder)], "gop": 2, "num_gops": 1},
+            "link": {"snr_db": 6.0},
+            "schemes": [{"scheme": "x264", "rates": [37], "mcs": 5}],
+            "metrics": ["psnr"],
+        }
+        return pvsc_link.Scenario.model_validate(scenario)
+
+    folder = pvsc_link.run_sweep(made(40), tmp_path)
+    first = pvsc_link.load_results(folder)
+    pvsc_link.run_sweep(made(40), tmp_path)
+    with pytest.raises(InputError, match="other frames than those"):
+        pvsc_link.run_sweep(made(90), tmp_path)
+    kept = pvsc_link.load_results(folder)
+    assert kept.equals(first)
+    pvsc_link.run_sweep(made(90), tmp_path, fresh=True)
+    assert not pvsc_link.load_results(folder).psnr_db.equals(first.psnr_db)
