@@ -38,7 +38,7 @@ class ChannelOutput(NamedTuple):
 
 
 class Channel(Protocol):
-    """Any callable of this form, such as ``flat_fading.Awgn`` and ``flat.BlockFading``.
+    """Any callable of this form, such as ``flat_fading.Awgn`` and ``flat_fading.BlockFading``.
 
     A realisation depends on the seed and on the place of a symbol in its stream, and on nothing
     else: two schemes with the same seed meet the same channel, whatever else they do differently.

@@ -3,6 +3,10 @@ from .curves import condition_words as condition_words
 from .figures import write_figures as write_figures
 from .frames import Box as Box
 from .frames import zoom_boxes as zoom_boxes
+from .notebook import paper_tables as paper_tables
+from .notebook import plot_against as plot_against
+from .notebook import plot_bler as plot_bler
+from .notebook import plot_rate as plot_rate
 from .page import write_report as write_report
 from .results import UNTRAINED as UNTRAINED
 from .results import load_results as load_results

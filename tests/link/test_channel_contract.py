@@ -8,7 +8,7 @@ import tensorflow as tf
 from scipy.special import erfc
 from sionna.phy.mapping import Demapper, Mapper
 
-from pvsc_link.link import coded_link, flat
+from pvsc_link.link import coded_link, flat_fading
 from pvsc_link.link.channel import ChannelOutput, get_channel_function, make_channel
 from pvsc_link.link.coded_link import CodedLink
 from pvsc_link.link.flat_fading import Awgn, BlockFading
@@ -194,7 +194,7 @@ def test_a_channel_from_outside_carries_symbols_and_bits_and_its_pilots_count(mo
     assert received.num_channel_uses == 2 * link.num_channel_uses(len(bits))
 
 
-@pytest.mark.parametrize("module", [flat, coded_link])
+@pytest.mark.parametrize("module", [flat_fading, coded_link])
 def test_the_examples_in_the_docstrings_run_as_printed(module):
     found = doctest.testmod(module)
     assert found.attempted > 3
