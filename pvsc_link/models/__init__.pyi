@@ -5,6 +5,8 @@ from .entropy.range_coder import SideInformationError as SideInformationError
 from .entropy.side_information import SIDE_FORMATS as SIDE_FORMATS
 from .layers.dc_block import DepthConvBlock as DepthConvBlock
 from .layers.dc_block import pixel_unshuffle as pixel_unshuffle
+from .layers.rate_adaptive import pack_symbols as pack_symbols
+from .layers.rate_adaptive import unpack_symbols as unpack_symbols
 from .presets import DVST_PRESETS as DVST_PRESETS
 from .presets import PRESETS as PRESETS
 from .presets import PictureConfig as PictureConfig

@@ -10,11 +10,13 @@ from pvsc_link.models.layers.rate_adaptive import (
     normalise_power,
     num_symbols,
     pack,
+    pack_symbols,
     reals_mask,
     sent_mask,
     to_complex,
     to_reals,
     unpack,
+    unpack_symbols,
 )
 from pvsc_link.models.presets import PAPER_RATE_SET
 from pvsc_link.types import InputError
@@ -85,6 +87,96 @@ def test_gradients_pass_through_the_complex_form_unchanged():
         rotated = to_complex(reals) * tf.constant(1j, tf.complex64)
         loss = tf.reduce_sum(to_reals(rotated * tf.constant(-1j, tf.complex64), 3) * weights)
     np.testing.assert_allclose(tape.gradient(loss, reals), weights, rtol=1e-6)
+
+
+def bits(values):
+    return np.ascontiguousarray(values).view(np.int32)
+
+
+@pytest.mark.parametrize("jit_compile", [False, True])
+@pytest.mark.parametrize("rate_set", [PAPER_RATE_SET, OVERCOMPLETE, ODD])
+@pytest.mark.parametrize("frames", [(), (3,)])
+def test_packing_in_a_graph_equals_pack_and_unpack_bit_for_bit(rate_set, frames, jit_compile):
+    padded, index = random_units(rate_set, (2, *frames, 4, 5))
+    wrapped = tf.function(autograph=False, jit_compile=jit_compile)
+    packing = wrapped(lambda *units: pack_symbols(*units, rate_set))
+    unpacking = wrapped(lambda *sent: unpack_symbols(*sent, rate_set))
+    symbols, count = map(np.asarray, packing(tf.constant(padded), tf.constant(index)))
+    assert symbols.dtype == np.complex64
+    assert symbols.shape == (2, np.prod((*frames, 4, 5)) * ((max(rate_set) + 1) // 2))
+    noise = np.random.default_rng(3).normal(size=(*symbols.shape, 2)).astype(np.float32)
+    symbols_hat = symbols + noise.view(np.complex64)[..., 0]
+    restored = np.asarray(unpacking(tf.constant(symbols_hat), tf.constant(index)))
+    for clip, sent in enumerate(count):
+        expected = pack(padded[clip], index[clip], rate_set)
+        assert sent == len(expected) == num_symbols(index[clip], rate_set)
+        np.testing.assert_array_equal(bits(symbols[clip, :sent]), bits(expected))
+        assert not symbols[clip, sent:].any()
+        expected = unpack(symbols_hat[clip, :sent], index[clip], rate_set)
+        np.testing.assert_array_equal(bits(restored[clip]), bits(expected))
+
+
+def test_unpacking_in_a_graph_ignores_what_lies_behind_the_sent_symbols():
+    padded, index = random_units(ODD)
+    symbols, count = map(np.asarray, pack_symbols(padded, index, ODD))
+    longest = count.max()
+    behind = np.arange(longest) >= count[:, None]
+    cut = np.where(behind, np.complex64(np.nan), symbols[:, :longest])
+    np.testing.assert_array_equal(unpack_symbols(cut, index, ODD), padded)
+
+
+def test_a_clip_that_sends_nothing_packs_to_zeros():
+    padded, index = random_units(ODD)
+    index[1] = 0
+    symbols, count = map(np.asarray, pack_symbols(padded, index, ODD))
+    assert count[1] == 0
+    assert not symbols[1].any()
+    assert not np.asarray(unpack_symbols(np.ones_like(symbols), index, ODD))[1].any()
+
+
+@pytest.mark.parametrize("jit_compile", [False, True])
+def test_gradients_of_packing_are_those_of_the_sent_reals(jit_compile):
+    padded, index = random_units(ODD, (2, 3, 4, 5))
+
+    @tf.function(autograph=False, jit_compile=jit_compile)
+    def gradient(reals, index, weights):
+        with tf.GradientTape() as tape:
+            tape.watch(reals)
+            symbols, _ = pack_symbols(reals, index, ODD)
+            turned = unpack_symbols(symbols * tf.constant(1j, tf.complex64), index, ODD)
+            loss = tf.reduce_sum(turned * weights)
+        return tape.gradient(loss, reals)
+
+    weights = np.random.default_rng(2).normal(size=padded.shape).astype(np.float32)
+    valid = np.asarray(reals_mask(index, ODD))
+    weights *= valid
+    # Multiplied by j, the reals (a, b) of a symbol become (-b, a).
+    expected = np.zeros_like(weights)
+    expected[..., 0], expected[..., 1] = weights[..., 1], -weights[..., 0]
+    found = gradient(tf.constant(padded), tf.constant(index), tf.constant(weights))
+    np.testing.assert_array_equal(np.asarray(found), expected * valid)
+
+
+def test_packing_in_a_graph_takes_any_batch_without_a_new_trace():
+    traces = []
+
+    @tf.function(
+        autograph=False,
+        input_signature=[
+            tf.TensorSpec([None, 4, 5, 3], tf.float32),
+            tf.TensorSpec([None, 4, 5], tf.int32),
+        ],
+    )
+    def there_and_back(reals, index):
+        traces.append(None)
+        symbols, _ = pack_symbols(reals, index, ODD)
+        assert symbols.shape[1] == 40
+        return unpack_symbols(symbols, index, ODD)
+
+    for batch in (1, 3):
+        padded, index = random_units(ODD, (batch, 4, 5))
+        np.testing.assert_array_equal(there_and_back(padded, index), padded)
+    assert len(traces) == 1
 
 
 @pytest.mark.parametrize("rate_set", [PAPER_RATE_SET, OVERCOMPLETE])

@@ -132,6 +132,80 @@ def unpack(symbols: np.ndarray, rate_index: np.ndarray, rate_set: tuple[int, ...
     return np.where(np.arange(max(rate_set)) < k[..., None], reals, np.float32(0))
 
 
+def pack_symbols(
+    symbols_padded: Any, rate_index: Any, rate_set: tuple[int, ...]
+) -> tuple[Any, Any]:
+    """``pack`` for a batch inside a graph: one stream of symbols per clip, then zeros.
+
+    Frame axes between batch and units are allowed; the frames of a clip follow each other. The
+    shapes are static, so a graph is compiled once for all rate maps. The gradient of a symbol goes
+    to the two reals that it was made of. Equal to ``pack`` bit for bit, except that a negative zero
+    loses its sign, and that an index outside the rate set is not noticed.
+
+    Input: ``symbols_padded`` : [batch, ..., Hy, Wy, Kmax], float32 reals; ``rate_index`` :
+    [batch, ..., Hy, Wy], int32.
+    Output: ``symbols`` : [batch, max_symbols], complex64, with max_symbols = units of a clip times
+    ceil(Kmax/2); ``count`` : [batch], int32, symbols that are sent.
+    """
+    padded = ops.cast(symbols_padded, "float32")
+    valid = reals_mask(rate_index, rate_set) > 0
+    pairs = _pairs(_pad_to_even(ops.where(valid, padded, ops.zeros_like(padded))))
+    shape, half = ops.shape(rate_index), (max(rate_set) + 1) // 2
+    max_symbols = math.prod(shape[1:]) * half
+    place, count = _places(rate_index, rate_set, max_symbols)
+    # For each place of the streams the pair that lies there, counted from 1, or 0 for none. Pairs
+    # that are not sent meet in one more place at the end, which is cut off.
+    num_pairs = ops.shape(pairs)[0]
+    target = ops.reshape(ops.where(place < 0, num_pairs, place), (-1, 1))
+    origin = ops.arange(1, num_pairs + 1, dtype="int32")
+    source = ops.scatter(target, origin, (num_pairs + 1,))[:-1]
+    packed = ops.take(_after_zero(pairs), source, axis=0)
+    return ops.view_as_complex(ops.reshape(packed, (shape[0], max_symbols, 2))), count
+
+
+def unpack_symbols(symbols: Any, rate_index: Any, rate_set: tuple[int, ...]) -> Any:
+    """``unpack`` for a batch inside a graph; the inverse of ``pack_symbols``.
+
+    Input: ``symbols`` : [batch, num_symbols], complex64, of which the first ``count`` of a row
+    matter; ``rate_index`` : [batch, ..., Hy, Wy], int32.
+    Output: [batch, ..., Hy, Wy, Kmax], float32, zero beyond the first k reals of a unit.
+    """
+    pairs = _pairs(ops.view_as_real(ops.cast(symbols, "complex64")))
+    place, _ = _places(rate_index, rate_set, ops.shape(symbols)[1])
+    taken = ops.take(_after_zero(pairs), place + 1, axis=0)
+    half = (max(rate_set) + 1) // 2
+    reals = ops.reshape(taken, (*ops.shape(rate_index), 2 * half))[..., : max(rate_set)]
+    return ops.where(reals_mask(rate_index, rate_set) > 0, reals, ops.zeros_like(reals))
+
+
+def _places(rate_index: Any, rate_set: tuple[int, ...], row: Any) -> tuple[Any, Any]:
+    """Where each complex symbol of the padded form lies in the streams of a batch, row after row.
+
+    Parameters: ``row`` : places that a stream takes.
+    Output: [batch, ..., Hy, Wy, ceil(Kmax/2)], int32, -1 for what is not sent; and the symbols that
+    each clip sends: [batch], int32.
+    """
+    lengths = ops.convert_to_tensor([(k + 1) // 2 for k in rate_set], "int32")
+    of_unit = ops.take(lengths, rate_index, axis=0)
+    shape = ops.shape(rate_index)
+    of_clip = ops.reshape(of_unit, (shape[0], math.prod(shape[1:])))
+    end = ops.cumsum(of_clip, axis=1)
+    start = end - of_clip + row * ops.arange(shape[0], dtype="int32")[:, None]
+    within = ops.arange((max(rate_set) + 1) // 2, dtype="int32")
+    place = ops.reshape(start, shape)[..., None] + within
+    return ops.where(within < of_unit[..., None], place, -1), ops.sum(of_clip, axis=1)
+
+
+def _pairs(reals: Any) -> Any:
+    """[..., 2 n] or [..., n, 2] as one list of pairs: [all, 2]."""
+    return ops.reshape(reals, (-1, 2))
+
+
+def _after_zero(pairs: Any) -> Any:
+    """The pairs behind a pair of zeros, which the index 0 then stands for."""
+    return ops.pad(pairs, [(1, 0), (0, 0)])
+
+
 def to_complex(symbols_padded: Any) -> Any:
     """Padded reals as complex pairs with static shape, for a channel inside the training graph.
 
