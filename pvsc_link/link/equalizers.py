@@ -11,6 +11,7 @@ them ``biased_lmmse`` has a lower mean squared error, above all in deep fades.
 """
 
 from collections.abc import Callable
+from typing import Any
 
 import tensorflow as tf
 
@@ -25,22 +26,31 @@ NOISE_FLOOR = 1e-8
 
 
 def receiver_knowledge(
-    h_hat: tf.Tensor, csi_nmse: tf.Tensor, *, csi_aware: bool
+    h_hat: tf.Tensor,
+    csi_nmse: tf.Tensor,
+    *,
+    csi_aware: bool,
+    mean: Any = 0.0,
+    variance: Any = 1.0,
 ) -> tuple[tf.Tensor, tf.Tensor]:
     """Channel estimate and error variance that the equaliser works with.
 
     A receiver that is not aware takes ``h_hat`` for the truth, with error variance 0. One that is
-    aware knows the NMSE and that h ~ CN(0, 1). Given ``h_hat``, h is then distributed as
-    CN(a h_hat, a csi_nmse) with a = 1 / (1 + csi_nmse). This is exact for Rayleigh fading, and for
-    perfect channel knowledge under any fading law.
+    aware knows the NMSE and the law of the fading. For h ~ CN(mean, variance) and
+    h_hat = h + sqrt(csi_nmse) e, e ~ CN(0, 1), h given ``h_hat`` is distributed as
+    CN(mean + a (h_hat - mean), a csi_nmse) with a = variance / (variance + csi_nmse). This is exact
+    for Rayleigh (mean 0, variance 1) and Rician fading, and for perfect channel knowledge under any
+    law; for any other law of this mean and variance it is the best linear estimate.
 
-    Input: ``h_hat`` : [...], ``tf.complex64``; ``csi_nmse`` : [], ``tf.float32``, linear.
+    Input: ``h_hat`` : [...], ``tf.complex64``; ``csi_nmse`` : [], ``tf.float32``, linear;
+    ``mean``, ``variance`` : of the fading, float or [], ``tf.float32``.
     Output: estimate : [...], ``tf.complex64``; ``err_var`` : [], ``tf.float32``.
     """
     if not csi_aware:
         return h_hat, tf.zeros_like(csi_nmse)
-    shrink = 1.0 / (1.0 + csi_nmse)
-    return tf.cast(shrink, h_hat.dtype) * h_hat, shrink * csi_nmse
+    shrink = tf.math.divide_no_nan(variance, variance + csi_nmse)
+    mean = tf.cast(mean, h_hat.dtype)
+    return mean + tf.cast(shrink, h_hat.dtype) * (h_hat - mean), shrink * csi_nmse
 
 
 def zf(

@@ -23,7 +23,8 @@ from pvsc_link.link.equalizers import Equalizer, receiver_knowledge
 from pvsc_link.link.registry import find, find_equalizer
 from pvsc_link.types import InputError, db_to_linear, noise_variance
 
-#: Makes the fading h, E|h|^2 = 1, from one CN(0, 1) sample per coherence block.
+#: Makes the fading h, E|h|^2 = 1, from one CN(0, 1) sample per coherence block. A law whose mean
+#: is not 0 has the attributes ``mean`` (real) and ``variance``, which an aware receiver knows.
 Law = Callable[[tf.Tensor], tf.Tensor]
 
 
@@ -32,9 +33,39 @@ def rayleigh(g: tf.Tensor) -> tf.Tensor:
     return g
 
 
-#: Fading laws of ``BlockFading`` by name. The receiver's knowledge in ``equalizers`` is exact for
-#: a law of mean 0.
-LAWS: dict[str, Law] = {"rayleigh": rayleigh}
+class Rician:
+    """Rician fading: ``h = sqrt(K / (K + 1)) + sqrt(1 / (K + 1)) g``, g ~ CN(0, 1).
+
+    The line of sight has phase 0, constant over the whole stream: the receiver is synchronised to
+    it, so the mean of h is real and known. K to infinity is AWGN, K = 0 is Rayleigh fading.
+
+    Parameters: ``k_factor_db`` : K, power of the line of sight over that of the scattered paths, in
+    dB, float or [], ``tf.float32``; -inf (K = 0) and inf are allowed.
+    Raises ``InputError`` for None and for what is no number (tensors are not looked into).
+    """
+
+    def __init__(self, k_factor_db: Any):
+        if not tf.is_tensor(k_factor_db):
+            if not isinstance(k_factor_db, Real) or math.isnan(k_factor_db):
+                raise InputError(
+                    "k_factor_db",
+                    found=k_factor_db,
+                    allowed="numbers (dB)",
+                    remedy="Give the K factor of Rician fading; 10 is a strong line of sight.",
+                )
+            k_factor_db = tf.constant(k_factor_db, tf.float32)
+        log_k = k_factor_db * (math.log(10.0) / 10.0)
+        # K / (K + 1) and 1 / (K + 1), which stay finite for every K.
+        self.mean, self.variance = tf.sqrt(tf.sigmoid(log_k)), tf.sigmoid(-log_k)
+
+    def __call__(self, g: tf.Tensor) -> tf.Tensor:
+        return tf.cast(self.mean, g.dtype) + tf.cast(tf.sqrt(self.variance), g.dtype) * g
+
+
+#: Fading laws of ``BlockFading`` by name. What an aware receiver knows (``receiver_knowledge`` in
+#: ``equalizers``) is exact for all of them. For a callable of one's own it is the best linear
+#: estimate, which is exact if h is complex Gaussian.
+LAWS: dict[str, Law | type[Rician]] = {"rayleigh": rayleigh, "rician": Rician}
 
 # Streams of the random generator. Row b of a batch uses the numbers 4 b to 4 b + 3.
 _FADING, _CSI_ERROR, _NOISE, _STREAMS_PER_ROW = 0, 1, 2, 4
@@ -49,6 +80,7 @@ class _FlatChannel(Block):
         super().__init__(precision="single")
         self._equalizer, self._csi_aware = find_equalizer(equalizer), csi_aware
         self._csi_nmse: Any = tf.constant(0.0)  # linear
+        self._law: Law = rayleigh
 
     def draw(
         self, seed: Any, places: tf.Tensor, row: tf.Tensor | int = 0
@@ -70,7 +102,13 @@ class _FlatChannel(Block):
         h, h_hat, noise = self.draw(seed, places, tf.range(batch)[:, None])
         faded = _APPLY(tf.reshape(x, [-1, 1]), tf.reshape(h, [-1, 1, 1]))
         y = tf.reshape(faded, tf.shape(x)) + tf.cast(tf.sqrt(no), x.dtype) * noise
-        known, err_var = receiver_knowledge(h_hat, self._csi_nmse, csi_aware=self._csi_aware)
+        known, err_var = receiver_knowledge(
+            h_hat,
+            self._csi_nmse,
+            csi_aware=self._csi_aware,
+            mean=getattr(self._law, "mean", 0.0),
+            variance=getattr(self._law, "variance", 1.0),
+        )
         x_hat, no_eff = self._equalizer(y, known, no, err_var)
         stats = {
             "csi_nmse": _power(h_hat - h) / _power(h),
@@ -110,6 +148,7 @@ class BlockFading(_FlatChannel):
     Parameters
     ----------
     law : key of ``LAWS``, or a callable g -> h with E|h|^2 = 1 for g ~ CN(0, 1)
+    k_factor_db : of ``rician`` alone, which needs it (``Rician``); float or [], tf.float32, dB
     csi_nmse_db : None (perfect channel knowledge), float or [], tf.float32, dB; -inf: perfect
     coherence_length : int or [], tf.int32, channel uses
     equalizer : key of ``registry.SYMBOL_EQUALIZERS`` or a callable like ``equalizers.zf``
@@ -133,13 +172,14 @@ class BlockFading(_FlatChannel):
         self,
         law: str | Law = "rayleigh",
         *,
+        k_factor_db: Any = None,
         csi_nmse_db: Any = None,
         coherence_length: Any = 1,
         equalizer: str | Equalizer = "zf",
         csi_aware: bool = False,
     ):
         super().__init__(equalizer, csi_aware)
-        self._law: Law = law if callable(law) else find("fading law", law, LAWS)
+        self._law = _find_law(law, k_factor_db)
         self._csi_nmse = db_to_linear(_as_csi_nmse_db(csi_nmse_db))
         self._coherence_length = _as_coherence_length(coherence_length)
 
@@ -154,6 +194,20 @@ class BlockFading(_FlatChannel):
         g, e, noise = tf.unstack(samples)
         h = self._law(g)
         return h, h + tf.cast(tf.sqrt(self._csi_nmse), h.dtype) * e, noise
+
+
+def _find_law(law: str | Law, k_factor_db: Any) -> Law:
+    found = law if callable(law) else find("fading law", law, LAWS)
+    if found is Rician:
+        return Rician(k_factor_db)
+    if k_factor_db is not None:
+        raise InputError(
+            "k_factor_db of another law than rician",
+            found=k_factor_db,
+            allowed="None",
+            remedy='Leave it out, or take the law "rician".',
+        )
+    return found
 
 
 def _power(values: tf.Tensor) -> tf.Tensor:

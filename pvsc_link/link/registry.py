@@ -46,6 +46,17 @@ class BlockFadingCondition(StrictModel):
     )
 
 
+class RicianCondition(BlockFadingCondition):
+    """Condition of Rician block fading."""
+
+    k_factor_db: float = Field(
+        ge=-100,
+        le=100,
+        description="K factor of Rician fading in dB: power of the line of sight over that of the "
+        "scattered paths.",
+    )
+
+
 @dataclass(frozen=True, eq=False)
 class ChannelType:
     """A kind of channel.
@@ -131,6 +142,13 @@ CHANNELS: dict[str, ChannelType] = {
         BlockFadingCondition,
         "pvsc_link.link.flat_fading:BlockFading",
         {"law": "rayleigh"},
+    ),
+    "rician": ChannelType(
+        "rician",
+        "Rician",
+        RicianCondition,
+        "pvsc_link.link.flat_fading:BlockFading",
+        {"law": "rician"},
     ),
 }
 

@@ -46,6 +46,7 @@ POINTS = (
     Column("snr_db", "dB", "Es/N0 per complex symbol after the power constraint, E|h|^2 = 1"),
     Column("csi_nmse_db", "dB", "normalised error of the channel estimate; empty: perfect CSI"),
     Column("coherence_length", "channel uses", "block length of the fading; empty: no fading"),
+    Column("k_factor_db", "dB", "Rician fading: line of sight over scattered power; else empty"),
     Column("equalizer", "", "how the receiver undoes the fading: zf, lmmse, ..."),
     Column("csi_aware", "", "whether equaliser and demapper know the variance of the CSI error"),
     Column("mcs", "", "index in TS 38.214 Table 5.1.3.1-1 of a digital scheme"),

@@ -131,4 +131,4 @@ def test_bad_options_are_refused_before_anything_is_measured(change, what, cache
     with pytest.raises(InputError, match=what):
         measure_bler(5, WATERFALL, **{**OPTIONS, **change}, cache=cache)
     with pytest.raises(InputError, match="channel"):
-        measure_bler(5, ChannelPoint("rician", 3.0), **OPTIONS, cache=cache)
+        measure_bler(5, ChannelPoint("nakagami", 3.0), **OPTIONS, cache=cache)

@@ -163,11 +163,11 @@ def test_bad_values_are_refused_by_name(condition, call, word):
 
 def test_unknown_names_are_refused_with_the_known_ones():
     with pytest.raises(InputError, match="rayleigh"):
-        BlockFading("rician")
+        BlockFading("nakagami")
     with pytest.raises(InputError, match="lmmse, zf"):
         Awgn(equalizer="mmse")
     with pytest.raises(InputError, match="awgn, rayleigh"):
-        get_channel_function("rician", "zf", False)
+        get_channel_function("nakagami", "zf", False)
 
 
 class EverySecondIsAPilot:
