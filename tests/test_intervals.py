@@ -6,7 +6,12 @@ import numpy as np
 import pytest
 from scipy.stats import binom
 
-from pvsc_link.intervals import mean_interval, wilson_interval
+from pvsc_link.intervals import (
+    bootstrap_interval,
+    mean_interval,
+    percentile_interval,
+    wilson_interval,
+)
 from pvsc_link.types import InputError
 
 
@@ -75,3 +80,40 @@ def test_more_confidence_is_a_wider_interval():
 def test_impossible_samples_counts_and_confidences_are_refused(call):
     with pytest.raises(InputError):
         call()
+
+
+@pytest.mark.parametrize(("num_clips", "num_seeds"), [(3, 10), (5, 1), (5, 10), (20, 3)])
+def test_a_bootstrap_over_clips_and_seeds_covers_the_mean_of_all_clips(num_clips, num_seeds):
+    random = np.random.default_rng([num_clips, num_seeds])
+    num_cases, covered = 1500, 0
+    for case in range(num_cases):
+        of_clips = random.normal(0.3, 1.0, (num_clips, 1))
+        of_seeds = random.normal(0.0, 1.0, (num_clips, num_seeds))
+        interval = bootstrap_interval((of_clips + of_seeds).mean(axis=1), seed=case)
+        covered += interval.low <= 0.3 <= interval.high
+    assert 0.93 <= covered / num_cases <= 0.97
+
+
+def test_a_bootstrap_over_the_seeds_of_one_clip_covers_a_ratio_of_means():
+    """The statistic is no mean: as for BD-CBR, it is computed again for every resample."""
+    random = np.random.default_rng(3)
+    num_cases, covered = 600, 0
+    for _ in range(num_cases):
+        pairs = random.normal([2.0, 4.0], [0.3, 0.5], (10, 2))
+        drawn = pairs[random.integers(0, 10, (1000, 10))].mean(axis=1)
+        estimate = pairs[:, 1].mean() / pairs[:, 0].mean()
+        interval = percentile_interval(estimate, drawn[:, 1] / drawn[:, 0], 10)
+        covered += interval.low <= 2.0 <= interval.high
+    assert 0.93 <= covered / num_cases <= 0.97
+
+
+def test_two_clips_give_no_bootstrap_interval():
+    assert bootstrap_interval([0.1, 0.2]) is None
+    assert percentile_interval(0.1, [0.1, 0.2, 0.1], num_units=1) is None
+    assert bootstrap_interval([0.25, 0.25, 0.25]) == (0.25, 0.25, 0.25)
+
+
+def test_a_bootstrap_refuses_what_is_no_sample():
+    for values in ([], [0.1, math.nan, 0.2], [[0.1], [0.2]]):
+        with pytest.raises(InputError, match="no mean"):
+            bootstrap_interval(values)

@@ -116,7 +116,11 @@ def _verdict(gate: Gate, points: pd.DataFrame) -> Verdict:
     if pd.isna(line["bd_cbr_percent"]):
         return Verdict(gate.number, gate.title, None, f"{line['note']} ({each}; {limit})")
     value = float(line["bd_cbr_percent"])
-    found = f"BD-CBR {value:+.1f} % ({each}; {limit})"
+    interval = "no interval"
+    if pd.notna(line["bd_cbr_low"]):
+        over = line["interval_over"]
+        interval = f"95 % over {over} {line['bd_cbr_low']:+.1f} to {line['bd_cbr_high']:+.1f}"
+    found = f"BD-CBR {value:+.1f} %, {interval} ({each}; {limit})"
     return Verdict(gate.number, gate.title, value < gate.limit_percent, found)
 
 

@@ -111,6 +111,13 @@ BD_CBR = (
     Column("anchor", "", "scheme that BD-CBR is measured against"),
     Column("metric", "", f"quality at which CBR is compared: {', '.join(METRICS)}"),
     Column("bd_cbr_percent", "%", "mean CBR difference at equal quality; negative: fewer uses"),
+    Column("bd_cbr_low", "%", "lower end of its 95 % bootstrap interval; empty: fewer than three"),
+    Column("bd_cbr_high", "%", "upper end of that interval"),
+    Column(
+        "interval_over", "", "what was resampled: seeds of a clip, or clips with all their seeds"
+    ),
+    Column("num_clips", "", "clips behind the value"),
+    Column("num_seeds", "", "seeds behind the value"),
     Column("overlap", "", "common over joint quality range of the two curves; 0 to 1"),
 )
 

@@ -7,6 +7,7 @@
 """
 
 import json
+import math
 import os
 import platform
 import subprocess
@@ -17,10 +18,18 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from pvsc_link._version import __version__
-from pvsc_link.intervals import Interval, mean_interval, wilson_interval
+from pvsc_link.intervals import (
+    MIN_UNITS,
+    Interval,
+    bootstrap_interval,
+    mean_interval,
+    percentile_interval,
+    wilson_interval,
+)
 from pvsc_link.link import condition_fields
 from pvsc_link.metrics import METRICS, BdResult, bd_cbr
 from pvsc_link.models import UNTRAINED
@@ -33,6 +42,12 @@ from pvsc_link.sweep.store import SweepStore, write_csv
 _CURVE = ["scheme", "variant", "equalizer", "csi_aware", "mcs_policy", "decoder"]
 #: Clip of the rows that are means over clips.
 MEAN_CLIP = "mean"
+#: What ``bd_cbr.csv`` says of a curve beside the coordinates.
+_BD_VALUES = (
+    "bd_cbr_percent bd_cbr_low bd_cbr_high interval_over num_clips num_seeds overlap note"
+).split()
+#: Resamples of the seeds of one clip; each is a BD-CBR of its own, so they are few.
+_NUM_SEED_RESAMPLES = 400
 
 
 def _place() -> list[str]:
@@ -42,7 +57,7 @@ def _place() -> list[str]:
 
 def bd_columns() -> list[str]:
     """Columns of ``bd_cbr.csv``."""
-    return [*_CURVE, "anchor", *_place(), "metric", "bd_cbr_percent", "overlap", "note"]
+    return [*_CURVE, "anchor", *_place(), "metric", *_BD_VALUES]
 
 
 def bd_table(points: pd.DataFrame, anchor: str | None, metrics: Sequence[str]) -> pd.DataFrame:
@@ -51,6 +66,11 @@ def bd_table(points: pd.DataFrame, anchor: str | None, metrics: Sequence[str]) -
     Curves are means over seeds. Each clip has its own row; ``clip = mean`` is the plain mean of the
     clips' values where there are several, as in the paper's tables. Without an anchor the table is
     empty.
+
+    ``bd_cbr_low`` and ``bd_cbr_high`` are the ends of a 95 % bootstrap interval, and
+    ``interval_over`` says what was resampled: the seeds of a clip, the same ones for both curves,
+    because they met the same channel; for a mean the clips, each with all its seeds. The ends are
+    empty where fewer than three seeds or clips say nothing about the spread.
 
     Parameters: ``points`` : as read or made by ``sweep.store``; ``metrics`` : names in ``METRICS``.
     """
@@ -68,49 +88,94 @@ def _rows(points: pd.DataFrame, anchor: str, metrics: Sequence[str]) -> Iterator
         anchors = [key for key in curves if anchor in (key[0], f"{key[0]}:{key[1]}")]
         for key, curve in curves.items():
             for metric in metrics:
-                result = _against(curves[anchors[0]] if anchors else None, curve, metric)
                 yield {
                     **dict(zip(_CURVE, key, strict=True)),
                     **dict(zip(_place(), place, strict=True)),
                     "anchor": anchor,
                     "metric": metric,
-                    "bd_cbr_percent": result.bd_cbr_percent,
-                    "overlap": result.overlap,
-                    "note": result.note,
+                    "num_clips": 1,
+                    "num_seeds": curve["seed"].nunique(),
+                    **_against(curves[anchors[0]] if anchors else None, curve, metric),
                 }
 
 
-def _against(anchor: pd.DataFrame | None, curve: pd.DataFrame, metric: str) -> BdResult:
+def _against(anchor: pd.DataFrame | None, curve: pd.DataFrame, metric: str) -> dict[str, Any]:
+    """The columns ``_BD_VALUES`` of one curve."""
     measured = METRICS[metric]
     if anchor is None:
-        return BdResult(float("nan"), float("nan"), "the anchor has no row at this condition")
-    return bd_cbr(
-        *_curve_of(anchor, measured.column),
-        *_curve_of(curve, measured.column),
-        higher_is_better=measured.higher_is_better,
-    )
+        reason = "the anchor has no row at this condition"
+        return {"bd_cbr_percent": math.nan, "overlap": math.nan, "note": reason}
+    of_seeds = _by_rate(anchor, measured.column), _by_rate(curve, measured.column)
+
+    def compare(drawn: np.ndarray | None = None) -> BdResult:
+        curves = (_means_over_seeds(rates, drawn) for rates in of_seeds)
+        (cbr_anchor, quality_anchor), (cbr_test, quality_test) = curves
+        better = measured.higher_is_better
+        return bd_cbr(cbr_anchor, quality_anchor, cbr_test, quality_test, higher_is_better=better)
+
+    result = compare()
+    found = {
+        "bd_cbr_percent": result.bd_cbr_percent,
+        "overlap": result.overlap,
+        "note": result.note,
+    }
+    num_seeds = min((len(seeds) for rates in of_seeds for seeds in rates), default=0)
+    if num_seeds < MIN_UNITS or math.isnan(result.bd_cbr_percent):
+        return found
+    random = np.random.default_rng(0).random((_NUM_SEED_RESAMPLES, num_seeds))
+    resampled = np.array([compare(drawn).bd_cbr_percent for drawn in random])
+    if np.isnan(resampled).any():
+        share = f"{np.isnan(resampled).mean():.0%} of the resamples have no BD-CBR: no interval"
+        return found | {"note": "; ".join(filter(None, (result.note, share)))}
+    interval = percentile_interval(result.bd_cbr_percent, resampled.tolist(), num_seeds)
+    return found | _ends(interval, "seeds")
 
 
-def _curve_of(rows: pd.DataFrame, column: str) -> tuple[list[float], list[float]]:
-    """(CBR, quality) of one curve, mean over seeds, one entry per rate."""
-    mean = rows.groupby("rate")[["cbr", column]].mean()
-    return mean["cbr"].tolist(), mean[column].tolist()
+def _ends(interval: Interval | None, over: str) -> dict[str, Any]:
+    if interval is None:
+        return {}
+    return {"bd_cbr_low": interval.low, "bd_cbr_high": interval.high, "interval_over": over}
+
+
+def _by_rate(rows: pd.DataFrame, column: str) -> list[np.ndarray]:
+    """CBR and quality of each rate, one line per seed that has both: [num_seeds, 2]."""
+    ordered = rows.dropna(subset=["cbr", column]).sort_values("seed").groupby("rate")
+    return [of_rate[["cbr", column]].to_numpy(float) for _, of_rate in ordered]
+
+
+def _means_over_seeds(
+    rates: Sequence[np.ndarray], drawn: np.ndarray | None
+) -> tuple[list[float], list[float]]:
+    """(CBR, quality) of one curve, mean over its seeds, one entry per rate.
+
+    ``drawn`` : numbers in [0, 1), one per seed of a resample, each of which picks the seed at that
+    place of the list; None takes every seed once.
+    """
+    taken = rates
+    if drawn is not None:
+        taken = [of_rate[(drawn * len(of_rate)).astype(int)] for of_rate in rates]
+    means = np.array([of_rate.mean(axis=0) for of_rate in taken]).reshape(-1, 2)
+    return means[:, 0].tolist(), means[:, 1].tolist()
 
 
 def _means(table: pd.DataFrame) -> pd.DataFrame:
     """Mean over clips of every scheme, condition and metric that has more than one clip."""
-    values = ("clip", "bd_cbr_percent", "overlap", "note")
-    keys = [name for name in table.columns if name not in values]
+    keys = [name for name in table.columns if name not in ("clip", *_BD_VALUES)]
     rows = []
     for place, group in table.groupby(keys, dropna=False, sort=False):
         if len(group) < 2:
             continue
-        missing = int(group["bd_cbr_percent"].isna().sum())
+        values = group["bd_cbr_percent"]
+        missing = int(values.isna().sum())
+        interval = None if missing else bootstrap_interval(values.tolist())
         rows.append(
             {
                 **dict(zip(keys, place, strict=True)),
                 "clip": MEAN_CLIP,
-                "bd_cbr_percent": group["bd_cbr_percent"].mean(skipna=False),
+                "bd_cbr_percent": values.mean(skipna=False),
+                **_ends(interval, "clips"),
+                "num_clips": len(group),
+                "num_seeds": group["num_seeds"].min(),
                 "overlap": group["overlap"].min(),
                 "note": f"{missing} of {len(group)} clips have no value" if missing else "",
             }

@@ -16,6 +16,7 @@ def curve(scheme, variant, cbrs, lpips, **condition):
         "mcs_policy": "best",
         "decoder": "layered",
         "coherence_length": None,
+        "seed": 1,
         "status": "ok",
         "scheme": scheme,
         "variant": variant,

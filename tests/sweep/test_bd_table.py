@@ -92,3 +92,59 @@ def test_a_condition_without_the_anchor_is_nan_with_the_reason():
 
 def test_without_an_anchor_the_table_is_empty():
     assert bd_table(curve("x265"), None, METRICS).empty
+
+
+def seeded(scheme, factors, **place):
+    """A curve that met several seeds, each with a CBR of its own."""
+    return pd.concat(
+        [curve(scheme, factor, seed=seed, **place) for seed, factor in enumerate(factors)]
+    )
+
+
+def test_seeds_that_move_both_curves_alike_give_a_narrow_interval():
+    """Both curves of a seed meet the same channel, so a resample draws the same seeds of both."""
+    spread = np.array([0.7, 0.9, 1.0, 1.1, 1.3])
+    both = pd.concat([seeded("vtm", spread), seeded("new", 0.8 * spread)])
+    row = value(bd_table(both, "vtm", ["psnr"]), "new")
+    assert row.interval_over == "seeds"
+    assert (row.num_clips, row.num_seeds) == (1, 5)
+    assert row.bd_cbr_low == pytest.approx(-20)
+    assert row.bd_cbr_high == pytest.approx(-20)
+    alone = pd.concat([seeded("vtm", np.ones(5)), seeded("new", 0.8 * spread)])
+    row = value(bd_table(alone, "vtm", ["psnr"]), "new")
+    assert row.bd_cbr_low < -28
+    assert row.bd_cbr_high > -12
+
+
+def test_a_mean_over_clips_has_an_interval_over_clips():
+    factors = {"a": 0.7, "b": 0.8, "c": 0.9}
+    points = pd.concat(
+        [
+            curve(s, f if s == "new" else 1.0, clip=c)
+            for c, f in factors.items()
+            for s in ("vtm", "new")
+        ]
+    )
+    table = bd_table(points, "vtm", ["psnr"])
+    mean = value(table, "new", clip=MEAN_CLIP)
+    assert (mean.interval_over, mean.num_clips) == ("clips", 3)
+    assert mean.bd_cbr_low < mean.bd_cbr_percent < mean.bd_cbr_high
+    single = value(table, "new", clip="a")
+    assert np.isnan(single.bd_cbr_low)
+    assert pd.isna(single.interval_over)
+
+
+def test_two_seeds_give_no_interval():
+    points = pd.concat([seeded("vtm", [1.0, 1.1]), seeded("new", [0.8, 0.9])])
+    row = value(bd_table(points, "vtm", ["psnr"]), "new")
+    assert np.isnan(row.bd_cbr_low)
+    assert pd.isna(row.interval_over)
+
+
+def test_resamples_without_common_quality_give_no_interval_but_a_note():
+    far = [curve("new", seed=seed, shift=shift) for seed, shift in enumerate([0.0, 0.0, 25.0])]
+    points = pd.concat([seeded("vtm", np.ones(3)), *far])
+    row = value(bd_table(points, "vtm", ["psnr"]), "new")
+    assert np.isfinite(row.bd_cbr_percent)
+    assert np.isnan(row.bd_cbr_low)
+    assert "resamples" in row.note
