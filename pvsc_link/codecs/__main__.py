@@ -12,7 +12,7 @@ from pvsc_link.codecs.base import Codec
 from pvsc_link.codecs.precoded import export_streams
 from pvsc_link.codecs.registry import CODECS
 from pvsc_link.commands import run_command
-from pvsc_link.media import load_clip
+from pvsc_link.media import MATRICES, load_clip
 from pvsc_link.options import check_name
 from pvsc_link.types import Video
 
@@ -42,6 +42,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     export.add_argument("--workers", type=int, default=1, help="encoders at a time (default 1)")
     export.add_argument("--dataset-root", help="folder of the standard sets")
     export.add_argument(
+        "--matrix", help="colour matrix of all clips, as in a scenario: " + ", ".join(MATRICES)
+    )
+    export.add_argument(
         "--option",
         action="append",
         default=[],
@@ -56,7 +59,8 @@ def run(words: argparse.Namespace) -> int:
     codec = CODECS[words.codec](**dict(option.partition("=")[::2] for option in words.option))
     num_frames = words.gop * words.num_gops
     videos = [
-        load_clip(clip, words.first_frame, num_frames, words.dataset_root) for clip in words.clip
+        load_clip(clip, words.first_frame, num_frames, words.dataset_root, matrix=words.matrix)
+        for clip in words.clip
     ]
     with Progress() as progress:
         for video in videos:

@@ -1,6 +1,7 @@
 from .clips import clip_names as clip_names
 from .clips import load_clip as load_clip
 from .clips import stream_clip as stream_clip
+from .pixels import MATRICES as MATRICES
 from .pixels import crop as crop
 from .pixels import decoded_frame_to_rgb as decoded_frame_to_rgb
 from .pixels import decoded_source_to_rgb as decoded_source_to_rgb

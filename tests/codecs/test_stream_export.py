@@ -7,7 +7,13 @@ import pytest
 
 from pvsc_link.codecs.__main__ import main
 from pvsc_link.codecs.base import CodecFailure
-from pvsc_link.codecs.precoded import Precoded, export_streams, read_hashes, read_index
+from pvsc_link.codecs.precoded import (
+    Precoded,
+    export_streams,
+    frame_hashes,
+    read_hashes,
+    read_index,
+)
 from pvsc_link.codecs.registry import CODECS
 from pvsc_link.codecs.x264_x265 import X264, X265
 from pvsc_link.media.clips import load_clip
@@ -66,6 +72,16 @@ def test_a_stopped_export_goes_on_and_mends_damaged_files(exported, monkeypatch)
     assert sorted(e.sha256 for e in read_index(exported)) == sorted(e.sha256 for e in entries)
 
 
+def test_a_stated_matrix_takes_the_place_of_the_tag_as_in_a_scenario(tmp_path):
+    one_gop = ["--num-gops", "1", "--rates", "42"]
+    for matrix in ("bt601", "bt709"):
+        folder = tmp_path / matrix
+        assert export(folder, *one_gop, "--matrix", matrix) == 0
+        frames = load_clip("carphone", 0, 4, matrix=matrix).frames
+        assert read_hashes(folder)["carphone"] == frame_hashes(frames)
+    assert read_hashes(tmp_path / "bt601") != read_hashes(tmp_path / "bt709")
+
+
 @pytest.mark.parametrize("codec", [X264(preset="ultrafast"), X265(preset="ultrafast")])
 def test_a_later_start_keeps_frame_numbers(codec, tmp_path):
     video = load_clip("carphone", 8, 2)
@@ -117,6 +133,7 @@ def test_a_failure_keeps_the_streams_before_it(tmp_path, monkeypatch):
         (["--option", "timeout_s=soon"], 2, "soon"),
         (["--rates", "99"], 2, "0 to 51"),
         (["--gop", "500"], 2, "fewer|at least"),
+        (["--matrix", "bt470"], 2, "bt601"),
         (["--option", "timeout_s=0"], 2, "greater than 0"),
         (["--option", "timeout_s=1e-6"], 1, "codec_timeout"),
     ],
