@@ -19,7 +19,7 @@ from pvsc_link._version import __version__
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from pvsc_link.link import Awgn, BlockFading, CodedLink
+    from pvsc_link.link import Awgn, BlockFading, CodedLink, channels
     from pvsc_link.report import load_results
     from pvsc_link.scenario import Scenario
 
@@ -29,6 +29,7 @@ __all__ = [
     "CodedLink",
     "Scenario",
     "__version__",
+    "channels",
     "load_results",
     "run_sweep",
 ]
@@ -36,6 +37,7 @@ _ROOMS = {
     "Awgn": "link",
     "BlockFading": "link",
     "CodedLink": "link",
+    "channels": "link",
     "Scenario": "scenario",
     "load_results": "report",
 }

@@ -1,8 +1,9 @@
 """What the rooms pass to one another, the error of a bad input, and conversions of dB."""
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 
@@ -96,12 +97,44 @@ class Payload:
     side_bits: dict[str, bytes]  # "z" and "k": hyper-latent and rate-map bitstreams
 
 
+class LinkStats(NamedTuple):
+    """What was measured over ``num_symbols`` symbols that were sent; NaN where nothing was.
+
+    ``csi_nmse`` : power of the error of the channel estimate over that of the channel, linear
+    ``snr`` : power of the symbols over that of their error after the equaliser, linear
+    """
+
+    num_symbols: int = 0
+    csi_nmse: float = math.nan
+    snr: float = math.nan
+
+    @staticmethod
+    def joined(parts: "Iterable[LinkStats]") -> "LinkStats":
+        """Of all symbols together: errors are averaged, each symbol with the same weight."""
+        parts = [part for part in parts if part.num_symbols]
+        total = sum(part.num_symbols for part in parts)
+
+        def mean(errors: list[float]) -> float:
+            sizes = [part.num_symbols for part in parts]
+            return sum(n * e for n, e in zip(sizes, errors, strict=True)) / total
+
+        if not total:
+            return LinkStats()
+        error = mean([1.0 / part.snr for part in parts])
+        return LinkStats(total, mean([part.csi_nmse for part in parts]), 1.0 / error)
+
+    def columns(self) -> dict[str, float | None]:
+        """Columns of a row, in dB; None where nothing was measured, or nothing is estimated."""
+        columns = {"csi_nmse_measured_db": self.csi_nmse, "snr_equalized_db": self.snr}
+        return {name: linear_to_db(v) if v > 0 else None for name, v in columns.items()}
+
+
 @dataclass(frozen=True)
 class Reception:
     """What one GOP became at the receiver, for every scheme."""
 
     frames_hat: np.ndarray  # uint8 RGB [num_frames, height, width, 3]
-    num_channel_uses: dict[str, int]  # complex channel uses by part: "source", "side", ...
+    num_channel_uses: dict[str, int]  # complex channel uses by part: "source", "side", "pilot"
     frames_lost: int
     num_blocks: int  # transport blocks sent
     num_block_errors: int  # of these, CRC failed
@@ -109,6 +142,7 @@ class Reception:
     note: str = ""  # what a reader of the row must know
     finer_channel_uses: dict[str, int] = field(default_factory=dict)  # the same in finer parts
     details: dict[str, float] = field(default_factory=dict)  # columns of this scheme, summed up
+    stats: LinkStats = field(default_factory=LinkStats)  # of the symbols that carried the source
 
 
 def db_to_linear(value_db: Any) -> Any:

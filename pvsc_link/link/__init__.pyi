@@ -1,3 +1,4 @@
+from . import channels as channels
 from .bler import BlerCache as BlerCache
 from .bler import BlerEstimate as BlerEstimate
 from .bler import estimate_of as estimate_of

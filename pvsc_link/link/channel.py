@@ -8,7 +8,7 @@ In the second way a new SNR, channel estimation error or coherence length never 
 
 import functools
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from numbers import Real
 from typing import Any, NamedTuple, Protocol
 
@@ -18,7 +18,7 @@ from pydantic import BaseModel
 
 from pvsc_link.link.counter_random import seed_tensor
 from pvsc_link.link.registry import SYMBOL_EQUALIZERS, ChannelType, find, find_channel
-from pvsc_link.types import ChannelPoint, InputError
+from pvsc_link.types import ChannelPoint, InputError, LinkStats
 
 
 class ChannelOutput(NamedTuple):
@@ -42,6 +42,7 @@ class Channel(Protocol):
 
     A realisation depends on the seed and on the place of a symbol in its stream, and on nothing
     else: two schemes with the same seed meet the same channel, whatever else they do differently.
+    A channel object that XLA cannot compile has the attribute ``jit_compile = False``.
 
     Input
     -----
@@ -77,20 +78,23 @@ def as_snr_db(snr_db: Any) -> tf.Tensor:
     return tf.convert_to_tensor(snr_db, tf.float32)
 
 
-def as_tensors(condition: BaseModel) -> dict[str, Any]:
+def as_tensors(condition: BaseModel, static: Collection[str] = ()) -> dict[str, Any]:
     """The values of a condition as keyword arguments of its channel.
 
     Numbers become scalar tensors, ``tf.int32`` or ``tf.float32``, so that no value of them retraces
-    a graph; None becomes -inf (dB: nothing at all). Anything else stays as it is.
+    a graph; None becomes -inf (dB: nothing at all). Anything else stays as it is, and so do the
+    fields that ``static`` names.
     """
 
-    def tensor(value: Any) -> Any:
+    def tensor(name: str, value: Any) -> Any:
+        if name in static:
+            return value
         value = -math.inf if value is None else value
         if isinstance(value, bool) or not isinstance(value, Real):
             return value
         return tf.constant(value, tf.int32 if isinstance(value, int) else tf.float32)
 
-    return {name: tensor(value) for name, value in condition.model_dump().items()}
+    return {name: tensor(name, value) for name, value in condition.model_dump().items()}
 
 
 def condition_tensors(point: ChannelPoint) -> dict[str, Any]:
@@ -98,7 +102,8 @@ def condition_tensors(point: ChannelPoint) -> dict[str, Any]:
 
     Raises ``InputError`` for an unknown channel or a bad value.
     """
-    return as_tensors(find_channel(point.channel).condition_of(point))
+    kind = find_channel(point.channel)
+    return as_tensors(kind.condition_of(point), kind.static)
 
 
 def make_channel(point: ChannelPoint, *, equalizer: Any, csi_aware: bool) -> Channel:
@@ -108,6 +113,64 @@ def make_channel(point: ChannelPoint, *, equalizer: Any, csi_aware: bool) -> Cha
     """
     kind = find_channel(point.channel)
     return kind.make(equalizer=equalizer, csi_aware=csi_aware, **condition_tensors(point))
+
+
+class Traced:
+    """A function of tensors and a channel's condition as graphs with an input signature.
+
+    There is one graph per value of what is no tensor in the condition (``ChannelType.static``).
+
+    Parameters
+    ----------
+    function : called with the tensors and the condition
+    signature : of the tensors
+    jit_compile : whether XLA compiles it
+    """
+
+    def __init__(
+        self, function: Callable[..., Any], signature: Sequence[tf.TensorSpec], jit_compile: bool
+    ):
+        self._function, self._signature, self._jit_compile = function, signature, jit_compile
+        self._graphs: dict[tuple, Callable[..., Any]] = {}
+
+    def __call__(self, *tensors: Any, condition: Mapping[str, Any]) -> Any:
+        numbers = {name: value for name, value in condition.items() if tf.is_tensor(value)}
+        fixed = {name: value for name, value in condition.items() if name not in numbers}
+        key = tuple((name, repr(value)) for name, value in fixed.items())
+        if key not in self._graphs:
+            specs = {name: tf.TensorSpec.from_tensor(value) for name, value in numbers.items()}
+            self._graphs[key] = tf.function(
+                lambda *inputs: self._function(*inputs[:-1], fixed | inputs[-1]),
+                jit_compile=self._jit_compile,
+                # There is no Python control flow to convert: it is traced twice as fast.
+                autograph=False,
+                input_signature=[*self._signature, specs],
+            )
+        return self._graphs[key](*tensors, numbers)
+
+
+def link_stats(x: tf.Tensor, output: ChannelOutput, num_sent: tf.Tensor) -> tf.Tensor:
+    """What was measured over the first ``num_sent`` symbols of a stream.
+
+    Input: ``x`` : [1, num_symbols], what went into the channel; ``num_sent`` : [], tf.int32.
+    Output: [2], tf.float32: ``csi_nmse`` as the channel states it for all of ``x``, NaN if it does
+    not; ``snr``.
+    """
+    sent = tf.cast(tf.range(tf.shape(x)[1]) < num_sent, tf.float32)
+    power, error = (
+        tf.reduce_sum(sent * (tf.square(tf.math.real(v)) + tf.square(tf.math.imag(v))))
+        for v in (x, output.x_hat - x)
+    )
+    csi_nmse = tf.cast(output.stats.get("csi_nmse", math.nan), tf.float32)
+    return tf.stack([csi_nmse, power / tf.maximum(error, 1e-12 * power)])
+
+
+class SymbolReception(NamedTuple):
+    """A stream of analog symbols behind the equaliser, and the channel uses that it took."""
+
+    symbols_hat: np.ndarray  # complex64 [num_symbols]
+    num_channel_uses: int  # with pilots
+    stats: LinkStats
 
 
 class ChannelFunction:
@@ -127,39 +190,30 @@ class ChannelFunction:
             kind.make, equalizer=equalizer, csi_aware=csi_aware
         )
         self.trace_count = 0
-        self._traced: dict[tuple, Callable[..., Any]] = {}  # by what is no number in a condition
-
-    def __call__(
-        self, symbols: np.ndarray, point: ChannelPoint, seed: int
-    ) -> tuple[np.ndarray, int]:
-        """One stream of symbols through the channel.
-
-        Input: ``symbols`` : [num_symbols], complex64, unit mean power; ``point`` : of this kind of
-        channel. Output: equalised symbols, like ``symbols``, and the channel uses that they took.
-        Raises ``InputError`` for a bad point or seed.
-        """
-        x = tf.constant(symbols[None], tf.complex64)
-        condition, snr_db = condition_tensors(point), as_snr_db(point.snr_db)
-        numbers = {name: value for name, value in condition.items() if tf.is_tensor(value)}
-        fixed = tuple((name, condition[name]) for name in condition if name not in numbers)
-        if fixed not in self._traced:
-            self._traced[fixed] = self._trace(dict(fixed), numbers)
-        x_hat, overhead = self._traced[fixed](x, snr_db, seed_tensor(seed), numbers)
-        return x_hat.numpy()[0], len(symbols) + int(overhead)
-
-    def _trace(self, fixed: dict[str, Any], numbers: dict[str, Any]) -> Callable[..., Any]:
-        def run(x, snr_db, seed, numbers):
-            self.trace_count += 1
-            output = self._make(**fixed, **numbers)(x, snr_db=snr_db, seed=seed)
-            return output.x_hat, tf.convert_to_tensor(output.overhead, tf.int32)
-
         signature = [
             tf.TensorSpec([1, None], tf.complex64),
             tf.TensorSpec([], tf.float32),
             tf.TensorSpec([2], tf.uint32),
-            {name: tf.TensorSpec.from_tensor(value) for name, value in numbers.items()},
         ]
-        return tf.function(run, autograph=False, input_signature=signature)
+        self._traced = Traced(self._run, signature, jit_compile=False)
+
+    def __call__(self, symbols: np.ndarray, point: ChannelPoint, seed: int) -> SymbolReception:
+        """One stream of symbols through the channel.
+
+        Input: ``symbols`` : [num_symbols], complex64, unit mean power; ``point`` : of this kind of
+        channel. Raises ``InputError`` for a bad point or seed.
+        """
+        x = tf.constant(symbols[None], tf.complex64)
+        condition, snr_db = condition_tensors(point), as_snr_db(point.snr_db)
+        x_hat, overhead, stats = self._traced(x, snr_db, seed_tensor(seed), condition=condition)
+        uses, num = len(symbols) + int(overhead), len(symbols)
+        return SymbolReception(x_hat.numpy()[0], uses, LinkStats(num, *stats.numpy().tolist()))
+
+    def _run(self, x, snr_db, seed, condition):
+        self.trace_count += 1
+        output = self._make(**condition)(x, snr_db=snr_db, seed=seed)
+        stats = link_stats(x, output, tf.shape(x)[1])
+        return output.x_hat, tf.cast(output.overhead, tf.int32), stats
 
 
 @functools.lru_cache(maxsize=64)

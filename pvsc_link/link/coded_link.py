@@ -8,10 +8,9 @@ around it, so that one compilation serves every MCS of a modulation and every ch
 """
 
 import functools
-import math
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numba
@@ -19,7 +18,15 @@ import numpy as np
 import tensorflow as tf
 from sionna.phy.mapping import Mapper
 
-from pvsc_link.link.channel import Channel, as_snr_db, as_tensors, condition_tensors
+from pvsc_link.link.channel import (
+    Channel,
+    ChannelOutput,
+    Traced,
+    as_snr_db,
+    as_tensors,
+    condition_tensors,
+    link_stats,
+)
 from pvsc_link.link.counter_random import seed_tensor
 from pvsc_link.link.equalizers import Equalizer
 from pvsc_link.link.ldpc.code import CERTAIN_LLR, get_ldpc_code
@@ -28,9 +35,9 @@ from pvsc_link.link.mcs import Mcs, get_mcs
 from pvsc_link.link.qam import QamDemapper, descramble, scramble
 from pvsc_link.link.registry import EQUALIZERS, ChannelType, find_channel, find_equalizer
 from pvsc_link.link.transport import NUM_CRC_BITS, BlockCrc, Segmentation
-from pvsc_link.types import ChannelPoint, InputError
+from pvsc_link.types import ChannelPoint, InputError, LinkStats
 
-#: Blocks per call of the traced function. Fixed, so that nothing retraces; short calls are padded.
+#: Blocks per call of the traced function. XLA wants a fixed number: short calls are padded there.
 BATCH_SIZE = 32
 
 
@@ -49,8 +56,9 @@ class CodedBitChannel:
 
     Input
     -----
-    c : [BATCH_SIZE, n], uint8, coded bits of consecutive blocks, which follow each other in the
-        channel without a gap
+    c : [num_blocks, n], uint8, coded bits of at most BATCH_SIZE consecutive blocks, which follow
+        each other in the channel without a gap
+    num_sent : int, symbols of them that are sent: the end of a short last block is not
     first_block : int, place of the first of them in the stream
     snr_db : [], tf.float32, Es/N0 in dB
     condition : scalar tensors by name
@@ -58,8 +66,10 @@ class CodedBitChannel:
 
     Output
     ------
-    llr : [BATCH_SIZE, n], tf.float32, log p(1)/p(0) of the coded bits
-    overhead : [], tf.float32, further channel uses (pilots) per symbol
+    llr : [num_blocks, n], tf.float32, log p(1)/p(0) of the coded bits
+    overhead : int, further channel uses (pilots)
+    stats : LinkStats of the symbols that are sent; under XLA ``csi_nmse`` is that of BATCH_SIZE
+        blocks
     """
 
     def __init__(
@@ -69,33 +79,53 @@ class CodedBitChannel:
         self._mapper = Mapper("qam", num_bits_per_symbol)
         self._demapper = QamDemapper(num_bits_per_symbol)
         self.trace_count = 0
-        # There is no Python control flow to convert: without autograph it is traced twice as fast.
-        self._traced = tf.function(self._run, jit_compile=jit_compile, autograph=False)
+        self._jit_compile = jit_compile
+        signature = [
+            tf.TensorSpec([BATCH_SIZE if jit_compile else None, n], tf.uint8),
+            *(tf.TensorSpec([], tf.int32), tf.TensorSpec([], tf.int32)),
+            *(tf.TensorSpec([], tf.float32), tf.TensorSpec([2], tf.uint32)),
+        ]
+        self._traced = Traced(self._run, signature, jit_compile)
 
     def __call__(
         self,
         c: np.ndarray,
+        num_sent: int,
         first_block: int,
         snr_db: tf.Tensor,
         condition: dict[str, Any],
         seed: tf.Tensor,
-    ) -> tuple[tf.Tensor, tf.Tensor]:
-        return self._traced(
-            tf.constant(c, tf.uint8), tf.constant(first_block), snr_db, condition, seed
+    ) -> tuple[np.ndarray, int, LinkStats]:
+        rows = BATCH_SIZE if self._jit_compile else len(c)
+        padded = np.pad(c, ((0, rows - len(c)), (0, 0)))
+        numbers = tf.constant(num_sent), tf.constant(first_block)
+        llr, overhead, stats = self._traced(
+            tf.constant(padded, tf.uint8), *numbers, snr_db, seed, condition=condition
         )
+        # The channel counts for all that it was given.
+        given = rows * self._num_symbols if self._jit_compile else num_sent
+        pilots = -(-int(overhead) * num_sent // given)
+        return llr.numpy()[: len(c)], pilots, LinkStats(num_sent, *stats.numpy().tolist())
 
-    def _run(self, c, first_block, snr_db, condition, seed):
+    def _run(self, c, num_sent, first_block, snr_db, seed, condition):
         self.trace_count += 1
-        x = self._mapper(scramble(tf.cast(c, tf.float32)))
-        received = self._make(**condition)(
-            tf.reshape(x, [1, -1]),
-            snr_db=snr_db,
-            seed=seed,
-            first_symbol=first_block * self._num_symbols,
-        )
-        x_hat, no_eff = (tf.reshape(part, x.shape) for part in received[:2])
-        overhead = tf.cast(received.overhead, tf.float32) / (BATCH_SIZE * self._num_symbols)
-        return descramble(self._demapper(x_hat, no_eff)), overhead
+        mapped = self._mapper(scramble(tf.cast(c, tf.float32)))
+        x = tf.reshape(mapped, [1, -1])
+        if not self._jit_compile:
+            x = x[:, :num_sent]
+        first_symbol = first_block * self._num_symbols
+        output = self._make(**condition)(x, snr_db=snr_db, seed=seed, first_symbol=first_symbol)
+        x_hat, no_eff = self._whole_blocks(output, mapped)
+        llr = descramble(self._demapper(x_hat, no_eff))
+        return llr, tf.cast(output.overhead, tf.int32), link_stats(x, output, num_sent)
+
+    @staticmethod
+    def _whole_blocks(output: ChannelOutput, mapped: tf.Tensor) -> list[tf.Tensor]:
+        """Equalised symbols and their noise variances in blocks; 0 and 1 where none was sent."""
+        missing = tf.size(mapped) - tf.shape(output.x_hat)[1]
+        parts = zip(output[:2], (0, 1), strict=True)
+        padded = [tf.pad(part, [[0, 0], [0, missing]], constant_values=v) for part, v in parts]
+        return [tf.reshape(part, tf.shape(mapped)) for part in padded]
 
 
 @functools.lru_cache(maxsize=64)
@@ -113,7 +143,9 @@ class BitReception:
     bits_hat: np.ndarray  # uint8 [num_bits]
     block_ok: np.ndarray  # bool [num_blocks]
     block_num_bits: np.ndarray  # int64 [num_blocks], payload bits of each block
-    num_channel_uses: int
+    num_channel_uses: int  # with pilots
+    num_pilots: int = 0
+    stats: LinkStats = field(default_factory=LinkStats)
 
 
 class CodedLink:
@@ -179,7 +211,8 @@ class CodedLink:
             found = find_equalizer(equalizer, EQUALIZERS)
             self._channel = _coded_bit_channel(*size, self._kind, found, csi_aware)
         else:
-            self._channel = CodedBitChannel(*size, lambda: channel, jit_compile=True)
+            jit_compile = getattr(channel, "jit_compile", True)
+            self._channel = CodedBitChannel(*size, lambda: channel, jit_compile)
         self._decoder = get_decoder(decoder, self.code, num_iter)
         self._crc = BlockCrc()
         self.block_payload = self.mcs.k - NUM_CRC_BITS
@@ -189,7 +222,7 @@ class CodedLink:
     ) -> tuple[np.ndarray, np.ndarray]:
         tensors: dict[str, Any] = {}
         if self._kind is not None:
-            tensors = as_tensors(self._kind.condition(condition))
+            tensors = as_tensors(self._kind.condition(condition), self._kind.static)
         elif condition:
             raise InputError(
                 "condition of a channel object",
@@ -262,12 +295,12 @@ class CodedLink:
     def _random_blocks(
         self, first: int, size: int, seed: int, arguments: tuple
     ) -> tuple[np.ndarray, np.ndarray]:
-        payload = np.zeros((BATCH_SIZE, self.block_payload), np.uint8)
         generator = np.random.default_rng([seed, self.mcs.index, first])
-        payload[:size] = generator.integers(0, 2, (size, self.block_payload), dtype=np.uint8)
+        payload = generator.integers(0, 2, (size, self.block_payload), dtype=np.uint8)
         b = self._crc.attach(payload)
-        llr, _ = self._channel(self.code.encode(b), first, *arguments)
-        return b[:size], self.code.combine(llr).numpy()[:size]
+        num_sent = size * self.mcs.n // self.mcs.num_bits_per_symbol
+        llr, *_ = self._channel(self.code.encode(b), num_sent, first, *arguments)
+        return b, np.asarray(self.code.combine(llr))
 
     def _tensors(self, point: ChannelPoint) -> tuple[tf.Tensor, dict[str, Any]]:
         """SNR and condition of a point of this link's channel."""
@@ -285,37 +318,45 @@ class CodedLink:
     ) -> BitReception:
         segments = Segmentation(len(_require_bits(bits)), self.block_payload)
         blocks, key = segments.split(bits), seed_tensor(seed)
-        received, ok, overhead = np.zeros_like(blocks), np.zeros(len(blocks), bool), 0.0
+        received, ok = np.zeros_like(blocks), np.zeros(len(blocks), bool)
+        uses = left = self.num_channel_uses(segments.num_bits)
+        num_pilots, stats = 0, []
         for first in range(0, len(blocks), BATCH_SIZE):
             batch = slice(first, first + BATCH_SIZE)
             fillers = segments.num_fillers if batch.stop >= len(blocks) else 0
             sent = self._coded(blocks[batch], fillers)
-            llr, pilots = self._channel(sent, first, snr_db, condition, key)
-            b_hat = self._decoded(llr.numpy(), len(blocks[batch]), fillers)
+            num_sent = min(left, sent.size // self.mcs.num_bits_per_symbol)
+            llr, pilots, measured = self._channel(sent, num_sent, first, snr_db, condition, key)
+            b_hat = self._decoded(llr, fillers)
             received[batch], ok[batch] = self._crc.check(b_hat, fillers)
-            overhead = float(pilots)
-        uses = self.num_channel_uses(segments.num_bits)
-        uses += math.ceil(overhead * uses)
-        return BitReception(segments.join(received), ok, segments.block_num_bits, uses)
+            left, num_pilots = left - num_sent, num_pilots + pilots
+            stats.append(measured)
+        return BitReception(
+            segments.join(received),
+            ok,
+            segments.block_num_bits,
+            uses + num_pilots,
+            num_pilots,
+            LinkStats.joined(stats),
+        )
 
     def _coded(self, payload: np.ndarray, num_fillers: int) -> np.ndarray:
-        """Bits to send, [BATCH_SIZE, n]; zeros after a short last block and in spare rows."""
+        """Bits to send, [num_blocks, n]; zeros after a short last block."""
         b = self._crc.attach(payload, num_fillers)
-        sent = np.zeros((BATCH_SIZE, self.mcs.n), np.uint8)
-        sent[: len(b)] = self.code.encode(b)
+        sent = np.asarray(self.code.encode(b), np.uint8)
         if num_fillers:
             short = self.code.encode_shortened(b[-1], num_fillers)
-            sent[len(b) - 1] = np.pad(short, (0, self.mcs.n - len(short)))
+            sent[-1] = np.pad(short, (0, self.mcs.n - len(short)))
         return sent
 
-    def _decoded(self, llr: np.ndarray, num_rows: int, num_fillers: int) -> np.ndarray:
-        """Information bits of the first ``num_rows`` blocks, [num_rows, k]."""
-        combined = np.array(self.code.combine(llr))
+    def _decoded(self, llr: np.ndarray, num_fillers: int) -> np.ndarray:
+        """Information bits, [num_blocks, k]."""
+        # Decoders are traced for BATCH_SIZE rows; spare rows are a codeword: no iterations.
+        combined = np.full((BATCH_SIZE, self.code.mother_n), -CERTAIN_LLR, np.float32)
+        combined[: len(llr)] = self.code.combine(llr)
         if num_fillers:
-            last = self.code.combine_shortened(llr[num_rows - 1], num_fillers)
-            combined[num_rows - 1] = last
-        combined[num_rows:] = -CERTAIN_LLR  # spare rows become a codeword and take no iterations
-        return np.asarray(self._decoder(combined))[:num_rows]
+            combined[len(llr) - 1] = self.code.combine_shortened(llr[-1], num_fillers)
+        return np.asarray(self._decoder(combined))[: len(llr)]
 
 
 def _require_bits(bits: np.ndarray) -> np.ndarray:

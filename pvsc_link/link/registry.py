@@ -68,9 +68,12 @@ class ChannelType:
     Condition : pydantic model of what describes the channel beside its SNR
     implementation : class of the channel, or its dotted path. It is called with ``equalizer``,
         ``csi_aware``, ``options`` and the fields of the condition as keyword arguments; inside
-        traced functions numbers of the condition are scalar tensors, and None is -inf
+        traced functions numbers of the condition are scalar tensors, and None is -inf, except in
+        the fields that ``static`` names
     options : keyword arguments that belong to this name
     jit_compile : whether XLA can compile the channel
+    static : names of fields of the condition that shape the graph, such as a number of antennas;
+        they stay as they are, so that each of their values is traced once
     """
 
     name: str
@@ -79,6 +82,7 @@ class ChannelType:
     implementation: Implementation
     options: Mapping[str, Any] = field(default_factory=dict)
     jit_compile: bool = True
+    static: frozenset[str] = frozenset()
 
     @property
     def fades(self) -> bool:

@@ -57,6 +57,17 @@ POINTS = (
     Column("cbr", _USES, "complex channel uses over frames x height x width x 3, unpadded"),
     Column("cbr_source", _USES, "part of cbr: the source's bitstream or symbols"),
     Column("cbr_side", _USES, "part of cbr: side information; 0 for separated schemes"),
+    Column("cbr_pilot", _USES, "part of cbr: pilots of the channel; 0 for a channel without any"),
+    Column(
+        "csi_nmse_measured_db",
+        "dB",
+        "error of the channel estimate as measured on the source's symbols; empty: none is made",
+    ),
+    Column(
+        "snr_equalized_db",
+        "dB",
+        "power of the source's symbols over that of their error after the equaliser",
+    ),
     *_OF_METRICS,
     Column("bler", "", "block error rate of a chosen MCS, measured beforehand; 0 to 1"),
     Column("num_blocks", "blocks", "transport blocks of this point"),

@@ -93,7 +93,8 @@ class SemanticScheme(Scheme):
     frames whose bytes it holds; they are concealed (``models.stream.Receiver``).
 
     Channel uses: ``source`` = ``y`` (symbols of P frames) + ``intra`` (symbols of I frames);
-    ``side`` = ``z`` + ``k`` (side information of all frames, with all its coding overhead).
+    ``side`` = ``z`` + ``k`` (side information of all frames, with all its coding overhead);
+    ``pilot`` (pilots of the channel, of both).
 
     Parameters
     ----------
@@ -258,25 +259,27 @@ class SemanticScheme(Scheme):
         side_ok = frames_with_side(gop, side)
         channel = get_channel_function(point.channel, link.equalizer, link.csi_aware)
         symbols = [frame.payload.symbols for frame in gop.frames]
-        symbols_hat, source_uses = channel(np.concatenate(symbols), point, seed)
-        received = np.split(symbols_hat, np.cumsum([part.size for part in symbols])[:-1])
+        sent = channel(np.concatenate(symbols), point, seed)
+        received = np.split(sent.symbols_hat, np.cumsum([part.size for part in symbols])[:-1])
         shown = [
             receiver.receive(frame.side, part) if arrived else receiver.conceal("side_lost")
             for frame, part, arrived in zip(gop.frames, received, side_ok, strict=True)
         ]
         height, width = gop.size
         parts = gop.num_symbols
-        if pilots := source_uses - sum(parts.values()):
-            parts["pilots"] = pilots
+        source_uses = sum(parts.values())
+        side_uses = side.num_channel_uses - side.num_pilots
+        pilots = sent.num_channel_uses - source_uses + side.num_pilots
         return Reception(
             frames_hat=np.stack([one.frame_uint8[:height, :width] for one in shown]),
-            num_channel_uses={"source": source_uses, "side": side.num_channel_uses},
+            num_channel_uses={"source": source_uses, "side": side_uses, "pilot": pilots},
             frames_lost=sum(one.status != "ok" for one in shown),
             num_blocks=len(side.block_ok),
             num_block_errors=int(np.sum(~side.block_ok)),
             status=self.status,
-            finer_channel_uses=parts | side_stream.shares(gop.messages, side.num_channel_uses),
+            finer_channel_uses=parts | side_stream.shares(gop.messages, side_uses),
             details={"side_lost": int(np.sum(~side_ok))},
+            stats=sent.stats,
         )
 
 

@@ -72,13 +72,17 @@ class SeparatedScheme(Scheme):
             shown = concealed.frames[-1]
             yield Reception(
                 frames_hat=concealed.frames,
-                num_channel_uses={"source": sent.num_channel_uses},
+                num_channel_uses={
+                    "source": sent.num_channel_uses - sent.num_pilots,
+                    "pilot": sent.num_pilots,
+                },
                 frames_lost=concealed.frames_lost,
                 num_blocks=len(sent.block_ok),
                 num_block_errors=int(np.sum(~sent.block_ok)),
                 status=self.status,
                 note=gop.note,
                 details=details,
+                stats=sent.stats,
             )
 
 

@@ -15,7 +15,7 @@ from pvsc_link.scenario import Point
 from pvsc_link.schemes import scheme_types
 from pvsc_link.storage import digest
 from pvsc_link.sweep.mcs import NEIGHBOUR, McsChoice
-from pvsc_link.types import CodecFailure, Reception, Video
+from pvsc_link.types import CodecFailure, LinkStats, Reception, Video
 
 
 def link_seeds(point: Point, num_gops: int) -> list[int]:
@@ -59,6 +59,7 @@ def finished_row(
         "mcs_role": choice.role,
         "num_frames": len(frames),
         **_cbr_columns(receptions, frames.shape),
+        **LinkStats.joined(reception.stats for reception in receptions).columns(),
         **{column: float(np.mean(values)) for column, values in quality.items()},
         "bler": choice.bler,
         "num_blocks": sum(reception.num_blocks for reception in receptions),
@@ -119,12 +120,12 @@ def _coordinates(point: Point) -> dict[str, Any]:
 
 
 def _cbr_columns(receptions: Sequence[Reception], shape: tuple[int, ...]) -> dict[str, float]:
-    """Columns ``cbr``, ``cbr_source``, ``cbr_side`` (eq. 5), and a scheme's finer parts.
+    """Columns ``cbr``, ``cbr_source``, ``cbr_side``, ``cbr_pilot`` (eq. 5), and finer parts.
 
     The finer parts divide the same channel uses once more.
     """
     num_frames, height, width, _ = shape
-    uses = Counter({"source": 0, "side": 0})
+    uses = Counter({"source": 0, "side": 0, "pilot": 0})
     finer: Counter[str] = Counter()
     for reception in receptions:
         uses.update(reception.num_channel_uses)

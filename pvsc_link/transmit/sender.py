@@ -7,7 +7,7 @@ from typing import Any
 from pvsc_link.metrics import METRICS, FrameMetrics
 from pvsc_link.sweep import finished_row, gop_seed, link_options
 from pvsc_link.transmit.request import Chosen
-from pvsc_link.types import Reception, Video
+from pvsc_link.types import LinkStats, Reception, Video
 
 #: Columns of a row that add up over GOPs; every other number is a mean over frames.
 COUNTS = (
@@ -30,6 +30,7 @@ class Sender:
         self._metrics = metrics
         self._gop: Any = None
         self._sums: dict[str, Any] = {}
+        self._stats = LinkStats()
         point = chosen.point
         self._receptions = chosen.scheme.stream(
             self._encoded(),
@@ -55,6 +56,8 @@ class Sender:
         point, mcs = self.chosen.point, self.chosen.mcs
         row = finished_row(point, mcs, [reception], gop, frame_metrics, self._metrics)
         self._add(row)
+        self._stats = LinkStats.joined([self._stats, reception.stats])
+        self._sums |= self._stats.columns()
         return row
 
     def totals(self) -> dict[str, Any]:

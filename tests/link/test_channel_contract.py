@@ -1,5 +1,6 @@
 """The channel contract: closed-form error rates, paired realisations, gradients, no retraces."""
 
+import dataclasses
 import doctest
 
 import numpy as np
@@ -130,7 +131,7 @@ def test_the_traced_channel_is_the_channel_of_the_point(equalizer, csi_aware):
     point = ChannelPoint("rayleigh", 6.0, -10.0, 4)
     channel = make_channel(point, equalizer=equalizer, csi_aware=csi_aware)
     expected = channel(tf.constant(x[None]), snr_db=6.0, seed=9).x_hat[0]
-    x_hat, uses = get_channel_function("rayleigh", equalizer, csi_aware)(x, point, 9)
+    x_hat, uses, _ = get_channel_function("rayleigh", equalizer, csi_aware)(x, point, 9)
     np.testing.assert_allclose(x_hat, expected, rtol=1e-4, atol=1e-5)
     assert uses == 60
 
@@ -141,7 +142,7 @@ def test_all_points_and_lengths_are_one_trace():
         [(0.0, None, 1), (3.0, -20.0, 4), (9.0, -10.0, 96), (9.5, None, 7)]
     ):
         point = ChannelPoint("rayleigh", snr_db, nmse_db, coherence)
-        x_hat, _ = channel(np.ones(100 + seed, np.complex64), point, seed)
+        x_hat, *_ = channel(np.ones(100 + seed, np.complex64), point, seed)
         assert x_hat.shape == (100 + seed,)
     assert channel.trace_count == 1
 
@@ -185,13 +186,55 @@ def test_a_channel_from_outside_carries_symbols_and_bits_and_its_pilots_count(mo
     mine = ChannelType("mine", "Mine", NoOptions, EverySecondIsAPilot)
     monkeypatch.setitem(CHANNELS, "mine", mine)
     point, symbols = ChannelPoint("mine", 3.0), np.ones(10, np.complex64)
-    x_hat, uses = get_channel_function("mine", "zf", False)(symbols, point, 1)
+    x_hat, uses, _ = get_channel_function("mine", "zf", False)(symbols, point, 1)
     np.testing.assert_array_equal(x_hat, symbols)
     assert uses == 20
     link, bits = CodedLink(11, "mine"), np.tile(np.array([0, 1, 1], np.uint8), 2000)
     received = link.send(bits, point, seed=1)
     np.testing.assert_array_equal(received.bits_hat, bits)
     assert received.num_channel_uses == 2 * link.num_channel_uses(len(bits))
+    assert received.num_pilots == link.num_channel_uses(len(bits))
+
+
+class CountsSymbols(EverySecondIsAPilot):
+    """Says by its statistics how many symbols it was given; XLA cannot compile it."""
+
+    def __init__(self, *, equalizer, csi_aware, antennas, gain):
+        self.antennas = antennas
+        assert isinstance(antennas, int)
+        assert tf.is_tensor(gain)
+
+    def __call__(self, x, *, snr_db, seed, first_symbol=0):
+        error = 10.0 ** (-snr_db / 20) * tf.ones_like(x, tf.float32)
+        given = tf.cast(tf.shape(x)[1], tf.float32)
+        no_eff = tf.square(error)
+        x_hat = x + tf.cast(error, x.dtype)
+        return ChannelOutput(x_hat, no_eff, 0, {"csi_nmse": given})
+
+
+class WithAntennas(NoOptions):
+    antennas: int = 1
+    gain: float = 1.0
+
+
+def test_what_xla_cannot_compile_runs_on_the_symbols_that_are_sent_and_traces_static_values_only(
+    monkeypatch,
+):
+    kind = ChannelType("mine", "Mine", WithAntennas, CountsSymbols)
+    kind = dataclasses.replace(kind, jit_compile=False, static=frozenset({"antennas"}))
+    monkeypatch.setitem(CHANNELS, "mine", kind)
+    link, analog = CodedLink(11, "mine"), get_channel_function("mine", "zf", False)
+    for size in (100, 3000, 40_000):
+        for antennas, gain in ((1, 1.0), (2, 1.0), (2, 3.0)):
+            point = kind.point(20.0, {"antennas": antennas, "gain": gain})
+            sent = link.send(np.ones(size, np.uint8), point, seed=1)
+            assert sent.stats.num_symbols == link.num_channel_uses(size)
+            assert sent.stats.snr == pytest.approx(100, rel=0.02)
+            if size < 40_000:
+                assert sent.stats.csi_nmse == sent.stats.num_symbols
+            symbols = np.ones(size, np.complex64)
+            assert analog(symbols, point, 1).stats == pytest.approx((size, size, 100.0), rel=1e-4)
+    assert (link.trace_count, analog.trace_count) == (2, 2)
 
 
 @pytest.mark.parametrize("module", [flat_fading, coded_link])

@@ -7,7 +7,7 @@ from pvsc_link.scenario.grid import expand
 from pvsc_link.scenario.schema import Scenario
 from pvsc_link.sweep.mcs import CHOSEN, McsChoice
 from pvsc_link.sweep.rows import finished_row
-from pvsc_link.types import Reception, Video
+from pvsc_link.types import LinkStats, Reception, Video
 
 
 class NoMetrics:
@@ -34,19 +34,31 @@ def test_the_cbr_of_a_row_is_channel_uses_over_the_samples_without_padding():
     receptions = [
         Reception(
             frames_hat=video.frames[:2],
-            num_channel_uses={"source": 5000, "side": side},
+            num_channel_uses={"source": 5000, "side": side, "pilot": 100},
             frames_lost=0,
             num_blocks=1,
             num_block_errors=0,
             finer_channel_uses={"y": 2000, "intra": 3000, "z": 400, "k": side - 400},
+            stats=LinkStats(5000, csi_nmse, snr),
         )
-        for side in (1003, 605)
+        for side, csi_nmse, snr in ((1003, 0.3, 2.0), (605, 0.1, 6.0))
     ]
     row = finished_row(point, McsChoice(5, 0.0, CHOSEN), receptions, video, NoMetrics(), [])
-    uses = {"cbr": 11608, "cbr_source": 10000, "cbr_side": 1608}
+    uses = {"cbr": 11808, "cbr_source": 10000, "cbr_side": 1608, "cbr_pilot": 200}
     uses |= {"cbr_y": 4000, "cbr_intra": 6000, "cbr_z": 800, "cbr_k": 808}
     found = {name: value for name, value in row.items() if name.startswith("cbr")}
     assert found == pytest.approx(
         {name: count / 304_128 for name, count in uses.items()}, rel=1e-12
     )
     assert row["num_frames"] == 4
+    # The same number of symbols in both GOPs: errors of power 1/2 and 1/6 make 1/3, CSI errors 0.2.
+    assert row["snr_equalized_db"] == pytest.approx(10 * np.log10(3))
+    assert row["csi_nmse_measured_db"] == pytest.approx(10 * np.log10(0.2))
+
+
+def test_what_was_not_measured_or_estimated_has_no_value_in_its_column():
+    nothing = {"csi_nmse_measured_db": None, "snr_equalized_db": None}
+    assert LinkStats().columns() == nothing
+    assert LinkStats.joined([LinkStats(), LinkStats()]).columns() == nothing
+    known = LinkStats.joined([LinkStats(5, 0.0, 10.0), LinkStats(0, 1.0, 1.0)])
+    assert known.columns() == {"csi_nmse_measured_db": None, "snr_equalized_db": 10.0}
