@@ -5,6 +5,7 @@ half a file and two processes never write the same one.
 """
 
 import contextlib
+import errno
 import hashlib
 import json
 import os
@@ -64,6 +65,17 @@ def write_atomically(path: str | Path, content: str | bytes) -> None:
     """Write a whole file as :func:`atomic_file` does; text becomes UTF-8."""
     with atomic_file(path) as file:
         file.write(content.encode() if isinstance(content, str) else content)
+
+
+def require_writable(folder: str | Path) -> None:
+    """Raise ``InputError`` if ``folder`` cannot be made or written into; nothing is made here."""
+    found = Path(folder).absolute()
+    while not (found.exists() or found.is_symlink()):
+        found = found.parent
+    if not found.is_dir():
+        raise _unusable(found, NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR)))
+    if not os.access(found, os.W_OK | os.X_OK):
+        raise _unusable(found, PermissionError(errno.EACCES, os.strerror(errno.EACCES)))
 
 
 @contextlib.contextmanager

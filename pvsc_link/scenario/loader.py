@@ -17,10 +17,12 @@ from typing import Any, ClassVar
 import yaml
 from yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 
-from pvsc_link.options import validated
+from pvsc_link.options import check_name, validated
 from pvsc_link.scenario.schema import Scenario
 from pvsc_link.types import InputError
 
+#: Folder of the scenarios that come with the package.
+SHIPPED = Path(__file__).parent / "shipped"
 #: Largest file in bytes, and most values in it once its aliases are written out.
 MAX_BYTES, MAX_VALUES = 2**20, 100_000
 #: Most digits of a number.
@@ -66,16 +68,36 @@ class Document:
 
 
 def load_scenario(path: str | Path) -> Scenario:
-    """Read and validate a scenario file.
+    """Read and validate a scenario file, or a scenario of the package by its name.
 
     Raises ``InputError`` for a missing file, broken or ambiguous YAML, an unknown key (with the
     nearest name), a wrong type or a value out of range, with the line.
     """
+    path = find_scenario(path)
     document = load_yaml(path)
-    where = Path(path).name
+    where = path.name
     return validated(
         document.data, Scenario, where, "scenarios/quickstart.yaml", lines=document.lines
     )
+
+
+def shipped_scenarios() -> dict[str, Path]:
+    """Scenarios that come with the package, by name; training files are not among them."""
+    files = sorted(SHIPPED.glob("*.yaml"))
+    return {file.stem: file for file in files if not file.stem.startswith("train_")}
+
+
+def find_scenario(name_or_path: str | Path) -> Path:
+    """The file itself, or else the scenario of this name that comes with the package.
+
+    Raises ``InputError`` for a bare name that is neither, with the names that there are.
+    """
+    path = Path(name_or_path)
+    if path.is_file() or len(path.parts) != 1 or path.suffix:
+        return path
+    shipped = shipped_scenarios()
+    check_name("scenario: no such file, and no such name in the package", path.name, shipped)
+    return shipped[path.name]
 
 
 def load_yaml(path: str | Path) -> Document:

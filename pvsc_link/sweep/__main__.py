@@ -1,19 +1,23 @@
 """Run a scenario into ``results/NAME/``, or go on where an earlier run stopped.
 
-python -m pvsc_link.sweep scenarios/quickstart.yaml
+python -m pvsc_link.sweep quickstart
+python -m pvsc_link.sweep my/scenario.yaml
 """
 
 import argparse
 import json
+import re
 import sys
 from collections import Counter
 from collections.abc import Sequence
+from itertools import takewhile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rich.console import Console
 
-from pvsc_link.commands import run_command
+from pvsc_link.commands import FAILED, run_command
+from pvsc_link.storage import require_writable
 from pvsc_link.types import InputError
 
 if TYPE_CHECKING:
@@ -29,7 +33,10 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options of the command."""
-    parser.add_argument("scenario", nargs="?", help="YAML file")
+    parser.add_argument(
+        "scenario", nargs="?", help="YAML file, or the name of a scenario of the package"
+    )
+    parser.add_argument("--list", action="store_true", help="print the scenarios of the package")
     parser.add_argument("--out", default="results", help="folder of results (default: results)")
     parser.add_argument("--dry-run", action="store_true", help="print the grid and its size, stop")
     parser.add_argument("--schema", action="store_true", help="print the JSON schema of scenarios")
@@ -58,19 +65,25 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(words: argparse.Namespace) -> int:
     """Run the scenario; returns the exit status."""
-    from pvsc_link.scenario import Scenario, load_scenario
+    from pvsc_link.scenario import Scenario, load_scenario, shipped_scenarios
 
     if words.schema:
         print(json.dumps(Scenario.model_json_schema(), indent=1))
+        return 0
+    if words.list:
+        for name, file in shipped_scenarios().items():
+            print(f"{name:<18} {_first_sentence(file)}")
         return 0
     if words.scenario is None:
         raise InputError(
             "no scenario",
             found=None,
-            allowed="a YAML file",
-            remedy="For instance: python -m pvsc_link.sweep scenarios/quickstart.yaml",
+            allowed="a YAML file, or a name that --list prints",
+            remedy="For instance: python -m pvsc_link.sweep quickstart",
         )
     scenario = load_scenario(words.scenario)
+    if not words.dry_run:
+        require_writable(Path(words.out) / scenario.name)
     from pvsc_link.report import write_figures
     from pvsc_link.sweep.plan import build
     from pvsc_link.sweep.runner import run_plan
@@ -78,9 +91,11 @@ def run(words: argparse.Namespace) -> int:
     if words.with_untrained:
         scenario = scenario.model_copy(update={"with_untrained": True})
     plan = build(scenario)
+    status = FAILED if plan.bad_clips else 0
     if words.dry_run:
         _print_grid(plan)
-        return 0
+        _print_bad_clips(plan)
+        return status
     console, folder = Console(stderr=True), Path(words.out) / scenario.name
     table = run_plan(
         plan,
@@ -92,7 +107,15 @@ def run(words: argparse.Namespace) -> int:
         console=console,
     )
     _print_end(console, folder, table, write_figures(folder))
-    return 0
+    _print_bad_clips(plan)
+    return status
+
+
+def _first_sentence(file: Path) -> str:
+    """The first sentence of the comment at the top of a scenario."""
+    lines = takewhile(lambda line: line.startswith("#"), file.read_text("utf-8").splitlines())
+    text = " ".join(line.lstrip("# ") for line in lines)
+    return re.split(r"\.(?= [A-Za-z]|$)", text)[0]
 
 
 def _print_grid(plan: "Plan") -> None:
@@ -109,6 +132,13 @@ def _print_grid(plan: "Plan") -> None:
     by_scheme = Counter(scheme_label(p.scheme, p.variant) for p in plan.points)
     parts = ", ".join(f"{name} {count}" for name, count in by_scheme.items())
     print(f"{len(plan.points)} points: {parts}")
+
+
+def _print_bad_clips(plan: "Plan") -> None:
+    from pvsc_link.sweep.runner import bad_clips_text
+
+    for told in bad_clips_text(plan):
+        print(f"error: {told}", file=sys.stderr)
 
 
 def _print_end(console: Console, folder: Path, table: "pd.DataFrame", figures: list[Path]) -> None:
