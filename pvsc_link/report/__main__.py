@@ -7,8 +7,10 @@ import argparse
 import os
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
-from pvsc_link.commands import run_command
+from pvsc_link.commands import FAILED, run_command
+from pvsc_link.storage import require_writable
 from pvsc_link.types import InputError
 
 
@@ -45,11 +47,15 @@ def run(words: argparse.Namespace) -> int:
             allowed="a folder that a sweep wrote",
             remedy="For instance: python -m pvsc_link.report results/quickstart",
         )
+    require_writable(words.out or words.folder)
     most = MOST_OF_A_KIND if words.most_figures is None else words.most_figures
     report = write_report(words.folder, words.out, most_figures=most, workers=os.cpu_count() or 1)
     for remark in report.remarks:
         print(f"- {remark}", file=sys.stderr)
     print(f"{len(report.tables)} files of tables, {len(report.figures)} of figures, {report.page}")
+    if not report.num_rows and not (Path(words.folder) / "complexity.csv").is_file():
+        print(f"error: not one row of results can be read in {words.folder}", file=sys.stderr)
+        return FAILED
     return 0
 
 

@@ -3,7 +3,8 @@
 A curve is one scheme at one place (clip and GOP length) under one channel condition, over rates.
 """
 
-from collections.abc import Iterator, Mapping
+from collections import Counter
+from collections.abc import Collection, Hashable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,6 +15,7 @@ from pvsc_link.intervals import mean_interval
 from pvsc_link.link import CHANNELS, condition_fields
 from pvsc_link.metrics import METRICS, MetricType
 from pvsc_link.report.style import SchemeStyle, channel_label, scheme_style
+from pvsc_link.storage import digest
 
 #: What a curve shows its quality under.
 PLACE = ["clip", "gop"]
@@ -214,11 +216,59 @@ def condition_slug(condition: Mapping) -> str:
 
 
 def place_words(clip: str, gop: float) -> str:
-    """A clip and GOP length for titles."""
-    return f"{clip_stem(clip)}, GOP {gop:g}"
+    """A clip, as :func:`short_clip_names` calls it, and its GOP length for titles."""
+    return f"{clip}, GOP {gop:g}"
 
 
 def clip_stem(clip: str) -> str:
     """A clip's name without folders; the ending goes too if it is a path."""
     last = str(clip).replace("\\", "/").rsplit("/", 1)[-1]
     return last.rsplit(".", 1)[0] if "." in last[1:] else last
+
+
+def short_clip_names(clips: Iterable[str], taken: Collection[str] = ()) -> dict[str, str]:
+    """Clip -> its stem; the full name where that of two clips, or a name in ``taken``, is equal."""
+    stems = {clip: clip_stem(clip) for clip in dict.fromkeys(map(str, clips))}
+    counts = Counter(stems.values())
+    return {
+        clip: stem if counts[stem] == 1 and stem not in taken else clip
+        for clip, stem in stems.items()
+    }
+
+
+#: Most bytes of a file name without its ending; file systems take 255 with it.
+_LONGEST_NAME = 200
+
+
+def file_names(names: Mapping[Hashable, str]) -> dict[Hashable, str]:
+    """File name of each thing, different for different things.
+
+    Input: ``names`` : thing -> the name that it would have alone. Output: that name where no other
+    thing has it; else a digest of the thing follows it, which does not depend on the others. Names
+    that differ in upper and lower case alone count as equal, because some file systems say so.
+    """
+    counts = Counter(name.lower() for name in names.values())
+    return {
+        thing: name
+        if counts[name.lower()] == 1 and len(name.encode()) <= _LONGEST_NAME
+        else f"{_cut(name)}-{digest(repr(thing))[:8]}"
+        for thing, name in names.items()
+    }
+
+
+def _cut(name: str) -> str:
+    return name.encode()[: _LONGEST_NAME - 9].decode(errors="ignore")
+
+
+def place_key(clip: str, gop: float, condition: Mapping | None = None) -> tuple[str, ...]:
+    """A clip, GOP length and condition as a value that is hashable and equal in every run."""
+    given = {name: value for name, value in (condition or {}).items() if not pd.isna(value)}
+    return (str(clip), f"{gop:g}", *(f"{name}={_exact(value)}" for name, value in given.items()))
+
+
+def _exact(value: object) -> str:
+    text = str(value)
+    try:
+        return repr(float(text))
+    except ValueError:
+        return text

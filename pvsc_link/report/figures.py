@@ -7,7 +7,7 @@ a large sweep has hundreds of figures and only the first of each kind are drawn.
 
 import json
 import multiprocessing
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import islice, zip_longest
@@ -33,11 +33,14 @@ from pvsc_link.report.curves import (
     condition_slug,
     condition_words,
     fades,
+    file_names,
     grouped,
     is_true,
     metrics_in,
+    place_key,
     place_words,
     quality_at_budget,
+    short_clip_names,
 )
 from pvsc_link.report.frames import Box, MatchedFrames, ShownFrame, matched_frames, zoom_boxes
 from pvsc_link.report.results import Results, read_results
@@ -66,13 +69,20 @@ def _places(
     rows: pd.DataFrame, prefix: str, axis: str = ""
 ) -> Iterator[tuple[str, str, dict[str, Any], pd.DataFrame]]:
     """(file name, title, condition, rows) per clip, GOP and condition, ``axis`` left out of it."""
-    fixed = [name for name in condition_columns() if name != axis]
-    for place, of_place in grouped(rows, PLACE):
-        clip, gop = str(place["clip"]), place["gop"]
+    fixed = [name for name in condition_columns() if name != axis and name in rows]
+    short = short_clip_names(rows["clip"])
+    names: dict[Hashable, str] = {}
+    places = []
+    for (clip, gop), of_place in rows.groupby(PLACE, dropna=False, sort=False):
+        title = place_words(short[str(clip)], gop)
         for condition, here in grouped(of_place, fixed):
-            name = f"{prefix}_{clip_stem(clip)}_gop{gop:g}_{condition_slug(condition)}"
-            title = _plain(f"{place_words(clip, gop)}\n{condition_words(condition)}")
-            yield name, title, condition, here
+            key = place_key(clip, gop, condition)
+            names[key] = f"{prefix}_{clip_stem(clip)}_gop{gop:g}_{condition_slug(condition)}"
+            words = _plain(f"{title}\n{condition_words(condition)}")
+            places.append((key, words, condition, here))
+    unique = file_names(names)
+    for key, words, condition, here in places:
+        yield unique[key], words, condition, here
 
 
 def _plain(text: str) -> str:
@@ -148,15 +158,23 @@ _ROWS_OF_A_PAGE = 4
 
 def grid_figures(means: pd.DataFrame, styles: Styles) -> Iterator[NamedFigure]:
     """Per clip and GOP: conditions down, metrics across, both columns wide."""
-    for place, rows in grouped(means, PLACE):
-        clip, gop = place["clip"], place["gop"]
+    short = short_clip_names(means["clip"])
+    places = list(means.groupby(PLACE, dropna=False, sort=False))
+    names = file_names(
+        {
+            place_key(clip, gop): f"rate_grid_{clip_stem(clip)}_gop{gop:g}"
+            for (clip, gop), _ in places
+        }
+    )
+    for (clip, gop), rows in places:
         metrics, conditions = metrics_in(rows), list(by_condition(rows))
         several = len(conditions) > _ROWS_OF_A_PAGE
+        title = _plain(place_words(short[str(clip)], gop))
         for start in range(0, len(conditions) if metrics else 0, _ROWS_OF_A_PAGE):
-            name = f"rate_grid_{clip_stem(clip)}_gop{gop:g}"
             here = conditions[start : start + _ROWS_OF_A_PAGE]
-            draw = partial(_grid, here, metrics, styles, _plain(place_words(clip, gop)))
-            yield (f"{name}_{start // _ROWS_OF_A_PAGE + 1}" if several else name), draw
+            number = f"_{start // _ROWS_OF_A_PAGE + 1}" if several else ""
+            name = names[place_key(clip, gop)] + number
+            yield name, partial(_grid, here, metrics, styles, title)
 
 
 def rate_figures(means: pd.DataFrame, styles: Styles) -> Iterator[NamedFigure]:
@@ -422,18 +440,22 @@ def bler_figures(bler: pd.DataFrame) -> Iterator[NamedFigure]:
     """Per channel and receiver: one line for every MCS that was measured at two SNRs or more."""
     receivers = bler.groupby(_RECEIVER, dropna=False).ngroups if len(bler) else 0
     fading = [name for name in condition_columns() if name != "snr_db"]
-    for fixed, rows in grouped(bler, [*fading, *_RECEIVER]):
+
+    def name_of(fixed: Mapping[str, Any]) -> str:
+        receiver = [str(fixed[part]) for part in _RECEIVER] if receivers > 1 else []
+        return "_".join([f"bler_{condition_slug(fixed)}", *receiver])
+
+    groups = list(grouped(bler, [*fading, *_RECEIVER])) if len(bler) else []
+    names = file_names({place_key("", 0, fixed): name_of(fixed) for fixed, _ in groups})
+    for fixed, rows in groups:
         rows = rows[rows.groupby("mcs")["snr_db"].transform("nunique") > 1]
         if rows.empty:
             continue
-        name = f"bler_{condition_slug(fixed)}"
-        if receivers > 1:
-            name = "_".join([name, *(str(fixed[part]) for part in _RECEIVER)])
         title = condition_words({part: fixed[part] for part in fading})
         if fades(fixed["channel"]):
             known = "known" if is_true(fixed["csi_aware"]) else "unknown"
             title += f"\n{fixed['equalizer'].upper()}, CSI error {known}"
-        yield name, partial(_bler_figure, rows, title)
+        yield names[place_key("", 0, fixed)], partial(_bler_figure, rows, title)
 
 
 def _bler_figure(rows: pd.DataFrame, title: str) -> Figure:
@@ -472,9 +494,10 @@ _CAPTION = 0.4  # inches
 
 def frame_figures(matched: Sequence[MatchedFrames]) -> Iterator[NamedFigure]:
     """Per place and condition of which at least two comparable frames were kept."""
+    names = file_names({group.key: f"frames_{group.slug}" for group in matched})
     for group in matched:
         if len(group.shown) > 1 and group.images() is not None:
-            yield f"frames_{group.slug}", partial(_frame_figure, group)
+            yield names[group.key], partial(_frame_figure, group)
 
 
 def _frame_figure(group: MatchedFrames) -> Figure:

@@ -30,10 +30,12 @@ from pvsc_link.report.curves import (
     condition_slug,
     condition_words,
     metrics_in,
+    place_key,
     place_words,
+    short_clip_names,
 )
 from pvsc_link.report.style import SchemeStyle
-from pvsc_link.sweep import reference_file
+from pvsc_link.sweep import find_reference
 
 _FILE = re.compile(r"([0-9a-f]{16})_(\d+)\.png")
 #: A box in a frame: left, top, width and height as parts of the frame's.
@@ -61,16 +63,22 @@ class MatchedFrames:
     condition: dict[str, Any]
     frame: int
     shown: list[ShownFrame]
+    short: str  # what the clip is called in titles
+
+    @property
+    def key(self) -> tuple[str, ...]:
+        """What tells it from the others of a results folder."""
+        return place_key(self.clip, self.gop, self.condition)
 
     @property
     def title(self) -> str:
         """Place, condition and frame in words."""
-        words = place_words(self.clip, self.gop), condition_words(self.condition)
+        words = place_words(self.short, self.gop), condition_words(self.condition)
         return f"{', '.join(words)}, frame {self.frame}"
 
     @property
     def slug(self) -> str:
-        """The same for a file name."""
+        """The same for a file name; another clip may have the same."""
         return f"{clip_stem(self.clip)}_gop{self.gop:g}_{condition_slug(self.condition)}"
 
     def images(self) -> list[Image.Image] | None:
@@ -93,7 +101,10 @@ def matched_frames(
     )
     if kept.empty or keyed.empty:
         return []
-    return [_matched(folder, rows, styles) for rows in _groups(keyed.merge(kept, on="point_id"))]
+    clips = list(keyed["clip"].astype(str).unique())
+    return [
+        _matched(folder, rows, styles, clips) for rows in _groups(keyed.merge(kept, on="point_id"))
+    ]
 
 
 def _groups(rows: pd.DataFrame) -> Iterator[pd.DataFrame]:
@@ -112,12 +123,14 @@ def _groups(rows: pd.DataFrame) -> Iterator[pd.DataFrame]:
             yield min(candidates, key=lambda chosen: chosen["off"].sum())
 
 
-def _matched(folder: Path, group: pd.DataFrame, styles: Mapping[str, SchemeStyle]) -> MatchedFrames:
+def _matched(
+    folder: Path, group: pd.DataFrame, styles: Mapping[str, SchemeStyle], clips: Sequence[str]
+) -> MatchedFrames:
     first = group.iloc[0]
     clip, frame = str(first["clip"]), int(first["frame"])
-    reference = reference_file(folder, clip, frame)
+    reference = find_reference(folder, clip, frame, clips)
     shown = []
-    if reference.is_file():
+    if reference is not None:
         shown.append(ShownFrame("Reference", "Reference", ["source frame"], reference))
     for key, style in styles.items():
         for _, row in group[group["curve"] == key].iterrows():
@@ -125,7 +138,9 @@ def _matched(folder: Path, group: pd.DataFrame, styles: Mapping[str, SchemeStyle
             for metric in metrics_in(row.to_frame().T):
                 values.append(f"{metric.label} {float(row[metric.column]):.4g}")
             shown.append(ShownFrame(style.label, style.printed, values, row["file"]))
-    return MatchedFrames(clip, first["gop"], first[condition_columns()].to_dict(), frame, shown)
+    condition = first[condition_columns()].to_dict()
+    short = short_clip_names(clips)[clip]
+    return MatchedFrames(clip, first["gop"], condition, frame, shown, short)
 
 
 def zoom_boxes(images: Sequence[np.ndarray]) -> list[Box]:

@@ -20,11 +20,11 @@ from pvsc_link.metrics import MetricType
 from pvsc_link.report.curves import (
     PLACE,
     by_condition,
-    clip_stem,
     condition_columns,
     condition_words,
     grouped,
     metrics_in,
+    short_clip_names,
 )
 from pvsc_link.report.figures import MOST_OF_A_KIND, draw_figures
 from pvsc_link.report.frames import page_comparisons
@@ -44,12 +44,13 @@ ENDINGS = ("png", "pdf", "svg")
 
 @dataclass(frozen=True)
 class Report:
-    """Files written, by kind, and sentences of what is missing and why."""
+    """Files written, by kind, sentences of what is missing and why, and how many rows there are."""
 
     tables: list[Path]
     figures: list[Path]
     page: Path
     remarks: list[str]
+    num_rows: int
 
 
 def write_report(
@@ -74,7 +75,7 @@ def write_report(
     remarks = [*results.problems, *figures.remarks, *why_no_models]
     page = target / "report.html"
     write_atomically(page, page_html(results, tables, remarks))
-    return Report(written, figures.files, page, remarks)
+    return Report(written, figures.files, page, remarks, len(results.points))
 
 
 def page_html(results: Results, tables: Sequence[Table], remarks: Sequence[str]) -> str:
@@ -110,7 +111,7 @@ def page_data(results: Results) -> dict[str, Any]:
         "metrics": [_metric(metric) for metric in metrics_in(results.points)],
         "styles": {key: _style(style) for key, style in styles.items()},
         "curves": curves,
-        "clip_names": short_clip_names(curves),
+        "clip_names": short_clip_names(curve["clip"] for curve in curves),
         "conditions": _conditions(sent),
         "axes": {name: label for name, label in _AXES.items() if _varies(sent, name)},
         "points": _columns(results.points),
@@ -141,14 +142,6 @@ def _curves(means: pd.DataFrame) -> list[dict[str, Any]]:
         values = {name: [_plain(value) for value in ordered[name]] for name in numbers}
         curves.append({name: _plain(value) for name, value in entry.items()} | values)
     return curves
-
-
-def short_clip_names(curves: Sequence[Mapping[str, Any]]) -> dict[str, str]:
-    """Clip -> what the page calls it; the full name where two would be called the same."""
-    clips = list(dict.fromkeys(curve["clip"] for curve in curves))
-    stems = [clip_stem(clip) for clip in clips]
-    named = zip(clips, stems, strict=True)
-    return {clip: stem if stems.count(stem) == 1 else clip for clip, stem in named}
 
 
 def _conditions(sent: pd.DataFrame) -> list[dict[str, Any]]:
@@ -254,7 +247,8 @@ def _commands(manifest: Mapping[str, Any]) -> str:
 
 def _manifest_text(manifest: Mapping[str, Any]) -> str:
     """The manifest without what the page shows elsewhere or nobody reads."""
-    shown = {k: v for k, v in manifest.items() if k not in ("codec_commands", "mcs_choice")}
+    hidden = ("codec_commands", "mcs_choice", "made_of")
+    shown = {k: v for k, v in manifest.items() if k not in hidden}
     return json.dumps(shown, indent=1, ensure_ascii=False) if shown else "No manifest."
 
 

@@ -74,7 +74,10 @@ POINTS = (
     Column("num_block_errors", "blocks", "of these, blocks whose CRC failed"),
     Column("frames_lost", "frames", "frames that were concealed"),
     Column(
-        "status", "", "ok, outage (no frame came), untrained (no weights), or why the codec failed"
+        "status",
+        "",
+        "ok, outage (no frame came), untrained (no weights), bad_clip (could not be sent), or "
+        "why the codec failed",
     ),
     Column("seconds", "s", "wall time of this row, without what was cached"),
     Column("decoder", "", "LDPC decoder"),
@@ -246,10 +249,21 @@ def load_results(path: str | Path) -> pd.DataFrame:
 def read_results(path: str | Path) -> Results:
     """Read all that is there; what is missing becomes a problem, never an exception.
 
-    Raises ``InputError`` only if the folder itself does not exist.
+    Raises ``InputError`` only if the folder itself does not exist or cannot be opened.
     """
     folder = Path(path)
-    if not folder.is_dir():
+    try:
+        is_folder = folder.is_dir()
+        if is_folder:
+            next(folder.iterdir(), None)
+    except OSError as error:
+        raise InputError(
+            "results folder cannot be opened",
+            found=f"{folder} ({error.strerror})",
+            allowed="a folder that can be read",
+            remedy="Correct its permissions.",
+        ) from error
+    if not is_folder:
         beside = folder.parent.iterdir() if folder.parent.is_dir() else ()
         raise InputError(
             "results folder is missing",

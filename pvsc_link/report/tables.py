@@ -19,7 +19,7 @@ from pathlib import Path
 import pandas as pd
 
 from pvsc_link.metrics import METRICS
-from pvsc_link.report.curves import clip_stem, curve_styles, with_curve_keys
+from pvsc_link.report.curves import curve_styles, short_clip_names, with_curve_keys
 from pvsc_link.report.results import Results
 from pvsc_link.report.style import channel_label, scheme_style
 from pvsc_link.storage import write_atomically
@@ -303,8 +303,9 @@ def _forms(bd: pd.DataFrame) -> Iterator[_Form]:
 
 
 def _comparison(form: _Form, metrics: list[str], labels: dict[str, str]) -> Table:
+    short = short_clip_names(form.rows["clip"], taken=(*DATASETS, AVERAGE))
     rows = form.rows.assign(
-        column=[DATASET_OF.get(clip) or clip_stem(clip) for clip in form.rows["clip"]]
+        column=[DATASET_OF.get(clip) or short[str(clip)] for clip in form.rows["clip"]]
     )
     theirs = _published_lines(form, metrics)
     columns = list(dict.fromkeys(rows["column"]))
