@@ -1,18 +1,19 @@
 """What the models of a user's words share: strict pydantic models, axes, names out of a registry.
 
-A registry (``METRICS``, ``CHANNELS``, ``CODECS``, ``SCHEMES``) is a plain dict from the name that
-a scenario writes to a description. A description names its implementation by a dotted path
-(``"pvsc_link.metrics.psnr:Psnr"``) that is imported on first use, or is the class or function
+A registry (``METRICS``, ``CHANNELS``, ``CODECS``, ``SCHEMES``) is a dict from the name that a
+scenario writes to a description of that name. A description names its implementation by a dotted
+path (``"pvsc_link.metrics.psnr:Psnr"``) that is imported on first use, or is the class or function
 itself. Therefore no registry loads TensorFlow.
 """
 
 import difflib
 import enum
 import importlib
+from collections import UserDict
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeAlias, TypeVar, get_args, get_origin
+from typing import Annotated, Any, Literal, Protocol, TypeAlias, TypeVar, get_args, get_origin
 
 from pydantic import (
     AfterValidator,
@@ -27,6 +28,16 @@ from pydantic import (
 from pvsc_link.types import InputError
 
 T = TypeVar("T")
+
+
+class Named(Protocol):
+    """A description in a registry."""
+
+    @property
+    def name(self) -> str: ...
+
+
+Entry = TypeVar("Entry", bound=Named)
 
 #: A class or function, or its dotted path ``"package.module:name"``.
 Implementation: TypeAlias = str | Callable[..., Any]
@@ -61,23 +72,60 @@ def check_name(what: str, name: object, known: Iterable[str]) -> None:
     raise InputError(what, found=name, allowed=known, remedy=remedy)
 
 
+class Registry(UserDict[str, Entry]):
+    """A dict of descriptions by name; the key of an entry is the ``name`` that it states itself.
+
+    The name stands in scenarios and tables, and in the keys of caches: an entry under another key
+    would share what belongs to a second one. Raises ``InputError`` when such an entry is assigned.
+
+    Example::
+
+        METRICS["mae"] = MetricType("mae", "MAE", higher_is_better=False, implementation=Mae)
+    """
+
+    def __setitem__(self, name: str, described: Entry) -> None:
+        if described.name != name:
+            raise InputError(
+                "name in a registry",
+                found=f"{name!r} for an entry that calls itself {described.name!r}",
+                allowed=f"{described.name!r}",
+                remedy="Register it under its own name, or give it this one.",
+            )
+        super().__setitem__(name, described)
+
+
+def registry(entries: Iterable[Entry]) -> Registry[Entry]:
+    """A :class:`Registry` of these descriptions."""
+    return Registry({entry.name: entry for entry in entries})
+
+
 class NameIn:
     """Pydantic annotation of a string that must be a key of a registry when it is read.
 
+    Parameters: ``allowed`` : which of its entries may be named; None: all.
     Example: ``metric: Annotated[str, NameIn("metric", METRICS)]``.
     """
 
-    def __init__(self, what: str, registry: Mapping[str, Any]):
-        self._what, self._registry = what, registry
+    def __init__(
+        self,
+        what: str,
+        registry: Mapping[str, Any],
+        allowed: Callable[[Any], bool] | None = None,
+    ):
+        self._what, self._registry, self._allowed = what, registry, allowed
+
+    def _names(self) -> list[str]:
+        allowed = self._allowed or (lambda entry: True)
+        return [name for name, entry in self._registry.items() if allowed(entry)]
 
     def __get_pydantic_core_schema__(self, source: Any, handler: Any) -> Any:
         return handler(Annotated[source, AfterValidator(self._checked)])
 
     def __get_pydantic_json_schema__(self, core_schema: Any, handler: Any) -> dict[str, Any]:
-        return handler(core_schema) | {"enum": list(self._registry)}
+        return handler(core_schema) | {"enum": self._names()}
 
     def _checked(self, name: str) -> str:
-        check_name(self._what, name, self._registry)
+        check_name(self._what, name, self._names())
         return name
 
 
@@ -262,7 +310,19 @@ class Described:
         object.__setattr__(self, "short_label", self.short_label or self.label)
 
     def __call__(self, **options: object) -> Any:
-        """The object with these options; raises ``InputError`` for an option it does not take."""
+        """The object with these options.
+
+        Raises ``InputError`` for an option that it does not take, and for an object that states
+        another ``name`` than this description: its rows and what is cached of it carry that name.
+        """
         given = validated(options, self.Options, f"options of {self.name}", "no options")
         keywords = given.model_dump(exclude_unset=True, exclude_none=True)
-        return load_implementation(self.implementation)(**keywords)
+        made = load_implementation(self.implementation)(**keywords)
+        if getattr(made, "name", self.name) != self.name:
+            raise InputError(
+                f"implementation of {self.name} in a registry",
+                found=f"an object whose name is {made.name!r}",
+                allowed=f"the name {self.name!r}",
+                remedy="Give both one name.",
+            )
+        return made

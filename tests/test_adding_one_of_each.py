@@ -24,7 +24,7 @@ from pvsc_link.options import Mark, StrictModel
 from pvsc_link.scenario.grid import channel_points, expand
 from pvsc_link.scenario.loader import parse_scenario
 from pvsc_link.schemes.base import Scheme
-from pvsc_link.schemes.registry import SCHEMES, SchemeType
+from pvsc_link.schemes.registry import SCHEMES, SchemeType, scheme_types
 from pvsc_link.sweep.plan import build
 from pvsc_link.types import EncodedGop, InputError, Reception
 
@@ -287,3 +287,26 @@ def test_code_that_raises_becomes_rows_and_the_others_are_sent(broken, clip, mon
     assert analog.note.str.contains("ZeroDivisionError: a fault of its own").all()
     assert len(analog) == len(coarse) == 4
     assert set(coarse.status) == {"ok"}
+
+
+@pytest.mark.parametrize(
+    ("registry", "name"),
+    [(METRICS, "mae"), (CHANNELS, "weibull"), (CODECS, "coarse"), (SCHEMES, "analog")],
+)
+def test_an_entry_under_another_name_than_its_own_is_refused(registry, name):
+    with pytest.raises(InputError, match=f"calls itself '{name}'"):
+        registry["another"] = registry[name]
+    assert "another" not in registry
+
+
+@pytest.mark.parametrize(("registry", "made"), [(CODECS, Coarse), (SCHEMES, Analog)])
+def test_an_object_of_another_name_than_its_description_is_refused(registry, made, monkeypatch):
+    monkeypatch.setattr(made, "name", "x264")
+    with pytest.raises(InputError, match="whose name is 'x264'"):
+        registry["coarse" if made is Coarse else "analog"]()
+
+
+def test_a_scheme_of_the_name_of_a_codec_is_refused(monkeypatch):
+    monkeypatch.setitem(SCHEMES, "coarse", SchemeType("coarse", "Coarse", AnalogOptions, Analog))
+    with pytest.raises(InputError, match=r"of a codec and of a scheme: found \['coarse'\]"):
+        scheme_types()

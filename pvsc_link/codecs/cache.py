@@ -3,8 +3,13 @@
 An entry holds the bitstream and the compressed RGB reconstruction, together some 60 % of
 ``3 * num_frames * height * width`` bytes: 0.2 MB for four frames of 176x144, 15 MB at 1920x1080.
 Entries stay until somebody deletes the folder, which is always safe.
+
+An entry holds what it was made of (its key) and a checksum over all of it. An entry that was
+damaged, renamed or put in the place of another is encoded again with a warning. So is an entry of
+an earlier version of this package, which has no key: nothing in it says which clip it is of.
 """
 
+import json
 import warnings
 import zipfile
 import zlib
@@ -21,6 +26,7 @@ from pvsc_link.types import EncodedGop
 _LAYOUT = 1
 _TEXTS = ("command", "version", "note")
 _DECODABLE = "num_decodable"  # only in entries of codecs that state it
+_KEY, _CHECKSUM = "key", "checksum"
 _DAMAGE = (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error)
 
 
@@ -45,8 +51,8 @@ def cached_encode(
     Parameters: as ``Codec.encode``; ``folder`` : the store (default ``cache_folder()``).
     Input: ``history`` : [any, height, width, 3], uint8, all frames known before the GOP, of which
     a codec gets its ``history_frames`` last ones.
-    Output: the ``EncodedGop`` that the codec gives. Failures are raised and never stored; a
-    damaged entry is encoded again with a warning.
+    Output: the ``EncodedGop`` that the codec gives. Failures are raised and never stored; an entry
+    that is damaged, of another key or without one is encoded again with a warning.
     """
     place: dict[str, Any] = {"clip": clip, "first_frame": first_frame}
     seen = history_argument(codec, history)
@@ -62,13 +68,14 @@ def cached_encode(
         "frames": digest(frames),
         **place,
         **{name: digest(earlier) for name, earlier in seen.items()},
+        **_class_of(codec),
     }
     key = json_digest(stated)
     path = (folder or cache_folder()) / key[:2] / f"{key}.npz"
-    gop = _load(path, frames.shape)
+    gop = _load(path, stated)
     if gop is None:
         gop = codec.encode(frames, fps, rate, **place, **seen)
-        _store(path, gop)
+        _store(path, stated, gop)
     return gop
 
 
@@ -79,10 +86,19 @@ def history_argument(codec: Codec, history: np.ndarray | None) -> dict[str, Any]
     return {"history": history[-codec.history_frames :]}
 
 
-def _load(path: Path, shape: tuple[int, ...]) -> EncodedGop | None:
-    """An entry, or None where there is none or it cannot be trusted."""
+def _class_of(codec: Codec) -> dict[str, str]:
+    """Where a codec from outside the package is defined: two may have the name of one another."""
+    kind = type(codec)
+    outside = kind.__module__.split(".")[0] != __package__.split(".")[0]
+    return {"class": f"{kind.__module__}:{kind.__qualname__}"} if outside else {}
+
+
+def _load(path: Path, stated: dict[str, Any]) -> EncodedGop | None:
+    """The entry of what is ``stated``, or None where there is none or it cannot be trusted."""
     try:
         with np.load(path, allow_pickle=False) as entry:
+            key = str(entry[_KEY]) if _KEY in entry else None
+            checksum = str(entry[_CHECKSUM]) if _CHECKSUM in entry else None
             texts = {name: str(entry[name]) for name in _TEXTS}
             gop = EncodedGop(
                 payload=entry["payload"].tobytes(),
@@ -96,14 +112,38 @@ def _load(path: Path, shape: tuple[int, ...]) -> EncodedGop | None:
     except _DAMAGE as error:
         warnings.warn(f"damaged cache entry {path} is encoded again: {error}", stacklevel=3)
         return None
-    if sum(gop.frame_num_bytes) != len(gop.payload) or gop.frames_hat.shape != shape:
-        warnings.warn(f"inconsistent cache entry {path} is encoded again", stacklevel=3)
-        return None
-    return gop
+    if key is None:
+        reason = "of an earlier version, which does not say what it is of,"
+    elif key != _key_text(stated):
+        reason = "of another clip, rate or codec"
+    elif checksum != _checksum(key, gop):
+        reason = "that does not match its checksum"
+    elif sum(gop.frame_num_bytes) != len(gop.payload) or gop.frames_hat.shape != stated["shape"]:
+        reason = "whose parts do not fit together"
+    else:
+        return gop
+    warnings.warn(f"cache entry {path} {reason} is encoded again", stacklevel=3)
+    return None
 
 
-def _store(path: Path, gop: EncodedGop) -> None:
+def _key_text(stated: dict[str, Any]) -> str:
+    return json.dumps(stated, sort_keys=True)
+
+
+def _checksum(key: str, gop: EncodedGop) -> str:
+    """Digest of everything in an entry."""
+    texts = [getattr(gop, name) for name in _TEXTS]
+    frames = gop.frames_hat
+    about = json.dumps(
+        [key, *texts, gop.frame_num_bytes, gop.num_decodable, str(frames.dtype), frames.shape]
+    )
+    return digest(f"{len(about)} {about}", gop.payload, frames)
+
+
+def _store(path: Path, stated: dict[str, Any], gop: EncodedGop) -> None:
+    key = _key_text(stated)
     fields: dict[str, Any] = {name: np.asarray(getattr(gop, name)) for name in _TEXTS}
+    fields |= {_KEY: np.asarray(key), _CHECKSUM: np.asarray(_checksum(key, gop))}
     if gop.num_decodable is not None:
         fields[_DECODABLE] = np.asarray(gop.num_decodable)
     try:

@@ -11,7 +11,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from pvsc_link.options import Described, Mark, PathText, Seconds, StrictModel
+from pvsc_link.options import Described, Mark, PathText, Registry, Seconds, StrictModel, registry
 
 _TIMEOUT = "Seconds after which an encoder that still runs is killed."
 
@@ -87,9 +87,8 @@ class CodecType(Described):
 
 
 _EXTERNAL = "pvsc_link.codecs.external.codec"
-CODECS: dict[str, CodecType] = {
-    codec.name: codec
-    for codec in (
+CODECS: Registry[CodecType] = registry(
+    (
         CodecType(
             "x264", "x264 (veryslow)", LibavOptions, "pvsc_link.codecs.x264_x265:X264", "x264"
         ),
@@ -120,4 +119,4 @@ CODECS: dict[str, CodecType] = {
             "lvc", "LVC (ideal branch)", LvcOptions, "pvsc_link.codecs.lvc:LearnedCodec", "LVC"
         ),
     )
-}
+)

@@ -22,6 +22,7 @@ from pvsc_link.options import (
     Implementation,
     NmseDb,
     NoOptions,
+    Registry,
     StrictModel,
     load_implementation,
     validated,
@@ -138,23 +139,25 @@ class ChannelType:
         return made(**self.options, **condition, equalizer=equalizer, csi_aware=csi_aware)
 
 
-CHANNELS: dict[str, ChannelType] = {
-    "awgn": ChannelType("awgn", "AWGN", NoOptions, "pvsc_link.link.flat_fading:Awgn"),
-    "rayleigh": ChannelType(
-        "rayleigh",
-        "Rayleigh",
-        BlockFadingCondition,
-        "pvsc_link.link.flat_fading:BlockFading",
-        {"law": "rayleigh"},
-    ),
-    "rician": ChannelType(
-        "rician",
-        "Rician",
-        RicianCondition,
-        "pvsc_link.link.flat_fading:BlockFading",
-        {"law": "rician"},
-    ),
-}
+CHANNELS: Registry[ChannelType] = Registry(
+    {
+        "awgn": ChannelType("awgn", "AWGN", NoOptions, "pvsc_link.link.flat_fading:Awgn"),
+        "rayleigh": ChannelType(
+            "rayleigh",
+            "Rayleigh",
+            BlockFadingCondition,
+            "pvsc_link.link.flat_fading:BlockFading",
+            {"law": "rayleigh"},
+        ),
+        "rician": ChannelType(
+            "rician",
+            "Rician",
+            RicianCondition,
+            "pvsc_link.link.flat_fading:BlockFading",
+            {"law": "rician"},
+        ),
+    }
+)
 
 #: Equalisers for coded bits. They are unbiased, as a demapper needs it.
 EQUALIZERS: dict[str, Implementation] = {

@@ -10,7 +10,7 @@ import functools
 from dataclasses import dataclass
 
 from pvsc_link.metrics.base import VGG_SMALLEST_SIDE, Metric
-from pvsc_link.options import Implementation, load_implementation
+from pvsc_link.options import Implementation, Registry, load_implementation, registry
 
 
 @dataclass(frozen=True)
@@ -31,6 +31,7 @@ class MetricType:
     of_clip : whether a value depends on neighbouring frames (``ClipMetric``), so that a clip must
         be measured as a whole
     standard : measured where a scenario names no metrics; a report says where it is absent
+    is_slow : whether a value takes so long that it is not measured for what is not sent
     """
 
     name: str
@@ -44,6 +45,7 @@ class MetricType:
     source: str = ""
     of_clip: bool = False
     standard: bool = False
+    is_slow: bool = False
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "column", self.column or self.name)
@@ -64,6 +66,15 @@ class MetricType:
         return "higher is better" if self.higher_is_better else "lower is better"
 
     @property
+    def can_choose_mcs(self) -> bool:
+        """Whether ``link.mcs_metric`` may name it.
+
+        A choice weighs frames of which a part is lost, one by one, in every way in which a GOP can
+        break off. A metric of whole clips has no such value, or NaN, and a slow one takes hours.
+        """
+        return not self.of_clip and not self.is_slow
+
+    @property
     def measure(self) -> Metric:
         """The object that measures; made on first use, then shared by the whole process."""
         return _made(self)
@@ -74,9 +85,8 @@ def _made(metric: MetricType) -> Metric:
     return load_implementation(metric.implementation)()
 
 
-METRICS: dict[str, MetricType] = {
-    metric.name: metric
-    for metric in (
+METRICS: Registry[MetricType] = registry(
+    (
         MetricType(
             name="psnr",
             column="psnr_db",
@@ -95,6 +105,7 @@ METRICS: dict[str, MetricType] = {
             smallest_side=VGG_SMALLEST_SIDE,
             implementation="pvsc_link.metrics.perceptual:LpipsMetric",
             standard=True,
+            is_slow=True,
             meaning="mean over frames of LPIPS v0.1 with VGG16",
             source="Zhang et al., CVPR 2018; package lpips 0.1.4, net=vgg",
         ),
@@ -105,6 +116,7 @@ METRICS: dict[str, MetricType] = {
             smallest_side=VGG_SMALLEST_SIDE,
             implementation="pvsc_link.metrics.perceptual:DistsMetric",
             standard=True,
+            is_slow=True,
             meaning="mean over frames of DISTS",
             source="Ding et al., TPAMI 2020; package DISTS_pytorch 0.1",
         ),
@@ -179,4 +191,4 @@ METRICS: dict[str, MetricType] = {
             source="Chu et al., ACM Trans. Graph. 39(4), 2020 (TecoGAN)",
         ),
     )
-}
+)

@@ -98,8 +98,12 @@ class Link(StrictModel):
     num_iter: int = Field(
         default=20, ge=1, le=200, description="Most iterations of the LDPC decoder."
     )
-    mcs_metric: Annotated[str, NameIn("link.mcs_metric", METRICS)] = Field(
-        "psnr", description="Metric by which mcs: best weighs what an MCS delivers."
+    mcs_metric: Annotated[
+        str, NameIn("link.mcs_metric", METRICS, lambda metric: metric.can_choose_mcs)
+    ] = Field(
+        "psnr",
+        description="Metric by which mcs: best weighs what an MCS delivers: one of single frames "
+        "that is quick to measure.",
     )
 
     def conditions(self) -> Iterator[tuple[str, float, dict[str, Any]]]:

@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from pydantic import Field
 
 from pvsc_link.codecs import CODECS, CodecType
-from pvsc_link.options import Described, Mark, PathText, StrictModel
+from pvsc_link.options import Described, Mark, PathText, Registry, StrictModel, registry
+from pvsc_link.types import InputError
 
 if TYPE_CHECKING:
     from pvsc_link.schemes.base import Scheme
@@ -56,15 +57,27 @@ class SchemeType(Described):
     family: Literal["semantic", "separated"] = "semantic"
 
 
-SCHEMES: dict[str, SchemeType] = {
-    "pvsc": SchemeType("pvsc", "PVSC", PvscOptions, "pvsc_link.schemes.semantic:SemanticScheme"),
-    "dvst": SchemeType("dvst", "DVST", DvstOptions, "pvsc_link.schemes.semantic:DvstScheme"),
-}
+SCHEMES: Registry[SchemeType] = registry(
+    (
+        SchemeType("pvsc", "PVSC", PvscOptions, "pvsc_link.schemes.semantic:SemanticScheme"),
+        SchemeType("dvst", "DVST", DvstOptions, "pvsc_link.schemes.semantic:DvstScheme"),
+    )
+)
 
 
 def scheme_types() -> dict[str, SchemeType]:
-    """Every scheme by name: each codec of ``CODECS`` over the coded link, then ``SCHEMES``."""
-    return {name: _separated(codec) for name, codec in CODECS.items()} | SCHEMES
+    """Every scheme by name: each codec of ``CODECS`` over the coded link, then ``SCHEMES``.
+
+    Raises ``InputError`` for a name that stands in both.
+    """
+    if both := sorted(CODECS.keys() & SCHEMES.keys()):
+        raise InputError(
+            "names of a codec and of a scheme",
+            found=both,
+            allowed="another name for each",
+            remedy="Rename the codec or the scheme.",
+        )
+    return {name: _separated(codec) for name, codec in CODECS.items()} | dict(SCHEMES)
 
 
 @functools.cache

@@ -1,6 +1,8 @@
 """Equal work is done once; anything that could change the bits is part of the key."""
 
+import json
 import os
+import shutil
 import warnings
 from dataclasses import fields
 
@@ -9,6 +11,8 @@ import pytest
 
 from pvsc_link.codecs.base import Codec, CodecFailure
 from pvsc_link.codecs.cache import cache_folder, cached_encode
+from pvsc_link.codecs.x264_x265 import X264
+from pvsc_link.storage import json_digest
 from pvsc_link.types import EncodedGop
 
 FRAMES = np.random.default_rng(0).integers(0, 256, (2, 8, 8, 3), dtype=np.uint8)
@@ -127,3 +131,79 @@ def test_the_environment_moves_the_store(monkeypatch, tmp_path):
     monkeypatch.delenv("PVSC_LINK_CACHE")
     assert cache_folder().parts[-3:] == (".cache", "pvsc_link", "encodes")
     assert os.fspath(cache_folder()).startswith(os.path.expanduser("~"))
+
+
+def two_entries(folder):
+    """Valid entries of two rates; the path of each by its rate."""
+    paths = {}
+    for rate in (32, 40):
+        before = set(entries(folder))
+        cached_encode(CountingCodec(), FRAMES, 25.0, rate, folder=folder)
+        (paths[rate],) = set(entries(folder)) - before
+    return paths
+
+
+def test_an_entry_in_the_place_of_another_is_encoded_again(tmp_path):
+    paths = two_entries(tmp_path)
+    shutil.copy(paths[40], paths[32])
+    codec = CountingCodec()
+    with pytest.warns(UserWarning, match="of another clip, rate or codec is encoded again"):
+        gop = cached_encode(codec, FRAMES, 25.0, 32, folder=tmp_path)
+    assert (codec.calls, gop.payload[0]) == (1, 32)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert cached_encode(codec, FRAMES, 25.0, 32, folder=tmp_path).payload[0] == 32
+    assert codec.calls == 1
+
+
+def rewritten(path, **changes):
+    """Write an entry again with other fields (None: without the field)."""
+    with np.load(path) as entry:
+        fields = dict(entry) | changes
+    np.savez_compressed(
+        path, **{name: value for name, value in fields.items() if value is not None}
+    )
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"key": None, "checksum": None}, "of an earlier version"),
+        ({"frames_hat": FRAMES}, "does not match its checksum"),
+        ({"note": np.asarray("other")}, "does not match its checksum"),
+        ({"checksum": None}, "does not match its checksum"),
+        ({"frame_num_bytes": np.asarray([1, 2])}, "does not match its checksum"),
+    ],
+)
+def test_an_entry_that_cannot_be_verified_is_encoded_again(changes, said, tmp_path):
+    path = two_entries(tmp_path)[32]
+    rewritten(path, **changes)
+    codec = CountingCodec()
+    with pytest.warns(UserWarning, match=f"{said}.* is encoded again"):
+        gop = cached_encode(codec, FRAMES, 25.0, 32, folder=tmp_path)
+    assert codec.calls == 1
+    assert np.array_equal(gop.frames_hat, FRAMES // 2)
+
+
+def test_two_codecs_of_one_name_share_no_entry(tmp_path):
+    class Namesake(CountingCodec):
+        pass
+
+    cached_encode(CountingCodec(), FRAMES, 25.0, 32, folder=tmp_path)
+    codec = Namesake()
+    cached_encode(codec, FRAMES, 25.0, 32, folder=tmp_path)
+    assert codec.calls == 1
+
+
+def test_the_key_of_a_codec_of_the_package_is_what_it_was(tmp_path):
+    """Entries of built-in codecs lie where they lay, so that another key finds nothing there."""
+    codec = X264(preset="ultrafast")
+    cached_encode(codec, FRAMES.repeat(8, 1).repeat(8, 2), 25.0, 32, folder=tmp_path)
+    (path,) = entries(tmp_path)
+    with np.load(path) as entry:
+        stated = json.loads(str(entry["key"]))
+    assert path.stem == json_digest(stated)
+    assert set(stated) == {
+        *("layout", "codec", "variant", "version", "options", "rate", "fps", "shape", "frames"),
+        *("clip", "first_frame"),
+    }
