@@ -56,7 +56,8 @@ def run_sweep(
     Parameters: ``scenario`` : a :class:`Scenario` or the path of a YAML file; ``out`` : folder of
     results; ``fresh`` : forget earlier rows; ``retry_failed`` : run rows again whose codec failed;
     ``save_frames`` : keep a frame per point for the report's pictures.
-    Output: the scenario's results folder, with tables, figures and manifest.
+    Output: the scenario's results folder, with tables, figures and manifest. Clips that cannot be
+    sent have rows of the status ``bad_clip`` and are listed in the manifest.
     Raises ``InputError`` for a bad scenario, and if another sweep holds the folder.
     """
     from pathlib import Path

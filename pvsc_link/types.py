@@ -26,12 +26,12 @@ class InputError(ValueError):
 
 
 class CodecFailure(RuntimeError):
-    """A codec that is absent, crashed or timed out.
+    """A codec that is absent, crashed or timed out, or a clip that it cannot be given.
 
     ``status``, one of ``STATUSES``, is the status of the row in the results.
     """
 
-    STATUSES = ("missing_binary", "missing_stream", "codec_error", "codec_timeout")
+    STATUSES = ("missing_binary", "missing_stream", "codec_error", "codec_timeout", "bad_clip")
 
     def __init__(self, status: str, detail: str):
         self.status, self.detail = status, detail

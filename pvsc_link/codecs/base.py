@@ -7,6 +7,7 @@ import signal
 import subprocess
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 
 import numpy as np
 
@@ -31,6 +32,8 @@ class Codec(abc.ABC):
     history_frames : number of source frames before the GOP that :meth:`encode` takes as
         ``history``, for a codec whose prefilter looks at them; the GOP is closed all the same
     weights_id : digest of trained weights, or None
+    content : of bitstreams that the codec looks up instead of making them, a digest by the name
+        of each; a sweep refuses to mix rows of two bitstreams of one name
     status : what stands in the rows of this codec: ``ok``, or ``untrained``
     """
 
@@ -41,6 +44,7 @@ class Codec(abc.ABC):
     stream_format: str | None = None
     history_frames: int = 0
     weights_id: str | None = None
+    content: Mapping[str, str] = MappingProxyType({})
     status: str = "ok"
 
     @property

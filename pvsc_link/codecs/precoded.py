@@ -9,6 +9,7 @@ import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import asdict, dataclass, fields
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +17,7 @@ import numpy as np
 from pvsc_link.codecs.base import Codec, check_frames, check_rate
 from pvsc_link.codecs.libav import decode_frames, decode_rgb, libav_version
 from pvsc_link.options import check_name
-from pvsc_link.storage import digest, file_digest, write_atomically
+from pvsc_link.storage import digest, file_digest, json_digest, write_atomically
 from pvsc_link.types import CodecFailure, EncodedGop, InputError, Video
 
 INDEX_FILE = "index.json"
@@ -153,7 +154,28 @@ class Precoded(Codec):
     @property
     def version(self) -> str:
         stamp = file_digest(self.folder / INDEX_FILE)[:16]
-        return f"{self.variant}, index sha256 {stamp}, decoded by {libav_version()}"
+        other = f" (changed files: {json_digest(self._digests)[:16]})" if self._changed else ""
+        return f"{self.variant}, index sha256 {stamp}{other}, decoded by {libav_version()}"
+
+    @cached_property
+    def content(self) -> dict[str, str]:  # type: ignore[override]
+        """Digest of every stream as it lies there and of what the index says of its frames."""
+        return {
+            f"{e.clip} gop {e.gop} frame {e.first_frame} QP {e.qp}": digest(
+                self._digests[e.file], str((e.width, e.height, e.format, e.frame_bits))
+            )[:16]
+            for e in self.entries
+        }
+
+    @cached_property
+    def _digests(self) -> dict[str, str]:
+        """SHA-256 by file; empty for one that cannot be read."""
+        return {entry.file: _digest_or_nothing(self.folder / entry.file) for entry in self.entries}
+
+    @property
+    def _changed(self) -> bool:
+        """Whether a file is not the one that the index states: no cache may stand for it."""
+        return any(self._digests[entry.file] != entry.sha256 for entry in self.entries)
 
     def check(self) -> None:
         """Raise ``InputError`` when the index names files that are not there."""
@@ -239,6 +261,13 @@ class Precoded(Codec):
             f"no {self.variant} stream of {clip or 'an unnamed clip'}, frames {first_frame} to "
             f"{first_frame + num_frames - 1}, QP {rate} in {self.folder}; it holds {has}"
         )
+
+
+def _digest_or_nothing(path: Path) -> str:
+    try:
+        return file_digest(path)
+    except OSError:
+        return ""
 
 
 @dataclass(frozen=True)

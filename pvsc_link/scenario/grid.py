@@ -3,6 +3,7 @@
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from itertools import product
 from typing import Any
 
@@ -41,7 +42,7 @@ class Point:
     def snr_db(self) -> float:
         return self.channel_point.snr_db
 
-    @property
+    @cached_property
     def point_id(self) -> str:
         """16 hex digits of the coordinates; the place of the scheme's entry does not count."""
         return json_digest(self.coordinates)[:16]

@@ -1,8 +1,9 @@
 """The contract of a whole transmission: video in, what the receiver shows out."""
 
 import abc
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any, Protocol
 
 from pvsc_link.types import ChannelPoint, Reception, Video
@@ -48,6 +49,8 @@ class Scheme(Protocol):
     status: str = "ok"
     #: Digest of the trained weights, which is part of a point's identity; None: there are none.
     weights_id: str | None = None
+    #: Of bitstreams that are looked up instead of made, a digest by the name of each.
+    content: Mapping[str, str] = MappingProxyType({})
 
     def check(self) -> None:
         """Raise ``CodecFailure`` if the scheme cannot run here, before any work is done."""

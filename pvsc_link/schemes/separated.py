@@ -22,7 +22,7 @@ class SeparatedScheme(Scheme):
     shown, because no later frame can be decoded without the lost one.
 
     Parameters: ``codec`` : the source codec. Its optional attributes ``default_rates``,
-    ``weights_id`` and ``status`` mean what they mean in ``Scheme``.
+    ``weights_id``, ``content`` and ``status`` mean what they mean in ``Scheme``.
     """
 
     digital = True
@@ -33,7 +33,7 @@ class SeparatedScheme(Scheme):
         self.allowed_rates = codec.allowed_rates
         common = tuple(r for r in DEFAULT_RATES if r in codec.allowed_rates)
         self.default_rates = common if codec.default_rates is None else tuple(codec.default_rates)
-        self.weights_id = codec.weights_id
+        self.weights_id, self.content = codec.weights_id, codec.content
         self.status = codec.status
 
     def check(self) -> None:

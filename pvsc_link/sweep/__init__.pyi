@@ -10,11 +10,11 @@ from .runner import Progress as Progress
 from .runner import SweepRunner as SweepRunner
 from .runner import run_plan as run_plan
 from .store import SweepStore as SweepStore
+from .store import find_reference as find_reference
 from .store import point_columns as point_columns
 from .store import points_table as points_table
 from .store import read_points as read_points
 from .store import read_unfinished as read_unfinished
-from .store import reference_file as reference_file
 from .store import write_csv as write_csv
 from .tables import MEAN_CLIP as MEAN_CLIP
 from .tables import bd_table as bd_table

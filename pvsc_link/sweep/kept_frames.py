@@ -24,6 +24,7 @@ class KeptFrames:
 
     def __init__(self, folder: Path, seed: int):
         self._folder, self._seed = folder, seed
+        self._written: set[Path] = set()
 
     def lacks(self, point: Point, row: Mapping[str, Any]) -> bool:
         """Whether a finished point should have a frame and has none."""
@@ -32,14 +33,15 @@ class KeptFrames:
         return not frame_file(self._folder, point.point_id, row["num_frames"] - 1).is_file()
 
     def keep(self, point: Point, video: Video, receptions: Sequence[Reception]) -> None:
-        """Write the point's last frame, and the source frame unless it is there."""
+        """Write the point's last frame, and the source frame once per run: it may have changed."""
         if point.seed != self._seed:
             return
         last = sum(len(reception.frames_hat) for reception in receptions) - 1
         write_png(frame_file(self._folder, point.point_id, last), receptions[-1].frames_hat[-1])
         reference = reference_file(self._folder, point.clip, last)
-        if not reference.is_file():
+        if reference not in self._written:
             write_png(reference, video.frames[last])
+            self._written.add(reference)
 
 
 def write_png(path: Path, frame: np.ndarray) -> None:

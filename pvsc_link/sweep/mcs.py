@@ -244,6 +244,10 @@ class McsPolicy:
         self._curve, self._frames = curve, frames
         self._frame_metrics, self._store = frame_metrics, store
 
+    def mcs(self, point: Point) -> int:
+        """The point's MCS alone."""
+        return point.mcs if isinstance(point.mcs, int) else _chosen(point, self._worth(point)[0])
+
     def choices(self, point: Point) -> list[McsChoice]:
         """The point's MCS first; where it was chosen, its neighbours in spectral efficiency too.
 
@@ -252,14 +256,14 @@ class McsPolicy:
         if isinstance(point.mcs, int):
             return [McsChoice(point.mcs, None, GIVEN)]
         worth, blers = self._worth(point)
-        mcs = best_mcs(worth) if point.mcs == "best" else envelope_mcs(worth, point.rate)
+        mcs = _chosen(point, worth)
         options = link_options(point)
         beside = [McsChoice(m, _bler(point, options, m), NEIGHBOUR) for m in neighbours(mcs)]
         return [McsChoice(mcs, blers[mcs], CHOSEN), *beside]
 
     def _worth(self, point: Point) -> tuple[dict[int, dict[int, float]], dict[int, float]]:
         """Useful bits per channel use by MCS and rate, and BLER by MCS; computed once."""
-        key = f"mcs_worth {self._condition(point)}"
+        key = _worth_key(point, self._curve)
         stored = self._store.fact(key)
         if stored is None:
             options = link_options(point)
@@ -271,7 +275,7 @@ class McsPolicy:
             worth = useful_bits_per_use(self._curve, self._frames, links, self._quality(point))
             stored = [[mcs, blers[mcs], list(of_rate.items())] for mcs, of_rate in worth.items()]
             self._store.set_fact(key, stored)
-        return {m: dict(map(tuple, rates)) for m, _, rates in stored}, {m: b for m, b, _ in stored}
+        return _worth_of(stored), {m: b for m, b, _ in stored}
 
     def _quality(self, point: Point):
         metric = METRICS[point.mcs_metric]
@@ -283,44 +287,97 @@ class McsPolicy:
 
         return quality
 
-    def _condition(self, point: Point) -> str:
-        coordinates = point.coordinates
-        names = (
-            *("scheme", "variant", "options", "clip", "gop", "num_gops", "first_frame"),
-            *("channel", "snr_db", *point.channel_point.condition),
-            *("equalizer", "csi_aware", "decoder", "num_iter", "mcs_metric"),
-        )
-        rates = sorted(self._curve)
-        return " ".join(f"{name}={coordinates[name]}" for name in names) + f" rates={rates}"
+
+def known_mcs(point: Point, rates: Iterable[int], store: SweepStore) -> int | None:
+    """The MCS of a digital point whose codec's curve has ``rates``, as far as the store knows it.
+
+    None: no choice by exactly this curve is stored at the point's channel condition.
+    """
+    if isinstance(point.mcs, int):
+        return point.mcs
+    stored = store.fact(_worth_key(point, rates))
+    return None if stored is None else _chosen(point, _worth_of(stored))
+
+
+def forget_choices(point: Point, store: SweepStore) -> None:
+    """Forget every choice that rests on the curve of the point's codec, clip and GOP length."""
+    store.forget_facts(f"mcs_worth {_curve_words(point)} ")
+
+
+def _chosen(point: Point, worth: Mapping[int, Mapping[int, float]]) -> int:
+    return best_mcs(worth) if point.mcs == "best" else envelope_mcs(worth, point.rate)
+
+
+def _worth_of(stored: Sequence) -> dict[int, dict[int, float]]:
+    """Useful bits per channel use, ``[mcs][rate]``, out of a fact of the store."""
+    return {mcs: dict(map(tuple, of_rates)) for mcs, _, of_rates in stored}
+
+
+def _worth_key(point: Point, rates: Iterable[int]) -> str:
+    """Name of the fact that holds what each MCS is worth for a curve at a channel condition."""
+    coordinates = point.coordinates
+    names = (
+        *("channel", "snr_db", *point.channel_point.condition),
+        *("equalizer", "csi_aware", "decoder", "num_iter", "mcs_metric"),
+    )
+    condition = " ".join(f"{name}={coordinates[name]}" for name in names)
+    return f"mcs_worth {_curve_words(point)} {condition} rates={sorted(rates)}"
+
+
+_CURVE = ("scheme", "variant", "options", "clip", "gop", "num_gops", "first_frame")
+
+
+def curve_identity(point: Point) -> list:
+    """Whose curve the point belongs to: codec with its options, clip, and the frames of it."""
+    return [getattr(point, name) for name in _CURVE]
+
+
+def _curve_words(point: Point) -> str:
+    return " ".join(map("{}={}".format, _CURVE, curve_identity(point)))
 
 
 class SideMcsPolicy:
-    """Chooses the MCS of the side information at the points of one clip and GOP length.
+    """Chooses the MCS of the side information at ``points``, all of one clip and GOP length.
 
     ``best`` and ``envelope`` take the MCS of the anchor's row at the same channel condition; else
     that of the first separated entry that has a row; else, where no baseline was sent, the fastest
     MCS without a block error in a measurement.
 
-    Parameters: ``store`` holds the rows of the baselines, which are sent before.
+    Parameters: ``store`` holds the rows of the baselines, which are sent before, and keeps a choice
+    that was made without them.
     """
 
-    def __init__(self, plan: Plan, store: SweepStore, clip: str, gop: int):
+    def __init__(self, plan: Plan, store: SweepStore, points: Iterable[Point]):
         self._store = store
         self._baselines: dict[tuple, list[Point]] = {}
-        here = [p for p in plan.points if (p.clip, p.gop) == (clip, gop)]
-        digital = [p for p in here if plan.schemes[p.entry, p.variant].digital]
+        digital = [p for p in points if plan.schemes[p.entry, p.variant].digital]
         for point in sorted(digital, key=lambda p: not _is_anchor(p, plan.scenario.anchor)):
             self._baselines.setdefault(_condition(point), []).append(point)
+
+    def mcs(self, point: Point) -> int:
+        """The point's MCS alone."""
+        if isinstance(point.mcs, int):
+            return point.mcs
+        of_baseline = self._of_baseline(self._baselines.get(_condition(point), []))
+        return self._fastest_clean(point) if of_baseline is None else of_baseline
 
     def choices(self, point: Point) -> list[McsChoice]:
         """The one MCS of the point."""
         if isinstance(point.mcs, int):
             return [McsChoice(point.mcs, None, GIVEN)]
+        mcs = self.mcs(point)
+        bler = _bler(point, side_link_options(link_options(point)), mcs)
+        return [McsChoice(mcs, bler, CHOSEN)]
+
+    def _fastest_clean(self, point: Point) -> int:
         options = side_link_options(link_options(point))
-        mcs = self._of_baseline(self._baselines.get(_condition(point), []))
+        words = [*_condition_words(point), *(f"{k}={v}" for k, v in asdict(options).items())]
+        key = f"mcs_fastest_clean {' '.join(words)}"
+        mcs = self._store.fact(key)
         if mcs is None:
             mcs = fastest_clean(lambda index: _bler(point, options, index))
-        return [McsChoice(mcs, _bler(point, options, mcs), CHOSEN)]
+            self._store.set_fact(key, mcs)
+        return mcs
 
     def _of_baseline(self, baselines: Iterable[Point]) -> int | None:
         rows = (self._store.row(point.point_id) for point in baselines)
@@ -336,6 +393,11 @@ def _bler(point: Point, options: LinkOptions, mcs: int) -> float:
         target_errors=TARGET_ERRORS,
         max_blocks=MAX_BLOCKS,
     ).bler
+
+
+def _condition_words(point: Point) -> list[str]:
+    values = {"channel": point.channel, "snr_db": point.snr_db, **point.channel_point.condition}
+    return [f"{name}={value}" for name, value in values.items()]
 
 
 def _condition(point: Point) -> tuple:

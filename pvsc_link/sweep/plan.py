@@ -20,7 +20,9 @@ class Plan:
     """A scenario made concrete: resolved entries, the grid, and a scheme per (entry, variant).
 
     ``clip_notes`` : by the name of a clip, what its reader converted or left out;
-    ``frame_digests`` : by the name of a clip, a digest of each frame, by which a clip is known.
+    ``frame_digests`` : by the name of a clip, a digest of each frame, by which a clip is known;
+    ``contents`` : by scheme and options, a digest of each bitstream that is looked up;
+    ``bad_clips`` : by the name of a clip that cannot be sent, why.
     """
 
     scenario: Scenario
@@ -28,20 +30,25 @@ class Plan:
     schemes: dict[tuple[int, str], Scheme]
     clip_notes: dict[str, list[str]] = field(default_factory=dict)
     frame_digests: dict[str, list[str]] = field(default_factory=dict)
+    contents: dict[str, dict[str, str]] = field(default_factory=dict)
+    bad_clips: dict[str, str] = field(default_factory=dict)
 
 
 def build(scenario: Scenario) -> Plan:
     """Check every name, fill in defaults, expand the grid.
 
-    Raises ``InputError`` for an unknown anchor or clip, a rate or option value that a scheme does
-    not take, a program that the scenario names and that does not work, too few frames, frames
-    too small for a metric, and a stop rule on a metric that is not measured.
+    A clip that cannot be read, has too few frames or is too small for a metric is noted among the
+    ``bad_clips``; the other clips can be swept without it.
+    Raises ``InputError`` for an unknown or ambiguous anchor, a rate or option value that a scheme
+    does not take, a program that the scenario names and that does not work, entries that mean the
+    same, a stop rule on a metric that is not measured, and if no clip at all can be sent.
     """
     schemes: dict[tuple[int, str], Scheme] = {}
     entries, weights = [], []
     known: dict[tuple[str, str], Scheme] = {}
-    for index, entry in enumerate(scenario.schemes):
-        made = [_scheme(entry, variant, known) for variant in entry.variant]
+    of_entry = [[_scheme(e, variant, known) for variant in e.variant] for e in scenario.schemes]
+    _tell_apart(scenario.schemes, of_entry)
+    for index, (entry, made) in enumerate(zip(scenario.schemes, of_entry, strict=True)):
         schemes.update({(index, scheme.variant): scheme for scheme in made})
         entries.append(_resolved(entry, made))
         weights.append(_weights(made))
@@ -57,13 +64,79 @@ def build(scenario: Scenario) -> Plan:
             allowed="another name for each clip",
             remedy="Give raw clips a name of their own, and list every clip once.",
         )
-    videos = [_check_clip(clip, scenario) for clip in scenario.media.clips]
-    notes = {name: list(video.notes) for name, video in zip(names, videos, strict=True)}
-    digests = {
-        name: [digest(frame.tobytes())[:16] for frame in video.frames]
-        for name, video in zip(names, videos, strict=True)
+    notes, digests, bad = _read_clips(scenario)
+    contents = {
+        f"{scheme_label(made.name, made.variant)} {_options_text(entries[index])}": dict(
+            made.content
+        )
+        for (index, _), made in schemes.items()
+        if made.content
     }
-    return Plan(resolved, expand(resolved, weights), schemes, notes, digests)
+    return Plan(resolved, expand(resolved, weights), schemes, notes, digests, contents, bad)
+
+
+def _read_clips(
+    scenario: Scenario,
+) -> tuple[dict[str, list[str]], dict[str, list[str]], dict[str, str]]:
+    """Notes of the reader, digests of the frames, and what is wrong, each by the name of a clip.
+
+    Raises ``InputError`` if something is wrong with every clip.
+    """
+    notes, digests, bad = {}, {}, {}
+    for clip in scenario.media.clips:
+        name = clip_name(clip)
+        try:
+            video = _check_clip(clip, scenario)
+        except InputError as error:
+            bad[name] = str(error)
+            if len(bad) == len(scenario.media.clips):
+                raise
+            continue
+        notes[name] = list(video.notes)
+        digests[name] = [digest(frame.tobytes())[:16] for frame in video.frames]
+    return notes, digests, bad
+
+
+def _tell_apart(entries: Sequence[SchemeEntry], of_entry: Sequence[Sequence[Scheme]]) -> None:
+    """Give schemes that differ in an option which their variant does not say a variant that does.
+
+    Rows of one scheme and variant form one curve, so two presets of a codec would be averaged.
+    Raises ``InputError`` for entries that write the same options in two ways.
+    """
+    alike: dict[str, dict[int, tuple[Scheme, dict]]] = {}
+    for entry, made in zip(entries, of_entry, strict=True):
+        fields = scheme_types()[entry.scheme].Options.model_fields
+        defaults = {name: info.default for name, info in fields.items()}
+        given = {name: value for name, value in entry.options().items() if name != "variant"}
+        for scheme in made:
+            label = scheme_label(scheme.name, scheme.variant)
+            alike.setdefault(label, {})[id(scheme)] = scheme, defaults | given
+    for label, schemes in alike.items():
+        options = [of_scheme for _, of_scheme in schemes.values()]
+        differing = [n for n in options[0] if len({repr(o[n]) for o in options}) > 1]
+        texts = [", ".join(f"{name} {o[name]}" for name in differing) for o in options]
+        if len(set(texts)) < len(texts):
+            raise InputError(
+                f"entries of {label} that mean the same",
+                found="the same options, once left to their defaults and once given",
+                allowed="entries whose options differ",
+                remedy="Write the options in the same way, or join the entries.",
+            )
+        for (scheme, _), text in zip(schemes.values(), texts, strict=True):
+            if text:
+                _name(scheme, ", ".join(filter(None, (scheme.variant, text))))
+
+
+def _name(scheme: Scheme, variant: str) -> None:
+    try:
+        scheme.variant = variant
+    except AttributeError as error:
+        raise InputError(
+            f"entries of {scheme.name} that differ in options alone",
+            found=f"the variant {scheme.variant!r} for several",
+            allowed="a variant for each",
+            remedy="Let the scheme name its options in its variant.",
+        ) from error
 
 
 def _check_columns(names: Iterable[str]) -> None:
@@ -170,6 +243,10 @@ def _resolved(entry: SchemeEntry, made: list[Scheme]) -> SchemeEntry:
     )
 
 
+def _options_text(entry: SchemeEntry) -> str:
+    return json.dumps(entry.options(), sort_keys=True)
+
+
 def _weights(made: Iterable[Scheme]) -> str | None:
     """Digests of the weights of all variants, or ``None`` where there are none to have."""
     digests = dict.fromkeys(scheme.weights_id for scheme in made if scheme.weights_id)
@@ -183,10 +260,21 @@ def _span(rates: Sequence[int]) -> str:
 
 
 def _check_anchor(scenario: Scenario, schemes: Iterable[Scheme]) -> None:
-    if scenario.anchor is not None:
-        made = list(schemes)
-        labels = {s.name for s in made} | {scheme_label(s.name, s.variant) for s in made}
-        check_name("anchor", scenario.anchor, sorted(labels))
+    if scenario.anchor is None:
+        return
+    labels: dict[str, set[str]] = {}
+    for scheme in schemes:
+        label = scheme_label(scheme.name, scheme.variant)
+        for word in (scheme.name, label):
+            labels.setdefault(word, set()).add(label)
+    check_name("anchor", scenario.anchor, sorted(labels))
+    if len(meant := labels[scenario.anchor]) > 1:
+        raise InputError(
+            "anchor",
+            found=f"{scenario.anchor}, which has {len(meant)} variants here",
+            allowed=sorted(meant),
+            remedy="Name one variant.",
+        )
 
 
 def _check_stop(scenario: Scenario) -> None:

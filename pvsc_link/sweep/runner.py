@@ -5,9 +5,12 @@ The runner goes clip by clip and scheme by scheme, so that what points share is 
 that are stored already are not run again: a sweep that was stopped goes on where it stopped.
 """
 
+import functools
+import json
 import logging
 import os
 import time
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -27,16 +30,28 @@ from pvsc_link.intervals import mean_interval
 from pvsc_link.metrics import METRICS, FrameMetrics
 from pvsc_link.scenario import Point, Scenario, Stop
 from pvsc_link.schemes import Scheme
-from pvsc_link.storage import exclusive
+from pvsc_link.storage import digest, exclusive
 from pvsc_link.sweep.kept_frames import KeptFrames
-from pvsc_link.sweep.mcs import NEIGHBOUR, McsChoice, McsPolicy, SideMcsPolicy
+from pvsc_link.sweep.mcs import (
+    NEIGHBOUR,
+    McsChoice,
+    McsPolicy,
+    SideMcsPolicy,
+    curve_identity,
+    forget_choices,
+    known_mcs,
+)
 from pvsc_link.sweep.plan import Plan, link_options, load, scheme_label
 from pvsc_link.sweep.rows import failed_row, finished_row, link_seeds, row_id, rows_of
-from pvsc_link.sweep.store import SweepStore, points_table, restore
+from pvsc_link.sweep.store import IDENTITIES, SweepStore, points_table, restore
 from pvsc_link.sweep.tables import write_tables
 from pvsc_link.types import CodecFailure, InputError, Reception, Video
 
 _FACT = "seconds_by_stage"
+#: Status of the rows of a clip that cannot be sent; they are tried again in every run.
+BAD_CLIP = "bad_clip"
+#: Fact with a digest of every bitstream that rows were made of.
+_STREAMS = IDENTITIES[0]
 
 
 class StageClock:
@@ -73,18 +88,22 @@ class Stopping:
 
     def __init__(self, scenario: Scenario):
         self._rule, self._listed = scenario.stop, set(scenario.seed)
-        self._rows: dict[Point, list[Mapping[str, Any]]] = {}
+        self._rows: dict[Point, dict[int, Mapping[str, Any]]] = {}
 
     def note(self, point: Point, row: Mapping[str, Any]) -> None:
         """A finished row of ``point``."""
         if self._rule is not None:
-            self._rows.setdefault(self.group(point), []).append(row)
+            self._rows.setdefault(self.group(point), {})[point.seed] = row
+
+    def forget(self, point: Point) -> None:
+        """The row of ``point`` counts no more: it is sent again."""
+        self._rows.get(self.group(point), {}).pop(point.seed, None)
 
     def settled(self, point: Point) -> bool:
         """Whether the point may be left out."""
         if self._rule is None or point.seed in self._listed:
             return False
-        return is_enough(self._rule, self._rows.get(self.group(point), []))
+        return is_enough(self._rule, self._rows.get(self.group(point), {}).values())
 
     @staticmethod
     def group(point: Point) -> Point:
@@ -137,7 +156,8 @@ class SweepRunner:
 
     Encoded GOPs come from the encode cache, metrics of error-free frames from the frame cache,
     block error rates from the cache of those. Finished rows in the store are not run again, unless
-    ``kept_frames`` has no frame of one: that row is sent again, with the same result.
+    their MCS would be chosen otherwise, or ``kept_frames`` has no frame of one: that row is sent
+    again, with the same result.
     """
 
     plan: Plan
@@ -148,28 +168,29 @@ class SweepRunner:
     kept_frames: KeptFrames | None = None
 
     def run(self) -> None:
-        """Run every point that the store does not have and that the stop rule still wants."""
-        finished = self._finished()
+        """Run every point that the store does not have and that the stop rule still wants.
+
+        A row whose MCS was chosen keeps only if the scenario as it is now chooses the same one: a
+        rate or a baseline that was added may lead to another choice. Other rows are sent again.
+        """
+        self._finished = self._still_good()
         self._clock = StageClock(self.store)
         self._stopping = Stopping(self.plan.scenario)
         for point in self.plan.points:
-            if point.point_id in finished:
-                self._stopping.note(point, finished[point.point_id])
+            if point.point_id in self._finished:
+                self._stopping.note(point, self._finished[point.point_id])
         self._done, self._total = 0, len(self.plan.points)
         for (clip, gop), of_clip in groupby(self.plan.points, key=lambda p: (p.clip, p.gop)):
-            points = list(of_clip)
-            todo = [point for point in points if self._is_open(point, finished)]
-            self._done += len(points) - len(todo)
-            if todo:
-                self._run_clip(load(clip, self.plan.scenario.media, gop), points, todo)
+            self._run_place(clip, gop, list(of_clip))
 
-    def _finished(self) -> dict[str, Mapping]:
+    def _still_good(self) -> dict[str, Mapping]:
         rows = self.store.finished()
         again = {
             point_id
             for point_id, row in rows.items()
             if self.retry_failed and row["status"] in CodecFailure.STATUSES
         }
+        again |= {point_id for point_id, row in rows.items() if row["status"] == BAD_CLIP}
         again |= {point_id for point_id, row in rows.items() if self._lacks_a_metric(row)}
         if self.kept_frames is not None:
             here = [point for point in self.plan.points if point.point_id in rows]
@@ -182,23 +203,114 @@ class SweepRunner:
         failed = row["status"] in CodecFailure.STATUSES
         return not failed and row.get("mcs_role") != NEIGHBOUR and any(c not in row for c in wanted)
 
-    def _is_open(self, point: Point, finished: Mapping[str, Mapping]) -> bool:
-        return point.point_id not in finished and not self._stopping.settled(point)
+    def _is_open(self, point: Point) -> bool:
+        return point.point_id not in self._finished and not self._stopping.settled(point)
 
-    def _run_clip(self, video: Video, points: list[Point], todo: list[Point]) -> None:
+    def _run_place(self, clip: str, gop: int, points: list[Point]) -> None:
         """One clip at one GOP length: encode with every scheme, measure, then send.
 
-        Baselines are sent first: a semantic scheme's side information takes their MCS.
+        Baselines are sent first: a semantic scheme's side information takes their MCS. The clip is
+        read and encoded only for what has to be sent, or where the choice of an MCS is in doubt.
         """
+        self._done += sum(not self._is_open(point) for point in points)
+        if clip in self.plan.bad_clips:
+            failure = CodecFailure(BAD_CLIP, self.plan.bad_clips[clip][:500])
+            for point in filter(self._is_open, points):
+                self._finish(point, [failed_row(point, failure)])
+            return
+        read = functools.cache(lambda: load(clip, self.plan.scenario.media, gop))
+        of_key: dict[tuple[int, str], list[Point]] = {}
+        for point in points:
+            of_key.setdefault((point.entry, point.variant), []).append(point)
+        digital = [key for key in of_key if self.plan.schemes[key].digital]
         encoded: dict[tuple[int, str], Encoded] = {}
-        for key in dict.fromkeys((point.entry, point.variant) for point in todo):
-            encoded[key] = self._encoded(key, video, points, encoded)
-        digital = [key for key in encoded if self.plan.schemes[key].digital]
-        with self._clock("metrics"):
-            self._measure_clean(video, [encoded[key].curve for key in digital])
-        for key in [*digital, *(key for key in encoded if key not in digital)]:
-            of_key = [point for point in todo if (point.entry, point.variant) == key]
-            self._send_all(video, of_key, encoded[key], key in digital)
+        policies: dict[tuple[int, str], McsPolicy] = {}
+        for key in digital:
+            doubtful = self._doubtful(of_key[key])
+            if doubtful or any(map(self._is_open, of_key[key])):
+                encoded[key] = self._encoded(key, read(), points, encoded)
+                self._compare_streams(of_key[key], encoded[key].curve)
+                curve, frames = encoded[key].curve, read().frames
+                policies[key] = McsPolicy(curve, frames, self.frame_metrics, self.store)
+                with self._clock("MCS choice"):
+                    self._send_again(p for p in doubtful if self._is_other(p, policies[key].mcs(p)))
+        if encoded:
+            with self._clock("metrics"):
+                self._measure_clean(read(), [encoded[key].curve for key in encoded])
+        for key in encoded:
+            self._send_all(read(), of_key[key], encoded[key], policies[key])
+        of_side = SideMcsPolicy(self.plan, self.store, points)
+        for key in of_key:
+            if key in digital:
+                continue
+            chosen = [point for point in of_key[key] if self._was_chosen(point)]
+            with self._clock("MCS choice"):
+                self._send_again(p for p in chosen if self._is_other(p, of_side.mcs(p)))
+            if any(map(self._is_open, of_key[key])):
+                encoded[key] = self._encoded(key, read(), points, encoded)
+                self._send_all(read(), of_key[key], encoded[key], of_side)
+
+    def _was_chosen(self, point: Point) -> bool:
+        """Whether a finished row has an MCS that was chosen by a rule."""
+        row = self._finished.get(point.point_id, {})
+        return not isinstance(point.mcs, int) and row.get("mcs") is not None
+
+    def _is_other(self, point: Point, mcs: int) -> bool:
+        """Whether a finished row was sent at another MCS than ``mcs``."""
+        row = self._finished.get(point.point_id)
+        return row is not None and row["mcs"] != mcs
+
+    def _doubtful(self, points: Sequence[Point]) -> list[Point]:
+        """Finished points of one codec whose choice cannot be confirmed without its curve.
+
+        Rows that another choice is known for are forgotten here, and so become open.
+        """
+        chosen = [point for point in points if self._was_chosen(point)]
+        if not chosen:
+            return []
+        finished = {p: self._finished[p.point_id] for p in points if p.point_id in self._finished}
+        came = {p.rate for p, row in finished.items() if row.get("mcs") is not None}
+        failed = {p.rate for p in finished} - came  # an encoder that fails has no part in a curve
+        rates = {point.rate for point in points} - failed
+        known = {point: known_mcs(point, rates, self.store) for point in chosen}
+        self._send_again(
+            p for p, mcs in known.items() if mcs is not None and self._is_other(p, mcs)
+        )
+        return [point for point, mcs in known.items() if mcs is None]
+
+    def _send_again(self, points: Iterable[Point]) -> None:
+        """Forget finished rows, so that their points are open."""
+        points = list(points)
+        if not points:
+            return
+        self.store.forget(point.point_id for point in points)
+        for point in points:
+            del self._finished[point.point_id]
+            self._stopping.forget(point)
+        self._done -= sum(map(self._is_open, points))
+
+    def _compare_streams(self, points: Sequence[Point], curve: Mapping[int, Sequence]) -> None:
+        """Note a digest of every bitstream; rows that were made of others are sent again.
+
+        One table never holds two versions of a codec's curve, such as of two releases of x264.
+        """
+        known = self.store.fact(_STREAMS) or {}
+        first, changed = points[0], False
+        for rate, gops in curve.items():
+            name = json.dumps([*curve_identity(first), rate])
+            found = digest(*(gop.payload for gop in gops))[:16]
+            changed |= known.setdefault(name, found) != found
+            known[name] = found
+        if changed:
+            label = scheme_label(first.scheme, first.variant)
+            warnings.warn(
+                f"{label} gives other bitstreams of {first.clip} than those that its rows were "
+                "made of: they are sent again",
+                stacklevel=2,
+            )
+            forget_choices(first, self.store)
+            self._send_again(point for point in points if point.point_id in self._finished)
+        self.store.set_fact(_STREAMS, known)
 
     def _encoded(
         self,
@@ -228,15 +340,15 @@ class SweepRunner:
         )
 
     def _send_all(
-        self, video: Video, points: Sequence[Point], encoded: Encoded, digital: bool
+        self,
+        video: Video,
+        points: Iterable[Point],
+        encoded: Encoded,
+        policy: McsPolicy | SideMcsPolicy,
     ) -> None:
-        """Every point of one scheme; a digital one chooses its MCS by its own curve."""
-        policy: McsPolicy | SideMcsPolicy
-        if digital:
-            policy = McsPolicy(encoded.curve, video.frames, self.frame_metrics, self.store)
-        else:
-            policy = SideMcsPolicy(self.plan, self.store, points[0].clip, points[0].gop)
-        for batch in _batches(points, 1 if digital else BATCH_SIZE):
+        """Every open point of one scheme."""
+        todo = [point for point in points if self._is_open(point)]
+        for batch in _batches(todo, 1 if isinstance(policy, McsPolicy) else BATCH_SIZE):
             wanted = [point for point in batch if not self._stopping.settled(point)]
             self._done += len(batch) - len(wanted)
             failed = [point for point in wanted if point.rate in encoded.failures]
@@ -364,9 +476,13 @@ class SweepRunner:
 
     def _finish(self, point: Point, rows: Sequence[Mapping]) -> None:
         # A row that is made again for a further metric keeps the others that were measured before.
-        measured = {metric.column for metric in METRICS.values()}
         before = self.store.row(point.point_id) or {}
-        kept = {name: value for name, value in before.items() if name in measured}
+        kept = {}
+        if before.get("mcs") == rows[0].get("mcs"):
+            measured = {metric.column for metric in METRICS.values()}
+            kept = {name: value for name, value in before.items() if name in measured}
+        elif before:
+            self.store.forget([point.point_id])
         rows = [kept | dict(rows[0]), *rows[1:]]
         self.store.add(rows)
         self._stopping.note(point, rows[0])
@@ -443,9 +559,15 @@ def run_plan(
         if restored:
             restore(folder, version=__version__)
         store = SweepStore(folder, fresh=fresh, version=__version__)
-        _require_same_clips(plan, store)
+        try:
+            _require_same_source(plan, store)
+        except InputError:
+            store.close()
+            raise
         # Plain text in notebooks, where rich's live display needs further packages.
         shown = console or Console(stderr=True, force_jupyter=False)
+        for told in bad_clips_text(plan):
+            shown.print(told, markup=False, soft_wrap=True)
         with _progress(shown, len(plan.points)) as progress:
             frame_metrics = FrameMetrics(None)
             SweepRunner(
@@ -471,24 +593,39 @@ def run_plan(
     return table
 
 
-def _require_same_clips(plan: Plan, store: SweepStore) -> None:
-    """Note the frames of every clip; refuse a clip whose rows were made of other frames.
+def bad_clips_text(plan: Plan) -> list[str]:
+    """A line per clip that cannot be sent: its rows have no result, the other clips are sent."""
+    return [f"clip {name} is left out: {why}" for name, why in plan.bad_clips.items()]
 
-    Frames that only one of the two runs reads are not compared, so a scenario may grow.
+
+def _require_same_source(plan: Plan, store: SweepStore) -> None:
+    """Note frames and looked-up bitstreams; refuse those whose rows were made of others.
+
+    What only one of the two runs reads is not compared, so a scenario and an index may grow.
     """
-    known = store.fact("frame_digests") or {}
+    frames = store.fact("frame_digests") or {}
     for name, digests in plan.frame_digests.items():
-        before = known.get(name, [])
+        before = frames.get(name, [])
         if any(old != new for old, new in zip(before, digests, strict=False)):
-            store.close()
-            raise InputError(
-                f"frames of the clip {name}",
-                found="other frames than those that the rows of this folder were made of",
-                allowed="the same video, read in the same way",
-                remedy="Give the clip or the scenario another name, or start anew with --fresh.",
-            )
-        known[name] = max(before, digests, key=len)
-    store.set_fact("frame_digests", known)
+            raise _other_source(f"frames of the clip {name}", "frames", "video")
+        frames[name] = max(before, digests, key=len)
+    contents = store.fact("contents") or {}
+    for name, digests_now in plan.contents.items():
+        of_name = contents.setdefault(name, {})
+        for stream, now in digests_now.items():
+            if of_name.setdefault(stream, now) != now:
+                raise _other_source(f"bitstream {stream} of {name}", "bitstreams", "streams")
+    store.set_fact("frame_digests", frames)
+    store.set_fact("contents", contents)
+
+
+def _other_source(what: str, kind: str, same: str) -> InputError:
+    return InputError(
+        what,
+        found=f"other {kind} than those that the rows of this folder were made of",
+        allowed=f"the same {same}, read in the same way",
+        remedy="Give another name to it or to the scenario, or start anew with --fresh.",
+    )
 
 
 @contextmanager

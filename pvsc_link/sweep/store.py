@@ -8,7 +8,7 @@ runs only the points that the tables do not have, such as those of new weights.
 import json
 import re
 import sqlite3
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ import pandas as pd
 
 from pvsc_link.link import condition_fields
 from pvsc_link.metrics import METRICS
-from pvsc_link.storage import write_atomically
+from pvsc_link.storage import digest, write_atomically
 from pvsc_link.types import InputError
 
 
@@ -53,22 +53,25 @@ class SweepStore:
         Raises ``InputError`` if another ``version`` made the rows in it, because a table never
         mixes two, and if the file is no database of rows.
         """
-        folder.mkdir(parents=True, exist_ok=True)
         self.path = folder / "points.sqlite"
-        self._db = sqlite3.connect(self.path, timeout=30)
         try:
+            folder.mkdir(parents=True, exist_ok=True)
+            self._db = sqlite3.connect(self.path, timeout=30)
             self._db.execute("PRAGMA journal_mode=WAL")
             self._db.executescript(_SCHEMA)
-        except sqlite3.DatabaseError as error:
+            if fresh:
+                with self._db:
+                    self._db.executescript("DELETE FROM points; DELETE FROM facts;")
+                for frame in (folder / "frames").glob("*.png"):
+                    frame.unlink()
+        except (sqlite3.Error, OSError) as error:
             raise InputError(
-                f"{self.path} cannot be read",
+                f"{self.path} cannot be used",
                 found=str(error),
-                allowed="the database of a sweep",
-                remedy="Delete it: finished rows come back from the tables with --restore.",
+                allowed="the database of a sweep in a folder that can be written",
+                remedy="Choose another --out, or delete the file: finished rows come back from "
+                "the tables with --restore.",
             ) from error
-        if fresh:
-            with self._db:
-                self._db.executescript("DELETE FROM points; DELETE FROM facts;")
         made_by = self.fact("version") or version
         if made_by != version:
             raise InputError(
@@ -86,6 +89,18 @@ class SweepStore:
                 "INSERT OR REPLACE INTO points VALUES (?, ?)",
                 [(row["point_id"], json.dumps(row)) for row in rows],
             )
+
+    def forget(self, point_ids: Iterable[str]) -> None:
+        """Drop the rows of points, of the neighbours of their MCS, and the frames kept of them."""
+        gone = set(point_ids)
+        with self._db:
+            self._db.executemany(
+                "DELETE FROM points WHERE point_id = ? OR (point_id > ? AND point_id < ?)",
+                [(point_id, f"{point_id}-mcs", f"{point_id}-mct") for point_id in gone],
+            )
+        for frame in (self.path.parent / "frames").glob("*.png"):
+            if frame.name.split("_")[0] in gone:
+                frame.unlink()
 
     def finished(self) -> dict[str, dict[str, Any]]:
         """Every row so far, by ``point_id``."""
@@ -105,6 +120,13 @@ class SweepStore:
     def set_fact(self, key: str, value: Any) -> None:
         with self._db:
             self._db.execute("INSERT OR REPLACE INTO facts VALUES (?, ?)", (key, json.dumps(value)))
+
+    def forget_facts(self, beginning: str) -> None:
+        """Drop every fact whose key begins with this text."""
+        with self._db:
+            self._db.execute(
+                "DELETE FROM facts WHERE substr(key, 1, ?) = ?", (len(beginning), beginning)
+            )
 
     def facts(self) -> dict[str, Any]:
         return {key: json.loads(value) for key, value in self._db.execute("SELECT * FROM facts")}
@@ -159,12 +181,48 @@ def frame_file(folder: str | Path, point_id: str, frame: int) -> Path:
 def reference_file(folder: str | Path, clip: str, frame: int) -> Path:
     """Where the source frame of a clip lies: ``frames/reference_<clip>_<frame>.png``.
 
-    Characters of the clip's name other than letters, digits, ``.`` and ``-`` become ``-``.
+    Characters of the clip's name other than letters, digits, ``.`` and ``-`` become ``-``, and a
+    long name is cut; then a digest of the whole name follows, so that no two clips share a file.
     """
-    name = re.sub(r"[^A-Za-z0-9.-]+", "-", clip)
+    name = _plain_name(clip)[:_LONGEST_CLIP]
+    ending = "" if name == clip else f"-{digest(clip)[:8]}"
+    return _reference(folder, name + ending, frame)
+
+
+def find_reference(folder: str | Path, clip: str, frame: int, clips: Sequence[str]) -> Path | None:
+    """The source frame of a clip if it was kept, also under its name without a digest.
+
+    Earlier versions wrote that name. It is believed where only one of the results' ``clips`` could
+    have it.
+    """
+    names = [_plain_name(other) for other in clips]
+    earlier = _reference(folder, _plain_name(clip), frame)
+    alone = names.count(_plain_name(clip)) <= 1
+    found = [reference_file(folder, clip, frame), *([earlier] if alone else [])]
+    return next((path for path in found if _is_file(path)), None)
+
+
+_LONGEST_CLIP = 180
+
+
+def _plain_name(clip: str) -> str:
+    return re.sub(r"[^A-Za-z0-9.-]+", "-", clip)
+
+
+def _reference(folder: str | Path, name: str, frame: int) -> Path:
     return Path(folder) / "frames" / f"reference_{name}_{frame:04d}.png"
 
 
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except OSError:  # a name that is too long for the file system
+        return False
+
+
+#: Facts by which a later run knows what the rows were made of: digests of the codecs' bitstreams,
+#: of the clips' frames, and of bitstreams that are looked up. The manifest keeps them.
+IDENTITIES = ("stream_digests", "frame_digests", "contents")
 _TABLES = ("points.csv", "mcs_neighbours.csv")
 
 
@@ -224,7 +282,7 @@ def _facts(folder: Path, version: str) -> dict[str, Any]:
             remedy="Leave --restore out: every point runs again.",
         )
     kept = {key: manifest[key] for key in ("codec_commands", "seconds_by_stage")}
-    return manifest["mcs_choice"] | kept
+    return manifest["mcs_choice"] | manifest.get("made_of", {}) | kept
 
 
 def _rows(folder: Path, table: str) -> list[dict[str, Any]]:

@@ -36,7 +36,7 @@ from pvsc_link.models import UNTRAINED
 from pvsc_link.scenario import Scenario
 from pvsc_link.storage import write_atomically
 from pvsc_link.sweep.plan import Plan
-from pvsc_link.sweep.store import SweepStore, write_csv
+from pvsc_link.sweep.store import IDENTITIES, SweepStore, write_csv
 
 #: What tells curves apart at one place.
 _CURVE = ["scheme", "variant", "equalizer", "csi_aware", "mcs_policy", "decoder"]
@@ -86,8 +86,15 @@ def _rows(points: pd.DataFrame, anchor: str, metrics: Sequence[str]) -> Iterator
     for place, here in points.groupby(_place(), dropna=False, sort=False):
         curves = dict(list(here.groupby(_CURVE, dropna=False, sort=False)))
         anchors = [key for key in curves if anchor in (key[0], f"{key[0]}:{key[1]}")]
+        several = ""
+        if len(anchors) > 1:
+            words = ", ".join(
+                f"{n} {v}" for n, v in zip(_CURVE, anchors[0], strict=True) if v != ""
+            )
+            several = f"the anchor has {len(anchors)} curves here; taken is {words}"
         for key, curve in curves.items():
             for metric in metrics:
+                row = _against(curves[anchors[0]] if anchors else None, curve, metric)
                 yield {
                     **dict(zip(_CURVE, key, strict=True)),
                     **dict(zip(_place(), place, strict=True)),
@@ -95,7 +102,8 @@ def _rows(points: pd.DataFrame, anchor: str, metrics: Sequence[str]) -> Iterator
                     "metric": metric,
                     "num_clips": 1,
                     "num_seeds": curve["seed"].nunique(),
-                    **_against(curves[anchors[0]] if anchors else None, curve, metric),
+                    **row,
+                    "note": "; ".join(filter(None, (row["note"], several))),
                 }
 
 
@@ -255,6 +263,7 @@ def write_manifest(
     *,
     scenario: Scenario,
     clip_notes: Mapping[str, Sequence[str]],
+    bad_clips: Mapping[str, str],
     command: str,
     codec_commands: Mapping[str, str],
     facts: Mapping[str, Any],
@@ -271,10 +280,12 @@ def write_manifest(
         "git_commit": git_commit(),
         "scenario": json.loads(scenario.model_dump_json()),
         "clip_notes": {clip: list(notes) for clip, notes in clip_notes.items()},
+        "bad_clips": dict(bad_clips),
         "seeds": list(scenario.seed),
         "codec_commands": dict(codec_commands),
         "seconds_by_stage": facts.get("seconds_by_stage", {}),
         "mcs_choice": {key: value for key, value in facts.items() if key.startswith("mcs_")},
+        "made_of": {key: facts[key] for key in IDENTITIES if key in facts},
         "packages": package_versions(),
         "machine": machine(),
     }
@@ -357,6 +368,7 @@ def write_tables(
         folder / "manifest.json",
         scenario=scenario,
         clip_notes=plan.clip_notes,
+        bad_clips=plan.bad_clips,
         command=command or command_line(),
         codec_commands=store.fact("codec_commands") or {},
         facts=store.facts(),

@@ -8,12 +8,16 @@ import sqlite3
 import subprocess
 import sys
 import time
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
 import pytest
 from PIL import Image
 
+from pvsc_link.codecs.precoded import PACKAGED_STREAMS, read_index, write_index
+from pvsc_link.codecs.registry import CODECS
+from pvsc_link.codecs.x264_x265 import X264
 from pvsc_link.sweep.store import SweepStore, read_points, restore
 from pvsc_link.types import InputError
 
@@ -97,7 +101,7 @@ def test_a_restored_sweep_runs_nothing_anew_and_writes_the_same_tables(
     def refuse(*_):
         raise AssertionError("a restored row ran again")
 
-    monkeypatch.setattr(SweepRunner, "_run_clip", refuse)
+    monkeypatch.setattr(SweepRunner, "_encoded", refuse)
     assert main([scenario, "--out", str(out), "--restore"]) == 0
     assert {name: (out / "small" / name).read_text() for name in names} == tables
 
@@ -116,7 +120,7 @@ def test_a_fresh_clone_restores_the_committed_tables(
     for name in ("points.csv", "mcs_neighbours.csv", "manifest.json"):
         (out / "small" / name).rename(committed / name)
     shutil.rmtree(out / "small")
-    monkeypatch.setattr(SweepRunner, "_run_clip", None)  # calling it would fail
+    monkeypatch.setattr(SweepRunner, "_encoded", None)  # calling it would fail
     assert main([scenario, "--out", str(out), "--restore"]) == 0
     assert (out / "small" / "points.csv").read_text() == (committed / "points.csv").read_text()
 
@@ -202,3 +206,157 @@ def test_other_frames_under_the_name_of_a_clip_are_refused(tmp_path):
     assert kept.equals(first)
     pvsc_link.run_sweep(made(90), tmp_path, fresh=True)
     assert not pvsc_link.load_results(folder).psnr_db.equals(first.psnr_db)
+
+
+def grown_and_fresh(write_scenario, tmp_path, small, large):
+    """Rows of a folder that grew from one scenario to another, and of the second run afresh."""
+    from pvsc_link.sweep.__main__ import main
+
+    for changes, out in ((small, "grown"), (large, "grown"), (large, "fresh")):
+        assert main([str(write_scenario(**changes)), "--out", str(tmp_path / out)]) == 0
+    return [
+        pd.read_csv(tmp_path / out / "small" / name).drop(columns="seconds")
+        for name in ("points.csv", "mcs_neighbours.csv")
+        for out in ("grown", "fresh")
+    ]
+
+
+@pytest.fixture
+def costly_streams(monkeypatch):
+    """Block error rates by which the best MCS of carphone depends on the rates of the curve."""
+    rates = {12: 0.0, 13: 0.02, 14: 0.1}
+    monkeypatch.setattr("pvsc_link.sweep.mcs._bler", lambda point, options, mcs: bler(mcs))
+
+    def bler(mcs):
+        return rates.get(mcs, float(mcs > 14))
+
+
+def test_a_rate_that_is_added_moves_the_choice_of_finished_rows_too(
+    own_caches, costly_streams, write_scenario, tmp_path
+):
+    """A curve has one MCS; the rows that were sent at the one of a shorter curve are sent again."""
+    link = {"channel": "awgn", "snr_db": 10}
+
+    def made(*rates):
+        entries = [{"scheme": "x264", "rates": list(rates), "preset": "ultrafast"}]
+        return {"link": link, "schemes": entries, "anchor": None}
+
+    from pvsc_link.sweep.__main__ import main
+
+    assert main([str(write_scenario(**made(50))), "--out", str(tmp_path / "first")]) == 0
+    (alone,) = read_points(tmp_path / "first" / "small").mcs
+    grown, fresh, beside, fresh_beside = grown_and_fresh(
+        write_scenario, tmp_path, made(50), made(10, 30, 50)
+    )
+    assert grown.mcs.nunique() == 1
+    assert grown.mcs[0] != alone, "the case is one where the choice moves"
+    pd.testing.assert_frame_equal(grown, fresh)
+    pd.testing.assert_frame_equal(beside, fresh_beside)
+
+
+@pytest.fixture
+def index(tmp_path):
+    """A folder of two streams of carphone, out of those of the package; how to swap the two."""
+    folder = tmp_path / "index"
+    shutil.copytree(PACKAGED_STREAMS / "hm", folder)
+    entries = [
+        entry
+        for entry in read_index(folder)
+        if (entry.clip, entry.gop, entry.first_frame) == ("carphone", 4, 0) and entry.qp in (32, 37)
+    ]
+    write_index(folder, entries)
+
+    def swap():
+        first, second = read_index(folder)
+        write_index(folder, [replace(first, qp=second.qp), replace(second, qp=first.qp)])
+
+    return folder, swap
+
+
+def test_other_bitstreams_under_the_name_of_an_index_are_refused(
+    own_caches, index, write_scenario, tmp_path, capsys
+):
+    from pvsc_link.sweep.__main__ import main
+
+    folder, swap = index
+    scenario = write_scenario(
+        media={"clips": ["carphone"], "gop": 4, "num_gops": 1},
+        link={"channel": "awgn", "snr_db": 10},
+        schemes=[{"scheme": "precoded", "index": str(folder), "mcs": 5}],
+        anchor=None,
+    )
+    words = [str(scenario), "--out", str(tmp_path / "out")]
+    assert main(words) == 0
+    before = read_points(tmp_path / "out" / "small").psnr_db.tolist()
+    assert main(words) == 0
+    swap()
+    assert main(words) == 2
+    assert "other bitstreams than those" in capsys.readouterr().err
+    for file in (tmp_path / "out" / "small").glob("points.sqlite*"):
+        file.unlink()
+    assert main([*words, "--restore"]) == 2, "the manifest keeps what the rows were made of"
+    assert main([*words, "--fresh"]) == 0
+    assert read_points(tmp_path / "out" / "small").psnr_db.tolist() == before[::-1]
+
+
+def test_a_stream_that_is_not_the_one_of_its_index_is_never_taken_from_the_cache(
+    own_caches, index, write_scenario, tmp_path
+):
+    from pvsc_link.sweep.__main__ import main
+
+    folder, _ = index
+    scenario = write_scenario(
+        media={"clips": ["carphone"], "gop": 4, "num_gops": 1},
+        link={"channel": "awgn", "snr_db": 10},
+        schemes=[{"scheme": "precoded", "index": str(folder), "mcs": 5}],
+        anchor=None,
+    )
+    assert main([str(scenario), "--out", str(tmp_path / "one")]) == 0
+    first, second = read_index(folder)
+    shutil.copy(folder / first.file, folder / second.file)
+    assert main([str(scenario), "--out", str(tmp_path / "two")]) == 0
+    statuses = read_points(tmp_path / "two" / "small").set_index("rate").status
+    assert statuses.to_dict() == {first.qp: "ok", second.qp: "codec_error"}
+
+
+def test_a_codec_that_gives_other_bitstreams_has_all_its_rows_sent_again(
+    own_caches, write_scenario, tmp_path, monkeypatch
+):
+    """Such as another release of x264: its curve is never made of two."""
+    from pvsc_link.sweep.__main__ import main
+
+    class Other(X264):
+        version = "another"
+
+        def encode(self, frames, fps, rate, **place):
+            return super().encode(frames, fps, min(rate + 3, 51), **place)
+
+    def run(out, *rates):
+        entry = {"scheme": "x264", "rates": list(rates), "mcs": 9, "preset": "ultrafast"}
+        changes = {"schemes": [entry], "anchor": None, "link": {"snr_db": 10}}
+        assert main([str(write_scenario(**changes)), "--out", str(tmp_path / out)]) == 0
+        return read_points(tmp_path / out / "small").drop(columns="seconds")
+
+    run("grown", 27)
+    monkeypatch.setitem(CODECS, "x264", replace(CODECS["x264"], implementation=Other))
+    with pytest.warns(UserWarning, match="other bitstreams of carphone"):
+        grown = run("grown", 27, 32)
+    pd.testing.assert_frame_equal(grown, run("fresh", 27, 32))
+
+
+def test_rows_whose_choice_stands_are_kept_when_a_rate_is_added(
+    own_caches, write_scenario, tmp_path, monkeypatch
+):
+    from pvsc_link.sweep.__main__ import main
+
+    monkeypatch.setattr("pvsc_link.sweep.mcs._bler", lambda point, options, mcs: float(mcs > 9))
+
+    def run(*rates):
+        entries = [{"scheme": "x264", "rates": list(rates), "preset": "ultrafast"}]
+        scenario = write_scenario(schemes=entries, anchor=None, link={"snr_db": 10})
+        assert main([str(scenario), "--out", str(tmp_path / "out")]) == 0
+        return read_points(tmp_path / "out" / "small").set_index("rate")
+
+    before, after = run(27, 37), run(27, 32, 37)
+    assert after.mcs.nunique() == 1
+    pd.testing.assert_frame_equal(after.loc[[27, 37]], before)  # "seconds" too: not sent again

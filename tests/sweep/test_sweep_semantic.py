@@ -84,7 +84,7 @@ def policy(both, tmp_path, monkeypatch):
     plan = build(load_scenario(both()))
     monkeypatch.setattr("pvsc_link.sweep.mcs._bler", lambda point, options, mcs: float(mcs > 9))
     store = SweepStore(tmp_path / "store", version="test")
-    yield plan, store, SideMcsPolicy(plan, store, "carphone", 2)
+    yield plan, store, SideMcsPolicy(plan, store, plan.points)
     store.close()
 
 
@@ -123,3 +123,21 @@ def test_a_batch_never_holds_two_seeds_of_one_point(both):
     for batch in batches:
         places = [(p.rate, p.snr_db) for p in batch]
         assert len(set(places)) == len(places) <= 8
+
+
+def test_a_baseline_that_is_added_moves_the_mcs_of_finished_side_information(
+    own_caches, both, micro, tmp_path, monkeypatch
+):
+    """Alone it takes the fastest clean MCS, beside a baseline that of the baseline."""
+    monkeypatch.setattr("pvsc_link.sweep.mcs._bler", lambda point, options, mcs: float(mcs > 9))
+    pvsc = {"scheme": "pvsc", "preset": micro, "rates": [0, 1]}
+    alone = {"schemes": [pvsc], "anchor": None, "metrics": ["psnr"]}
+    beside = {"schemes": [pvsc, {"scheme": "x264", "rates": [37], "mcs": 3}], "anchor": "x264"}
+    assert run(both(**alone), tmp_path / "grown") == 0
+    before = read_points(tmp_path / "grown" / "small")
+    assert run(both(**alone | beside), tmp_path / "grown") == 0
+    grown = read_points(tmp_path / "grown" / "small")
+    assert set(before.mcs) != set(grown.mcs) == {3}
+    assert run(both(**alone | beside), tmp_path / "fresh") == 0
+    fresh = read_points(tmp_path / "fresh" / "small")
+    pd.testing.assert_frame_equal(grown.drop(columns="seconds"), fresh.drop(columns="seconds"))
