@@ -28,7 +28,7 @@ from rich.progress import Progress as Bar
 from pvsc_link._version import __version__
 from pvsc_link.intervals import mean_interval
 from pvsc_link.metrics import METRICS, FrameMetrics
-from pvsc_link.scenario import Point, Scenario, Stop
+from pvsc_link.scenario import Point, Scenario, Stop, clip_name
 from pvsc_link.schemes import Scheme
 from pvsc_link.storage import digest, exclusive
 from pvsc_link.sweep.kept_frames import KeptFrames
@@ -576,7 +576,7 @@ def run_plan(
                 frame_metrics,
                 progress,
                 retry_failed=retry_failed,
-                kept_frames=KeptFrames(folder, plan.scenario.seed[0]) if save_frames else None,
+                kept_frames=_kept_frames(folder, plan.scenario) if save_frames else None,
             ).run()
         rows, beside = rows_of(plan.points, store.finished())
         table = points_table(rows)
@@ -591,6 +591,10 @@ def run_plan(
         )
         store.close()
     return table
+
+
+def _kept_frames(folder: Path, scenario: Scenario) -> KeptFrames:
+    return KeptFrames(folder, scenario.seed[0], [clip_name(clip) for clip in scenario.media.clips])
 
 
 def bad_clips_text(plan: Plan) -> list[str]:

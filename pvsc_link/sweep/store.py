@@ -8,7 +8,7 @@ runs only the points that the tables do not have, such as those of new weights.
 import json
 import re
 import sqlite3
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -178,28 +178,33 @@ def frame_file(folder: str | Path, point_id: str, frame: int) -> Path:
     return Path(folder) / "frames" / f"{point_id}_{frame:04d}.png"
 
 
-def reference_file(folder: str | Path, clip: str, frame: int) -> Path:
+def reference_file(folder: str | Path, clip: str, frame: int, clips: Collection[str] = ()) -> Path:
     """Where the source frame of a clip lies: ``frames/reference_<clip>_<frame>.png``.
 
     Characters of the clip's name other than letters, digits, ``.`` and ``-`` become ``-``, and a
-    long name is cut; then a digest of the whole name follows, so that no two clips share a file.
+    long name is cut. Where another one of the results' ``clips`` would have the same name, or
+    something was cut, a digest of the whole name follows, so that no two clips share a file.
     """
-    name = _plain_name(clip)[:_LONGEST_CLIP]
-    ending = "" if name == clip else f"-{digest(clip)[:8]}"
-    return _reference(folder, name + ending, frame)
+    name = _plain_name(clip)
+    others = {_plain_name(other).lower() for other in clips if other != clip}
+    if name.lower() in others or len(name) > _LONGEST_CLIP:
+        return _reference(folder, _with_digest(clip), frame)
+    return _reference(folder, name, frame)
 
 
-def find_reference(folder: str | Path, clip: str, frame: int, clips: Sequence[str]) -> Path | None:
-    """The source frame of a clip if it was kept, also under its name without a digest.
+def find_reference(
+    folder: str | Path, clip: str, frame: int, clips: Collection[str]
+) -> Path | None:
+    """The source frame of a clip if it was kept: under its name with a digest, or else its own."""
+    names = (
+        _reference(folder, _with_digest(clip), frame),
+        reference_file(folder, clip, frame, clips),
+    )
+    return next((path for path in names if path.is_file()), None)
 
-    Earlier versions wrote that name. It is believed where only one of the results' ``clips`` could
-    have it.
-    """
-    names = [_plain_name(other) for other in clips]
-    earlier = _reference(folder, _plain_name(clip), frame)
-    alone = names.count(_plain_name(clip)) <= 1
-    found = [reference_file(folder, clip, frame), *([earlier] if alone else [])]
-    return next((path for path in found if _is_file(path)), None)
+
+def _with_digest(clip: str) -> str:
+    return f"{_plain_name(clip)[:_LONGEST_CLIP]}-{digest(clip)[:8]}"
 
 
 _LONGEST_CLIP = 180
@@ -211,13 +216,6 @@ def _plain_name(clip: str) -> str:
 
 def _reference(folder: str | Path, name: str, frame: int) -> Path:
     return Path(folder) / "frames" / f"reference_{name}_{frame:04d}.png"
-
-
-def _is_file(path: Path) -> bool:
-    try:
-        return path.is_file()
-    except OSError:  # a name that is too long for the file system
-        return False
 
 
 #: Facts by which a later run knows what the rows were made of: digests of the codecs' bitstreams,

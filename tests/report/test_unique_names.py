@@ -93,27 +93,30 @@ def test_kept_frames_of_namesakes_are_apart(takes, tmp_path):
     frames.mkdir()
     results = read_results(takes)
     for level, clip in enumerate(TAKES):
-        picture(level).save(reference_file(takes, clip, 11))
+        picture(level).save(reference_file(takes, clip, 11, TAKES))
         for point_id in results.points[results.points["clip"] == clip].point_id:
             picture(100 + level).save(frame_file(takes, point_id, 11))
     matched = matched_frames(takes, results.curves.keyed, results.curves.styles)
     assert [group.shown[0].path for group in matched] == [
-        reference_file(takes, clip, 11) for clip in TAKES
+        reference_file(takes, clip, 11, TAKES) for clip in TAKES
     ]
     names = [name for name, _ in frame_figures(matched)]
     assert len(set(names)) == 2
 
 
-def test_source_frames_never_share_a_file_and_earlier_ones_are_found(tmp_path):
+def test_source_frames_never_share_a_file_and_those_of_one_clip_are_found(tmp_path):
     (tmp_path / "frames").mkdir()
-    clips = ["takes/a.mp4", "takes-a.mp4", "takes a.mp4", "x" * 300, "x" * 299 + "y"]
-    files = [reference_file(tmp_path, clip, 3) for clip in clips]
-    assert len(set(files)) == len(clips)
-    assert files[1].name == "reference_takes-a.mp4_0003.png", "a plain name stays"
-    earlier = tmp_path / "frames" / "reference_takes-a.mp4_0003.png"
-    picture(0).save(earlier)
-    assert find_reference(tmp_path, clips[0], 3, clips[:1]) == earlier
+    clips = ["takes/a.mp4", "takes-a.mp4", "Takes a.mp4", "x" * 300, "x" * 299 + "y", "b/c.mp4"]
+    files = [reference_file(tmp_path, clip, 3, clips) for clip in clips]
+    assert len({file.name.lower() for file in files}) == len(clips)
+    assert files[-1].name == "reference_b-c.mp4_0003.png", "a name without a clash stays"
+    alone = reference_file(tmp_path, clips[0], 3)
+    assert alone.name == "reference_takes-a.mp4_0003.png"
+    picture(0).save(alone)
+    assert find_reference(tmp_path, clips[0], 3, clips[:1]) == alone
     assert find_reference(tmp_path, clips[0], 3, clips) is None, "it is of another clip, perhaps"
+    picture(0).save(files[0])
+    assert find_reference(tmp_path, clips[0], 3, clips) == files[0]
     assert find_reference(tmp_path, clips[3], 3, clips) is None
 
 

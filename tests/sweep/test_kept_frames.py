@@ -92,3 +92,16 @@ def test_one_seed_is_kept_and_a_codec_that_failed_has_no_frame(run, monkeypatch)
     assert len(kept) == 1
     monkeypatch.setattr("pvsc_link.sweep.runner.load", None)
     run("--save-frames", seed=[5, 2])  # what failed lacks no frame
+
+
+def test_pictures_of_forgotten_rows_go_with_them_and_a_changed_source_is_written_anew(run):
+    folder = run("--save-frames")
+    reference = reference_file(folder, "carphone", 3)
+    source = reference.read_bytes()
+    Image.new("RGB", (176, 144)).save(reference)
+    frame_file(folder, read_points(folder).point_id[0], 3).unlink()
+    run("--save-frames")
+    assert (picture(reference) == load_clip("carphone", num_frames=4).frames[3]).all()
+    assert reference.read_bytes() == source
+    run("--fresh")
+    assert not list((folder / "frames").iterdir())
