@@ -174,21 +174,21 @@ def _check_bool(key: str, value: Any, annotation: Any) -> None:
     is_bool = isinstance(value, bool) or (
         isinstance(value, list) and any(isinstance(v, bool) for v in value)
     )
-    kinds = set(_kinds(annotation))
+    kinds = set(kinds_of(annotation))
     if is_bool and kinds & {int, float} and bool not in kinds:
         raise InputError(
             key, found=value, allowed="a number", remedy=f"Write a number, or leave {key} out."
         )
 
 
-def _kinds(annotation: Any) -> Iterator[Any]:
+def kinds_of(annotation: Any) -> Iterator[Any]:
     """The types that an annotation is made of, without the models in it."""
     parts = get_args(annotation)
     if get_origin(annotation) is Literal:
         yield from (type(part) for part in parts)
     elif parts:
         for part in parts:
-            yield from _kinds(part)
+            yield from kinds_of(part)
     elif isinstance(annotation, type):
         yield annotation
 

@@ -12,6 +12,7 @@ from .coded_link import CodedLink as CodedLink
 from .coded_link import get_coded_link as get_coded_link
 from .flat_fading import Awgn as Awgn
 from .flat_fading import BlockFading as BlockFading
+from .impairments import Impaired as Impaired
 from .ldpc.code import LdpcCode as LdpcCode
 from .ldpc.decoder import Decoder as Decoder
 from .ldpc.decoder import LayeredDecoder as LayeredDecoder
@@ -27,6 +28,8 @@ from .registry import DECODERS as DECODERS
 from .registry import EQUALIZERS as EQUALIZERS
 from .registry import SYMBOL_EQUALIZERS as SYMBOL_EQUALIZERS
 from .registry import ChannelType as ChannelType
+from .registry import Impairments as Impairments
+from .registry import active_impairments as active_impairments
 from .registry import condition_fields as condition_fields
 from .registry import find_channel as find_channel
 from .transport import Segmentation as Segmentation

@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 from pvsc_link.intervals import wilson_interval
 from pvsc_link.link.coded_link import get_coded_link
 from pvsc_link.link.mcs import get_mcs
-from pvsc_link.link.registry import DECODERS, EQUALIZERS, find, find_channel
+from pvsc_link.link.registry import DECODERS, EQUALIZERS, active_impairments, find, find_channel
 from pvsc_link.storage import cache_directory, json_digest, write_atomically
 from pvsc_link.types import ChannelPoint, InputError
 
@@ -146,7 +146,8 @@ def condition_of(
     """All that a block error rate depends on, as flat JSON: the key of the cache.
 
     What makes no difference has one value: conditions that a channel lacks are None, and so is
-    perfect channel knowledge. Raises ``InputError`` for an unknown name or MCS, or a bad value.
+    perfect channel knowledge; impairments that are off are left out. Raises ``InputError`` for an
+    unknown name or MCS, or a bad value.
     """
     kind = find_channel(point.channel)
     find("equalizer", equalizer, EQUALIZERS)
@@ -161,6 +162,7 @@ def condition_of(
         "csi_nmse_db": None,
         "coherence_length": None,
         **kind.condition_of(point).model_dump(mode="json"),
+        **active_impairments(point.condition),
         "equalizer": equalizer,
         "csi_aware": bool(csi_aware),
         "decoder": _SAME_BITS.get(decoder, decoder),
@@ -169,12 +171,13 @@ def condition_of(
 
 
 def estimate_of(condition: dict[str, Any], runs: list[Run]) -> BlerEstimate:
-    """Sum of the runs; the interval counts blocks that share one fade as a single trial."""
+    """Sum of the runs; the interval counts blocks that share a fade or a burst as one trial."""
     errors, blocks = sum(run.errors for run in runs), sum(run.blocks for run in runs)
     if not blocks:
         return BlerEstimate(0, 0, math.nan, 0.0, 1.0)
     symbols = condition["n"] // get_mcs(condition["mcs"]).num_bits_per_symbol
-    share = min(1.0, symbols / (condition["coherence_length"] or 1))
+    together = max(condition["coherence_length"] or 1, condition.get("erasure_burst") or 1)
+    share = min(1.0, symbols / together)
     _, low, high = wilson_interval(errors * share, blocks * share)
     return BlerEstimate(errors, blocks, errors / blocks, low, high)
 

@@ -17,7 +17,14 @@ import tensorflow as tf
 from pydantic import BaseModel
 
 from pvsc_link.link.counter_random import seed_tensor
-from pvsc_link.link.registry import SYMBOL_EQUALIZERS, ChannelType, find, find_channel
+from pvsc_link.link.registry import (
+    SYMBOL_EQUALIZERS,
+    ChannelType,
+    Impairments,
+    active_impairments,
+    find,
+    find_channel,
+)
 from pvsc_link.types import ChannelPoint, InputError, LinkStats
 
 
@@ -98,12 +105,20 @@ def as_tensors(condition: BaseModel, static: Collection[str] = ()) -> dict[str, 
 
 
 def condition_tensors(point: ChannelPoint) -> dict[str, Any]:
-    """``as_tensors`` of the condition of a point.
+    """``as_tensors`` of the condition of a point and of the impairments that are on.
 
     Raises ``InputError`` for an unknown channel or a bad value.
     """
     kind = find_channel(point.channel)
-    return as_tensors(kind.condition_of(point), kind.static)
+    own = as_tensors(kind.condition_of(point), kind.static)
+    return own | impairment_tensors(point.condition)
+
+
+def impairment_tensors(values: Mapping[str, Any]) -> dict[str, Any]:
+    """``as_tensors`` of the impairments among these values that are on."""
+    on = active_impairments(values)
+    tensors = as_tensors(Impairments(**on))
+    return {name: tensors[name] for name in on}
 
 
 def make_channel(point: ChannelPoint, *, equalizer: Any, csi_aware: bool) -> Channel:
@@ -118,7 +133,8 @@ def make_channel(point: ChannelPoint, *, equalizer: Any, csi_aware: bool) -> Cha
 class Traced:
     """A function of tensors and a channel's condition as graphs with an input signature.
 
-    There is one graph per value of what is no tensor in the condition (``ChannelType.static``).
+    There is one graph per value of what is no tensor in the condition (``ChannelType.static``),
+    and per set of impairments that are on.
 
     Parameters
     ----------
@@ -136,7 +152,7 @@ class Traced:
     def __call__(self, *tensors: Any, condition: Mapping[str, Any]) -> Any:
         numbers = {name: value for name, value in condition.items() if tf.is_tensor(value)}
         fixed = {name: value for name, value in condition.items() if name not in numbers}
-        key = tuple((name, repr(value)) for name, value in fixed.items())
+        key = (*((name, repr(value)) for name, value in fixed.items()), *numbers)
         if key not in self._graphs:
             specs = {name: tf.TensorSpec.from_tensor(value) for name, value in numbers.items()}
             self._graphs[key] = tf.function(

@@ -25,6 +25,7 @@ from pvsc_link.link.channel import (
     as_snr_db,
     as_tensors,
     condition_tensors,
+    impairment_tensors,
     link_stats,
 )
 from pvsc_link.link.counter_random import seed_tensor
@@ -33,7 +34,13 @@ from pvsc_link.link.ldpc.code import CERTAIN_LLR, get_ldpc_code
 from pvsc_link.link.ldpc.decoder import get_decoder
 from pvsc_link.link.mcs import Mcs, get_mcs
 from pvsc_link.link.qam import QamDemapper, descramble, scramble
-from pvsc_link.link.registry import EQUALIZERS, ChannelType, find_channel, find_equalizer
+from pvsc_link.link.registry import (
+    EQUALIZERS,
+    ChannelType,
+    Impairments,
+    find_channel,
+    find_equalizer,
+)
 from pvsc_link.link.transport import NUM_CRC_BITS, BlockCrc, Segmentation
 from pvsc_link.types import ChannelPoint, InputError, LinkStats
 
@@ -170,7 +177,7 @@ class CodedLink:
     bits : [num_bits], uint8, zeros and ones; may be empty
     snr_db : float, Es/N0 in dB per complex symbol
     seed : int, 0 to 2**64 - 1: the realisation of fading, channel estimation error and noise
-    condition : further keyword arguments, the condition of a channel that was named
+    condition : further keyword arguments, condition and impairments of a channel that was named
 
     Output
     ------
@@ -222,7 +229,9 @@ class CodedLink:
     ) -> tuple[np.ndarray, np.ndarray]:
         tensors: dict[str, Any] = {}
         if self._kind is not None:
-            tensors = as_tensors(self._kind.condition(condition), self._kind.static)
+            own = {n: v for n, v in condition.items() if n not in Impairments.model_fields}
+            tensors = as_tensors(self._kind.condition(own), self._kind.static)
+            tensors |= impairment_tensors(condition)
         elif condition:
             raise InputError(
                 "condition of a channel object",

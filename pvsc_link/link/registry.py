@@ -2,7 +2,8 @@
 
 A channel is described here and nowhere else. The fields of its ``Condition`` beside ``snr_db`` are
 keys of a scenario's ``link``, axes of the grid, columns of the tables and parts of the key of the
-cache of block error rates. To add one from outside the package, before a sweep::
+cache of block error rates. So are the fields of ``Impairments``, which go with every channel. To
+add a channel from outside the package, before a sweep::
 
     CHANNELS["mine"] = ChannelType("mine", "My channel", NoOptions, "my_package:MyChannel")
 
@@ -15,7 +16,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Annotated, Any
 
-from pydantic import BeforeValidator, Field
+from pydantic import BeforeValidator, Field, model_validator
 from pydantic.fields import FieldInfo
 
 from pvsc_link.options import (
@@ -56,6 +57,67 @@ class RicianCondition(BlockFadingCondition):
         description="K factor of Rician fading in dB: power of the line of sight over that of the "
         "scattered paths.",
     )
+
+
+class Impairments(StrictModel):
+    """Stages around any channel (``impairments.Impaired``): keys of ``link`` beside its own."""
+
+    clip_papr_db: Annotated[float, Field(ge=0, le=40)] | None = Field(
+        None,
+        description="Peak-to-average power ratio in dB at which symbols are clipped before they "
+        "are sent; null: no clipping.",
+    )
+    carrier_offset: Annotated[float, Field(ge=-0.5, le=0.5)] | None = Field(
+        None, description="Residual carrier frequency offset in cycles per channel use."
+    )
+    phase_noise: Annotated[float, Field(ge=0, le=10)] | None = Field(
+        None,
+        description="Variance of Wiener phase noise per channel use in rad^2, 2 pi linewidth / "
+        "symbol rate.",
+    )
+    phase_interval: Annotated[int, Field(ge=1, lt=2**31, strict=True)] | None = Field(
+        None,
+        description="Channel uses between perfect phase references of the receiver; null: the "
+        "only one is at the start of a stream.",
+    )
+    erasure_rate: Annotated[float, Field(ge=0, lt=1)] | None = Field(
+        None, description="Fraction of the channel uses that a Gilbert-Elliott channel erases."
+    )
+    erasure_burst: Annotated[float, Field(ge=1, le=1e6)] | None = Field(
+        None,
+        description="Mean length of a burst of erasures in channel uses; null: independent "
+        "erasures.",
+    )
+
+    @model_validator(mode="after")
+    def _bursts_leave_room(self) -> "Impairments":
+        """Between two bursts lies a symbol at least, so bursts of mean B erase B / (B + 1)."""
+        if self.erasure_rate is not None and self.erasure_burst is not None:
+            most = self.erasure_burst / (self.erasure_burst + 1)
+            if self.erasure_rate > most:
+                raise InputError(
+                    "erasure_rate",
+                    found=self.erasure_rate,
+                    allowed=f"at most {most:g} in bursts of mean length {self.erasure_burst:g}",
+                    remedy="Make the bursts longer, or leave erasure_burst out.",
+                )
+        return self
+
+
+def active_impairments(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Of these values, those of the impairments that are on, checked.
+
+    A burst length without erasures and a phase interval without a phase error are left out, as a
+    condition is that a channel does not have. Raises ``InputError`` for a bad value.
+    """
+    known = {name: values[name] for name in Impairments.model_fields if name in values}
+    given = validated(known, Impairments, "impairments of the link", "clip_papr_db: 6")
+    on = {name: value for name, value in given.model_dump().items() if value is not None}
+    if not on.get("erasure_rate"):
+        on.pop("erasure_burst", None)
+    if "carrier_offset" not in on and "phase_noise" not in on:
+        on.pop("phase_interval", None)
+    return on
 
 
 @dataclass(frozen=True, eq=False)
@@ -110,6 +172,7 @@ class ChannelType:
         """
         names = self.Condition.model_fields
         condition = self.condition({n: v for n, v in values.items() if n in names}).model_dump()
+        condition |= active_impairments(values)
         two = {name: condition.pop(name, None) for name in ("csi_nmse_db", "coherence_length")}
         return ChannelPoint(self.name, snr_db, **two, more=tuple(condition.items()))
 
@@ -133,10 +196,15 @@ class ChannelType:
         """The channel object, which follows ``pvsc_link.link.channel.Channel``.
 
         Parameters: ``equalizer`` : name or callable; ``csi_aware`` : whether the receiver knows the
-        variance of its channel estimation error; ``condition`` : values or scalar tensors by name.
+        variance of its channel estimation error; ``condition`` : values or scalar tensors by name,
+        those of ``Impairments`` among them where these are on.
         """
+        stages = {n: condition.pop(n) for n in Impairments.model_fields if n in condition}
         made = load_implementation(self.implementation)
-        return made(**self.options, **condition, equalizer=equalizer, csi_aware=csi_aware)
+        channel = made(**self.options, **condition, equalizer=equalizer, csi_aware=csi_aware)
+        if not stages:
+            return channel
+        return load_implementation("pvsc_link.link.impairments:Impaired")(channel, **stages)
 
 
 CHANNELS: Registry[ChannelType] = Registry(
@@ -180,12 +248,12 @@ DECODERS: dict[str, Implementation] = {
 
 
 def condition_fields() -> dict[str, FieldInfo]:
-    """Fields of the conditions of all channels by name, in the order of ``CHANNELS``."""
+    """Fields of the conditions of all channels, in the order of ``CHANNELS``, and impairments."""
     fields: dict[str, FieldInfo] = {}
     for channel in CHANNELS.values():
         for name, info in channel.Condition.model_fields.items():
             fields.setdefault(name, info)
-    return fields
+    return fields | dict(Impairments.model_fields)
 
 
 def find(what: str, name: str, table: Mapping[str, Any]) -> Any:

@@ -1,9 +1,10 @@
 """The scenario file as pydantic models. Any value that is marked as an axis may be a list.
 
 What metrics, channels, codecs and schemes add to a scenario stands in their registries: the keys of
-``link`` beside the fixed ones are the fields of the channels' conditions, those of a scheme entry
-are the scheme's own options, and every metric has a bound in ``stop``. The registries are read
-whenever a scenario is read, so that an entry that was assigned to one of them counts at once.
+``link`` beside the fixed ones are the fields of the channels' conditions and of the impairments,
+those of a scheme entry are the scheme's own options, and every metric has a bound in ``stop``. The
+registries are read whenever a scenario is read, so that an entry that was assigned to one of them
+counts at once.
 """
 
 import functools
@@ -23,7 +24,15 @@ from pydantic.fields import FieldInfo
 from pydantic.json_schema import SkipJsonSchema
 from pydantic_core import core_schema
 
-from pvsc_link.link import CHANNELS, DECODERS, EQUALIZERS, SYMBOL_EQUALIZERS, ChannelType
+from pvsc_link.link import (
+    CHANNELS,
+    DECODERS,
+    EQUALIZERS,
+    SYMBOL_EQUALIZERS,
+    ChannelType,
+    Impairments,
+    active_impairments,
+)
 from pvsc_link.metrics import METRICS, MetricType
 from pvsc_link.options import (
     Axis,
@@ -86,7 +95,7 @@ class Media(StrictModel):
 
 
 class Link(StrictModel):
-    """The channel axes (section II-A) and how LDPC is decoded."""
+    """The channel axes (section II-A), impairments, and how LDPC is decoded."""
 
     channel: Axis[Annotated[str, NameIn("link.channel", CHANNELS)]] = Field(
         ["awgn"], description="Channel law."
@@ -109,16 +118,19 @@ class Link(StrictModel):
     def conditions(self) -> Iterator[tuple[str, float, dict[str, Any]]]:
         """Every channel condition: name of the channel, SNR in dB, values of its condition.
 
-        The axes of a condition that a channel does not have collapse to one point.
+        The axes of a condition that a channel does not have collapse to one point. Impairments
+        that are off are not among the values.
         Raises ``InputError`` for a value that the channel's condition refuses.
         """
         seen = []
         for name in self.channel:
             channel = CHANNELS[name]
-            axes = {field: getattr(self, field) for field in channel.Condition.model_fields}
+            own = list(channel.Condition.model_fields)
+            axes = {field: getattr(self, field) for field in [*own, *Impairments.model_fields]}
             for snr_db, *values in product(self.snr_db, *axes.values()):
                 given = dict(zip(axes, values, strict=True))
-                point = (name, snr_db, channel.condition(given).model_dump())
+                condition = channel.condition({field: given[field] for field in own}).model_dump()
+                point = (name, snr_db, condition | active_impairments(given))
                 if point not in seen:
                     seen.append(point)
         yield from seen
@@ -204,13 +216,16 @@ def _link_model_of(channels: tuple[ChannelType, ...]) -> type[Link]:
             if field.is_required():  # by this channel: a scenario without it leaves the key out
                 kind, default = kind | None, None
             fresh = (_axis(kind), Field([default], description=field.description))
-            if fields.setdefault(name, fresh)[0] != fresh[0] or name in Link.model_fields:
+            taken = name in Link.model_fields or name in Impairments.model_fields
+            if fields.setdefault(name, fresh)[0] != fresh[0] or taken:
                 raise InputError(
                     f"condition of channel {channel.name}",
                     found=f"a field {name} of type {field.annotation}",
                     allowed="a name that is free, or the type that another channel gives it",
                     remedy="Give the field another name.",
                 )
+    for name, field in Impairments.model_fields.items():
+        fields[name] = (_axis(_annotation(field)), Field([None], description=field.description))
     return _extended(Link, fields)
 
 

@@ -16,6 +16,7 @@ import pandas as pd
 
 from pvsc_link.link import condition_fields
 from pvsc_link.metrics import METRICS
+from pvsc_link.options import kinds_of
 from pvsc_link.storage import digest, write_atomically
 from pvsc_link.types import InputError
 
@@ -289,7 +290,7 @@ def _rows(folder: Path, table: str) -> list[dict[str, Any]]:
     whole = {
         *("gop", "rate", "coherence_length", "mcs", "seed", "num_frames", "num_blocks"),
         *("num_block_errors", "frames_lost", "num_iter"),
-        *(name for name, field in conditions.items() if field.annotation is int),
+        *(name for name, field in conditions.items() if int in kinds_of(field.annotation)),
     }
     rows = []
     for row in read_points(folder, table).to_dict("records"):

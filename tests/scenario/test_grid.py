@@ -2,8 +2,12 @@
 
 from dataclasses import replace
 
+import pytest
+
+from pvsc_link.link.registry import Impairments
 from pvsc_link.scenario.grid import expand
 from pvsc_link.scenario.loader import parse_scenario
+from pvsc_link.types import InputError
 
 
 def scenario(link, entry=None, **top):
@@ -48,6 +52,30 @@ def test_awgn_beside_rayleigh_keeps_the_axes_of_rayleigh():
     points = expand(scenario(RAYLEIGH | {"channel": ["awgn", "rayleigh"]}))
     assert sum(point.channel == "awgn" for point in points) == 2 * 2
     assert sum(point.channel == "rayleigh" for point in points) == 2 * 2 * 2
+
+
+def test_impairments_that_are_off_change_no_id():
+    off = dict.fromkeys(Impairments.model_fields) | {"erasure_burst": 5, "phase_interval": 64}
+    for link in ({"channel": "awgn", "snr_db": 6}, RAYLEIGH):
+        before, after = expand(scenario(link)), expand(scenario(link | off))
+        assert [p.point_id for p in after] == [p.point_id for p in before]
+        assert after == before
+
+
+def test_impairments_are_axes_under_every_channel():
+    on = {"erasure_rate": [None, 0, 0.1], "erasure_burst": [2, 8], "clip_papr_db": [None, 3]}
+    points = expand(scenario(RAYLEIGH | {"channel": ["awgn", "rayleigh"]} | on))
+    rates = 2 + 2 + 2 * 2  # erased: not at all, at rate 0, at 0.1 in bursts; clipped or not
+    assert len(points) == rates * (2 + 2 * 2) * 2  # conditions of both channels, rates
+    assert len({point.point_id for point in points}) == len(points)
+    conditions = [point.channel_point.condition for point in points]
+    assert {c.get("erasure_rate") for c in conditions} == {None, 0, 0.1}
+    assert all("erasure_burst" not in c for c in conditions if not c.get("erasure_rate"))
+
+
+def test_a_rate_of_erasures_that_its_bursts_cannot_have_is_refused():
+    with pytest.raises(InputError, match=r"erasure_rate: found 0.8; allowed: at most 0.66"):
+        expand(scenario({"snr_db": 6, "erasure_rate": 0.8, "erasure_burst": 2}))
 
 
 def test_an_id_does_not_depend_on_its_neighbours():
