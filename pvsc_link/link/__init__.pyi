@@ -32,4 +32,5 @@ from .registry import Impairments as Impairments
 from .registry import active_impairments as active_impairments
 from .registry import condition_fields as condition_fields
 from .registry import find_channel as find_channel
+from .sionna_channel import SionnaChannel as SionnaChannel
 from .transport import Segmentation as Segmentation

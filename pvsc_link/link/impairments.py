@@ -274,6 +274,11 @@ class Impaired(Block):
             "phase_interval": phase_interval,
         }
 
+    @property
+    def jit_compile(self) -> bool:
+        """Whether XLA can compile it: as the channel inside."""
+        return bool(getattr(self._channel, "jit_compile", True))
+
     def call(self, x: tf.Tensor, *, snr_db: Any, seed: Any, first_symbol: Any = 0) -> ChannelOutput:
         batch, num_symbols = tf.unstack(tf.shape(x))
         places, row = first_symbol + tf.range(num_symbols), tf.range(batch)

@@ -11,12 +11,24 @@ add a channel from outside the package, before a sweep::
 ``pvsc_link.link.channel.Channel``. The fields of its condition become further keyword arguments.
 """
 
+import functools
+import importlib.util
+import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    Field,
+    ValidationInfo,
+    WithJsonSchema,
+    field_validator,
+    model_validator,
+)
 from pydantic.fields import FieldInfo
 
 from pvsc_link.options import (
@@ -28,6 +40,7 @@ from pvsc_link.options import (
     load_implementation,
     validated,
 )
+from pvsc_link.storage import digest
 from pvsc_link.types import ChannelPoint, InputError
 
 
@@ -57,6 +70,83 @@ class RicianCondition(BlockFadingCondition):
         description="K factor of Rician fading in dB: power of the line of sight over that of the "
         "scattered paths.",
     )
+
+
+def _as_json(value: Any) -> Any:
+    return json.dumps(value, sort_keys=True) if isinstance(value, Mapping) else value
+
+
+def _json_of_a_mapping(text: str) -> str:
+    try:
+        value = json.loads(text)
+    except ValueError:
+        value = None
+    if not isinstance(value, dict):
+        raise InputError(
+            "block_options", found=text, allowed="a mapping", remedy="Write keys and values."
+        )
+    return json.dumps(value, sort_keys=True)
+
+
+@functools.cache
+def module_digest(path: str) -> str:
+    """Digest of the file of the module in a dotted path, as it is when it is first asked for.
+
+    The module is found, and not run; packages above it are. Raises ``InputError`` where there is no
+    such file.
+    """
+    module = path.partition(":")[0]
+    try:
+        spec = importlib.util.find_spec(module)
+        if spec is None or spec.origin is None:
+            raise ModuleNotFoundError(f"No module named {module!r}")
+        return digest(Path(spec.origin).read_bytes())[:16]
+    except (ImportError, ValueError, OSError) as error:
+        raise InputError(
+            "block",
+            found=path,
+            allowed='a path "package.module:name" to a module that Python finds',
+            remedy=f"{error}. Install the package, or name its folder in PYTHONPATH.",
+        ) from error
+
+
+class SionnaCondition(StrictModel):
+    """Condition of a channel that is a block of the user's (``sionna_channel.SionnaChannel``)."""
+
+    block: Annotated[str, Field(pattern=r"^[\w.]+:\w+$")] = Field(
+        description="Dotted path package.module:make of a class or function that makes the block "
+        "of the channel sionna."
+    )
+    block_options: Annotated[
+        str,
+        BeforeValidator(_as_json),
+        AfterValidator(_json_of_a_mapping),
+        WithJsonSchema({"type": ["object", "string"]}),
+    ] = Field("{}", description="Keyword arguments of what block names; in the tables as JSON.")
+    block_gain_db: Annotated[float, Field(ge=-200, le=200)] = Field(
+        0.0, description="Mean power E|h|^2 of the block in dB; the SNR is that after this gain."
+    )
+    block_digest: str | None = Field(
+        None,
+        validate_default=True,
+        description="Digest of the file that block is in, which need not be given: rows of another "
+        "file are other rows. One that is given must be that of the file.",
+    )
+
+    @field_validator("block_digest")
+    @classmethod
+    def _of_the_file(cls, given: str | None, info: ValidationInfo) -> str | None:
+        if "block" not in info.data:  # which is an error of its own
+            return given
+        found = module_digest(info.data["block"])
+        if given not in (None, found):
+            raise InputError(
+                "block_digest",
+                found=given,
+                allowed=found,
+                remedy="The file of the block has changed: leave the key out, or take that file.",
+            )
+        return found
 
 
 class Impairments(StrictModel):
@@ -135,6 +225,8 @@ class ChannelType:
         the fields that ``static`` names
     options : keyword arguments that belong to this name
     jit_compile : whether XLA can compile the channel
+    check : called with the values of a condition before a sweep begins, or a dotted path; raises
+        ``InputError`` for a channel that cannot work
     static : names of fields of the condition that shape the graph, such as a number of antennas;
         they stay as they are, so that each of their values is traced once
     """
@@ -146,6 +238,7 @@ class ChannelType:
     options: Mapping[str, Any] = field(default_factory=dict)
     jit_compile: bool = True
     static: frozenset[str] = frozenset()
+    check: Implementation | None = None
 
     @property
     def fades(self) -> bool:
@@ -192,6 +285,15 @@ class ChannelType:
         given = point.condition
         return self.condition({n: given[n] for n in self.Condition.model_fields if n in given})
 
+    def check_point(self, point: ChannelPoint) -> None:
+        """What can be told of a channel point before anything is sent over it.
+
+        Raises ``InputError`` for a bad value, and for what ``check`` refuses.
+        """
+        condition = self.condition_of(point).model_dump()
+        if self.check is not None:
+            load_implementation(self.check)(**self.options, **condition)
+
     def make(self, *, equalizer: Any, csi_aware: bool, **condition: Any) -> Any:
         """The channel object, which follows ``pvsc_link.link.channel.Channel``.
 
@@ -223,6 +325,15 @@ CHANNELS: Registry[ChannelType] = Registry(
             RicianCondition,
             "pvsc_link.link.flat_fading:BlockFading",
             {"law": "rician"},
+        ),
+        "sionna": ChannelType(
+            "sionna",
+            "Sionna block",
+            SionnaCondition,
+            "pvsc_link.link.sionna_channel:named_channel",
+            jit_compile=False,
+            static=frozenset({"block_gain_db"}),
+            check="pvsc_link.link.sionna_channel:check_named",
         ),
     }
 )

@@ -5,6 +5,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 
+from pvsc_link.link import find_channel
 from pvsc_link.media import load_clip, read_video
 from pvsc_link.metrics import METRICS
 from pvsc_link.options import Mark, check_name, marked
@@ -41,7 +42,8 @@ def build(scenario: Scenario) -> Plan:
     ``bad_clips``; the other clips can be swept without it.
     Raises ``InputError`` for an unknown or ambiguous anchor, a rate or option value that a scheme
     does not take, a program that the scenario names and that does not work, entries that mean the
-    same, a stop rule on a metric that is not measured, and if no clip at all can be sent.
+    same, a stop rule on a metric that is not measured, a channel that cannot work, and if no clip
+    at all can be sent.
     """
     schemes: dict[tuple[int, str], Scheme] = {}
     entries, weights = [], []
@@ -56,6 +58,9 @@ def build(scenario: Scenario) -> Plan:
     _check_columns({entry.scheme for entry in scenario.schemes})
     _check_anchor(resolved, schemes.values())
     _check_stop(resolved)
+    points = expand(resolved, weights)
+    for channel_point in dict.fromkeys(point.channel_point for point in points):
+        find_channel(channel_point.channel).check_point(channel_point)
     names = [clip_name(clip) for clip in scenario.media.clips]
     if twice := [name for name, count in Counter(names).items() if count > 1]:
         raise InputError(
@@ -72,7 +77,7 @@ def build(scenario: Scenario) -> Plan:
         for (index, _), made in schemes.items()
         if made.content
     }
-    return Plan(resolved, expand(resolved, weights), schemes, notes, digests, contents, bad)
+    return Plan(resolved, points, schemes, notes, digests, contents, bad)
 
 
 def _read_clips(
