@@ -102,15 +102,21 @@ class LinkStats(NamedTuple):
 
     ``csi_nmse`` : power of the error of the channel estimate over that of the channel, linear
     ``snr`` : power of the symbols over that of their error after the equaliser, linear
+    ``papr`` : largest power of a symbol over the mean power, linear, of the complex symbols as they
+    are sent (after clipping), one sample per symbol: no pulse shape, no OFDM waveform
     """
 
     num_symbols: int = 0
     csi_nmse: float = math.nan
     snr: float = math.nan
+    papr: float = math.nan
 
     @staticmethod
     def joined(parts: "Iterable[LinkStats]") -> "LinkStats":
-        """Of all symbols together: errors are averaged, each symbol with the same weight."""
+        """Of all symbols together: errors are averaged, each symbol with the same weight.
+
+        ``papr`` is the largest of the parts.
+        """
         parts = [part for part in parts if part.num_symbols]
         total = sum(part.num_symbols for part in parts)
 
@@ -121,11 +127,13 @@ class LinkStats(NamedTuple):
         if not total:
             return LinkStats()
         error = mean([1.0 / part.snr for part in parts])
-        return LinkStats(total, mean([part.csi_nmse for part in parts]), 1.0 / error)
+        papr = max((part.papr for part in parts if part.papr > 0), default=math.nan)
+        return LinkStats(total, mean([part.csi_nmse for part in parts]), 1.0 / error, papr)
 
     def columns(self) -> dict[str, float | None]:
         """Columns of a row, in dB; None where nothing was measured, or nothing is estimated."""
         columns = {"csi_nmse_measured_db": self.csi_nmse, "snr_equalized_db": self.snr}
+        columns["papr_db"] = self.papr
         return {name: linear_to_db(v) if v > 0 else None for name, v in columns.items()}
 
 

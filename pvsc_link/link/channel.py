@@ -35,7 +35,8 @@ class ChannelOutput(NamedTuple):
     ``no_eff`` : [batch, num_symbols], ``tf.float32``, noise variance after equalisation
     ``overhead`` : channel uses beyond ``num_symbols``, such as pilots, per row of the batch
     ``stats`` : scalars, ``tf.float32``, linear: ``csi_nmse``, the error of the channel estimate as
-    measured, and ``snr``, signal power over squared error after the equaliser
+    measured, and ``snr``, signal power over squared error after the equaliser; ``papr``, largest
+    over mean power of what is sent, of a channel that changes the symbols before
     """
 
     x_hat: tf.Tensor
@@ -169,16 +170,20 @@ def link_stats(x: tf.Tensor, output: ChannelOutput, num_sent: tf.Tensor) -> tf.T
     """What was measured over the first ``num_sent`` symbols of a stream.
 
     Input: ``x`` : [1, num_symbols], what went into the channel; ``num_sent`` : [], tf.int32.
-    Output: [2], tf.float32: ``csi_nmse`` as the channel states it for all of ``x``, NaN if it does
-    not; ``snr``.
+    Output: [3], tf.float32, the fields of ``LinkStats`` after the first. ``csi_nmse`` is as the
+    channel states it for all of ``x``, NaN if it does not; ``papr`` is that of ``x``, or as a
+    channel that changes the symbols before it sends them states it.
     """
     sent = tf.cast(tf.range(tf.shape(x)[1]) < num_sent, tf.float32)
-    power, error = (
-        tf.reduce_sum(sent * (tf.square(tf.math.real(v)) + tf.square(tf.math.imag(v))))
+    powers, errors = (
+        sent * (tf.square(tf.math.real(v)) + tf.square(tf.math.imag(v)))
         for v in (x, output.x_hat - x)
     )
+    power, error = tf.reduce_sum(powers), tf.reduce_sum(errors)
     csi_nmse = tf.cast(output.stats.get("csi_nmse", math.nan), tf.float32)
-    return tf.stack([csi_nmse, power / tf.maximum(error, 1e-12 * power)])
+    peak = tf.reduce_max(powers) * tf.reduce_sum(sent) / power
+    papr = output.stats.get("papr", peak)
+    return tf.stack([csi_nmse, power / tf.maximum(error, 1e-12 * power), papr])
 
 
 class SymbolReception(NamedTuple):

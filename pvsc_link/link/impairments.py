@@ -203,6 +203,14 @@ def _as_words(probability: tf.Tensor) -> tf.Tensor:
     return tf.cast(tf.cast(scaled, tf.int64), tf.uint32)
 
 
+def _largest_papr(x: tf.Tensor) -> tf.Tensor:
+    """Peak over mean power of the rows, the largest; symbols of exactly 0 do not count."""
+    power = tf.square(tf.math.real(x)) + tf.square(tf.math.imag(x))
+    count = tf.reduce_sum(tf.cast(power > 0.0, tf.float32), axis=-1)
+    mean = tf.math.divide_no_nan(tf.reduce_sum(power, axis=-1), count)
+    return tf.reduce_max(tf.math.divide_no_nan(tf.reduce_max(power, axis=-1), mean))
+
+
 class Impaired(Block):
     """A channel with impairments around it; itself a channel object (``channel.Channel``).
 
@@ -227,7 +235,8 @@ class Impaired(Block):
     erasure_rate : fraction of erased channel uses, below 1
     erasure_burst : mean length of a burst of erasures, channel uses, from 1; None: independent
 
-    Input and output: as ``channel.Channel``; in ``stats`` ``snr`` is measured after all stages.
+    Input and output: as ``channel.Channel``; in ``stats`` ``snr`` is measured after all stages,
+    and ``papr`` is that of the clipped symbols where they are clipped.
     Differentiable with respect to ``x`` wherever the channel is. Raises ``InputError`` for a bad
     number (tensors are not looked into).
 
@@ -301,4 +310,7 @@ class Impaired(Block):
             no_eff = tf.where(erased, ERASED_NO_EFF, no_eff)
         error, power = tf.abs(x_hat - x), tf.abs(x)
         snr = tf.reduce_sum(tf.square(power)) / tf.maximum(tf.reduce_sum(tf.square(error)), 1e-12)
-        return ChannelOutput(x_hat, no_eff, out.overhead, {**out.stats, "snr": snr})
+        stats = {**out.stats, "snr": snr}
+        if self._clip is not None:
+            stats["papr"] = _largest_papr(sent)
+        return ChannelOutput(x_hat, no_eff, out.overhead, stats)

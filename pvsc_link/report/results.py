@@ -78,6 +78,12 @@ POINTS = (
         "dB",
         "power of the source's symbols over that of their error after the equaliser",
     ),
+    Column(
+        "papr_db",
+        "dB",
+        "largest over mean power of the source's complex symbols as sent, after clipping, at one "
+        "sample per symbol; the largest of all GOPs, so it grows with their number",
+    ),
     *_OF_METRICS,
     Column("bler", "", "block error rate of a chosen MCS, measured beforehand; 0 to 1"),
     Column("num_blocks", "blocks", "transport blocks of this point"),

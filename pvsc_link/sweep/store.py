@@ -28,7 +28,7 @@ def point_columns() -> list[str]:
         *("channel", "snr_db", *condition_fields()),
         *("equalizer", "csi_aware", "mcs", "mcs_policy", "mcs_role", "seed", "num_frames"),
         *("cbr", "cbr_source", "cbr_side", "cbr_pilot"),
-        *("csi_nmse_measured_db", "snr_equalized_db"),
+        *("csi_nmse_measured_db", "snr_equalized_db", "papr_db"),
         *(metric.column for metric in METRICS.values()),
         *("bler", "num_blocks", "num_block_errors", "frames_lost", "status", "seconds"),
         *("decoder", "num_iter", "note"),

@@ -9,7 +9,7 @@ import tensorflow as tf
 from pvsc_link.link import impairments
 from pvsc_link.link.bler import condition_of
 from pvsc_link.link.channel import get_channel_function, make_channel
-from pvsc_link.link.coded_link import CodedLink
+from pvsc_link.link.coded_link import CodedLink, get_coded_link
 from pvsc_link.link.flat_fading import Awgn, BlockFading
 from pvsc_link.link.impairments import ERASED_NO_EFF, Impaired, clip, erasures, phase_error
 from pvsc_link.link.registry import find_channel
@@ -208,6 +208,21 @@ def test_a_code_corrects_erasures_that_it_knows_of():
     assert ok.all()
     _, ok = CodedLink(4, "awgn")(bits, snr_db=10.0, seed=1, erasure_rate=0.9)
     assert not ok.any()
+
+
+def test_papr_of_what_is_sent_is_measured():
+    """64QAM has its corner at 49 * 2 over a mean of 42; QPSK has one amplitude."""
+    bits = np.random.default_rng(0).integers(0, 2, 20_000, dtype=np.uint8)
+    point = find_channel("awgn").point(20.0, {})
+    for mcs, ratio in ((4, 1.0), (20, 98 / 42)):
+        measured = get_coded_link(mcs, "awgn").send(bits, point, 1).stats.papr
+        assert measured == pytest.approx(ratio, rel=0.03)
+    x = normal_symbols(5000).numpy()
+    measured = get_channel_function("awgn", "zf", False)(x, point, 1).stats.columns()
+    assert measured["papr_db"] == pytest.approx(papr_db(x), abs=1e-3)
+    clipped = find_channel("awgn").point(20.0, {"clip_papr_db": 3.0})
+    measured = get_channel_function("awgn", "zf", False)(x, clipped, 1).stats.columns()
+    assert measured["papr_db"] == pytest.approx(3.0, abs=1e-3)
 
 
 def test_every_stage_off_is_the_channel_itself():

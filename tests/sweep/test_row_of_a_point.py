@@ -57,8 +57,13 @@ def test_the_cbr_of_a_row_is_channel_uses_over_the_samples_without_padding():
 
 
 def test_what_was_not_measured_or_estimated_has_no_value_in_its_column():
-    nothing = {"csi_nmse_measured_db": None, "snr_equalized_db": None}
+    nothing = {"csi_nmse_measured_db": None, "snr_equalized_db": None, "papr_db": None}
     assert LinkStats().columns() == nothing
     assert LinkStats.joined([LinkStats(), LinkStats()]).columns() == nothing
-    known = LinkStats.joined([LinkStats(5, 0.0, 10.0), LinkStats(0, 1.0, 1.0)])
-    assert known.columns() == {"csi_nmse_measured_db": None, "snr_equalized_db": 10.0}
+    parts = [
+        LinkStats(5, 0.0, 10.0, 2.0),
+        LinkStats(0, 1.0, 1.0, 90.0),
+        LinkStats(5, 0.0, 10.0, 10.0),
+    ]
+    known = LinkStats.joined(parts).columns()
+    assert known == {"csi_nmse_measured_db": None, "snr_equalized_db": 10.0, "papr_db": 10.0}
