@@ -17,6 +17,9 @@ class InputError(ValueError):
     ``what`` alone is taken as the whole text, so that frameworks and pickle can raise it again.
     """
 
+    #: AutoGraph raises it as it is where it comes out of a ``tf.function``.
+    ag_pass_through = True
+
     def __init__(
         self, what: str, *, found: object = None, allowed: object = None, remedy: str = ""
     ):

@@ -166,6 +166,36 @@ class Traced:
         return self._graphs[key](*tensors, numbers)
 
 
+def checked_output(output: Any, x: tf.Tensor) -> ChannelOutput:
+    """What a channel returned for ``x``, if it has the form of ``ChannelOutput``.
+
+    Raises ``InputError`` that says what came back otherwise.
+    """
+
+    def description(value: Any) -> str:
+        return f"{value.dtype.name} {value.shape}" if tf.is_tensor(value) else f"{type(value)}"
+
+    found = type(output).__name__
+    if isinstance(output, tuple) and len(output) == len(ChannelOutput._fields):
+        parts = zip(ChannelOutput._fields, output, (tf.complex64, tf.float32), strict=False)
+        bad = [
+            (name, value)
+            for name, value, dtype in parts
+            if not tf.is_tensor(value)
+            or value.dtype != dtype
+            or not value.shape.is_compatible_with(x.shape)
+        ]
+        if not bad:
+            return ChannelOutput(*output)
+        found = ", ".join(f"{name} {description(value)}" for name, value in bad)
+    raise InputError(
+        "what the channel returned",
+        found=found,
+        allowed=f"ChannelOutput: x_hat complex64 {x.shape}, no_eff float32 {x.shape}, ...",
+        remedy="pvsc_link.link.Channel describes the form.",
+    )
+
+
 def link_stats(x: tf.Tensor, output: ChannelOutput, num_sent: tf.Tensor) -> tf.Tensor:
     """What was measured over the first ``num_sent`` symbols of a stream.
 
@@ -232,7 +262,7 @@ class ChannelFunction:
 
     def _run(self, x, snr_db, seed, condition):
         self.trace_count += 1
-        output = self._make(**condition)(x, snr_db=snr_db, seed=seed)
+        output = checked_output(self._make(**condition)(x, snr_db=snr_db, seed=seed), x)
         stats = link_stats(x, output, tf.shape(x)[1])
         return output.x_hat, tf.cast(output.overhead, tf.int32), stats
 

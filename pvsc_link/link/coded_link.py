@@ -3,15 +3,16 @@
     payload --> split, CRC24B --> LDPC --> scrambler --> QAM --> channel, equaliser --> LLRs
     payload <-- join  <-- CRC <-- LDPC decoder <-- rate recovery <-- descrambler <---------+
 
-Scrambler to descrambler is one XLA program (``CodedBitChannel``); LDPC and CRC work on the CPU
-around it, so that one compilation serves every MCS of a modulation and every channel point.
+The stages are the same for arrays and for tensors in a graph. Scrambler to descrambler is one XLA
+program (``CodedBitChannel``), so that one compilation serves every MCS of a modulation and every
+channel point. LDPC runs on the CPU outside of graphs, and as XLA programs inside.
 """
 
 import functools
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import numba
 import numpy as np
@@ -24,6 +25,7 @@ from pvsc_link.link.channel import (
     Traced,
     as_snr_db,
     as_tensors,
+    checked_output,
     condition_tensors,
     impairment_tensors,
     link_stats,
@@ -31,7 +33,7 @@ from pvsc_link.link.channel import (
 from pvsc_link.link.counter_random import seed_tensor
 from pvsc_link.link.equalizers import Equalizer
 from pvsc_link.link.ldpc.code import CERTAIN_LLR, get_ldpc_code
-from pvsc_link.link.ldpc.decoder import get_decoder
+from pvsc_link.link.ldpc.decoder import IN_GRAPH, get_decoder
 from pvsc_link.link.mcs import Mcs, get_mcs
 from pvsc_link.link.qam import QamDemapper, descramble, scramble
 from pvsc_link.link.registry import (
@@ -63,20 +65,20 @@ class CodedBitChannel:
 
     Input
     -----
-    c : [num_blocks, n], uint8, coded bits of at most BATCH_SIZE consecutive blocks, which follow
-        each other in the channel without a gap
-    num_sent : int, symbols of them that are sent: the end of a short last block is not
+    c : [batch, num_blocks, n], uint8, coded bits of consecutive blocks, which follow each other in
+        the channel without a gap; outside of a graph at most BATCH_SIZE, inside all of a stream
+    num_sent : int, symbols of a row that are sent: the end of a short last block is not
     first_block : int, place of the first of them in the stream
-    snr_db : [], tf.float32, Es/N0 in dB
+    snr_db : [] or [batch], tf.float32, Es/N0 in dB
     condition : scalar tensors by name
     seed : [2], tf.uint32
 
     Output
     ------
-    llr : [num_blocks, n], tf.float32, log p(1)/p(0) of the coded bits
-    overhead : int, further channel uses (pilots)
+    llr : [batch, num_blocks, n], tf.float32, log p(1)/p(0) of the coded bits
+    overhead : int, further channel uses (pilots) of a row; not counted inside a graph
     stats : LinkStats of the symbols that are sent; under XLA ``csi_nmse`` is that of BATCH_SIZE
-        blocks
+        blocks; not measured inside a graph
     """
 
     def __init__(
@@ -87,52 +89,74 @@ class CodedBitChannel:
         self._demapper = QamDemapper(num_bits_per_symbol)
         self.trace_count = 0
         self._jit_compile = jit_compile
-        signature = [
-            tf.TensorSpec([BATCH_SIZE if jit_compile else None, n], tf.uint8),
-            *(tf.TensorSpec([], tf.int32), tf.TensorSpec([], tf.int32)),
-            *(tf.TensorSpec([], tf.float32), tf.TensorSpec([2], tf.uint32)),
-        ]
-        self._traced = Traced(self._run, signature, jit_compile)
+        blocks = BATCH_SIZE if jit_compile else None
+        scalar = tf.TensorSpec([], tf.int32)
+
+        def traced(snr_db_shape: list[None]) -> Traced:
+            numbers = tf.TensorSpec(snr_db_shape, tf.float32), tf.TensorSpec([2], tf.uint32)
+            c = tf.TensorSpec([None, blocks, n], tf.uint8)
+            return Traced(self._run, [c, scalar, scalar, *numbers], jit_compile)
+
+        self._traced = {len(shape): traced(shape) for shape in ([], [None])}
 
     def __call__(
         self,
-        c: np.ndarray,
+        c: tf.Tensor,
         num_sent: int,
         first_block: int,
         snr_db: tf.Tensor,
         condition: dict[str, Any],
         seed: tf.Tensor,
-    ) -> tuple[np.ndarray, int, LinkStats]:
-        rows = BATCH_SIZE if self._jit_compile else len(c)
-        padded = np.pad(c, ((0, rows - len(c)), (0, 0)))
+    ) -> tuple[tf.Tensor, int, LinkStats]:
+        if not tf.executing_eagerly():
+            return self._in_graph(c, num_sent, snr_db, condition, seed), 0, LinkStats()
+        num_rows, num_blocks = c.shape[:2]
+        size = BATCH_SIZE if self._jit_compile else num_blocks
+        padded = tf.pad(c, [[0, 0], [0, size - num_blocks], [0, 0]])
         numbers = tf.constant(num_sent), tf.constant(first_block)
-        llr, overhead, stats = self._traced(
-            tf.constant(padded, tf.uint8), *numbers, snr_db, seed, condition=condition
-        )
+        run = self._traced[snr_db.shape.rank]
+        llr, overhead, stats = run(padded, *numbers, snr_db, seed, condition=condition)
         # The channel counts for all that it was given.
-        given = rows * self._num_symbols if self._jit_compile else num_sent
+        given = size * self._num_symbols if self._jit_compile else num_sent
         pilots = -(-int(overhead) * num_sent // given)
-        return llr.numpy()[: len(c)], pilots, LinkStats(num_sent, *stats.numpy().tolist())
+        measured = LinkStats(num_rows * num_sent, *stats.numpy().tolist())
+        return llr[:, :num_blocks], pilots, measured
+
+    def _in_graph(
+        self,
+        c: tf.Tensor,
+        num_sent: int,
+        snr_db: tf.Tensor,
+        condition: dict[str, Any],
+        seed: tf.Tensor,
+    ) -> tf.Tensor:
+        # This function is not kept, because the channel may hold tensors of the graph around it.
+        def run(c):
+            return self._run(c, num_sent, 0, snr_db, seed, condition)[0]
+
+        return tf.function(run, jit_compile=self._jit_compile, autograph=False)(c)
 
     def _run(self, c, num_sent, first_block, snr_db, seed, condition):
         self.trace_count += 1
         mapped = self._mapper(scramble(tf.cast(c, tf.float32)))
-        x = tf.reshape(mapped, [1, -1])
+        x = tf.reshape(mapped, [tf.shape(c)[0], -1])
         if not self._jit_compile:
             x = x[:, :num_sent]
         first_symbol = first_block * self._num_symbols
-        output = self._make(**condition)(x, snr_db=snr_db, seed=seed, first_symbol=first_symbol)
+        channel = self._make(**condition)
+        output = checked_output(channel(x, snr_db=snr_db, seed=seed, first_symbol=first_symbol), x)
         x_hat, no_eff = self._whole_blocks(output, mapped)
-        llr = descramble(self._demapper(x_hat, no_eff))
+        llr = tf.reshape(descramble(self._demapper(x_hat, no_eff)), tf.shape(c))
         return llr, tf.cast(output.overhead, tf.int32), link_stats(x, output, num_sent)
 
     @staticmethod
     def _whole_blocks(output: ChannelOutput, mapped: tf.Tensor) -> list[tf.Tensor]:
         """Equalised symbols and their noise variances in blocks; 0 and 1 where none was sent."""
-        missing = tf.size(mapped) - tf.shape(output.x_hat)[1]
+        shape = tf.shape(mapped)
+        missing = shape[1] * shape[2] - tf.shape(output.x_hat)[1]
         parts = zip(output[:2], (0, 1), strict=True)
         padded = [tf.pad(part, [[0, 0], [0, missing]], constant_values=v) for part, v in parts]
-        return [tf.reshape(part, tf.shape(mapped)) for part in padded]
+        return [tf.reshape(part, [-1, mapped.shape[2]]) for part in padded]
 
 
 @functools.lru_cache(maxsize=64)
@@ -166,37 +190,70 @@ class CodedLink:
     ----------
     mcs : int (row of TS 38.214 Table 5.1.3.1-1) or ``Mcs`` (for another block length)
     channel : key of ``registry.CHANNELS``, or a channel object (``channel.Channel``), which brings
-        its condition, equaliser and awareness with it
+        its condition, equaliser and awareness with it. XLA compiles it unless its attribute
+        ``jit_compile`` is False
     equalizer : key of ``registry.EQUALIZERS``, or a callable like ``equalizers.zf``
     csi_aware : whether equaliser and LLRs know the variance of the channel estimation error
-    decoder : key of ``registry.DECODERS``
+    decoder : key of ``registry.DECODERS``. ``"layered"`` is a program for the CPU: inside a graph
+        ``"layered-xla"`` takes its place, which gives the same bits
     num_iter : most decoder iterations
 
     Input
     -----
-    bits : [num_bits], uint8, zeros and ones; may be empty
-    snr_db : float, Es/N0 in dB per complex symbol
-    seed : int, 0 to 2**64 - 1: the realisation of fading, channel estimation error and noise
+    bits : [num_bits], np.uint8, zeros and ones; or [batch, num_bits] or [num_bits], any real
+        ``tf.DType``, also inside a ``tf.function``, with or without ``jit_compile``. num_bits is
+        static and may be 0, batch may be open. Rows meet independent realisations
+    snr_db : float, or [] or [batch], tf.float32, Es/N0 in dB per complex symbol
+    seed : int from 0 to 2**64 - 1, or [], any integer ``tf.DType``, or [2], tf.uint32: the
+        realisation of fading, channel estimation error and noise
+    return_llr : whether to return ``llr`` as well
     condition : further keyword arguments, condition and impairments of a channel that was named
 
     Output
     ------
-    bits_hat : [num_bits], uint8
-    block_ok : [num_blocks], bool, whether each block's CRC holds
+    bits_hat : like ``bits``
+    block_ok : [num_blocks] or [batch, num_blocks], bool, whether each block's CRC holds
+    llr : [num_coded_bits] or [batch, num_coded_bits], float32, log p(1)/p(0) of the bits that
+        ``encode`` gives; only if ``return_llr``
 
-    Raises ``InputError`` for an unknown name or MCS, bits that are no bits, a bad condition, and
-    LLRs that are not finite.
+    Arrays give arrays, tensors give tensors. For equal seeds both give the same bits.
+
+    ``llr`` is differentiable with respect to ``snr_db`` and to whatever the channel object computes
+    with, for instance a variable that scales x. ``bits``, ``bits_hat`` and ``block_ok`` have no
+    gradient: mapping, decoding and the CRC are discrete.
+
+    Raises ``InputError`` for an unknown name or MCS, bits that are no bits, a bad condition, a
+    channel that returns tensors of another form than its contract says, and LLRs that are not
+    finite. Inside a graph the values of tensors are not looked into: there a block whose LLRs are
+    not finite is not ok, and all its bits are 0.
 
     Example
     -------
     >>> import numpy as np
+    >>> import tensorflow as tf
     >>> from pvsc_link.link.coded_link import CodedLink
     >>> from pvsc_link.link.flat_fading import BlockFading
+    >>> from pvsc_link.link.mcs import Mcs
     >>> bits = np.random.default_rng(0).integers(0, 2, 4000, dtype=np.uint8)
     >>> link = CodedLink(11, BlockFading("rayleigh", equalizer="lmmse"))
     >>> bits_hat, block_ok = link(bits, snr_db=12.0, seed=1)
     >>> bool(np.all(bits_hat == bits)), block_ok
     (True, array([ True,  True]))
+
+    Inside a graph, with blocks of 480 coded bits and a gradient through the channel:
+
+    >>> short = CodedLink(Mcs(11, 4, 378 / 1024, n=480), "awgn")
+    >>> @tf.function
+    ... def loss_and_slope(bits, snr_db):
+    ...     with tf.GradientTape() as tape:
+    ...         tape.watch(snr_db)
+    ...         bits_hat, ok, llr = short(bits, snr_db=snr_db, seed=1, return_llr=True)
+    ...         sent = short.encode(bits)
+    ...         loss = tf.reduce_mean(tf.nn.sigmoid_cross_entropy_with_logits(sent, llr))
+    ...     return ok, loss, tape.gradient(loss, snr_db)
+    >>> ok, loss, slope = loss_and_slope(tf.ones([3, 400]), tf.constant(9.0))
+    >>> ok.shape, bool(tf.reduce_all(ok)), bool(slope < 0)
+    (TensorShape([3, 3]), True, True)
     """
 
     def __init__(
@@ -221,12 +278,15 @@ class CodedLink:
             jit_compile = getattr(channel, "jit_compile", True)
             self._channel = CodedBitChannel(*size, lambda: channel, jit_compile)
         self._decoder = get_decoder(decoder, self.code, num_iter)
+        in_graph = IN_GRAPH.get(decoder, decoder)
+        self._decoder_in_graph = get_decoder(in_graph, self.code, num_iter)
         self._crc = BlockCrc()
         self.block_payload = self.mcs.k - NUM_CRC_BITS
 
+    @tf.autograph.experimental.do_not_convert
     def __call__(
-        self, bits: np.ndarray, *, snr_db: float, seed: int, **condition: Any
-    ) -> tuple[np.ndarray, np.ndarray]:
+        self, bits: Any, *, snr_db: Any, seed: Any, return_llr: bool = False, **condition: Any
+    ) -> tuple[Any, ...]:
         tensors: dict[str, Any] = {}
         if self._kind is not None:
             own = {n: v for n, v in condition.items() if n not in Impairments.model_fields}
@@ -239,8 +299,26 @@ class CodedLink:
                 allowed="none",
                 remedy="Give it to the channel object itself.",
             )
-        reception = self._send(bits, as_snr_db(snr_db), tensors, seed)
-        return reception.bits_hat, reception.block_ok
+        rows, as_given = _rows_of(bits)
+        passed = self._through(rows, snr_db, tensors, seed)
+        outputs = passed.bits_hat, passed.block_ok, *([passed.llr] if return_llr else [])
+        return tuple(as_given(output) for output in outputs)
+
+    @tf.autograph.experimental.do_not_convert
+    def encode(self, bits: Any) -> Any:
+        """The coded bits that are sent for ``bits``, before scrambling, in order of transmission.
+
+        Input: ``bits`` : as for calling the link. Output: [num_coded_bits] or
+        [batch, num_coded_bits], like ``bits``; num_coded_bits are those of all blocks, with CRC and
+        parity. Raises ``InputError`` for bits that are no bits.
+        """
+        rows, as_given = _rows_of(bits)
+        segments = Segmentation(rows.shape[1], self.block_payload)
+        if not segments.num_blocks:
+            return bits
+        b = self._crc.attach(segments.split(rows), segments.num_fillers)
+        coded = self._stream(self._coded(b, segments.num_fillers), segments.num_bits)
+        return as_given(tf.cast(coded, rows.dtype))
 
     @property
     def trace_count(self) -> int:
@@ -268,7 +346,16 @@ class CodedLink:
 
         Raises ``InputError`` in addition for a point of another channel.
         """
-        return self._send(bits, *self._tensors(point), seed)
+        rows = tf.constant(_require_bits(bits)[None])
+        passed = self._through(rows, *self._tensors(point), seed)
+        return BitReception(
+            passed.bits_hat[0].numpy(),
+            passed.block_ok[0].numpy(),
+            Segmentation(len(bits), self.block_payload).block_num_bits,
+            self.num_channel_uses(len(bits)) + passed.num_pilots,
+            passed.num_pilots,
+            passed.stats,
+        )
 
     def full_blocks(
         self, point: ChannelPoint, num_blocks: int, seed: int
@@ -305,11 +392,11 @@ class CodedLink:
         self, first: int, size: int, seed: int, arguments: tuple
     ) -> tuple[np.ndarray, np.ndarray]:
         generator = np.random.default_rng([seed, self.mcs.index, first])
-        payload = generator.integers(0, 2, (size, self.block_payload), dtype=np.uint8)
+        payload = generator.integers(0, 2, (1, size, self.block_payload), dtype=np.uint8)
         b = self._crc.attach(payload)
         num_sent = size * self.mcs.n // self.mcs.num_bits_per_symbol
-        llr, *_ = self._channel(self.code.encode(b), num_sent, first, *arguments)
-        return b, np.asarray(self.code.combine(llr))
+        llr, *_ = self._channel(self._coded(b), num_sent, first, *arguments)
+        return b[0].numpy().astype(np.uint8), self.code.combine(llr[0]).numpy()
 
     def _tensors(self, point: ChannelPoint) -> tuple[tf.Tensor, dict[str, Any]]:
         """SNR and condition of a point of this link's channel."""
@@ -322,50 +409,119 @@ class CodedLink:
             )
         return as_snr_db(point.snr_db), condition_tensors(point)
 
-    def _send(
-        self, bits: np.ndarray, snr_db: tf.Tensor, condition: dict[str, Any], seed: int
-    ) -> BitReception:
-        segments = Segmentation(len(_require_bits(bits)), self.block_payload)
-        blocks, key = segments.split(bits), seed_tensor(seed)
-        received, ok = np.zeros_like(blocks), np.zeros(len(blocks), bool)
-        uses = left = self.num_channel_uses(segments.num_bits)
-        num_pilots, stats = 0, []
-        for first in range(0, len(blocks), BATCH_SIZE):
-            batch = slice(first, first + BATCH_SIZE)
-            fillers = segments.num_fillers if batch.stop >= len(blocks) else 0
-            sent = self._coded(blocks[batch], fillers)
-            num_sent = min(left, sent.size // self.mcs.num_bits_per_symbol)
-            llr, pilots, measured = self._channel(sent, num_sent, first, snr_db, condition, key)
-            b_hat = self._decoded(llr, fillers)
-            received[batch], ok[batch] = self._crc.check(b_hat, fillers)
-            left, num_pilots = left - num_sent, num_pilots + pilots
-            stats.append(measured)
-        return BitReception(
-            segments.join(received),
+    def _through(
+        self, bits: tf.Tensor, snr_db: Any, condition: dict[str, Any], seed: Any
+    ) -> "_Passed":
+        """Rows of bits over the channel: in one go in a graph, else by BATCH_SIZE blocks."""
+        arguments = _snr_db_of_rows(snr_db, bits), condition, seed_tensor(seed)
+        segments = Segmentation(bits.shape[1], self.block_payload)
+        blocks, num_blocks = segments.split(bits), segments.num_blocks
+        left, parts = self.num_channel_uses(segments.num_bits), []
+        size = BATCH_SIZE if tf.executing_eagerly() else num_blocks
+        for first in range(0, num_blocks, size):
+            fillers = segments.num_fillers if first + size >= num_blocks else 0
+            b = self._crc.attach(blocks[:, first : first + size], fillers)
+            c = self._coded(b, fillers)
+            num_sent = min(left, c.shape[1] * self.mcs.n // self.mcs.num_bits_per_symbol)
+            llr, pilots, measured = self._channel(c, num_sent, first, *arguments)
+            payload, ok = self._crc.check(self._decoded(llr, fillers), fillers)
+            parts.append(_Passed(tf.cast(payload, bits.dtype), ok, llr, pilots, measured))
+            left -= num_sent
+        if not parts:
+            return _Passed(bits, tf.cast(bits, tf.bool), tf.cast(bits, tf.float32), 0, LinkStats())
+        payload, ok, llr = (tf.concat(each, axis=1) for each in list(zip(*parts, strict=True))[:3])
+        return _Passed(
+            segments.join(payload),
             ok,
-            segments.block_num_bits,
-            uses + num_pilots,
-            num_pilots,
-            LinkStats.joined(stats),
+            self._stream(llr, segments.num_bits),
+            sum(part.num_pilots for part in parts),
+            LinkStats.joined([part.stats for part in parts]),
         )
 
-    def _coded(self, payload: np.ndarray, num_fillers: int) -> np.ndarray:
-        """Bits to send, [num_blocks, n]; zeros after a short last block."""
-        b = self._crc.attach(payload, num_fillers)
-        sent = np.asarray(self.code.encode(b), np.uint8)
-        if num_fillers:
-            short = self.code.encode_shortened(b[-1], num_fillers)
-            sent[-1] = np.pad(short, (0, self.mcs.n - len(short)))
-        return sent
+    def _stream(self, blocks: tf.Tensor, num_bits: int) -> tf.Tensor:
+        """What is sent of the blocks of ``num_bits`` payload bits, which are padded to n bits.
 
-    def _decoded(self, llr: np.ndarray, num_fillers: int) -> np.ndarray:
-        """Information bits, [num_blocks, k]."""
-        # Decoders are traced for BATCH_SIZE rows; spare rows are a codeword: no iterations.
-        combined = np.full((BATCH_SIZE, self.code.mother_n), -CERTAIN_LLR, np.float32)
-        combined[: len(llr)] = self.code.combine(llr)
+        Input: [batch, num_blocks, n]. Output: [batch, num_coded_bits].
+        """
+        num_coded_bits = self.num_channel_uses(num_bits) * self.mcs.num_bits_per_symbol
+        padded = tf.reshape(blocks, [tf.shape(blocks)[0], blocks.shape[1] * self.mcs.n])
+        return padded[:, :num_coded_bits]
+
+    def _coded(self, b: tf.Tensor, num_fillers: int = 0) -> tf.Tensor:
+        """Bits to send, [batch, num_blocks, n], uint8; zeros after a short last block.
+
+        Input: ``b`` : [batch, num_blocks, k], ``tf.float32``.
+        """
+        rows = tf.reshape(b, [-1, self.mcs.k])
+        emitted = self.code.emit(rows.numpy() if tf.executing_eagerly() else rows)
+        emitted = tf.cast(emitted, tf.uint8)
+        emitted = tf.reshape(emitted, [tf.shape(b)[0], b.shape[1], self.code.mother_n])
+        if not num_fillers:
+            return self.code.select(emitted)
+        last = self.code.select(emitted[:, -1:], num_fillers)
+        last = tf.pad(last, [[0, 0], [0, 0], [0, self.mcs.n - last.shape[-1]]])
+        return tf.concat([self.code.select(emitted[:, :-1]), last], axis=1)
+
+    def _decoded(self, llr: tf.Tensor, num_fillers: int) -> tf.Tensor:
+        """Information bits. [batch, num_blocks, n] -> [batch, num_blocks, k], ``tf.float32``."""
+        combined = self.code.combine(llr)
         if num_fillers:
-            combined[len(llr) - 1] = self.code.combine_shortened(llr[-1], num_fillers)
-        return np.asarray(self._decoder(combined))[: len(llr)]
+            last = self.code.combine(llr[:, -1:], num_fillers)
+            combined = tf.concat([combined[:, :-1], last], axis=1)
+        rows = tf.reshape(combined, [-1, self.code.mother_n])
+        if tf.executing_eagerly():
+            # Decoders are traced for BATCH_SIZE rows; spare rows are a codeword: no iterations.
+            spare = -len(rows) % BATCH_SIZE
+            padded = tf.pad(rows, [[0, spare], [0, 0]], constant_values=-CERTAIN_LLR)
+            b_hat = self._decoder(padded)[: len(rows)]
+        else:
+            b_hat = self._decoder_in_graph(rows)
+        return tf.reshape(b_hat, [tf.shape(llr)[0], llr.shape[1], self.mcs.k])
+
+
+class _Passed(NamedTuple):
+    """Rows of bits that passed the link: all of a stream, or some of its blocks."""
+
+    bits_hat: tf.Tensor
+    block_ok: tf.Tensor
+    llr: tf.Tensor
+    num_pilots: int
+    stats: LinkStats
+
+
+def _rows_of(bits: Any) -> tuple[tf.Tensor, Callable[[tf.Tensor], Any]]:
+    """Bits as a tensor [batch, num_bits], and what brings a result to the form of the bits."""
+    if tf.executing_eagerly() and not tf.is_tensor(bits):
+        rows = tf.constant(_require_bits(bits)[None])
+        return rows, lambda result: result[0].numpy()
+    rows = tf.convert_to_tensor(bits)
+    is_real = rows.dtype.is_floating or rows.dtype.is_integer
+    if not is_real or rows.shape.rank not in (1, 2) or rows.shape[-1] is None:
+        raise InputError(
+            "bits",
+            found=f"{rows.dtype.name} {rows.shape}",
+            allowed="a real tensor [batch, num_bits] or [num_bits] with a static num_bits",
+            remedy="tf.ensure_shape(bits, [None, num_bits]) states a size that is lost.",
+        )
+    if tf.executing_eagerly() and not np.isin(rows.numpy(), (0, 1)).all():
+        raise InputError(
+            "bits", found="other values", allowed="zeros and ones", remedy="Round soft bits first."
+        )
+    if rows.shape.rank == 2:
+        return rows, lambda result: result
+    return rows[None], lambda result: result[0]
+
+
+def _snr_db_of_rows(snr_db: Any, rows: tf.Tensor) -> tf.Tensor:
+    snr_db = tf.cast(as_snr_db(snr_db), tf.float32)
+    if snr_db.shape.rank and not snr_db.shape.is_compatible_with(rows.shape[:1]):
+        raise InputError(
+            "snr_db",
+            found=f"shape {snr_db.shape}",
+            allowed="one number, or [batch]",
+            remedy="Give a number for every row of bits.",
+        )
+    return snr_db
 
 
 def _require_bits(bits: np.ndarray) -> np.ndarray:

@@ -8,6 +8,7 @@ same in eager mode, in a graph and under XLA; only the last float operations may
 """
 
 import math
+from typing import Any
 
 import tensorflow as tf
 
@@ -17,13 +18,24 @@ _ROTATIONS = ((13, 15, 26, 6), (17, 29, 16, 24))
 _PARITY = 0x1BD11BDA
 
 
-def seed_tensor(seed: int | tf.Tensor) -> tf.Tensor:
+def seed_tensor(seed: Any) -> tf.Tensor:
     """Key of the generator.
 
-    Input: ``seed`` : int from 0 to 2**64 - 1, or a ``tf.uint32`` tensor [2] (passed through).
-    Output: [2], ``tf.uint32``. Raises ``InputError`` for any other integer.
+    Input: ``seed`` : int from 0 to 2**64 - 1, or a tensor: [], any integer, or [2], ``tf.uint32``
+    (passed through). Output: [2], ``tf.uint32``. Raises ``InputError`` for anything else.
     """
     if tf.is_tensor(seed):
+        if seed.shape.rank == 0 and seed.dtype.is_integer:
+            wide = tf.cast(seed, tf.uint64)
+            high = tf.bitwise.right_shift(wide, tf.constant(32, tf.uint64))
+            return tf.stack([tf.cast(high, tf.uint32), tf.cast(wide, tf.uint32)])
+        if seed.dtype != tf.uint32 or not seed.shape.is_compatible_with([2]):
+            raise InputError(
+                "seed",
+                found=f"{seed.dtype.name} {seed.shape}",
+                allowed="an integer [] or uint32 [2]",
+                remedy="tf.constant(1, tf.int64) is one.",
+            )
         return seed
     if isinstance(seed, bool) or not 0 <= int(seed) < 2**64:
         raise InputError(

@@ -39,53 +39,64 @@ class Segmentation:
         sizes[-1:] -= self.num_fillers
         return sizes
 
-    def split(self, bits: np.ndarray) -> np.ndarray:
+    def split(self, bits: tf.Tensor) -> tf.Tensor:
         """Payload blocks; the fillers of the last one are in front, where the CRC ignores them.
 
         Leading zeros do not change a CRC register that starts at zero, so the generator matrix of
         the full length serves the short block as well.
 
-        Input: ``bits`` : [num_bits], uint8. Output: [num_blocks, block_payload], uint8.
+        Input: ``bits`` : [batch, num_bits]. Output: [batch, num_blocks, block_payload].
         """
-        start_of_last = (self.num_blocks - 1) * self.block_payload
-        fillers = np.zeros(self.num_fillers, np.uint8)
-        padded = np.concatenate([bits[:start_of_last], fillers, bits[start_of_last:]])
-        return padded.reshape(self.num_blocks, self.block_payload)
+        start = self._start_of_last
+        last = tf.pad(bits[:, start:], [[0, 0], [self.num_fillers, 0]])
+        padded = tf.concat([bits[:, :start], last], axis=1)
+        return tf.reshape(padded, [tf.shape(bits)[0], self.num_blocks, self.block_payload])
 
-    def join(self, blocks: np.ndarray) -> np.ndarray:
+    def join(self, blocks: tf.Tensor) -> tf.Tensor:
         """Payload bits from blocks, fillers dropped: the inverse of ``split``."""
-        if not self.num_blocks:
-            return np.zeros(0, np.uint8)
-        return np.concatenate([blocks[:-1].ravel(), blocks[-1, self.num_fillers :]])
+        bits = tf.reshape(blocks, [tf.shape(blocks)[0], self.num_blocks * self.block_payload])
+        start = self._start_of_last
+        return tf.concat([bits[:, :start], bits[:, start + self.num_fillers :]], axis=1)
+
+    @property
+    def _start_of_last(self) -> int:
+        return max(self.num_blocks - 1, 0) * self.block_payload
 
 
 class BlockCrc:
     """CRC24B (TS 38.212 5.1) of whole blocks, by Sionna's encoder and decoder."""
 
     def __init__(self) -> None:
-        self._encoder = CRCEncoder("CRC24B")
-        self._decoder = CRCDecoder(self._encoder)
+        self._encoder = CRCEncoder("CRC24B", precision="single")
+        # It has an encoder of its own, since Sionna's keeps the matrix of one length.
+        self._decoder = CRCDecoder(CRCEncoder("CRC24B", precision="single"), precision="single")
 
-    def attach(self, payload: np.ndarray, num_fillers_of_last: int = 0) -> np.ndarray:
-        """Information bits: payload, CRC, and the fillers of the last row moved to its end.
+    def attach(self, payload: tf.Tensor, num_fillers_of_last: int = 0) -> tf.Tensor:
+        """Information bits: payload, CRC, and the fillers of the last block moved to its end.
 
         There they are systematic bits behind the punctured columns, which need not be sent.
 
-        Input: ``payload`` : [batch, k - 24], uint8, as ``Segmentation.split`` makes it;
-        ``num_fillers_of_last`` : int. Output: [batch, k], uint8.
+        Input: ``payload`` : [batch, num_blocks, k - 24], as ``Segmentation.split`` makes it;
+        ``num_fillers_of_last`` : int. Output: [batch, num_blocks, k], ``tf.float32``.
         """
-        b = self._encoder(tf.constant(payload.astype(np.float32))).numpy().astype(np.uint8)
-        b[-1] = np.roll(b[-1], -num_fillers_of_last)
-        return b
+        return _roll_last(self._encoder(tf.cast(payload, tf.float32)), -num_fillers_of_last)
 
-    def check(self, b_hat: np.ndarray, num_fillers_of_last: int) -> tuple[np.ndarray, np.ndarray]:
+    def check(self, b_hat: tf.Tensor, num_fillers_of_last: int) -> tuple[tf.Tensor, tf.Tensor]:
         """Payload and CRC result of decoded blocks.
 
-        Input: ``b_hat`` : [batch, k]; ``num_fillers_of_last`` : int.
-        Output: payload : [batch, k - 24], uint8, as ``Segmentation.split`` makes it;
-        ok : [batch], bool.
+        Input: ``b_hat`` : [batch, num_blocks, k], ``tf.float32``; NaN where nothing was decoded;
+        ``num_fillers_of_last`` : int.
+        Output: payload : [batch, num_blocks, k - 24], ``tf.float32``, as ``Segmentation.split``
+        makes it; ok : [batch, num_blocks], ``tf.bool``. A block with a NaN is zeros and not ok.
         """
-        b_hat = np.array(b_hat, np.float32)
-        b_hat[-1] = np.roll(b_hat[-1], num_fillers_of_last)
-        payload, ok = self._decoder(tf.constant(b_hat))
-        return payload.numpy().astype(np.uint8), ok.numpy()[:, 0]
+        is_decoded = tf.reduce_all(tf.math.is_finite(b_hat), axis=-1, keepdims=True)
+        b_hat = _roll_last(tf.where(is_decoded, b_hat, 0.0), num_fillers_of_last)
+        payload, ok = self._decoder(b_hat)
+        return payload, tf.logical_and(ok, is_decoded)[..., 0]
+
+
+def _roll_last(blocks: tf.Tensor, shift: int) -> tf.Tensor:
+    if not shift:
+        return blocks
+    last = tf.roll(blocks[:, -1:], shift, axis=-1)
+    return tf.concat([blocks[:, :-1], last], axis=1)

@@ -44,37 +44,66 @@ class LdpcCode:
             self.encoder = LDPC5GEncoder(k, n, num_bits_per_symbol=num_bits_per_symbol)
         self.mother_n: int = self.encoder.n
         self._emit = QuasiCyclicEncoder(self.encoder)
-        self._whole_order = self.transmit_order(0)
-        self._deinterleaver = np.argsort(self._interleave(np.arange(n)))
+        self._emit_compiled = tf.function(self.encoder, jit_compile=True, autograph=False)
 
     @functools.cached_property
     def schedule(self) -> "LayeredSchedule":
         """The tables of layered decoding, built once."""
         return build_schedule(self.encoder)
 
-    def encode(self, b: np.ndarray) -> np.ndarray:
-        """Coded bits in the order of transmission. [batch, k], uint8 -> [batch, n], uint8."""
-        c = self._emit(b)
-        return c[:, self._whole_order] if self.is_repeated else c
+    def emit(self, b: Any) -> Any:
+        """The bits of ``encoder``. [batch, k] -> [batch, mother_n].
 
-    def encode_shortened(self, b: np.ndarray, num_fillers: int) -> np.ndarray:
-        """Coded bits of one block whose last ``num_fillers`` information bits are known zeros.
-
-        Input: ``b`` : [k], uint8. Output: [num_sent_bits], uint8, as ``transmit_order`` says.
+        Of an array, ``np.uint8``, by ``QuasiCyclicEncoder``; of a tensor, ``tf.float32``, by
+        Sionna's encoder, compiled by XLA. The bits are the same.
         """
-        return self._emit(b[None])[0][self.transmit_order(num_fillers)]
+        return self._emit_compiled(b) if tf.is_tensor(b) else self._emit(b)
 
-    def combine(self, llr: tf.Tensor) -> tf.Tensor:
-        """LLRs of the bits that ``encoder`` emits; those of repeated bits are added.
+    def encode(self, b: Any, num_fillers: int = 0) -> Any:
+        """Coded bits in the order of transmission (``transmit_order``).
 
-        [batch, n] -> [batch, mother_n], ``tf.float32``.
+        Input: ``b`` : [batch, k], as in ``emit``; the last ``num_fillers`` bits are known zeros.
+        Output: [batch, num_sent_bits], like ``b``; n bits where there are no fillers.
         """
-        if not self.is_repeated:
+        return self.select(self.emit(b), num_fillers)
+
+    def select(self, emitted: Any, num_fillers: int = 0) -> Any:
+        """Bit selection and interleaving. [..., mother_n] -> [..., num_sent_bits]."""
+        if not num_fillers and not self.is_repeated:
+            return emitted
+        order = self.transmit_order(num_fillers)
+        return tf.gather(emitted, order, axis=-1) if tf.is_tensor(emitted) else emitted[..., order]
+
+    def combine(self, llr: tf.Tensor, num_fillers: int = 0) -> tf.Tensor:
+        """LLRs of the bits that ``encoder`` emits: the adjoint of ``select``.
+
+        LLRs of repeated bits are added. Bits that were not sent are 0, fillers ``-CERTAIN_LLR``.
+
+        Input: ``llr`` : [..., num_sent_bits or more], ``tf.float32``; what follows the sent bits is
+        ignored. Output: [..., mother_n], ``tf.float32``.
+        """
+        if not num_fillers and not self.is_repeated:
             return llr
-        llr = tf.gather(llr, self._deinterleaver, axis=-1)
-        num_passes = -(-self.n // self.mother_n)
-        llr = tf.pad(llr, [[0, 0], [0, num_passes * self.mother_n - self.n]])
-        return tf.reduce_sum(tf.reshape(llr, [-1, num_passes, self.mother_n]), axis=1)
+        order = self.transmit_order(num_fillers)
+        no_padding = [[0, 0]] * (len(llr.shape) - 1)
+        llr = tf.pad(llr[..., : len(order)], [*no_padding, [0, 1]])  # the last one is a zero
+        combined = tf.add_n([tf.gather(llr, at, axis=-1) for at in self._sent_at(order)])
+        if not num_fillers:
+            return combined
+        return tf.where(self.filler_positions(num_fillers), -CERTAIN_LLR, combined)
+
+    def _sent_at(self, order: np.ndarray) -> np.ndarray:
+        """Where each emitted bit was sent for the first, second, ... time; ``len(order)``: never.
+
+        Output: [num_passes, mother_n], int32.
+        """
+        by_bit = np.argsort(order, kind="stable")
+        times = np.bincount(order, minlength=self.mother_n)
+        first = np.cumsum(times) - times
+        passes = np.arange(len(order)) - first[order[by_bit]]
+        at = np.full((times.max(), self.mother_n), len(order), np.int32)
+        at[passes, order[by_bit]] = by_bit
+        return at
 
     def transmit_order(self, num_fillers: int) -> np.ndarray:
         """Which emitted bits are sent, in order, if the last information bits are known fillers.
@@ -97,18 +126,6 @@ class LdpcCode:
         """Which bits of ``encoder``'s output are fillers. Output: [mother_n], bool."""
         is_filler = self._is_filler_in_buffer(num_fillers)
         return is_filler if self.is_repeated else is_filler[self.encoder.out_int]
-
-    def combine_shortened(self, llr: np.ndarray, num_fillers: int) -> np.ndarray:
-        """LLRs of the bits that ``encoder`` emits, of one shortened block; fillers are known.
-
-        Input: ``llr`` : [num_sent_bits or more], float32; what follows the sent bits is ignored.
-        Output: [mother_n], float32.
-        """
-        order = self.transmit_order(num_fillers)
-        combined = np.zeros(self.mother_n, np.float32)
-        np.add.at(combined, order, llr[: len(order)])
-        combined[self.filler_positions(num_fillers)] = -CERTAIN_LLR
-        return combined
 
     @property
     def _emitted_at(self) -> np.ndarray:

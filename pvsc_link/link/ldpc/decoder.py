@@ -18,6 +18,9 @@ from pvsc_link.types import InputError
 #: LLRs log p(1)/p(0) [batch, mother_n], float32 -> information bits [batch, k], float32.
 Decoder = Callable[[Any], Any]
 
+#: Decoders of the CPU and what takes their place inside a graph: it gives the same bits.
+IN_GRAPH = {"layered": "layered-xla"}
+
 
 def refuse_non_finite(llr: np.ndarray) -> None:
     """Raise ``InputError`` if an LLR is NaN or infinite, since decoders turn these into zeros."""

@@ -44,27 +44,24 @@ class LayeredXla:
         self._info = schedule.info_slot // z * 2 * z + schedule.info_slot % z
 
     def __call__(self, llr: tf.Tensor) -> tf.Tensor:
-        """Information bits. [batch, n], ``tf.float32``, log p(1)/p(0) -> [batch, k], float32.
-
-        The batch size must be static, as XLA wants it.
-        """
-        batch = llr.shape[0]
-        abreast = min(BLOCKS_ABREAST, -(-batch // 8) * 8)
+        """Information bits. [batch, n], ``tf.float32``, log p(1)/p(0) -> [batch, k], float32."""
+        batch = tf.shape(llr)[0]
+        abreast = tf.minimum(BLOCKS_ABREAST, -(-batch // 8) * 8)
         num_groups = -(-batch // abreast)
         steps = tf.clip_by_value(tf.round(llr * -SCALE), -CLIP_LLR, CLIP_LLR)
         steps = tf.pad(steps, [[0, num_groups * abreast - batch], [0, 0]], constant_values=CLIP_LLR)
         steps = tf.pad(steps, [[0, 0], [0, 1]])
         steps = tf.pad(steps, [[0, 0], [0, 1]], constant_values=CLIP_LLR)
         groups = tf.transpose(
-            tf.reshape(tf.cast(steps, tf.int16), [num_groups, abreast, -1]), [0, 2, 1]
+            tf.reshape(tf.cast(steps, tf.int16), [num_groups, abreast, steps.shape[1]]), [0, 2, 1]
         )
         bits = tf.map_fn(self._decode_group, groups, fn_output_signature=tf.bool)
-        bits = tf.reshape(tf.transpose(bits, [0, 2, 1]), [num_groups * abreast, -1])
+        bits = tf.reshape(tf.transpose(bits, [0, 2, 1]), [num_groups * abreast, self._schedule.k])
         return tf.cast(bits[:batch], tf.float32)
 
     def _decode_group(self, steps: tf.Tensor) -> tf.Tensor:
         """[n + 2, abreast], ``tf.int16`` -> [k, abreast], ``tf.bool``."""
-        abreast = steps.shape[1]
+        abreast = tf.shape(steps)[1]
         a_posteriori = tf.gather(steps, self._source)
         messages = tf.zeros([self._schedule.num_edges * self._schedule.z, abreast], tf.int16)
         bits = tf.zeros([self._schedule.k, abreast], tf.bool)
@@ -85,7 +82,7 @@ class LayeredXla:
     def _update_rows(self, a_posteriori: tf.Tensor, messages: tf.Tensor) -> Any:
         """One iteration: every row once."""
         z, row_start = self._schedule.z, tf.constant(self._schedule.row_start)
-        abreast = messages.shape[1]
+        abreast = tf.shape(messages)[1]
         extrinsic = tf.zeros([int(np.diff(self._schedule.row_start).max()) * z, abreast], tf.int16)
 
         def update(row: Any, a_posteriori: Any, messages: Any, extrinsic: Any) -> Any:
@@ -103,7 +100,7 @@ class LayeredXla:
         self, first: Any, last: Any, a_posteriori: Any, messages: Any, extrinsic: Any
     ) -> Any:
         """Variable-to-check values, and (smallest magnitude, second smallest, sign product)."""
-        z, abreast, reads = self._schedule.z, messages.shape[1], tf.constant(self._reads)
+        z, abreast, reads = self._schedule.z, tf.shape(messages)[1], tf.constant(self._reads)
         largest = tf.fill([z, abreast], tf.constant(_LARGEST, tf.int16))
 
         def visit(edge: Any, extrinsic: Any, low: Any, high: Any, sign: Any) -> Any:
@@ -126,7 +123,7 @@ class LayeredXla:
         self, first: Any, last: Any, a_posteriori: Any, messages: Any, extrinsic: Any, check: Any
     ) -> Any:
         """Check-to-variable messages, and the a-posteriori values they give."""
-        z, abreast, writes = self._schedule.z, messages.shape[1], tf.constant(self._writes)
+        z, abreast, writes = self._schedule.z, tf.shape(messages)[1], tf.constant(self._writes)
         low, from_low, from_high, sign = check
 
         def visit(edge: Any, a_posteriori: Any, messages: Any) -> Any:
@@ -143,7 +140,7 @@ class LayeredXla:
 
     def _are_codewords(self, a_posteriori: tf.Tensor, done: tf.Tensor) -> tf.Tensor:
         """Which blocks satisfy every parity check; leaves once every block not done has failed."""
-        z, abreast, row_start = self._schedule.z, done.shape[0], self._schedule.row_start
+        z, abreast, row_start = self._schedule.z, tf.shape(done)[0], self._schedule.row_start
         starts, reads = tf.constant(row_start), tf.constant(self._parity_reads)
 
         def add(edge: Any, parity: Any) -> Any:
