@@ -186,6 +186,8 @@ def checked_output(output: Any, x: tf.Tensor) -> ChannelOutput:
             or not value.shape.is_compatible_with(x.shape)
         ]
         if not bad:
+            for value in output[:2]:  # where sizes are open in the graph
+                tf.debugging.assert_equal(tf.shape(value), tf.shape(x), "channel: another shape")
             return ChannelOutput(*output)
         found = ", ".join(f"{name} {description(value)}" for name, value in bad)
     raise InputError(

@@ -139,7 +139,8 @@ class CodedBitChannel:
     def _run(self, c, num_sent, first_block, snr_db, seed, condition):
         self.trace_count += 1
         mapped = self._mapper(scramble(tf.cast(c, tf.float32)))
-        x = tf.reshape(mapped, [tf.shape(c)[0], -1])
+        num_blocks = tf.shape(c)[1] if c.shape[1] is None else c.shape[1]
+        x = tf.reshape(mapped, [tf.shape(c)[0], num_blocks * self._num_symbols])
         if not self._jit_compile:
             x = x[:, :num_sent]
         first_symbol = first_block * self._num_symbols
@@ -417,7 +418,7 @@ class CodedLink:
         segments = Segmentation(bits.shape[1], self.block_payload)
         blocks, num_blocks = segments.split(bits), segments.num_blocks
         left, parts = self.num_channel_uses(segments.num_bits), []
-        size = BATCH_SIZE if tf.executing_eagerly() else num_blocks
+        size = BATCH_SIZE if tf.executing_eagerly() else max(num_blocks, 1)
         for first in range(0, num_blocks, size):
             fillers = segments.num_fillers if first + size >= num_blocks else 0
             b = self._crc.attach(blocks[:, first : first + size], fillers)
