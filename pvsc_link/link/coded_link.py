@@ -217,7 +217,8 @@ class CodedLink:
     llr : [num_coded_bits] or [batch, num_coded_bits], float32, log p(1)/p(0) of the bits that
         ``encode`` gives; only if ``return_llr``
 
-    Arrays give arrays, tensors give tensors. For equal seeds both give the same bits.
+    Arrays give arrays, tensors give tensors. For equal seeds their LLRs agree to float rounding,
+    which changes no block that is decoded: bits_hat and block_ok are the same.
 
     ``llr`` is differentiable with respect to ``snr_db`` and to whatever the channel object computes
     with, for instance a variable that scales x. ``bits``, ``bits_hat`` and ``block_ok`` have no
