@@ -222,6 +222,7 @@ class SymbolReception(NamedTuple):
     """A stream of analog symbols behind the equaliser, and the channel uses that it took."""
 
     symbols_hat: np.ndarray  # complex64 [num_symbols]
+    no_eff: np.ndarray  # float32 [num_symbols], noise variance after equalisation
     num_channel_uses: int  # with pilots
     stats: LinkStats
 
@@ -258,15 +259,18 @@ class ChannelFunction:
         """
         x = tf.constant(symbols[None], tf.complex64)
         condition, snr_db = condition_tensors(point), as_snr_db(point.snr_db)
-        x_hat, overhead, stats = self._traced(x, snr_db, seed_tensor(seed), condition=condition)
+        x_hat, no_eff, overhead, stats = self._traced(
+            x, snr_db, seed_tensor(seed), condition=condition
+        )
         uses, num = len(symbols) + int(overhead), len(symbols)
-        return SymbolReception(x_hat.numpy()[0], uses, LinkStats(num, *stats.numpy().tolist()))
+        measured = LinkStats(num, *stats.numpy().tolist())
+        return SymbolReception(x_hat.numpy()[0], no_eff.numpy()[0], uses, measured)
 
     def _run(self, x, snr_db, seed, condition):
         self.trace_count += 1
         output = checked_output(self._make(**condition)(x, snr_db=snr_db, seed=seed), x)
         stats = link_stats(x, output, tf.shape(x)[1])
-        return output.x_hat, tf.cast(output.overhead, tf.int32), stats
+        return output.x_hat, output.no_eff, tf.cast(output.overhead, tf.int32), stats
 
 
 @functools.lru_cache(maxsize=64)

@@ -107,8 +107,15 @@ PVSC_SMALL = PvscMcConfig(
     blend_reference=True,
 )
 
+#: ``pvsc_small`` whose F_rx knows the noise variance of every symbol. Its training starts from the
+#: weights of ``pvsc_small`` (``scenarios/train_noise_input.yaml``).
+PVSC_SMALL_NOISE = replace(PVSC_SMALL, name="pvsc_small_noise", noise_input=True)
+
 _FULL = (PVSC_PAPER, PVSC_TINY, PVSC_SMALL)
-_INTER: tuple[PvscConfig, ...] = tuple(c for one in _FULL for c in (one, *ablations_of(one)))
+_INTER: tuple[PvscConfig, ...] = (
+    *(c for one in _FULL for c in (one, *ablations_of(one))),
+    PVSC_SMALL_NOISE,
+)
 
 #: I and P frames of PVSC and of its extension. ``<name>_intra`` goes with ``<name>``.
 PRESETS: dict[str, PictureConfig] = {config.name: config for config in _INTER}

@@ -32,7 +32,7 @@ from pvsc_link.models.entropy import side_information
 from pvsc_link.models.entropy.side_information import SIDE_FORMATS, SideInformationError
 from pvsc_link.models.layers import rate_adaptive
 from pvsc_link.models.layers.base import Compiler, as_is
-from pvsc_link.models.pvsc.model import IntraModel
+from pvsc_link.models.pvsc.model import IntraModel, missing_noise
 from pvsc_link.models.pvsc.steps import Buffers, CodedFrame, FrameSteps, IntraSteps, StreamModel
 from pvsc_link.models.pvsc_mc.config import check_refresh, preset_at
 from pvsc_link.types import InputError, Payload
@@ -297,15 +297,22 @@ class FrameDecoder:
         self.predicted = compiled(self._predicted)
 
     def _intra(
-        self, reals: Any, rate_index: Any, z_hat: Any, gain: Any, omega_index: Any
+        self,
+        reals: Any,
+        rate_index: Any,
+        z_hat: Any,
+        gain: Any,
+        omega_index: Any,
+        no_eff: Any = None,
     ) -> tuple[Any, Any, Any]:
         """(picture, F, C_s) of an I frame.
 
         Input: ``reals`` : [1, Hy, Wy, Kmax], float32, equalised symbols in their units;
+        ``no_eff`` : like ``reals``, their noise variances, for models with ``noise_input``;
         ``omega_index`` : [1], int32; all else as in ``SideInfo``.
         """
         steps = self._steps.intra
-        frame = steps.decode(gain * reals, rate_index, z_hat, None, omega_index)
+        frame = steps.decode(gain * reals, rate_index, z_hat, None, omega_index, no_eff=no_eff)
         return (ops.clip(frame, 0.0, 1.0), *steps.start(frame))
 
     def _predicted(
@@ -318,11 +325,14 @@ class FrameDecoder:
         motion: Any,
         feature: Any,
         state: Any,
+        no_eff: Any = None,
     ) -> tuple[Any, Any, Any]:
         """(picture, F, C_s) of a P frame, from the buffers F and C_s of the frame before."""
         steps = self._steps.predicted
         buffers: Buffers = steps.reference(feature, motion), state
-        feature, state = steps.decode(gain * reals, rate_index, z_hat, buffers, omega_index)
+        feature, state = steps.decode(
+            gain * reals, rate_index, z_hat, buffers, omega_index, no_eff=no_eff
+        )
         return ops.clip(steps.show(feature, omega_index), 0.0, 1.0), feature, state
 
 
@@ -369,14 +379,21 @@ class Receiver(_StreamEnd):
         self._last = np.full((self.height, self.width, 3), _GREY, np.float32)
 
     def decode(
-        self, symbols_hat: np.ndarray, side_bits: Mapping[str, bytes | None], *, intra: bool
+        self,
+        symbols_hat: np.ndarray,
+        side_bits: Mapping[str, bytes | None],
+        *,
+        intra: bool,
+        no_eff: np.ndarray | None = None,
     ) -> DecodedFrame:
         """Decode one frame from what a link delivers; never raises on what a channel may do.
 
         Parameters: ``intra`` : as at the transmitter (the GOP structure is known to both).
         Input: ``symbols_hat`` : [num_symbols], complex; ``side_bits`` : b_z and b_k under "z" and
-        "k", None or absent where the link lost them.
-        Output: DecodedFrame with one of ``STATUSES``.
+        "k", None or absent where the link lost them; ``no_eff`` : [num_symbols], float, noise
+        variances after the equaliser, which only models with ``noise_input`` need.
+        Output: DecodedFrame with one of ``STATUSES``. Raises ``InputError`` where such a model is
+        given none.
         """
         place = self._next(intra)
         if not intra and self.feature is None:
@@ -385,28 +402,36 @@ class Receiver(_StreamEnd):
             side = self.read_side(side_bits, place)
         except SideLostError as error:
             return self.conceal(f"side_{error.part}_lost")
-        return self.receive(side, symbols_hat)
+        return self.receive(side, symbols_hat, no_eff)
 
-    def receive(self, side: SideInfo, symbols_hat: np.ndarray) -> DecodedFrame:
+    def receive(
+        self, side: SideInfo, symbols_hat: np.ndarray, no_eff: np.ndarray | None = None
+    ) -> DecodedFrame:
         """Decode one frame whose side information has arrived: ``decode`` without reading it."""
         if not side.intra and self.feature is None:
             return self.conceal("no_reference")
-        rate_set = self._models[side.intra].config.rate_set
+        config = self._models[side.intra].config
+        rate_set = config.rate_set
         symbols = np.asarray(symbols_hat, np.complex64).ravel()
         expected = rate_adaptive.num_symbols(side.rate_index, rate_set)
         if symbols.size != expected or not np.isfinite(symbols).all():
             return self.conceal("symbols_mismatch")
         reals = rate_adaptive.unpack(symbols, side.rate_index, rate_set)
-        known = (
+        known: tuple[Any, ...] = (
             *(ops.convert_to_tensor(reals), ops.convert_to_tensor(side.rate_index, "int32")),
             *(ops.convert_to_tensor(side.z_hat), ops.convert_to_tensor(side.gain)),
             _omega(side.preset),
         )
-        if side.intra:
-            frame, self.feature, self.state = self._decoder.intra(*known)
-        else:
-            buffers = _as_vectors(side.motion), self.feature, self.state
-            frame, self.feature, self.state = self._decoder.predicted(*known, *buffers)
+        if not side.intra:
+            known += (_as_vectors(side.motion), self.feature, self.state)
+        if config.noise_input:
+            if no_eff is None:
+                raise missing_noise(config)
+            variances = np.ravel(no_eff) * np.complex64(1 + 1j)  # of both reals of a symbol
+            padded = rate_adaptive.unpack(variances, side.rate_index, rate_set)
+            known += (ops.convert_to_tensor(padded),)
+        decode = self._decoder.intra if side.intra else self._decoder.predicted
+        frame, self.feature, self.state = decode(*known)
         self._last = ops.convert_to_numpy(frame)[0]
         return DecodedFrame(self._last, "ok")
 

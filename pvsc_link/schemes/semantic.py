@@ -260,10 +260,11 @@ class SemanticScheme(Scheme):
         channel = get_channel_function(point.channel, link.equalizer, link.csi_aware)
         symbols = [frame.payload.symbols for frame in gop.frames]
         sent = channel(np.concatenate(symbols), point, seed)
-        received = np.split(sent.symbols_hat, np.cumsum([part.size for part in symbols])[:-1])
+        ends = np.cumsum([part.size for part in symbols])[:-1]
+        received = (np.split(values, ends) for values in (sent.symbols_hat, sent.no_eff))
         shown = [
-            receiver.receive(frame.side, part) if arrived else receiver.conceal("side_lost")
-            for frame, part, arrived in zip(gop.frames, received, side_ok, strict=True)
+            receiver.receive(frame.side, *part) if arrived else receiver.conceal("side_lost")
+            for frame, arrived, *part in zip(gop.frames, side_ok, *received, strict=True)
         ]
         height, width = gop.size
         parts = gop.num_symbols

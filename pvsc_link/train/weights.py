@@ -78,9 +78,9 @@ def _cut(
     target_rates: tuple[int, ...],
 ) -> np.ndarray:
     """Rows of the rates that both sets have, the initial ones elsewhere."""
-    if path.endswith(("rate_embedding", "from_reals/bias")):
+    if path.endswith(("rate_embedding", "from_reals/bias", "noise_input/offset")):
         rows_of = _one_row_each
-    elif path.endswith(("_reals/kernel", "to_reals/bias")):
+    elif path.endswith(("_reals/kernel", "to_reals/bias", "noise_input/exponent")):
         rows_of = _one_row_per_real
     else:
         return value

@@ -333,7 +333,7 @@ def test_a_frame_twice_as_strong_is_read_twice_as_strong_although_its_power_on_t
     for strength in (1.0, 2.0):
         symbols, gain = normalise_power(strength * reals, rate_index, SMALL.rate_set)
         known = gain_of(gain_index(gain))
-        sent.append(intra.over_the_air((symbols, known), rate_index, lambda s, k: s)["rx"])
+        sent.append(intra.over_the_air((symbols, known), rate_index, lambda s, k: s)["rx"][0])
         energy = np.sum(np.square(symbols)) / np.sum(sent_mask(rate_index, SMALL.rate_set))
         assert energy == pytest.approx(1.0, rel=1e-5)
     np.testing.assert_allclose(sent[1], 2.0 * np.asarray(sent[0]), rtol=1e-4)

@@ -12,9 +12,11 @@ from pvsc_link.link.coded_link import CodedLink, get_coded_link
 from pvsc_link.media.pixels import pad_to_multiple
 from pvsc_link.models.pvsc_mc.config import REFRESH_PRESETS
 from pvsc_link.models.stream import Receiver, Transmitter
+from pvsc_link.models.zoo import model_of
 from pvsc_link.schemes import semantic, side_stream
 from pvsc_link.schemes.base import LinkOptions
 from pvsc_link.schemes.semantic import SemanticScheme, side_link_options, side_seed
+from pvsc_link.train.weights import load_by_path, weights_by_path
 from pvsc_link.types import ChannelPoint, InputError
 
 LINK = LinkOptions("zf", False, "layered", 20)
@@ -40,18 +42,20 @@ def session(video, rate):
     return {"height": height, "width": width, "omega_index": rate}
 
 
-def apart(scheme, video, gops, rate, point, link, seeds, **options):
+def apart(models, video, gops, rate, point, link, seeds, **options):
     """The same transmission by the channel object itself and the streaming receiver."""
-    receiver = Receiver(*models_of(scheme), **session(video, rate), **options)
+    receiver = Receiver(*models, **session(video, rate), **options)
     channel = make_channel(point, equalizer=link.equalizer, csi_aware=link.csi_aware)
     height, width = video.frames.shape[1:3]
     for gop, seed in zip(gops, seeds, strict=True):
         stream = np.concatenate([frame.payload.symbols for frame in gop.frames])
         received = channel(tf.constant(stream[None]), snr_db=point.snr_db, seed=seed)
-        symbols_hat = received.x_hat.numpy()[0]
-        ends = np.cumsum([frame.payload.symbols.size for frame in gop.frames])
-        for frame, received in zip(gop.frames, np.split(symbols_hat, ends[:-1]), strict=True):
-            decoded = receiver.decode(received, frame.payload.side_bits, intra=frame.side.intra)
+        ends = np.cumsum([frame.payload.symbols.size for frame in gop.frames])[:-1]
+        parts = (np.split(v.numpy()[0], ends) for v in (received.x_hat, received.no_eff))
+        for frame, symbols_hat, no_eff in zip(gop.frames, *parts, strict=True):
+            decoded = receiver.decode(
+                symbols_hat, frame.payload.side_bits, intra=frame.side.intra, no_eff=no_eff
+            )
             yield decoded.frame_uint8[:height, :width]
 
 
@@ -65,12 +69,32 @@ def apart(scheme, video, gops, rate, point, link, seeds, **options):
 )
 def test_the_scheme_equals_channel_and_streaming_receiver(scheme, video, gops, point, link):
     shown = scheme.transmit(gops[1], point, link, MCS, [11, 12])
-    expected = np.stack(list(apart(scheme, video, gops[1], 1, point, link, [11, 12])))
+    expected = np.stack(list(apart(models_of(scheme), video, gops[1], 1, point, link, [11, 12])))
     found = np.concatenate([reception.frames_hat for reception in shown])
     assert expected.std() > 5, "a flat picture would prove nothing"
     difference = np.abs(found.astype(int) - expected)
     assert difference.max() <= 1, "only a rounding to 8 bits may fall to the other side"
     assert difference.mean() < 0.01
+
+
+def test_a_receiver_with_noise_input_is_told_the_variances_of_its_symbols(
+    micro, scheme, video, gops, monkeypatch
+):
+    models, rng = [], np.random.default_rng(0)
+    for plain in models_of(scheme):
+        told = model_of(dataclasses.replace(plain.config, noise_input=True))
+        rates = plain.config.rate_set
+        load_by_path(told, weights_by_path(plain), rates, rates)
+        layer = told.feature_decoder.noise_input
+        layer.set_weights([rng.standard_normal(w.shape) for w in layer.get_weights()])
+        models.append(told)
+    monkeypatch.setattr(semantic, "load_models", lambda *_: tuple(models))
+    gop, told = gops[1][:1], SemanticScheme(micro)
+    (reception,) = told.transmit(gop, RAYLEIGH, LINK, MCS, [11])
+    expected = np.stack(list(apart(models, video, gop, 1, RAYLEIGH, LINK, [11])))
+    assert np.abs(reception.frames_hat.astype(int) - expected).max() <= 1
+    plain = np.stack(list(apart(models_of(scheme), video, gop, 1, RAYLEIGH, LINK, [11])))
+    assert np.abs(plain.astype(int) - expected).max() > 10
 
 
 def test_a_refreshed_frame_is_shown_as_the_streaming_receiver_shows_it(
@@ -83,7 +107,8 @@ def test_a_refreshed_frame_is_shown_as_the_streaming_receiver_shows_it(
     assert [frame.side.preset for frame in gop.frames] == [0, 0, REFRESH_PRESETS, 0]
     sent = [gop], RAYLEIGH, LINK
     (reception,) = refreshing.transmit(*sent, MCS, [11])
-    expected = np.stack(list(apart(scheme, video, [gop], 0, *sent[1:], [11], refresh_every=2)))
+    apart_from_it = apart(models_of(scheme), video, [gop], 0, *sent[1:], [11], refresh_every=2)
+    expected = np.stack(list(apart_from_it))
     difference = np.abs(reception.frames_hat.astype(int) - expected)
     assert difference.max() <= 1, "only a rounding to 8 bits may fall to the other side"
     assert difference.mean() < 0.01

@@ -50,7 +50,8 @@ class DvstConfig:
     ``num_rates`` models, trained apart, make a rate curve. The paper gives parameters, MACs and
     the number of rates alone; the widths and depths are chosen to agree with these.
 
-    Raises ``InputError`` for streams with different rate sets: one rate map holds both.
+    Raises ``InputError`` for streams with different rate sets, since one rate map holds both, and
+    for streams with different ``noise_input``.
     """
 
     name: str
@@ -81,6 +82,13 @@ class DvstConfig:
                 allowed="one rate set and one eta",
                 remedy="Give both streams the same rate_set and eta.",
             )
+        if self.motion.noise_input != self.context.noise_input:
+            raise InputError(
+                "noise_input of the two streams",
+                found=(self.motion.noise_input, self.context.noise_input),
+                allowed="the same for both",
+                remedy="Give both streams the same noise_input.",
+            )
 
     @property
     def both(self) -> StreamConfig:
@@ -103,6 +111,11 @@ class DvstConfig:
     @property
     def eta(self) -> float:
         return self.context.eta
+
+    @property
+    def noise_input(self) -> bool:
+        """Whether F_rx of both streams knows the noise variance of every symbol."""
+        return self.context.noise_input
 
     @property
     def num_omega(self) -> int:

@@ -53,7 +53,12 @@ from pvsc_link.models.layers.rate_adaptive import normalise_power
 from pvsc_link.models.presets import config_of
 from pvsc_link.models.pvsc.feature_codec import FeatureDecoder, FeatureEncoder
 from pvsc_link.models.pvsc.hyperprior import HyperDecoder, HyperEncoder
-from pvsc_link.models.pvsc.model import check_stage, code_units, quantised_hyper_latent
+from pvsc_link.models.pvsc.model import (
+    check_stage,
+    code_units,
+    quantised_hyper_latent,
+    received,
+)
 from pvsc_link.models.pvsc.steps import Buffers, CodedFrame, RateChoice, whole
 
 
@@ -66,6 +71,11 @@ def split_units(units: Any) -> tuple[Any, Any]:
     """The inverse of ``stack_units``."""
     motion, context = ops.split(units, 2, axis=1)
     return motion, context
+
+
+def split_noise(no_eff: Any) -> tuple[Any, Any]:
+    """Noise variances of the symbols of both streams; None of symbols as sent."""
+    return (None, None) if no_eff is None else split_units(no_eff)
 
 
 def join_channels(motion: Any, context: Any) -> Any:
@@ -182,11 +192,18 @@ class LatentStream(ConfiguredLayer):
         return rate_index, self.transmit(y, parameters, rate_index)
 
     def receive(
-        self, symbols_hat: Any, rate_index: Any, parameters: tuple[Any, Any, Any]
+        self,
+        symbols_hat: Any,
+        rate_index: Any,
+        parameters: tuple[Any, Any, Any],
+        no_eff: Any = None,
     ) -> tuple[Any, Any]:
-        """(y_bar, y_tilde) out of equalised symbols (F_rx), each [batch, Hy, Wy, channels_y]."""
+        """(y_bar, y_tilde) out of equalised symbols (F_rx), each [batch, Hy, Wy, channels_y].
+
+        Input: ``no_eff`` : as ``LatentCodingModel.decode_features``.
+        """
         with keras.name_scope(self.name):
-            y_bar, _ = self.feature_decoder(symbols_hat, rate_index)
+            y_bar, _ = self.feature_decoder(symbols_hat, rate_index, no_eff=no_eff)
         return y_bar, dequantise_blocks(y_bar, parameters, None, _ONE_BLOCK)
 
 
@@ -313,17 +330,18 @@ class DvstModel(keras.Model):
         if channel is None:
             return {**output, "buffers": {**buffers, "feature_tx": output["frame_ideal"]}}
         symbols = stack_units(symbols_m, context.symbols())
-        received = {"tx": symbols, "rx": channel(symbols, output["rate_index"])}
+        sent = channel(symbols, output["rate_index"])
+        ends = {"tx": (symbols, None), "rx": received(sent, self.config)}
         output |= {"symbols": symbols, "buffers": {}}
-        for end, symbols_hat in received.items():
+        for end, (symbols_hat, no_eff) in ends.items():
             coded = (symbols_hat, output["rate_index"], output["z_hat"])
-            decoded = self.receive(*coded, buffers[f"feature_{end}"])
+            decoded = self.receive(*coded, buffers[f"feature_{end}"], no_eff)
             output |= {f"{name}_{end}": value for name, value in decoded.items()}
             output["buffers"][f"feature_{end}"] = decoded["frame"]
         return output
 
     def receive(
-        self, symbols_hat: Any, rate_index: Any, z_hat: Any, reference: Any
+        self, symbols_hat: Any, rate_index: Any, z_hat: Any, reference: Any, no_eff: Any = None
     ) -> dict[str, Any]:
         """One end's decoding out of its own buffer, from the tensors of both streams.
 
@@ -331,27 +349,29 @@ class DvstModel(keras.Model):
         """
         symbols_m, symbols_c = split_units(symbols_hat)
         rates_m, rates_c = split_units(rate_index)
+        noise_m, noise_c = split_noise(no_eff)
         z_m, z_c = self.split_z(z_hat)
-        y_bar_m, known = self.receive_motion(symbols_m, rates_m, z_m, reference)
-        y_bar_c, frame = self.receive_context(symbols_c, rates_c, z_c, known)
+        y_bar_m, known = self.receive_motion(symbols_m, rates_m, z_m, reference, noise_m)
+        y_bar_c, frame = self.receive_context(symbols_c, rates_c, z_c, known, noise_c)
         y_bar = join_channels(y_bar_m, y_bar_c)
         return {"y_bar": y_bar, "prediction": known.prediction, "frame": frame}
 
     def receive_motion(
-        self, symbols_hat: Any, rate_index: Any, z_hat: Any, reference: Any
+        self, symbols_hat: Any, rate_index: Any, z_hat: Any, reference: Any, no_eff: Any = None
     ) -> tuple[Any, Compensated]:
         """y_bar of the motion stream, and what its motion makes of the reference."""
         stream = self.motion_stream
-        y_bar, y_tilde = stream.receive(symbols_hat, rate_index, stream.parameters_of(z_hat))
+        parameters = stream.parameters_of(z_hat)
+        y_bar, y_tilde = stream.receive(symbols_hat, rate_index, parameters, no_eff)
         return y_bar, self.compensate(y_tilde, reference)
 
     def receive_context(
-        self, symbols_hat: Any, rate_index: Any, z_hat: Any, known: Compensated
+        self, symbols_hat: Any, rate_index: Any, z_hat: Any, known: Compensated, no_eff: Any = None
     ) -> tuple[Any, Any]:
         """y_bar of the context stream, and the frame."""
         stream = self.context_stream
         parameters = stream.parameters_of(z_hat, known.context_e)
-        y_bar, y_tilde = stream.receive(symbols_hat, rate_index, parameters)
+        y_bar, y_tilde = stream.receive(symbols_hat, rate_index, parameters, no_eff)
         return y_bar, self.context_decoder(y_tilde, known.prediction, known.context_f)
 
     def split_z(self, z_hat: Any) -> tuple[Any, Any]:
@@ -450,14 +470,16 @@ class DvstSteps:
         buffers: Buffers,
         omega_index: Any,
         kept: Compensated | None = None,
+        no_eff: Any = None,
     ) -> Buffers:
         """``FrameSteps.decode``."""
         symbols_m, symbols_c = split_units(symbols_hat)
         rates_m, rates_c = split_units(rate_index)
+        noise_m, noise_c = split_noise(no_eff)
         z_m, z_c = self.model.split_z(z_hat)
         if kept is None:
-            kept = self.compensate(symbols_m, rates_m, z_m, buffers[0])
-        return self.reconstruct(symbols_c, rates_c, z_c, kept), None
+            kept = self.compensate(symbols_m, rates_m, z_m, buffers[0], noise_m)
+        return self.reconstruct(symbols_c, rates_c, z_c, kept, noise_c), None
 
     def show(self, feature: Any, omega_index: Any) -> Any:
         """x_hat: the buffer itself."""
@@ -473,10 +495,10 @@ class DvstSteps:
         return self.model.motion_stream.map_to_symbols(y, z_hat)
 
     def compensate(
-        self, symbols_hat: Any, rate_index: Any, z_hat: Any, reference: Any
+        self, symbols_hat: Any, rate_index: Any, z_hat: Any, reference: Any, no_eff: Any = None
     ) -> Compensated:
         """The frame before, moved by the decoded motion."""
-        return self.model.receive_motion(symbols_hat, rate_index, z_hat, reference)[1]
+        return self.model.receive_motion(symbols_hat, rate_index, z_hat, reference, no_eff)[1]
 
     def analyse(self, frame: Any, known: Compensated) -> tuple[Any, Any]:
         """Latent and hyper-latent of the frame, given what its motion predicts."""
@@ -487,6 +509,8 @@ class DvstSteps:
         """(rate_index, symbols_padded) of the frame."""
         return self.model.context_stream.map_to_symbols(y, z_hat, known.context_e)
 
-    def reconstruct(self, symbols_hat: Any, rate_index: Any, z_hat: Any, known: Compensated) -> Any:
+    def reconstruct(
+        self, symbols_hat: Any, rate_index: Any, z_hat: Any, known: Compensated, no_eff: Any = None
+    ) -> Any:
         """x_hat."""
-        return self.model.receive_context(symbols_hat, rate_index, z_hat, known)[1]
+        return self.model.receive_context(symbols_hat, rate_index, z_hat, known, no_eff)[1]

@@ -36,6 +36,7 @@ class LatentConfig:
     rate_set: tuple[int, ...] = PAPER_RATE_SET  # reals per spatial unit, increasing, from 0
     num_omega: int = 5  # quality presets: rows of every learnable vector
     eta: float = 0.2  # spectral-efficiency factor of eq. 14, reals per bit
+    noise_input: bool = False  # F_rx knows the noise variance of every symbol; not in the paper
 
     #: Written into every dict, so that ``presets.config_of`` finds the class again.
     family: ClassVar[str]

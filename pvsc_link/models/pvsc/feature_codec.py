@@ -4,9 +4,10 @@
                   k (rate map) ----^        ^---- C_s,t-1
 
     symbols_hat --> FC_k --> TokenEmbedding --> SpatioTemporalVit --+--> linear --> y_bar_rx
-                                    k ---^        ^---- C_s,t-1     +--> DecodedState --> C_s,t
+         no_eff -----^              k ---^        ^---- C_s,t-1     +--> DecodedState --> C_s,t
 
-Both ends hold the same rate map k (it is side information) and their own decoded state C_s.
+Both ends hold the same rate map k (it is side information) and their own decoded state C_s. The
+noise variances ``no_eff`` enter only with ``noise_input``, which is not in the paper.
 An I-frame model uses the same classes with ``temporal_coding`` off: no state goes in or comes out.
 An ``InputError`` from inside a Keras call reaches the caller as Keras' own error with its text.
 """
@@ -18,7 +19,13 @@ import keras
 from keras import ops
 
 from pvsc_link.models.layers.base import ConfiguredLayer
-from pvsc_link.models.layers.rate_adaptive import FeaturesToReals, RealsToFeatures
+from pvsc_link.models.layers.rate_adaptive import (
+    FeaturesToReals,
+    RealsToFeatures,
+    dense_gradient,
+    reals_mask,
+    row_table,
+)
 from pvsc_link.models.layers.vit import SpatioTemporalVit, TokenEmbedding, VitBlock
 from pvsc_link.types import InputError
 
@@ -112,6 +119,57 @@ class DecodedState(ConfiguredLayer):
         return self.block.macs(height, 2 * width)
 
 
+#: Largest noise variance that ``NoiseInput`` tells apart (40 dB above the symbols).
+MAX_NO_EFF = 1e4
+
+
+class NoiseInput(ConfiguredLayer):
+    """What F_rx makes of the noise variance of every symbol; not in the paper.
+
+    Each real is weighted by ``(1 + no_eff)^-c``, with a learned c per rate and real; c = 1 is the
+    Wiener filter of a symbol of unit power. To the features of a unit it adds the mean of
+    ``ln(1 + no_eff)`` over the unit's reals, times a learned vector of the unit's rate. All weights
+    start at 0. Then, and for symbols without noise always, F_rx computes what it computes without
+    this layer.
+
+    Parameters
+    ----------
+    config : LatentConfig
+
+    Input
+    -----
+    reals : [batch, Hy, Wy, Kmax], float, equalised symbols
+    rate_index : [batch, Hy, Wy], int32
+    no_eff : [batch, Hy, Wy, Kmax], float, noise variance of the symbol that a real belongs to, from
+        0; beyond the first k reals it is ignored, and above ``MAX_NO_EFF`` it counts as that
+
+    Output
+    ------
+    reals : [batch, Hy, Wy, Kmax], float, weighted
+    offset : [batch, Hy, Wy, C_y], float, to be added to the features of FC_k
+    """
+
+    def build(self, input_shape: Any = None) -> None:
+        cfg = self.config
+        self.exponent = self.add_weight(
+            name="exponent", shape=(sum(cfg.rate_set),), initializer="zeros"
+        )
+        self.offset = self.add_weight(
+            name="offset", shape=(len(cfg.rate_set), cfg.channels_y), initializer="zeros"
+        )
+
+    def call(self, reals: Any, rate_index: Any, no_eff: Any) -> tuple[Any, Any]:
+        rate_set = self.config.rate_set
+        valid = ops.cast(reals_mask(rate_index, rate_set), reals.dtype)
+        level = ops.where(valid > 0, no_eff, ops.zeros_like(no_eff))
+        level = ops.cast(ops.log1p(ops.clip(level, 0.0, MAX_NO_EFF)), reals.dtype)
+        exponents = ops.take(dense_gradient(self.exponent), row_table(rate_set), axis=0)
+        weight = ops.exp(-level * ops.take(exponents, rate_index, axis=0))
+        mean = ops.sum(level, axis=-1) / ops.maximum(ops.sum(valid, axis=-1), 1.0)
+        offset = ops.take(dense_gradient(self.offset), rate_index, axis=0)
+        return reals * weight, mean[..., None] * offset
+
+
 class FeatureDecoder(ConfiguredLayer):
     """F_rx: equalised symbols and rate map to features, and the next decoded state (eq. 16, 22).
 
@@ -124,6 +182,8 @@ class FeatureDecoder(ConfiguredLayer):
     symbols_padded_hat : [batch, Hy, Wy, Kmax], float; beyond the first k reals it is ignored
     rate_index : [batch, Hy, Wy], int32, index into ``config.rate_set``
     state : [batch, Hy, Wy, embed_dim], float, C_s,t-1; None without temporal coding
+    no_eff : as ``NoiseInput``; None for symbols without noise. It is used with
+        ``config.noise_input`` only
 
     Output
     ------
@@ -136,6 +196,9 @@ class FeatureDecoder(ConfiguredLayer):
     def __init__(self, config: Any, **kwargs: Any):
         super().__init__(config, **kwargs)
         cfg, policy = self.config, self.dtype_policy
+        self.noise_input = None
+        if cfg.noise_input:
+            self.noise_input = NoiseInput(cfg, dtype=policy, name="noise_input")
         self.from_reals = RealsToFeatures(cfg, dtype=policy, name="from_reals")
         self.embedding = TokenEmbedding(cfg, dtype=policy, name="embedding")
         self.transformer = SpatioTemporalVit(cfg, dtype=policy, name="transformer")
@@ -150,6 +213,8 @@ class FeatureDecoder(ConfiguredLayer):
         self.to_features.build((None, self.config.embed_dim))
         if self.decoded_state is not None:
             self.decoded_state.build(None)
+        if self.noise_input is not None:
+            self.noise_input.build(None)
 
     def initial_state(self, batch: Any, height: int, width: int) -> Any:
         """C_s before the first P frame of a GOP, for both ends: a learned constant.
@@ -163,9 +228,15 @@ class FeatureDecoder(ConfiguredLayer):
             self.build(None)
         return self.decoded_state.initial_state(batch, height, width)
 
-    def call(self, symbols_padded_hat: Any, rate_index: Any, state: Any = None) -> tuple[Any, Any]:
+    def call(
+        self, symbols_padded_hat: Any, rate_index: Any, state: Any = None, no_eff: Any = None
+    ) -> tuple[Any, Any]:
         _require_state(state, self.config.temporal_coding)
-        features = self.from_reals(symbols_padded_hat, rate_index)
+        if self.noise_input is None or no_eff is None:
+            features = self.from_reals(symbols_padded_hat, rate_index)
+        else:
+            reals, offset = self.noise_input(symbols_padded_hat, rate_index, no_eff)
+            features = self.from_reals(reals, rate_index) + offset
         tokens = self.transformer(self.embedding(features, rate_index), state)
         y_bar_rx = ops.cast(self.to_features(tokens), "float32")
         if self.decoded_state is None:

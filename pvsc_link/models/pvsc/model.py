@@ -95,6 +95,8 @@ from pvsc_link.types import InputError
 STAGES = {1: "ideal branch", 2: "feature coding", 3: "everything"}
 
 #: ``(symbols_padded, rate_index) -> symbols_padded_hat``: channel and equaliser on padded reals.
+#: For models with ``noise_input`` it returns the pair of that and ``no_eff``, noise variances in
+#: the same form (``feature_codec.NoiseInput``).
 PaddedChannel = Callable[[Any, Any], Any]
 
 
@@ -204,19 +206,31 @@ class LatentCodingModel(keras.Model):
 
     def over_the_air(
         self, coded: tuple[Any, Any], rate_index: Any, channel: PaddedChannel
-    ) -> dict[str, Any]:
-        """Symbols times the gain, as each end decodes them: ``tx`` as sent, ``rx`` received.
+    ) -> dict[str, tuple[Any, Any]]:
+        """What each end decodes: ``tx`` the symbols as sent, ``rx`` those received.
 
-        Input: ``coded`` : as ``encode_features`` gives it. Output: like its symbols.
+        Input: ``coded`` : as ``encode_features`` gives it. Output: pairs of the symbols times the
+        gain, and ``no_eff`` of ``decode_features``. Raises ``InputError`` for a channel without
+        noise variances where ``noise_input`` is on.
         """
         symbols, gain = coded[0], coded[1][:, None, None, None]
-        return {"tx": symbols * gain, "rx": channel(symbols, rate_index) * gain}
+        symbols_hat, no_eff = received(channel(symbols, rate_index), self.config)
+        return {"tx": (symbols * gain, None), "rx": (symbols_hat * gain, no_eff)}
 
     def decode_features(
-        self, symbols_hat: Any, rate_index: Any, omega_index: Any, state: Any = None
+        self,
+        symbols_hat: Any,
+        rate_index: Any,
+        omega_index: Any,
+        state: Any = None,
+        no_eff: Any = None,
     ) -> tuple[Any, Any]:
-        """(y_bar_rx, C_s,t) from symbols times the gain: F_rx, the preset's vector (eq. 16, 22)."""
-        y_bar, state = self.feature_decoder(symbols_hat, rate_index, state)
+        """(y_bar_rx, C_s,t) from symbols times the gain: F_rx, the preset's vector (eq. 16, 22).
+
+        Input: ``no_eff`` : noise variances before the gain, relative to symbols of unit power,
+        like ``symbols_hat``; None for symbols without noise. Only ``noise_input`` uses them.
+        """
+        y_bar, state = self.feature_decoder(symbols_hat, rate_index, state, no_eff)
         return self.vector_rx(y_bar, omega_index), state
 
     def dequantise(self, y_bar: Any, parameters: tuple[Any, Any, Any]) -> Any:
@@ -388,11 +402,11 @@ class PvscModel(LatentCodingModel):
         sent = self.encode_features(
             coded["y_bar"], rate_index, omega_index, buffers.get("state_tx")
         )  # (15)
-        received = self.over_the_air(sent, rate_index, channel)  # (1) to (4)
+        ends = self.over_the_air(sent, rate_index, channel)  # (1) to (4)
         output |= {"symbols": sent[0], "buffers": {}}
-        for end, symbols_hat in received.items():
+        for end, (symbols_hat, no_eff) in ends.items():
             decoded = self.receive(
-                symbols_hat, rate_index, z_hat, buffers, omega_index, end, motion
+                symbols_hat, rate_index, z_hat, buffers, omega_index, end, motion, no_eff
             )
             output["buffers"] |= decoded.pop("buffers")
             output |= decoded
@@ -407,18 +421,25 @@ class PvscModel(LatentCodingModel):
         omega_index: Any,
         end: str,
         motion: Any = None,
+        no_eff: Any = None,
     ) -> dict[str, Any]:
         """One end's decoding out of its own buffers: eq. 16 to 21, or eq. 22 to 24.
 
         Parameters: ``end`` : ``tx`` (symbols as sent) or ``rx`` (equalised); ``motion`` : as
-        ``forward``.
+        ``forward``; ``no_eff`` : as ``decode_features``.
         Output: ``y_bar_<end>``, ``frame_<end>``, and ``buffers`` of this end.
         """
         reference = self.reference(buffers[f"feature_{end}"], motion)
         context_e, context_f = self.contexts(reference, omega_index)
         parameters = self.parameters_of(z_hat, context_e)
         y_bar, feature, state = self.update(
-            symbols_hat, rate_index, parameters, context_f, buffers.get(f"state_{end}"), omega_index
+            symbols_hat,
+            rate_index,
+            parameters,
+            context_f,
+            buffers.get(f"state_{end}"),
+            omega_index,
+            no_eff,
         )
         frame = self.picture(feature, reference, omega_index)
         following = {f"feature_{end}": self.kept(feature, frame)}
@@ -434,9 +455,10 @@ class PvscModel(LatentCodingModel):
         context_f: Any,
         state: Any,
         omega_index: Any,
+        no_eff: Any = None,
     ) -> tuple[Any, Any, Any]:
         """(y_bar, F_t, C_s,t) from symbols: F_rx, E_s and the buffer's half of G (eq. 22 to 24)."""
-        y_bar, state = self.decode_features(symbols_hat, rate_index, omega_index, state)
+        y_bar, state = self.decode_features(symbols_hat, rate_index, omega_index, state, no_eff)
         y_tilde = self.dequantise(y_bar, parameters)
         return y_bar, self.feature_generator(y_tilde, omega_index, context_f), state
 
@@ -489,23 +511,52 @@ class IntraModel(LatentCodingModel):
         if channel is None:
             return output
         sent = self.encode_features(coded["y_bar"], coded["rate_index"], omega_index)
-        received = self.over_the_air(sent, coded["rate_index"], channel)
-        for end, symbols_hat in received.items():
+        ends = self.over_the_air(sent, coded["rate_index"], channel)
+        for end, (symbols_hat, no_eff) in ends.items():
             output[f"y_bar_{end}"], output[f"frame_{end}"] = self.receive(
-                symbols_hat, coded["rate_index"], parameters, omega_index
+                symbols_hat, coded["rate_index"], parameters, omega_index, no_eff
             )
         return {**output, "symbols": sent[0]}
 
     def receive(
-        self, symbols_hat: Any, rate_index: Any, parameters: tuple[Any, Any, Any], omega_index: Any
+        self,
+        symbols_hat: Any,
+        rate_index: Any,
+        parameters: tuple[Any, Any, Any],
+        omega_index: Any,
+        no_eff: Any = None,
     ) -> tuple[Any, Any]:
         """(y_bar, frame) from equalised symbols, at either end (eq. 16, 20, 21)."""
-        y_bar, _ = self.decode_features(symbols_hat, rate_index, omega_index)
+        y_bar, _ = self.decode_features(symbols_hat, rate_index, omega_index, no_eff=no_eff)
         return y_bar, self.generate(self.dequantise(y_bar, parameters), omega_index)
 
     def generate(self, y_tilde: Any, omega_index: Any) -> Any:
         """The frame from its latent (eq. 21 without context): [batch, height, width, 3]."""
         return self.frame_generator(self.feature_generator(y_tilde, omega_index), omega_index)
+
+
+def received(output: Any, config: Any) -> tuple[Any, Any]:
+    """(symbols_padded_hat, no_eff) out of what a ``PaddedChannel`` returns.
+
+    ``no_eff`` is None unless ``noise_input`` of the config is on. Raises ``InputError`` where it is
+    and the channel gives none.
+    """
+    symbols_hat, no_eff = output if isinstance(output, tuple) else (output, None)
+    if not config.noise_input:
+        return symbols_hat, None
+    if no_eff is None:
+        raise missing_noise(config)
+    return symbols_hat, no_eff
+
+
+def missing_noise(config: Any) -> InputError:
+    """The error of symbols that come without noise variances to a model that wants them."""
+    return InputError(
+        f"noise variances for the model {config.name}",
+        found=None,
+        allowed="no_eff of every symbol, since noise_input is on",
+        remedy="Hand on no_eff of the channel, or choose a model without noise_input.",
+    )
 
 
 def quantised_hyper_latent(z: Any, quantiser: str = "round", noise: Any = None) -> Any:

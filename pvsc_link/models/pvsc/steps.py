@@ -61,9 +61,11 @@ class FrameSteps(Protocol):
         buffers: Buffers,
         omega_index: Any,
         kept: Any = None,
+        no_eff: Any = None,
     ) -> Any:
         """Decode symbols as sent, or as equalised.
 
+        Input: ``no_eff`` : as ``LatentCodingModel.decode_features``; None for symbols as sent.
         Output: of a P frame, the next buffers; of an I frame, the picture.
         """
         ...
@@ -154,6 +156,7 @@ class PredictedSteps:
         buffers: Buffers,
         omega_index: Any,
         kept: Any = None,
+        no_eff: Any = None,
     ) -> Buffers:
         """``FrameSteps.decode``, after ``reference``."""
         reference, state = buffers
@@ -162,7 +165,7 @@ class PredictedSteps:
             kept = self.parameters(z_hat, context_e), context_f
         parameters, context_f = kept
         return self.update(
-            symbols_hat, rate_index, parameters, context_f, reference, state, omega_index
+            symbols_hat, rate_index, parameters, context_f, reference, state, omega_index, no_eff
         )
 
     def reference(self, feature: Any, motion: Any = None) -> Any:
@@ -201,10 +204,11 @@ class PredictedSteps:
         reference: Any,
         state: Any,
         omega_index: Any,
+        no_eff: Any = None,
     ) -> Buffers:
         """(F_t, C_s,t), the next buffers (eq. 16, 19, 20, 21; eq. 22 to 24)."""
         _, feature, state = self.model.update(
-            symbols_hat, rate_index, parameters, context_f, state, omega_index
+            symbols_hat, rate_index, parameters, context_f, state, omega_index, no_eff
         )
         return feature, state
 
@@ -246,10 +250,11 @@ class IntraSteps:
         buffers: Any,
         omega_index: Any,
         kept: Any = None,
+        no_eff: Any = None,
     ) -> Any:
         """``FrameSteps.decode``: x_hat."""
         parameters = self.parameters(z_hat) if kept is None else kept
-        return self.picture(symbols_hat, rate_index, parameters, omega_index)
+        return self.picture(symbols_hat, rate_index, parameters, omega_index, no_eff)
 
     def analyse(self, frame: Any, omega_index: Any) -> tuple[Any, Any]:
         """y and z_hat of the I frame."""
@@ -268,9 +273,16 @@ class IntraSteps:
         """(symbols_padded, gain)."""
         return self.intra.encode_features(y_bar, rate_index, omega_index)
 
-    def picture(self, symbols_hat: Any, rate_index: Any, parameters: Any, omega_index: Any) -> Any:
+    def picture(
+        self,
+        symbols_hat: Any,
+        rate_index: Any,
+        parameters: Any,
+        omega_index: Any,
+        no_eff: Any = None,
+    ) -> Any:
         """x_hat of the I frame."""
-        return self.intra.receive(symbols_hat, rate_index, parameters, omega_index)[1]
+        return self.intra.receive(symbols_hat, rate_index, parameters, omega_index, no_eff)[1]
 
     def start(self, frame_hat: Any) -> Buffers:
         """(F, C_s) for the first P frame, from the decoded I frame."""

@@ -205,10 +205,11 @@ class McSteps(PredictedSteps):
         reference: Any,
         state: Any,
         omega_index: Any,
+        no_eff: Any = None,
     ) -> Buffers:
         """(x_hat, C_s,t), the next buffers."""
         feature, state = super().update(
-            symbols_hat, rate_index, parameters, context_f, reference, state, omega_index
+            symbols_hat, rate_index, parameters, context_f, reference, state, omega_index, no_eff
         )
         picture = self.model.picture(feature, reference, omega_index)
         return self.model.kept(feature, picture), state
