@@ -5,6 +5,7 @@ from .bler import estimate_of as estimate_of
 from .bler import measure_bler as measure_bler
 from .channel import Channel as Channel
 from .channel import ChannelOutput as ChannelOutput
+from .channel import condition_tensors as condition_tensors
 from .channel import get_channel_function as get_channel_function
 from .channel import make_channel as make_channel
 from .coded_link import BitReception as BitReception

@@ -1,10 +1,12 @@
-"""The batch of a step: pictures, quality presets, noise and channel draws.
+"""The batch of a step: pictures, quality presets, quantisation noise, and seeds of the channel.
 
-Everything is drawn from ``numpy.random.default_rng([seed, salt, step])``. A resumed run therefore
+Everything is drawn from ``numpy.random.default_rng([seed, salt, step])``, the channel's seeds
+follow from the same numbers and the frame (``channel.frame_seeds``). A resumed run therefore
 sees what an uninterrupted one would have seen, and nothing about the data has to be saved. A
 thread makes batches ahead, so that cutting clips holds up no step.
 """
 
+import math
 from collections import deque
 from collections.abc import Callable, Generator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -14,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from pvsc_link.models import preset_at
-from pvsc_link.train import channel
+from pvsc_link.train.channel import StepChannel, frame_seeds
 from pvsc_link.train.config import (
     DataConfig,
     PhaseConfig,
@@ -132,6 +134,7 @@ class BatchMaker:
     ):
         self.config, self.phase, self.cache = config, phase, cache
         self.model, self.intra, self.first_step = model, intra, first_step
+        self.channel = None if phase.channel is None else StepChannel(phase.channel)
 
     def make(self, step: int, salt: int = 0) -> dict[str, Any]:
         """Batch of step ``step`` of the phase, with T = lead_in + gop frames per clip.
@@ -142,13 +145,13 @@ class BatchMaker:
         omega_index : [batch, T], int32, quality presets
         noise_y, noise_z : [batch, T, ...], float32, uniform in [-0.5, 0.5)
         rows, place : [gop, ...], int32, clips and corner of what LPIPS sees of the last frames
-        draws : with a channel, the output of ``channel.draw``; ``intra_draws`` of the I frame
+        channel : with a channel, the output of ``StepChannel.draw``
         motion : [batch, T, crop / 16, crop / 16, 2], int32, vectors from frame t - 1 to frame t,
             for a model that sends vectors
         per_weight, adv_weight, learning_rate : scalars, float32
         """
-        phase = self.phase
-        rng = step_generator(self.config.seed, salt, self.first_step + step)
+        phase, place = self.phase, (self.config.seed, salt, self.first_step + step)
+        rng = step_generator(*place)
         gop, loss = gop_at(phase, step), phase.loss
         before, refresh_every = (_one_of(c, rng) for c in (phase.lead_in, phase.refresh_every))
         shape = BatchShape(phase.batch, before + gop, phase.crop)
@@ -161,8 +164,9 @@ class BatchMaker:
             "adv_weight": np.float32(ramp(loss.adv, loss.adv_ramp, step)),
             "learning_rate": np.float32(learning_rate_at(phase, step)),
         }
-        if phase.channel is not None:
-            batch |= self._draws(shape, rng)
+        if self.channel is not None:
+            seeds = frame_seeds(*place, shape.num_frames)
+            batch["channel"] = self.channel.draw(rng, seeds, shape.batch, self._max_symbols())
         motion = self._motion(batch["frames"], batch["omega_index"])
         return batch if motion is None else batch | {"motion": motion}
 
@@ -206,23 +210,16 @@ class BatchMaker:
         place = rng.integers(0, room + 1, (gop, 2))
         return {"rows": np.array(rows, np.int32), "place": place.astype(np.int32)}
 
-    def _draws(self, shape: BatchShape, rng: np.random.Generator) -> dict[str, Any]:
-        assert self.phase.channel is not None
+    def _max_symbols(self) -> int:
+        """Most symbols of a frame of either model."""
+        models = [model for model in (self.model, self.intra) if model is not None]
+        return max(max_symbols(model, self.phase.crop, self.phase.crop) for model in models)
 
-        def symbols_of(model: Any) -> tuple[int, ...]:
-            units = model.rate_map_shape(shape.crop, shape.crop)
-            return (*units, (max(model.rate_set) + 1) // 2)
 
-        every = (shape.batch, shape.num_frames, *symbols_of(self.model))
-        draws = channel.draw(self.phase.channel, every, rng)
-        if self.intra is None:
-            return {"draws": draws}
-        # The I frame may have other rates. It has the channel condition of its clip.
-        first = (shape.batch, 1, *symbols_of(self.intra))
-        own = channel.draw(self.phase.channel, first, rng)
-        conditions = ("noise_power", "csi_nmse")
-        intra = {k: v[:, 0] for k, v in own.items() if k not in conditions}
-        return {"draws": draws, "intra_draws": intra}
+def max_symbols(config: Any, height: int, width: int) -> int:
+    """Most symbols that a model of this config sends for a frame."""
+    units = math.prod(config.rate_map_shape(height, width))
+    return units * ((max(config.rate_set) + 1) // 2)
 
 
 def _one_of(numbers: list[int], rng: np.random.Generator) -> int:

@@ -1,93 +1,155 @@
-"""The channel inside the training graph: AWGN or Rayleigh with CSI error, equalised (eq. 1-4).
+"""The channel inside a training step: the channel objects of ``link``, and what JAX takes instead.
 
-Real arithmetic in ``keras.ops`` on the padded symbols of the networks, so that it runs and has
-gradients under every backend. The draws are an input, made from the random numbers of a training
-step. ``link.flat_fading`` is the reference: with equal draws the outputs are equal, as a test says.
+A step sends what the link sends: the symbols of a frame, packed as on the air, one stream per clip.
+Under TensorFlow the channel object itself lies in the graph, so any channel of the registry trains,
+and gradients pass through its equaliser. A realisation follows from (seed of the run, step, frame)
+and from the row of the batch.
+
+JAX cannot call these objects inside a step. AWGN and block fading are affine in each symbol,
+x_hat = gain x + offset; there ``draw`` asks the object for both numbers, symbol by symbol, and the
+step computes the line above. Equal seeds then mean equal channels under both backends.
 """
 
+import functools
+from collections.abc import Mapping
 from typing import Any
 
+import keras
 import numpy as np
 from keras import ops
 
+from pvsc_link.link import Awgn, BlockFading, condition_tensors, find_channel
+from pvsc_link.models import pack_symbols, unpack_symbols
+from pvsc_link.options import load_implementation
 from pvsc_link.train.config import ChannelConfig
-from pvsc_link.types import db_to_linear, noise_variance
-
-#: Smallest |h_hat|^2 that is divided by, as in ``link.equalizers``.
-CHANNEL_POWER_FLOOR = 1e-6
+from pvsc_link.types import InputError
 
 
-def draw(
-    config: ChannelConfig, shape: tuple[int, ...], rng: np.random.Generator
-) -> dict[str, np.ndarray]:
-    """One realisation for every complex symbol, and one channel condition per clip.
+def frame_seeds(seed: int, salt: int, step: int, num_frames: int) -> np.ndarray:
+    """Seed of the channel for every frame of a step: [num_frames, 2], uint32."""
+    sequences = [np.random.SeedSequence([seed, salt, step, t]) for t in range(num_frames)]
+    return np.stack([sequence.generate_state(2, np.uint32) for sequence in sequences])
 
-    Parameters: ``shape`` : [batch, num_frames, Hy, Wy, L], L = ceil(Kmax / 2) complex symbols.
-    Output: ``noise`` and, under Rayleigh fading, ``fading``, ``csi_error`` : [..., L, 2], float32,
-    CN(0, 1) as real and imaginary parts; ``noise_power`` and ``csi_nmse``; ``shrink``, the factor
-    of h_hat (``link.equalizers.receiver_knowledge``), 1 where the receiver is not aware of its
-    error; and for ``biased_lmmse`` ``loading``, which is added to |h_hat|^2 in the divisor :
-    [batch, num_frames], float32, linear.
+
+class StepChannel:
+    """The channel of a phase, drawn outside the graph and called inside it.
+
+    Parameters
+    ----------
+    config : ChannelConfig
+
+    Raises ``InputError`` under JAX for a channel other than AWGN and block fading.
     """
 
-    def complex_normal() -> np.ndarray:
-        return rng.standard_normal((*shape, 2), np.float32) * np.float32(np.sqrt(0.5))
+    def __init__(self, config: ChannelConfig):
+        self.config, self.kind = config, find_channel(config.channel)
+        self._affine = keras.backend.backend() != "tensorflow"
+        if self._affine:
+            _check_affine(config, load_implementation(self.kind.implementation))
+        every = self._tensors({name: values[0] for name, values in config.condition.items()})
+        #: What is no number, or shapes the graph; a training file has one value of each.
+        self._fixed = {name: v for name, v in every.items() if not _is_number(v)}
 
-    snr_db = rng.choice(np.array(config.snr_db), shape[0])
-    nmse = [0.0 if n is None else db_to_linear(n) for n in config.csi_nmse_db]
-    per_clip = {"noise_power": noise_variance(snr_db), "csi_nmse": rng.choice(nmse, shape[0])}
-    known = per_clip["csi_nmse"] if config.csi_aware else np.zeros(shape[0])
-    per_clip["shrink"] = 1.0 / (1.0 + known)
-    if config.equalizer == "biased_lmmse":
-        per_clip["loading"] = per_clip["noise_power"] + per_clip["shrink"] * known
-    draws = {k: np.repeat(v[:, None], shape[1], 1).astype(np.float32) for k, v in per_clip.items()}
-    draws["noise"] = complex_normal()
-    if config.channel == "rayleigh":
-        draws["fading"], draws["csi_error"] = complex_normal(), complex_normal()
-    return draws
+    def draw(
+        self, rng: np.random.Generator, seeds: np.ndarray, batch: int, max_symbols: int
+    ) -> dict[str, Any]:
+        """What a step gives to its graph: every clip draws an SNR, the step draws a condition.
+
+        Parameters: ``max_symbols`` : most symbols of a frame, which JAX needs.
+        Input: ``seeds`` : [num_frames, 2], uint32, ``frame_seeds``.
+        Output: ``snr_db`` : [batch], float32; ``seed`` : [num_frames, 2], uint32; ``condition`` :
+        scalars by name. Under JAX instead ``gain``, ``offset`` : [num_frames, batch, max_symbols],
+        complex64, and ``no_eff`` : same shape, float32.
+        """
+        snr_db = rng.choice(np.array(self.config.snr_db, np.float32), batch)
+        drawn = {name: v[int(rng.integers(len(v)))] for name, v in self.config.condition.items()}
+        every = self._tensors(drawn)
+        numbers = {name: v.numpy() for name, v in every.items() if name not in self._fixed}
+        given = {"snr_db": snr_db, "seed": seeds, "condition": numbers}
+        if not self._affine:
+            return given
+        frames = [self._realisation(of_frame(given, t), max_symbols) for t in range(len(seeds))]
+        arrays = (np.stack(arrays) for arrays in zip(*frames, strict=True))
+        return dict(zip(("gain", "offset", "no_eff"), arrays, strict=True))
+
+    def through(self, given: Mapping[str, Any], rate_set: tuple[int, ...]) -> Any:
+        """The channel of one frame, as ``forward`` of a model takes it.
+
+        Parameters: ``given`` : ``of_frame`` of what was drawn; ``rate_set`` : of the model.
+        Output: ``(symbols_padded, rate_index) -> (symbols_padded_hat, no_eff)``, all but the rate
+        map [batch, Hy, Wy, Kmax], float32.
+        """
+
+        def transmit(symbols_padded: Any, rate_index: Any) -> tuple[Any, Any]:
+            symbols, count = pack_symbols(symbols_padded, rate_index, rate_set)
+            send = self._multiply if self._affine else self._send
+            x_hat, no_eff = send(symbols, ops.max(count), given)
+            both = ops.cast(ops.stack([no_eff, no_eff], axis=-1), "float32")
+            parts = (x_hat, ops.view_as_complex(both))
+            received, noise = (unpack_symbols(part, rate_index, rate_set) for part in parts)
+            return received, noise
+
+        return transmit
+
+    def _send(self, symbols: Any, longest: Any, given: Mapping[str, Any]) -> tuple[Any, Any]:
+        """The sent symbols through the channel object; what lies behind the longest stream is not
+        computed."""
+        sent = symbols[:, : ops.maximum(longest, 1)]
+        output = self._object(given["condition"])(sent, snr_db=given["snr_db"], seed=given["seed"])
+        return output.x_hat, output.no_eff
+
+    def _tensors(self, condition: Mapping[str, Any]) -> dict[str, Any]:
+        return condition_tensors(self.kind.point(self.config.snr_db[0], condition))
+
+    def _object(self, condition: Mapping[str, Any]) -> Any:
+        config = self.config
+        return self.kind.make(
+            equalizer=config.equalizer, csi_aware=config.csi_aware, **self._fixed, **condition
+        )
+
+    @staticmethod
+    def _multiply(symbols: Any, longest: Any, given: Mapping[str, Any]) -> tuple[Any, Any]:
+        """The pure function that stands for an affine channel under JAX."""
+        gain, offset, no_eff = (
+            given[k][:, : symbols.shape[1]] for k in ("gain", "offset", "no_eff")
+        )
+        return gain * symbols + offset, no_eff
+
+    def _realisation(self, given: Mapping[str, Any], num_symbols: int) -> tuple[Any, ...]:
+        """(gain, offset, no_eff) of one frame, [batch, num_symbols] each."""
+        shape = (len(given["snr_db"]), num_symbols)
+        return tuple(part.numpy() for part in self._probe(shape)(given))
+
+    @functools.cache  # noqa: B019, one object per phase
+    def _probe(self, shape: tuple[int, int]) -> Any:
+        import tensorflow as tf
+
+        def probe(given: Mapping[str, Any]) -> tuple[Any, ...]:
+            channel = self._object(given["condition"])
+            inputs = (make(shape, tf.complex64) for make in (tf.zeros, tf.ones))
+            silent, one = (channel(x, snr_db=given["snr_db"], seed=given["seed"]) for x in inputs)
+            return one.x_hat - silent.x_hat, silent.x_hat, silent.no_eff
+
+        return tf.function(probe, autograph=False, jit_compile=True)
 
 
-def transmit(symbols_padded: Any, draws: dict[str, Any]) -> Any:
-    """Channel and equaliser on padded reals.
-
-    Input: ``symbols_padded`` : [batch, Hy, Wy, Kmax], float32, pairs of reals being one complex
-    symbol of unit mean power; ``draws`` : one frame of ``draw``: [batch, Hy, Wy, L, 2] and [batch].
-    Output: equalised symbols, like ``symbols_padded``. Places beyond the k reals of a unit hold
-    noise; the feature decoder masks them.
-    """
-    num_reals = symbols_padded.shape[-1]
-    x = _pairs(symbols_padded)
-    noise = ops.sqrt(_per_clip(draws["noise_power"])) * draws["noise"]
-    loading = _per_clip(draws["loading"]) if "loading" in draws else 0.0
-    if "fading" not in draws:
-        return _reals((x + noise) / (1.0 + loading), num_reals)
-    h = draws["fading"]
-    h_hat = h + ops.sqrt(_per_clip(draws["csi_nmse"])) * draws["csi_error"]
-    h_hat = _per_clip(draws["shrink"]) * h_hat
-    y = _product(h, x) + noise
-    power = ops.maximum(ops.sum(ops.square(h_hat), axis=-1, keepdims=True), CHANNEL_POWER_FLOOR)
-    return _reals(_product(_conjugate(h_hat), y) / (power + loading), num_reals)
+def of_frame(drawn: Mapping[str, Any], t: int) -> dict[str, Any]:
+    """The entries of ``StepChannel.draw`` for frame ``t``."""
+    shared = ("snr_db", "condition")
+    return {name: value if name in shared else value[t] for name, value in drawn.items()}
 
 
-def _per_clip(values: Any) -> Any:
-    return values[:, None, None, None, None]
+def _is_number(value: Any) -> bool:
+    return hasattr(value, "numpy")
 
 
-def _pairs(reals: Any) -> Any:
-    if reals.shape[-1] % 2:
-        reals = ops.pad(reals, ((0, 0), (0, 0), (0, 0), (0, 1)))
-    return ops.reshape(reals, (*ops.shape(reals)[:-1], -1, 2))
-
-
-def _reals(pairs: Any, num_reals: int) -> Any:
-    return ops.reshape(pairs, (*ops.shape(pairs)[:-2], -1))[..., :num_reals]
-
-
-def _product(a: Any, b: Any) -> Any:
-    real = a[..., 0] * b[..., 0] - a[..., 1] * b[..., 1]
-    imaginary = a[..., 0] * b[..., 1] + a[..., 1] * b[..., 0]
-    return ops.stack([real, imaginary], axis=-1)
-
-
-def _conjugate(a: Any) -> Any:
-    return ops.stack([a[..., 0], -a[..., 1]], axis=-1)
+def _check_affine(config: ChannelConfig, implementation: Any) -> None:
+    """Raises ``InputError`` for a channel that is not affine in every symbol."""
+    affine = isinstance(implementation, type) and issubclass(implementation, (Awgn, BlockFading))
+    if not affine or config.impairments:
+        raise InputError(
+            f"channel in training under {keras.backend.backend()}",
+            found=[config.channel, *config.impairments],
+            allowed="AWGN and block fading without impairments",
+            remedy="Train with KERAS_BACKEND=tensorflow.",
+        )

@@ -4,13 +4,16 @@ A run is a list of phases (section III-D of the paper). What changes with the st
 is computed here too: the GOP length, the learning rate and the weights of ramped loss terms.
 """
 
+import functools
+import itertools
 import math
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import BeforeValidator, Field, SerializeAsAny, create_model, model_validator
 
-from pvsc_link.options import NmseDb, SnrDb, StrictModel, validated
+from pvsc_link.link import CHANNELS, SYMBOL_EQUALIZERS, ChannelType, Impairments
+from pvsc_link.options import Axis, NameIn, SnrDb, StrictModel, check_name, validated
 from pvsc_link.scenario import load_yaml
 from pvsc_link.types import InputError
 
@@ -57,13 +60,90 @@ class LossConfig(StrictModel):
 
 
 class ChannelConfig(StrictModel):
-    """The channel of stages 2 and 3. Of several values, each clip of a batch draws one."""
+    """The channel of stages 2 and 3: what ``link`` of a scenario says of one channel.
 
-    channel: Literal["awgn", "rayleigh"] = "awgn"
-    equalizer: Literal["zf", "biased_lmmse"] = "zf"
-    snr_db: list[SnrDb] = Field(default=[10.0], min_length=1)
-    csi_nmse_db: list[NmseDb | None] = Field(default=[None], min_length=1)
+    The fields of the channel's condition (``link.CHANNELS``) are keys too: ``csi_nmse_db`` and
+    ``coherence_length`` of ``rayleigh``, for instance, and so are those of ``link.Impairments``. Of
+    several SNRs each clip of a batch draws one, of several values of another key each step draws
+    one. ``channel_config`` makes one.
+    """
+
+    channel: Annotated[str, NameIn("channel", CHANNELS)] = "awgn"
+    equalizer: Annotated[str, NameIn("equalizer", SYMBOL_EQUALIZERS)] = "zf"
+    snr_db: Axis[SnrDb] = [10.0]
     csi_aware: bool = False  # whether the equaliser knows the variance of the CSI error
+
+    @property
+    def condition(self) -> dict[str, list[Any]]:
+        """The values of every field of the channel's condition, and of the impairments."""
+        own = CHANNELS[self.channel].Condition.model_fields
+        return {name: getattr(self, name) for name in (*own, *Impairments.model_fields)}
+
+    @property
+    def impairments(self) -> list[str]:
+        """Names of the impairments that are on."""
+        return [name for name in Impairments.model_fields if getattr(self, name) != [None]]
+
+    @property
+    def first(self) -> "ChannelConfig":
+        """The same with the first of every list of values."""
+        lists = {"snr_db": self.snr_db, **self.condition}
+        return self.model_copy(update={name: values[:1] for name, values in lists.items()})
+
+    @model_validator(mode="after")
+    def _consistent(self) -> "ChannelConfig":
+        kind, condition = CHANNELS[self.channel], self.condition
+        for combination in itertools.product(*condition.values()):
+            kind.point(self.snr_db[0], dict(zip(condition, combination, strict=True)))
+        for name in self.impairments:
+            if None in condition[name]:
+                raise InputError(
+                    name,
+                    found=condition[name],
+                    allowed="null alone, or numbers: an impairment is on or off in a whole phase",
+                    remedy="Write a phase for each.",
+                )
+        for name, values in condition.items():
+            if len(values) > 1 and (
+                name in getattr(kind, "static", ()) or not _are_numbers(values)
+            ):
+                raise InputError(
+                    name,
+                    found=values,
+                    allowed=f"one value: it shapes the graph of the channel {self.channel}",
+                    remedy="Write a phase for each value.",
+                )
+        return self
+
+
+def _are_numbers(values: list[Any]) -> bool:
+    return not any(isinstance(v, bool) or not isinstance(v, int | float | None) for v in values)
+
+
+@functools.cache
+def _channel_model(kind: ChannelType) -> type[ChannelConfig]:
+    fields: dict[str, Any] = {}
+    for name, field in {**kind.Condition.model_fields, **Impairments.model_fields}.items():
+        one = Annotated[field.annotation, *field.metadata] if field.metadata else field.annotation
+        default = ... if field.is_required() else [field.default]
+        fields[name] = (Axis[one], Field(default))  # type: ignore[valid-type]
+    return create_model(f"channel {kind.name}", __base__=ChannelConfig, **fields)
+
+
+def channel_config(keys: Any) -> Any:
+    """The ``ChannelConfig`` of a mapping; anything else as it is.
+
+    Raises ``InputError`` for an unknown channel and for a key that the channel does not have.
+    """
+    if not isinstance(keys, dict):
+        return keys
+    name = keys.get("channel", ChannelConfig.model_fields["channel"].default)
+    check_name("channel", name, CHANNELS)
+    kind = CHANNELS[name]
+    if not kind.is_estimated and keys.get("csi_nmse_db", [None]) in (None, [None]):
+        # Perfect knowledge is all that such a channel has; older run folders state it.
+        keys = {key: value for key, value in keys.items() if key != "csi_nmse_db"}
+    return _channel_model(kind).model_validate(keys)
 
 
 class PhaseConfig(StrictModel):
@@ -93,7 +173,7 @@ class PhaseConfig(StrictModel):
     warm_up: int = Field(default=0, ge=0)  # steps from 0 to ``learning_rate``
     learn: list[str] = []  # only weights with one of these words in their path learn
     loss: LossConfig = LossConfig()
-    channel: ChannelConfig | None = None
+    channel: Annotated[SerializeAsAny[ChannelConfig] | None, BeforeValidator(channel_config)] = None
     rate_set: Literal["overcomplete", "distilled"] = "distilled"
     informed_start: bool = False  # fresh weights come from a PCA of the data
     intra_start: bool = False  # a fresh P model starts from the intra model

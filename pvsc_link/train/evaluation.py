@@ -18,10 +18,10 @@ from PIL import Image
 from pvsc_link.media import load_clip, pad_to_multiple
 from pvsc_link.metrics import Lpips
 from pvsc_link.storage import atomic_file, write_atomically
-from pvsc_link.train import channel
+from pvsc_link.train.batches import max_symbols
+from pvsc_link.train.channel import StepChannel, frame_seeds, of_frame
 from pvsc_link.train.config import ChannelConfig, EvaluationConfig
 from pvsc_link.train.family import motion_vectors
-from pvsc_link.train.objective import through
 from pvsc_link.train.step import inference
 
 
@@ -33,7 +33,7 @@ class Evaluator:
     config : EvaluationConfig
     omega : weights of the quality presets of I frames, and those of P frames
     intra, inter : models; with ``inter`` None, I frames alone are measured
-    link : ChannelConfig, whose first condition is used; None measures the ideal branch
+    link : ChannelConfig, whose first SNR and condition are used; None measures the ideal branch
     """
 
     def __init__(
@@ -44,7 +44,8 @@ class Evaluator:
         inter: Any,
         link: ChannelConfig | None,
     ):
-        self.omega, self.link = omega, link
+        self.omega = omega
+        self.channel = None if link is None else StepChannel(link.first)
         self.intra, self.inter = intra, inter
         multiple = intra.config.padding_multiple
         self.clips = {name: _load(name, config, multiple) for name in config.clips}
@@ -78,44 +79,49 @@ class Evaluator:
 
     def _code(self, frames: np.ndarray, index: int) -> tuple[np.ndarray, list[dict[str, Any]]]:
         omega_index = ops.convert_to_tensor([index], "int32")
-        rng = np.random.default_rng(0)
-        output: dict[str, Any] = self._code_intra(
-            frames[:1], omega_index, self._draws(self.intra, frames, rng)
-        )
+        drawn = self._draw(frames)
+        output: dict[str, Any] = self._code_intra(frames[:1], omega_index, next(drawn))
         outputs = [output]
         if self.inter is not None:
-            ends = ("ideal",) if self.link is None else ("tx", "rx")
+            ends = ("ideal",) if self.channel is None else ("tx", "rx")
             start = [ops.clip(output[f"frame_{end}"], 0.0, 1.0) for end in ends]
             buffers = self._start(*start)
             for frame in frames[1:]:
-                draws = self._draws(self.inter, frames, rng)
                 known = buffers["feature_tx"]
                 motion = motion_vectors(self.inter.config, known, frame[None], [index])
-                output = self._code_inter(frame[None], buffers, omega_index, draws, motion)
+                output = self._code_inter(frame[None], buffers, omega_index, next(drawn), motion)
                 buffers = output.pop("buffers")
                 outputs.append(output)
-        end = "ideal" if self.link is None else "rx"
+        end = "ideal" if self.channel is None else "rx"
         shown = [ops.convert_to_numpy(o[f"frame_{end}"])[0] for o in outputs]
         return np.clip(np.stack(shown), 0.0, 1.0), outputs
 
-    def _forward_intra(self, frame: Any, omega_index: Any, draws: Any) -> dict[str, Any]:
-        return self.intra.forward(frame, omega_index, channel=through(draws))
+    def _forward_intra(self, frame: Any, omega_index: Any, drawn: Any) -> dict[str, Any]:
+        channel = self._through(self.intra, drawn)
+        return self.intra.forward(frame, omega_index, channel=channel)
 
     def _forward_inter(
-        self, frame: Any, buffers: dict[str, Any], omega_index: Any, draws: Any, motion: Any
+        self, frame: Any, buffers: dict[str, Any], omega_index: Any, drawn: Any, motion: Any
     ) -> dict[str, Any]:
         vectors = {} if motion is None else {"motion": motion}
-        return self.inter.forward(frame, buffers, omega_index, channel=through(draws), **vectors)
+        channel = self._through(self.inter, drawn)
+        return self.inter.forward(frame, buffers, omega_index, channel=channel, **vectors)
 
-    def _draws(self, model: Any, frames: np.ndarray, rng: np.random.Generator) -> Any:
-        if self.link is None:
+    def _through(self, model: Any, drawn: Any) -> Any:
+        if self.channel is None:
             return None
-        condition = {"snr_db": self.link.snr_db[:1], "csi_nmse_db": self.link.csi_nmse_db[:1]}
-        first = self.link.model_copy(update=condition)
-        units = model.config.rate_map_shape(*frames.shape[1:3])
-        shape = (1, 1, *units, (max(model.config.rate_set) + 1) // 2)
-        draws = channel.draw(first, shape, rng)
-        return {key: value[:, 0] for key, value in draws.items()}
+        return self.channel.through(drawn, model.config.rate_set)
+
+    def _draw(self, frames: np.ndarray) -> Iterator[dict[str, Any] | None]:
+        """What ``StepChannel.through`` takes of each frame: equal for every clip and preset."""
+        if self.channel is None:
+            yield from [None] * len(frames)
+            return
+        models = [model for model in (self.intra, self.inter) if model is not None]
+        most = max(max_symbols(model.config, *frames.shape[1:3]) for model in models)
+        rng, seeds = np.random.default_rng(0), frame_seeds(0, 0, 0, len(frames))
+        drawn = self.channel.draw(rng, seeds, 1, most)
+        yield from (of_frame(drawn, t) for t in range(len(frames)))
 
     def _measure(
         self, frames: np.ndarray, shown: np.ndarray, coded: list[dict[str, Any]]

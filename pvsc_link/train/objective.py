@@ -1,6 +1,6 @@
 """What a step minimises: the terms of eq. 25 and 27, summed over the frames of a GOP.
 
-    batch (frames, presets, noise, channel draws) --> models --> branches --> terms --> loss
+    batch (frames, presets, noise, seeds) --> models --> branches --> terms --> loss
 
 The three branches of section II-C are the ideal one (without feature coding), tx (F_rx on the
 symbols as sent) and rx (F_rx on the symbols behind the channel). Loss and terms are a pure
@@ -15,7 +15,7 @@ from keras import ops
 
 from pvsc_link.metrics import Lpips
 from pvsc_link.models import discriminator_loss, generator_loss
-from pvsc_link.train import channel
+from pvsc_link.train.channel import StepChannel, of_frame
 from pvsc_link.train.config import LossConfig, PhaseConfig
 from pvsc_link.train.step import compiled
 
@@ -94,7 +94,7 @@ BRANCHES = {
     3: {"ideal": 1.0, "tx": 1.0, "rx": 1.0},
 }
 #: Entries of a batch with one slice per frame on axis 1, or per frame that learns on axis 0.
-_PER_CLIP_AND_FRAME = ("noise_y", "noise_z", "draws", "motion")
+_PER_CLIP_AND_FRAME = ("noise_y", "noise_z", "motion")
 _PER_LEARNING_FRAME = ("rows", "place")
 
 
@@ -131,6 +131,7 @@ class Objective:
         self.model, self.intra = model, intra
         self.perceptual, self.discriminator = perceptual, discriminator
         self.branches = phase.loss.branches or BRANCHES[phase.stage]
+        self.channel = None if phase.channel is None else StepChannel(phase.channel)
         self._frame = compiled(self._intra_frame if intra is None else self._inter_frame)
         self._lead = compiled(self._lead_frame)
 
@@ -156,11 +157,9 @@ class Objective:
 
     def _start(self, frame: Any, batch: dict[str, Any]) -> dict[str, Any]:
         """Buffers after the I frame, which the fixed intra model sends over the same channel."""
-        draws = None
-        if self.phase.channel is not None:
-            draws = {**_at(batch, 0)["draws"], **batch["intra_draws"]}
-        ends = ("ideal",) if draws is None else ("tx", "rx")
-        sent = self.intra.forward(frame, batch["omega_index"][:, 0], channel=through(draws))
+        ends = ("ideal",) if self.channel is None else ("tx", "rx")
+        channel = self._through(self.intra, _at(batch, 0))
+        sent = self.intra.forward(frame, batch["omega_index"][:, 0], channel=channel)
         shown = [ops.stop_gradient(ops.clip(sent[f"frame_{end}"], 0.0, 1.0)) for end in ends]
         return self.model.start_buffers(*shown)
 
@@ -170,7 +169,7 @@ class Objective:
             omega_index,
             noise={"y": given["noise_y"], "z": given["noise_z"]},
             quantiser=self.phase.quantiser,
-            channel=through(given.get("draws")),
+            channel=self._through(self.model, given),
         )
         return self._terms(frame, omega_index, output, given)
 
@@ -197,8 +196,14 @@ class Objective:
             noise={"y": given["noise_y"], "z": given["noise_z"]},
             **({"motion": given["motion"]} if "motion" in given else {}),
             quantiser=self.phase.quantiser,
-            channel=through(given.get("draws")),
+            channel=self._through(self.model, given),
         )
+
+    def _through(self, model: Any, given: dict[str, Any]) -> Any:
+        """The channel of a frame, as ``forward`` of a model takes it; None in stage 1."""
+        if self.channel is None:
+            return None
+        return self.channel.through(given["channel"], model.config.rate_set)
 
     def _terms(
         self, frame: Any, omega_index: Any, output: dict[str, Any], given: dict[str, Any]
@@ -272,20 +277,11 @@ class Objective:
         return sum(discriminator_loss(real, fake) for fake in fakes) / len(fakes)
 
 
-def through(draws: dict[str, Any] | None) -> Any:
-    """Channel and equaliser with these draws, as ``forward`` of a model takes it; None for none."""
-    if draws is None:
-        return None
-    return lambda symbols, rate_index: channel.transmit(symbols, draws)
-
-
 def _at(batch: dict[str, Any], t: int, lead_in: int = 0) -> dict[str, Any]:
     """The entries of a batch for its frame ``t``."""
     given = {key: batch[key] for key in ("per_weight", "adv_weight")}
     given |= {key: batch[key][max(0, t - lead_in)] for key in _PER_LEARNING_FRAME}
-    for key in _PER_CLIP_AND_FRAME:
-        if key in batch:
-            value = batch[key]
-            nested = isinstance(value, dict)
-            given[key] = {k: v[:, t] for k, v in value.items()} if nested else value[:, t]
+    given |= {key: batch[key][:, t] for key in _PER_CLIP_AND_FRAME if key in batch}
+    if "channel" in batch:
+        given["channel"] = of_frame(batch["channel"], t)
     return given

@@ -1,6 +1,6 @@
 """One gradient step: compiling it under TensorFlow or JAX, and the optimiser.
 
-This is the only file of the room that knows which backend runs. TensorFlow trains fastest on CPUs
+Only this file and ``channel.py`` know which backend runs. TensorFlow trains fastest on CPUs
 (oneDNN); JAX serves GPUs without TensorFlow. A step is written once, in ``keras.ops`` and
 ``Variable.assign``; under JAX, Keras' stateless scope turns it into a pure function.
 

@@ -87,7 +87,9 @@ def write_config(micro_run, tmp_path, *phases):
 
 
 def test_a_killed_run_resumes_to_the_same_weights(micro_run, tmp_path):
-    config = write_config(micro_run, tmp_path, {"model": "intra", "steps": 8})
+    fading = {"channel": "rayleigh", "snr_db": [0.0, 10.0], "csi_nmse_db": [-20, -10]}
+    joint = {"model": "intra", "stage": 3, "steps": 8, "quantiser": "ste", "channel": fading}
+    config = write_config(micro_run, tmp_path, joint)
     same_end(config, tmp_path, "eager", (3, 6))
 
 

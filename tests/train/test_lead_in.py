@@ -40,9 +40,9 @@ def cut(batch, num_frames):
         return value[:, :num_frames]
 
     timed = {k: first(batch[k]) for k in ("frames", "omega_index", "noise_y", "noise_z", "motion")}
-    draws = {k: first(v) for k, v in batch["draws"].items()}
+    channel = batch["channel"] | {"seed": batch["channel"]["seed"][:num_frames]}
     places = {k: batch[k][:num_frames] for k in ("rows", "place")}
-    return batch | timed | places | {"draws": draws}
+    return batch | timed | places | {"channel": channel}
 
 
 def test_frames_after_a_lead_in_have_the_loss_that_they_have_in_a_longer_gop(micro_run, models):

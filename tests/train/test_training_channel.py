@@ -1,139 +1,180 @@
-"""The channel in the training graph is the Sionna link's: same draws, same output."""
+"""The channel in a training step is the link's: same seeds, same output, under both backends."""
 
-from typing import get_args
-
+import keras
 import numpy as np
 import pytest
 import tensorflow as tf
 
 from pvsc_link.link.channel import make_channel
-from pvsc_link.link.equalizers import receiver_knowledge, zf
-from pvsc_link.link.flat_fading import Awgn, BlockFading
-from pvsc_link.models.layers.rate_adaptive import pack
-from pvsc_link.train.channel import draw, transmit
-from pvsc_link.train.config import ChannelConfig
-from pvsc_link.types import ChannelPoint, db_to_linear, noise_variance
+from pvsc_link.link.registry import CHANNELS, SYMBOL_EQUALIZERS, ChannelType
+from pvsc_link.models.layers.rate_adaptive import pack, unpack
+from pvsc_link.models.presets import intra_of
+from pvsc_link.models.zoo import model_of
+from pvsc_link.options import NoOptions
+from pvsc_link.train.channel import StepChannel, frame_seeds, of_frame
+from pvsc_link.train.config import channel_config
+from pvsc_link.types import InputError
 
-SHAPE = (2, 4, 4, 8)  # batch, Hy, Wy, Kmax: four complex symbols per unit
+RATE_SET = (0, 3, 8)
+BATCH, UNITS = 2, (4, 4)
+MAX_SYMBOLS = 16 * 4
+SETTINGS = [
+    {"channel": "awgn", "snr_db": [0.0]},
+    {"channel": "rayleigh", "snr_db": [6.0], "csi_nmse_db": [-10.0]},
+    {"channel": "rayleigh", "snr_db": [6.0], "coherence_length": [5], "csi_aware": True},
+    {"channel": "rician", "k_factor_db": [3.0], "csi_nmse_db": [-10.0], "csi_aware": True},
+]
+IMPAIRED = {"channel": "rayleigh", "snr_db": [6.0], "clip_papr_db": [3.0], "carrier_offset": 0.01}
 
 
 def symbols(seed=0):
-    reals = np.random.default_rng(seed).standard_normal(SHAPE).astype(np.float32)
-    return reals / np.sqrt(2 * np.mean(reals**2))
+    rng = np.random.default_rng(seed)
+    rate_index = rng.integers(0, len(RATE_SET), (BATCH, *UNITS)).astype(np.int32)
+    reals = rng.standard_normal((BATCH, *UNITS, max(RATE_SET))).astype(np.float32)
+    valid = np.arange(max(RATE_SET)) < np.array(RATE_SET)[rate_index][..., None]
+    return np.where(valid, reals, 0) / np.float32(np.sqrt(2)), rate_index
 
 
-def as_pairs(values):
-    pairs = np.stack([values.numpy().real, values.numpy().imag], axis=-1)
-    return pairs.reshape(*SHAPE[:3], -1, 2)
+def drawn(channel, num_frames=1, seed=1, step=0):
+    rng = np.random.default_rng([seed, step])
+    return channel.draw(rng, frame_seeds(seed, 0, step, num_frames), BATCH, MAX_SYMBOLS)
 
 
-def draws_of_the_link(channel, snr_db, nmse_db):
-    """Fading, CSI error and noise of the link, in the layout of the training channel."""
-    index = tf.tile(tf.range(4 * 4 * 4)[None], [SHAPE[0], 1])
-    source = Awgn() if channel == "awgn" else BlockFading(csi_nmse_db=nmse_db)
-    h, h_hat, noise = source.draw(7, index, tf.range(SHAPE[0])[:, None])
-    nmse = 0.0 if nmse_db is None else db_to_linear(nmse_db)
-    error = (h_hat - h) / tf.cast(tf.sqrt(max(nmse, 1e-30)), tf.complex64)
-    draws = {
-        "noise": as_pairs(noise),
-        "noise_power": np.full(SHAPE[0], noise_variance(snr_db), np.float32),
-        "csi_nmse": np.full(SHAPE[0], nmse, np.float32),
-        "shrink": np.ones(SHAPE[0], np.float32),
-    }
-    if channel == "rayleigh":
-        draws |= {"fading": as_pairs(h), "csi_error": as_pairs(error)}
-    return draws
+def affine(channel):
+    """The same channel as JAX takes it."""
+    channel._affine = True
+    return channel
 
 
-@pytest.mark.parametrize("csi_aware", [False, True])
-@pytest.mark.parametrize("equalizer", get_args(ChannelConfig.model_fields["equalizer"].annotation))
-@pytest.mark.parametrize(
-    ("channel", "snr_db", "nmse_db"),
-    [("awgn", 0.0, None), ("awgn", 10.0, None), ("rayleigh", 6.0, None), ("rayleigh", 6.0, -10.0)],
-)
-def test_equal_draws_give_the_output_of_the_sionna_link(
-    channel, snr_db, nmse_db, equalizer, csi_aware
-):
-    x = symbols()
-    sent = tf.constant(np.stack([pack(frame, np.zeros(SHAPE[1:3], int), (8,)) for frame in x]))
-    point = ChannelPoint(channel, snr_db, nmse_db, None if channel == "awgn" else 1)
-    link = make_channel(point, equalizer=equalizer, csi_aware=csi_aware)
-    expected = link(sent, snr_db=snr_db, seed=7).x_hat
-    draws = draws_of_the_link(channel, snr_db, nmse_db)
-    config = ChannelConfig(
-        channel=channel,
-        snr_db=[snr_db],
-        csi_nmse_db=[nmse_db],
-        equalizer=equalizer,
-        csi_aware=csi_aware,
-    )
-    of_training = draw(config, (SHAPE[0], 1, 1, 1, 1), np.random.default_rng(0))
-    for name in {"shrink", "loading"} & set(of_training):
-        draws[name] = of_training[name][:, 0]
-    got = transmit(x, draws).numpy()
-    np.testing.assert_allclose(
-        got.reshape(SHAPE[0], -1, 2),
-        as_pairs(expected).reshape(SHAPE[0], -1, 2),
-        rtol=2e-4,
-        atol=2e-4,
-    )
+@pytest.mark.parametrize("setting", [*SETTINGS, IMPAIRED], ids=str)
+def test_a_step_sends_the_packed_symbols_through_the_channel_of_the_link(setting):
+    channel, (x, rate_index) = StepChannel(channel_config(setting)), symbols()
+    given = of_frame(drawn(channel), 0)
+    x_hat, no_eff = channel.through(given, RATE_SET)(x, rate_index)
+    config = channel.config
+    condition = {name: values[0] for name, values in config.condition.items()}
+    point = channel.kind.point(config.snr_db[0], condition)
+    link = make_channel(point, equalizer=config.equalizer, csi_aware=config.csi_aware)
+    packed = [pack(x[b], rate_index[b], RATE_SET) for b in range(BATCH)]
+    length = max(p.size for p in packed)
+    rows = tf.constant(np.stack([np.pad(p, (0, length - p.size)) for p in packed]))
+    output = link(rows, snr_db=config.snr_db[0], seed=tf.constant(given["seed"]))
+    for b, sent in enumerate(packed):
+        for got, part in ((x_hat, output.x_hat), (no_eff, output.no_eff)):
+            row = part.numpy()[b, : sent.size]
+            row = row if np.iscomplexobj(row) else row * np.complex64(1 + 1j)
+            expected = unpack(row, rate_index[b], RATE_SET)
+            np.testing.assert_allclose(got.numpy()[b], expected, rtol=1e-5, atol=1e-6)
 
 
-def test_the_equaliser_divides_by_the_floor_in_a_deep_fade_like_the_links():
-    fade = np.zeros((1, 1, 1, 1, 2), np.float32)
-    draws = {
-        "noise": np.ones((1, 1, 1, 1, 2), np.float32),
-        "fading": fade + np.float32(1e-4),
-        "csi_error": fade,
-        "noise_power": np.ones(1, np.float32),
-        "csi_nmse": np.zeros(1, np.float32),
-        "shrink": np.ones(1, np.float32),
-    }
-    x = np.array([0.6, -0.2], np.float32).reshape(1, 1, 1, 2)
-    h = tf.constant([1e-4 + 1e-4j], tf.complex64)
-    y = h * tf.constant([0.6 - 0.2j], tf.complex64) + tf.constant([1 + 1j], tf.complex64)
-    estimate, err_var = receiver_knowledge(h, tf.constant(0.0), csi_aware=False)
-    expected, _ = zf(y, estimate, tf.constant(1.0), err_var)
-    got = transmit(x, draws).numpy().ravel()
-    np.testing.assert_allclose(got, [expected[0].numpy().real, expected[0].numpy().imag], rtol=1e-4)
+@pytest.mark.parametrize("equalizer", SYMBOL_EQUALIZERS)
+@pytest.mark.parametrize("setting", SETTINGS, ids=str)
+def test_the_pure_function_of_jax_gives_the_output_of_the_channel_object(setting, equalizer):
+    config, sent = channel_config(setting | {"equalizer": equalizer}), symbols()
+    made = (StepChannel(config), affine(StepChannel(config)))
+    expected, got = (c.through(of_frame(drawn(c), 0), RATE_SET)(*sent) for c in made)
+    for of_object, of_function in zip(expected, got, strict=True):
+        np.testing.assert_allclose(of_function, of_object, rtol=2e-3, atol=1e-4)
 
 
-def test_draws_have_the_variances_asked_for():
-    config = ChannelConfig(channel="rayleigh", snr_db=[6.0], csi_nmse_db=[-10.0])
-    draws = draw(config, (8, 2, 8, 8, 16), np.random.default_rng(0))
-    for name in ("noise", "fading", "csi_error"):
-        assert np.mean(np.sum(draws[name] ** 2, -1)) == pytest.approx(1.0, abs=0.02)
-    np.testing.assert_allclose(draws["noise_power"], noise_variance(6.0), rtol=1e-6)
-    np.testing.assert_allclose(draws["csi_nmse"], 0.1, rtol=1e-6)
+def test_a_clip_draws_its_snr_and_a_step_its_condition():
+    keys = {"channel": "rayleigh", "snr_db": [0, 10], "csi_nmse_db": [-20, None]}
+    channel = StepChannel(channel_config(keys))
+    steps = [drawn(channel, 3, step=step) for step in range(20)]
+    assert {float(s) for step in steps for s in step["snr_db"]} == {0.0, 10.0}
+    assert any(len(set(step["snr_db"])) == 2 for step in steps)
+    assert {float(step["condition"]["csi_nmse_db"]) for step in steps} == {-20.0, -np.inf}
+    assert all(step["condition"]["coherence_length"] == 1 for step in steps)
 
 
-def test_a_clip_keeps_its_condition_and_the_batch_meets_them_all():
-    config = ChannelConfig(snr_db=[0.0, 10.0])
-    draws = draw(config, (32, 3, 1, 1, 1), np.random.default_rng(0))
-    power = draws["noise_power"]
-    assert (power == power[:, :1]).all()
-    assert len(np.unique(power)) == 2
-    assert "fading" not in draws
+def test_every_frame_step_and_run_has_a_realisation_of_its_own():
+    places = [(1, 0, 0), (1, 0, 1), (1, 1, 0), (2, 0, 0)]
+    seeds = np.concatenate([frame_seeds(*place, 3) for place in places])
+    assert len(np.unique(seeds, axis=0)) == len(seeds)
+    np.testing.assert_array_equal(frame_seeds(1, 0, 1, 3), seeds[3:6])
+    channel, (x, rate_index) = StepChannel(channel_config({"channel": "rayleigh"})), symbols()
+    x[1], rate_index[1] = x[0], rate_index[0]
+    two = drawn(channel, 2)
+    frames = [channel.through(of_frame(two, t), RATE_SET)(x, rate_index)[0] for t in (0, 1, 0)]
+    first, second, again = (frame.numpy() for frame in frames)
+    np.testing.assert_array_equal(first, again)
+    assert not np.allclose(first, second)
+    assert not np.allclose(first[0], first[1])  # the clips of a batch
 
 
-def test_without_noise_zero_forcing_returns_an_odd_number_of_reals_untouched():
-    x = symbols()[..., :7]
-    draws = draw(ChannelConfig(channel="rayleigh"), (2, 1, 4, 4, 4), np.random.default_rng(1))
-    draws = {key: value[:, 0] for key, value in draws.items()}
-    draws["noise_power"] = np.zeros(2, np.float32)
-    np.testing.assert_allclose(transmit(x, draws), x, rtol=1e-3, atol=1e-4)
+def test_no_value_of_a_training_file_retraces_the_step():
+    keys = {"snr_db": [0, 5, 10], "csi_nmse_db": [-20, None, -5], "coherence_length": [1, 7]}
+    channel = StepChannel(channel_config({"channel": "rayleigh", **keys}))
+
+    @tf.function(autograph=False)
+    def step(x, rate_index, given):
+        return channel.through(of_frame(given, 0), RATE_SET)(x, rate_index)
+
+    outputs = []
+    for number in range(8):
+        x, rate_index = symbols(number)  # each sends another number of symbols
+        outputs.append(step(x, rate_index, drawn(channel, step=number))[0].numpy())
+    assert step.experimental_get_tracing_count() == 1
+    assert not np.allclose(outputs[0], outputs[1])
 
 
-def test_gradients_pass_to_the_symbols_and_stay_finite_in_a_deep_fade():
-    draws = draw(
-        ChannelConfig(channel="rayleigh", snr_db=[0.0]), (2, 1, 4, 4, 4), np.random.default_rng(2)
-    )
-    draws = {key: tf.constant(value[:, 0]) for key, value in draws.items()}
-    draws["fading"] = draws["fading"] * 1e-6
-    x = tf.constant(symbols())
+def test_a_frame_that_sends_nothing_comes_back_as_nothing():
+    channel = StepChannel(channel_config({"channel": "rayleigh"}))
+    x, rate_index = symbols()
+    nothing = channel.through(of_frame(drawn(channel), 0), RATE_SET)(0 * x, 0 * rate_index)
+    assert all(not part.numpy().any() for part in nothing)
+
+
+def test_gradients_stay_finite_in_a_deep_fade():
+    channel = StepChannel(channel_config({"channel": "rayleigh", "snr_db": [-30.0]}))
+    x, rate_index = (tf.constant(v) for v in symbols())
     with tf.GradientTape() as tape:
         tape.watch(x)
-        total = tf.reduce_sum(transmit(x, draws) ** 2)
+        x_hat, _ = channel.through(of_frame(drawn(channel), 0), RATE_SET)(x, rate_index)
+        total = tf.reduce_sum(x_hat**2)
     slope = tape.gradient(total, x).numpy()
     assert np.isfinite(slope).all()
     assert np.abs(slope).max() > 0
+
+
+@pytest.mark.parametrize("kind", ["intra", "inter"])
+def test_every_weight_of_f_tx_learns_from_what_is_received(micro_preset, eager, kind):
+    config = intra_of(micro_preset) if kind == "intra" else micro_preset
+    model = model_of(config)
+    rng = np.random.default_rng(0)
+    for variable in model.feature_encoder.trainable_variables:  # zeros would stop a gradient
+        variable.assign_add(0.1 * rng.standard_normal(variable.shape))
+    frame = rng.random((BATCH, 64, 64, 3), np.float32)
+    channel = StepChannel(channel_config({"channel": "rayleigh", "equalizer": "zf"}))
+    through = channel.through(of_frame(drawn(channel), 0), config.rate_set)
+    before = () if kind == "intra" else (model.start_buffers(frame[:, ::-1], frame[:, ::-1]),)
+    weights = model.feature_encoder.trainable_variables
+    y_bar = rng.standard_normal((BATCH, *UNITS, config.channels_y)).astype(np.float32)
+    old = rng.standard_normal((BATCH, *UNITS, config.embed_dim)).astype(np.float32)
+    with tf.GradientTape() as tape:
+        output = model.forward(frame, *before, np.array([0, 1]), channel=through)
+        # Besides, any features, states and rates: those of fresh weights are all alike.
+        state = () if kind == "intra" else (old,)
+        rates = np.arange(32, dtype=np.int32).reshape(2, 4, 4) % len(config.rate_set)
+        sent = model.encode_features(y_bar, rates, np.array([0, 1]), *state)
+        loss = tf.reduce_sum(model.over_the_air(sent, rates, through)["rx"][0] ** 3)
+        loss += tf.reduce_sum(output["frame_rx"] ** 2)
+    for variable, slope in zip(weights, tape.gradient(loss, weights), strict=True):
+        assert slope is not None, variable.path
+        assert np.isfinite(slope).all(), variable.path
+        assert np.abs(slope).max() > 0, variable.path
+
+
+def own_channel(*, equalizer, csi_aware):
+    """A channel from outside the package, which only TensorFlow can run."""
+
+
+def test_jax_trains_over_awgn_and_block_fading_alone(monkeypatch):
+    monkeypatch.setitem(CHANNELS, "own", ChannelType("own", "Own", NoOptions, own_channel))
+    StepChannel(channel_config({"channel": "own"}))
+    monkeypatch.setattr(keras.backend, "backend", lambda: "jax")
+    for setting in SETTINGS:
+        StepChannel(channel_config(setting))
+    for other in ({"channel": "own"}, {"channel": "awgn", "clip_papr_db": 6}):
+        with pytest.raises(InputError, match="under jax"):
+            StepChannel(channel_config(other))

@@ -4,8 +4,9 @@ from pathlib import Path
 
 import pytest
 
+from pvsc_link.link.registry import CHANNELS, ChannelType
 from pvsc_link.models.presets import PRESETS
-from pvsc_link.options import validated
+from pvsc_link.options import StrictModel, validated
 from pvsc_link.train.config import (
     PAPER_OMEGA,
     PhaseConfig,
@@ -81,6 +82,60 @@ def test_an_unknown_key_is_refused_with_the_nearest_name(tmp_path):
 def test_a_phase_that_contradicts_itself_is_refused(changes):
     with pytest.raises((InputError, ValueError)):
         phase(**changes)
+
+
+CODING = {"stage": 2, "quantiser": "ste"}
+
+
+@pytest.mark.parametrize(
+    ("channel", "words"),
+    [
+        ({"channel": "raileigh"}, "rayleigh"),
+        ({"channel": "awgn", "csi_nmse_db": [-10]}, "csi_nmse_db"),
+        ({"channel": "awgn", "coherence_length": [4]}, "coherence_length"),
+        ({"channel": "rayleigh", "equalizer": "mmse"}, "lmmse"),
+        ({"channel": "rayleigh", "csi_nmse": [-10]}, "csi_nmse_db"),
+        ({"channel": "rayleigh", "coherence_length": [1, 0]}, "coherence_length"),
+        ({"channel": "rayleigh", "snr_db": []}, "snr_db"),
+        ({"channel": "rayleigh", "csi_aware": [True]}, "csi_aware"),
+    ],
+    ids=str,
+)
+def test_a_channel_that_the_link_would_not_take_is_refused_with_the_wrong_word(channel, words):
+    with pytest.raises(InputError, match=words):
+        validated(PHASE | CODING | {"channel": channel}, PhaseConfig, "a.yaml", "another")
+
+
+def test_a_channel_block_takes_the_condition_of_its_channel_as_scalars_or_lists():
+    channel = phase(
+        **CODING, channel={"channel": "rayleigh", "csi_nmse_db": -20, "coherence_length": [1, 8]}
+    ).channel
+    assert (channel.csi_nmse_db, channel.coherence_length) == ([-20.0], [1, 8])
+    assert (channel.first.csi_nmse_db, channel.first.coherence_length) == ([-20.0], [1])
+
+
+def test_impairments_of_the_link_are_keys_of_the_channel_block():
+    channel = phase(**CODING, channel={"clip_papr_db": [3, 6], "phase_noise": 1e-4}).channel
+    assert channel.impairments == ["clip_papr_db", "phase_noise"]
+    for wrong in ({"clip_papr_db": [None, 6]}, {"clip_papr_db": -1}, {"clip_papr": 6}):
+        with pytest.raises((InputError, ValueError), match="clip_papr"):
+            phase(**CODING, channel=wrong)
+
+
+def test_perfect_knowledge_may_be_stated_where_nothing_is_estimated():
+    channel = phase(**CODING, channel={"channel": "awgn", "csi_nmse_db": [None]}).channel
+    assert channel == phase(**CODING, channel={"channel": "awgn"}).channel
+
+
+def test_a_value_that_shapes_the_graph_cannot_change_from_step_to_step(monkeypatch):
+    class Antennas(StrictModel):
+        num_rx: int = 1
+
+    kind = ChannelType("own", "Own", Antennas, "nowhere:at_all", static=frozenset({"num_rx"}))
+    monkeypatch.setitem(CHANNELS, "own", kind)
+    assert phase(**CODING, channel={"channel": "own", "num_rx": 2}).channel.num_rx == [2]
+    with pytest.raises(ValueError, match="num_rx"):
+        phase(**CODING, channel={"channel": "own", "num_rx": [1, 2]})
 
 
 def test_two_phases_with_one_name_are_refused():

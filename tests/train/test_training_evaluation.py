@@ -7,7 +7,7 @@ from PIL import Image
 from pvsc_link.media.clips import load_clip
 from pvsc_link.models.presets import intra_of
 from pvsc_link.models.zoo import model_of
-from pvsc_link.train.config import ChannelConfig, EvaluationConfig
+from pvsc_link.train.config import EvaluationConfig, channel_config
 from pvsc_link.train.evaluation import (
     EVALUATION_COLUMNS,
     LOSS_COLUMNS,
@@ -27,7 +27,7 @@ pytestmark = pytest.mark.usefixtures("eager")
 def test_rows_cover_every_clip_preset_and_kind_with_the_psnr_of_the_frames(micro_preset):
     settings = EvaluationConfig(clips=["carphone"], num_frames=3, crop=64)
     intra, inter = model_of(intra_of(micro_preset)), model_of(micro_preset)
-    link = ChannelConfig(channel="rayleigh", snr_db=[6.0], csi_nmse_db=[-10.0])
+    link = channel_config({"channel": "rayleigh", "snr_db": [6.0], "csi_nmse_db": [-10.0]})
     results = list(Evaluator(settings, (OMEGA, OMEGA), intra, inter, link).rows())
     places = [(row["omega"], row["frame_kind"]) for row, _, _ in results]
     assert places == [(0.1, "I"), (0.1, "P"), (0.8, "I"), (0.8, "P")]
@@ -45,10 +45,10 @@ def test_the_first_condition_and_the_equalizer_of_the_run_are_measured(micro_pre
     intra = model_of(intra_of(micro_preset))
     shown = {}
     for equalizer in ("zf", "biased_lmmse"):
-        link = ChannelConfig(channel="rayleigh", equalizer=equalizer, snr_db=[6.0, 60.0])
-        evaluator = Evaluator(settings, (OMEGA[:1], OMEGA[:1]), intra, None, link)
-        draws = evaluator._draws(intra, np.zeros((1, 64, 64, 3)), np.random.default_rng(0))
-        assert draws["noise_power"] == pytest.approx(10**-0.6)
+        keys = {"channel": "rayleigh", "equalizer": equalizer, "snr_db": [6.0, 60.0]}
+        evaluator = Evaluator(settings, (OMEGA[:1], OMEGA[:1]), intra, None, channel_config(keys))
+        (drawn,) = evaluator._draw(np.zeros((1, 64, 64, 3)))
+        assert drawn["snr_db"] == [6.0]
         ((_, _, shown[equalizer]),) = evaluator.rows()
     assert np.abs(shown["zf"] - shown["biased_lmmse"]).max() > 0
 
