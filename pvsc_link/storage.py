@@ -6,6 +6,7 @@ half a file and two processes never write the same one.
 
 import contextlib
 import errno
+import functools
 import hashlib
 import json
 import os
@@ -131,6 +132,20 @@ def file_digest(path: str | Path) -> str:
     """:func:`digest` of a file's bytes, read in pieces; raises ``OSError`` as ``open`` does."""
     with Path(path).open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def known_file_digest(path: str | Path) -> str:
+    """:func:`file_digest`, computed again only if the file's size or date has changed.
+
+    For weights, which have hundreds of megabytes and are asked for with every GOP or clip.
+    """
+    status = Path(path).stat()
+    return _digest_once(Path(path), status.st_size, status.st_mtime_ns)
+
+
+@functools.lru_cache(maxsize=4096)
+def _digest_once(path: Path, size: int, changed: int) -> str:
+    return file_digest(path)
 
 
 def _unusable(folder: Path, error: OSError) -> InputError:

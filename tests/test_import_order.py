@@ -9,7 +9,7 @@ import pytest
 
 PACKAGE = Path(__file__).parents[1] / "pvsc_link"
 #: Modules beside the rooms that every room may use.
-SOURCES = {"types", "storage", "options", "intervals", "_version"}
+SOURCES = {"types", "storage", "options", "own_python", "intervals", "_version"}
 #: Rooms that a room may use. ``registry`` stands for what a scenario can name, without TensorFlow.
 ALLOWED = {
     "media": set(),

@@ -130,10 +130,28 @@ class ClipMetric(Metric):
     """
 
     of_clip = True
+    #: Metrics that name the same run here can be measured by one call of ``compare_together``.
+    shared_run: ClassVar[str] = ""
 
     def build(self) -> str:
         """What values depend on beside the frames and ``version``: a program and its version."""
         return ""
+
+    def at_frame_rate(self, fps: float) -> "ClipMetric":
+        """The metric for clips of ``fps`` frames per second; itself where the rate has no effect.
+
+        A metric whose values depend on the frame rate says so in ``build`` too.
+        """
+        return self
+
+    def compare_together(
+        self,
+        metrics: "Sequence[ClipMetric]",
+        reference: Sequence[ClipReference],
+        frames_hat: Sequence[np.ndarray] | np.ndarray,
+    ) -> list[np.ndarray]:
+        """Values of several metrics of one ``shared_run``, each as :meth:`compare` gives them."""
+        return [metric.compare(reference, frames_hat) for metric in metrics]
 
     def __call__(self, frames: np.ndarray, frames_hat: np.ndarray) -> np.ndarray:
         frames = self._checked(frames, "frames", ndim=5)

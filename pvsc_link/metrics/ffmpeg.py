@@ -1,8 +1,8 @@
 """VMAF and XPSNR by the filters of FFmpeg (``libvmaf``, ``xpsnr``), one call per pair of clips.
 
 The binary is that of ``imageio-ffmpeg``, or the one that ``IMAGEIO_FFMPEG_EXE`` names. Both clips
-are given as raw 8-bit 4:2:0 video (``psnr.yuv420_planes``) at 25 frames per second in temporary
-files, and the values of the frames are read from the filter's log.
+are given as raw 8-bit 4:2:0 video (``psnr.yuv420_planes``) in temporary files, and the values of
+the frames are read from the filter's log.
 """
 
 import abc
@@ -12,14 +12,14 @@ import os
 import re
 import subprocess
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import imageio_ffmpeg
 import numpy as np
 
-from pvsc_link.metrics.base import ClipMetric
+from pvsc_link.metrics.base import ClipMetric, ClipReference
 from pvsc_link.metrics.external import run_measuring
 from pvsc_link.metrics.psnr import PSNR_CAP_DB, yuv420_planes
 from pvsc_link.types import CodecFailure, InputError
@@ -32,11 +32,13 @@ _FRAMES, _FRAMES_HAT, _LOG = "frames.yuv", "frames_hat.yuv", "log"
 class FilterMetric(ClipMetric):
     """A filter of FFmpeg that compares two clips and logs a value per frame.
 
-    Attributes: ``filter_name`` : as ``ffmpeg -filters`` lists it.
+    Attributes: ``filter_name`` : as ``ffmpeg -filters`` lists it; ``fps`` : frames per second that
+    FFmpeg is told of both clips.
     Raises ``InputError`` if FFmpeg or the filter is absent, and ``CodecFailure`` if it fails.
     """
 
     filter_name: ClassVar[str]
+    fps: float = 25.0
 
     def require(self) -> None:
         if self.filter_name not in _filters(_binary()):
@@ -57,7 +59,7 @@ class FilterMetric(ClipMetric):
         """The filter with its options: input 0 is the shown clip, input 1 the reference."""
 
     @abc.abstractmethod
-    def values(self, log: str) -> list[float]:
+    def values(self, log: str) -> list[Any]:
         """Values of the frames out of the filter's log."""
 
     def _clip_reference(self, frames: Iterator[np.ndarray]) -> list[np.ndarray]:
@@ -65,7 +67,7 @@ class FilterMetric(ClipMetric):
 
     def _compare_clip(
         self, reference: list[np.ndarray], frames_hat: Iterator[np.ndarray]
-    ) -> list[float]:
+    ) -> list[Any]:
         self.require()
         size, samples = reference
         size_hat, samples_hat = _raw(frames_hat)
@@ -90,7 +92,7 @@ class FilterMetric(ClipMetric):
         command = [_binary(), "-hide_banner", "-nostdin", "-v", "error"]
         for name in (_FRAMES_HAT, _FRAMES):
             command += ["-f", "rawvideo", "-pix_fmt", "yuv420p", "-s", f"{width}x{height}"]
-            command += ["-r", "25", "-i", name]
+            command += ["-r", f"{self.fps:g}", "-i", name]
         command += ["-filter_complex", self.graph(), "-f", "null", "-"]
         run_measuring(command, folder, self.filter_name, _TIMEOUT_S)
         log = Path(folder, _LOG)
@@ -98,7 +100,7 @@ class FilterMetric(ClipMetric):
             raise CodecFailure("codec_error", f"{self.filter_name} wrote no log")
         return log.read_text(errors="replace")
 
-    def _read(self, log: str) -> list[float]:
+    def _read(self, log: str) -> list[Any]:
         try:
             return self.values(log)
         except (ValueError, KeyError, TypeError) as error:
@@ -115,18 +117,26 @@ class Vmaf(FilterMetric):
     """
 
     filter_name = "libvmaf"
+    shared_run = "libvmaf"
     model: ClassVar[str] = "vmaf_v0.6.1"
     # libvmaf reads outside of its memory below (16x16: segmentation fault).
     smallest_side = 17
 
     def graph(self) -> str:
-        threads = os.cpu_count() or 1
-        options = f"model=version={self.model}:n_threads={threads}:log_fmt=json:log_path={_LOG}"
-        return f"[0:v][1:v]libvmaf={options}"
+        return _vmaf_graph(f"version={self.model}")
 
-    def values(self, log: str) -> list[float]:
-        frames = sorted(json.loads(log)["frames"], key=lambda frame: frame["frameNum"])
-        return [float(frame["metrics"]["vmaf"]) for frame in frames]
+    def values(self, log: str) -> list[Any]:
+        return [float(metrics["vmaf"]) for metrics in _vmaf_frames(log)]
+
+    def compare_together(
+        self,
+        metrics: Sequence[ClipMetric],
+        reference: Sequence[ClipReference],
+        frames_hat: Sequence[np.ndarray] | np.ndarray,
+    ) -> list[np.ndarray]:
+        """One run of the filter with the models of all ``metrics``."""
+        models = [metric.model for metric in metrics if isinstance(metric, Vmaf)]
+        return list(_VmafModels(models).compare(reference, frames_hat).T)
 
 
 class VmafNeg(Vmaf):
@@ -135,22 +145,65 @@ class VmafNeg(Vmaf):
     model = "vmaf_v0.6.1neg"
 
 
+class _VmafModels(Vmaf):
+    """Several models in one run: ``compare`` gives [num_frames, num_models]."""
+
+    def __init__(self, models: Sequence[str]):
+        self._models = models
+
+    def graph(self) -> str:
+        # FFmpeg separates models by | and the options of one model by an escaped colon.
+        named = (rf"version={model}\:name=model{i}" for i, model in enumerate(self._models))
+        return _vmaf_graph("|".join(named))
+
+    def values(self, log: str) -> list[Any]:
+        columns = [f"model{i}" for i in range(len(self._models))]
+        return [[float(metrics[c]) for c in columns] for metrics in _vmaf_frames(log)]
+
+
+def _vmaf_graph(models: str) -> str:
+    threads = os.cpu_count() or 1
+    options = f"model='{models}':n_threads={threads}:log_fmt=json:log_path={_LOG}"
+    return f"[0:v][1:v]libvmaf={options}"
+
+
+def _vmaf_frames(log: str) -> list[dict[str, Any]]:
+    """Values of every frame by name, in the order of the frames."""
+    frames = sorted(json.loads(log)["frames"], key=lambda frame: frame["frameNum"])
+    return [frame["metrics"] for frame in frames]
+
+
 class Xpsnr(FilterMetric):
     """Extended perceptually weighted PSNR of luma in dB (Helmrich et al., ICASSP 2020).
 
-    Squared errors of blocks are weighted by the reference's activity in space and in time. A value
-    rests on the reference frame before, too. The filter takes second differences in time above 32
-    frames per second; here the clip always counts as one of 25. Identical frames give 100 dB. A
-    picture of less than 45x45 pixels would get its plain PSNR.
+    Squared errors of blocks are weighted by the reference's activity in space and in time. In time
+    that is the first difference of the reference frames below 32 frames per second, and the second
+    difference from there on, so that a value rests on one or two reference frames before. A picture
+    of less than 45x45 pixels would get its plain PSNR. Identical frames give 100 dB.
+
+    Parameters: ``fps`` : frames per second of the clips; only on which side of 32 it lies matters.
     """
 
     filter_name = "xpsnr"
     smallest_side = 45
+    #: The filter compares the whole number of frames per second with this.
+    second_differences_from: ClassVar[float] = 32.0
+
+    def __init__(self, fps: float = FilterMetric.fps):
+        self.fps = fps
+
+    def at_frame_rate(self, fps: float) -> "Xpsnr":
+        return Xpsnr(fps) if fps >= self.second_differences_from else Xpsnr()
+
+    def build(self) -> str:
+        """The version of FFmpeg, and that second differences are taken."""
+        second = ", second differences" if self.fps >= self.second_differences_from else ""
+        return super().build() + second
 
     def graph(self) -> str:
         return f"[1:v][0:v]xpsnr=stats_file={_LOG}"  # the reference first
 
-    def values(self, log: str) -> list[float]:
+    def values(self, log: str) -> list[Any]:
         found = re.findall(r"^n: *\d+ +XPSNR y: *(\S+)", log, re.MULTILINE)
         return [min(float(value), PSNR_CAP_DB) for value in found]
 

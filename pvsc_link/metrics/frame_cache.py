@@ -68,77 +68,87 @@ class FrameMetrics:
                 database.execute(table)
 
     def evaluate(
-        self, metric_names: Iterable[str], frames: np.ndarray, frames_hat: np.ndarray
+        self,
+        metric_names: Iterable[str],
+        frames: np.ndarray,
+        frames_hat: np.ndarray,
+        *,
+        fps: float | None = None,
     ) -> dict[str, np.ndarray]:
         """Values per frame by column name (``psnr_db``, ``lpips``, ``dists``).
 
         Input: ``frames``, ``frames_hat`` : uint8 RGB [num_frames, height, width, 3]; for a clip
-        metric (``MetricType.of_clip``) they are one clip, and parts of it have other values.
-        Output: ``{column: [num_frames], float32}``.
+        metric (``MetricType.of_clip``) they are one clip, and parts of it have other values;
+        ``fps`` : frames per second of the clip, which XPSNR depends on (None: 25).
+        Output: ``{column: [num_frames], float32}``. Clip metrics of one program (VMAF and VMAF-NEG)
+        that are asked for together are measured by one run of it.
         Raises ``InputError`` for another type or shape, an unknown metric, a program that a metric
         lacks, or a cache file that cannot be used; ``CodecFailure`` if such a program fails.
         """
         _require_same_frames(frames, frames_hat)
         metrics = [self._metric(name) for name in metric_names]
         keys = [(_digest(a), _digest(b)) for a, b in zip(frames, frames_hat, strict=True)]
+        clip_metrics = {
+            metric.name: measure if fps is None else measure.at_frame_rate(fps)
+            for metric in metrics
+            if isinstance(measure := metric.measure, ClipMetric)
+        }
         with self._database() as database:
-            return {
-                metric.column: np.array(
-                    self._values(database, metric, keys, frames, frames_hat), np.float32
-                )
-                for metric in metrics
-            }
-
-    def _values(
-        self,
-        database: sqlite3.Connection,
-        metric: MetricType,
-        keys: Sequence[tuple[bytes, bytes]],
-        frames: np.ndarray,
-        frames_hat: np.ndarray,
-    ) -> list[float | None]:
-        measure = metric.measure
-        if isinstance(measure, ClipMetric):
-            return self._values_of_clip(database, metric, measure, keys, frames, frames_hat)
-        return [
-            self._value(database, metric, measure, key, frame, frame_hat)
-            for key, frame, frame_hat in zip(keys, frames, frames_hat, strict=True)
-        ]
+            values = self._values_of_clip(database, clip_metrics, keys, frames, frames_hat)
+            for metric in metrics:
+                if metric.name not in values:
+                    values[metric.name] = [
+                        self._value(database, metric, key, frame, frame_hat)
+                        for key, frame, frame_hat in zip(keys, frames, frames_hat, strict=True)
+                    ]
+        return {metric.column: np.array(values[metric.name], np.float32) for metric in metrics}
 
     def _values_of_clip(
         self,
         database: sqlite3.Connection,
-        metric: MetricType,
-        measure: ClipMetric,
+        measures: Mapping[str, ClipMetric],
         keys: Sequence[tuple[bytes, bytes]],
         frames: np.ndarray,
         frames_hat: np.ndarray,
-    ) -> list[float | None]:
-        """All values of a clip, found or measured together; SQLite keeps NaN as nothing."""
-        clip, clip_hat = (
-            _clip_digest(measure.build(), of_frames) for of_frames in zip(*keys, strict=True)
-        )
-        rows = [
-            (metric.name, measure.version, _place(clip, index), _place(clip_hat, index))
-            for index in range(len(frames))
-        ]
-        found = [_found(database, row) for row in rows]
-        if all(row is not None for row in found):
-            return [row[0] for row in found if row is not None]
-        reference = self._references.get(metric.name, clip, measure, _UnitFrames(frames))
-        values = measure.compare([reference], _UnitFrames(frames_hat)).tolist()
-        _keep(database, rows, values)
+    ) -> dict[str, list[float | None]]:
+        """Values of a clip by clip metric, found or measured; SQLite keeps NaN as nothing."""
+        values: dict[str, list[float | None]] = {}
+        missing: dict[tuple[str, bytes], dict[str, list[_Key]]] = {}
+        for name, measure in measures.items():
+            clip, clip_hat = (
+                _clip_digest(measure.build(), of_frames) for of_frames in zip(*keys, strict=True)
+            )
+            rows = [
+                (name, measure.version, _place(clip, index), _place(clip_hat, index))
+                for index in range(len(frames))
+            ]
+            found = [_found(database, row) for row in rows]
+            if all(row is not None for row in found):
+                values[name] = [row[0] for row in found if row is not None]
+            else:
+                missing.setdefault((measure.shared_run or name, clip), {})[name] = rows
+        for (run, clip), rows_of in missing.items():
+            group = [measures[name] for name in rows_of]
+            reference = self._references.get(run, clip, group[0], _UnitFrames(frames))
+            shown = _UnitFrames(frames_hat)
+            if len(group) == 1:
+                measured = [group[0].compare([reference], shown)]
+            else:
+                measured = group[0].compare_together(group, [reference], shown)
+            for (name, rows), of_frames in zip(rows_of.items(), measured, strict=True):
+                values[name] = of_frames.tolist()
+                _keep(database, rows, values[name])
         return values
 
     def _value(
         self,
         database: sqlite3.Connection,
         metric: MetricType,
-        measure: Metric,
         key: tuple[bytes, bytes],
         frame: np.ndarray,
         frame_hat: np.ndarray,
     ) -> float | None:
+        measure = metric.measure
         row = (metric.name, measure.version, *key)
         found = _found(database, row)
         if found is not None:

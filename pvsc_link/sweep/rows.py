@@ -50,7 +50,7 @@ def finished_row(
     """The row of a point that was sent: CBR with its parts, mean quality, losses, status."""
     frames_hat = np.concatenate([reception.frames_hat for reception in receptions])
     frames = video.frames[: len(frames_hat)]
-    quality = frame_metrics.evaluate(metrics, frames, frames_hat)
+    quality = frame_metrics.evaluate(metrics, frames, frames_hat, fps=video.fps)
     lost = sum(reception.frames_lost for reception in receptions)
     return {
         **_coordinates(point),

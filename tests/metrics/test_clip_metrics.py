@@ -3,6 +3,7 @@
 import json
 import os
 import stat
+import subprocess
 from pathlib import Path
 
 import imageio_ffmpeg
@@ -10,7 +11,9 @@ import numpy as np
 import pytest
 from made_up_pairs import digest, made_up_clips
 
-from pvsc_link.metrics import METRICS, ffmpeg
+from pvsc_link.metrics import METRICS, FrameMetrics, ffmpeg
+from pvsc_link.metrics.external import run_measuring
+from pvsc_link.metrics.psnr import yuv420_planes
 from pvsc_link.types import CodecFailure, InputError
 
 GOLDENS = json.loads((Path(__file__).parent / "clip_goldens.json").read_text())
@@ -106,6 +109,76 @@ def test_a_clip_of_another_size_is_refused(name):
     frames, frames_hat = made_up("moving_grain")
     with pytest.raises(InputError, match="differ in size"):
         metric.compare(metric.reference(frames[0]), frames_hat[0][:, :-2])
+
+
+def count_runs(monkeypatch):
+    """The list that every run of FFmpeg adds its command to."""
+    commands = []
+
+    def counted(command, *rest):
+        commands.append(command)
+        return run_measuring(command, *rest)
+
+    monkeypatch.setattr(ffmpeg, "run_measuring", counted)
+    return commands
+
+
+def test_vmaf_and_vmaf_neg_together_are_one_run_with_the_values_of_two(tmp_path, monkeypatch):
+    pair, commands = made_up_clips()["moving_blur"], count_runs(monkeypatch)
+    together = FrameMetrics(tmp_path / "a.sqlite").evaluate(["vmaf", "psnr", "vmaf_neg"], *pair)
+    assert len(commands) == 1
+    alone = FrameMetrics(tmp_path / "b.sqlite")
+    for name in ("vmaf", "vmaf_neg"):
+        values = alone.evaluate([name], *pair)[name]
+        np.testing.assert_allclose(together[name], values, rtol=0, atol=1e-6)
+    assert len(commands) == 3
+    assert abs(together["vmaf"] - together["vmaf_neg"]).max() > 0.1
+    assert list(together) == ["vmaf", "psnr_db", "vmaf_neg"]
+
+
+def test_of_vmaf_and_vmaf_neg_only_what_is_missing_is_run(tmp_path, monkeypatch):
+    pair, commands = made_up_clips()["moving_blur"], count_runs(monkeypatch)
+    cached = FrameMetrics(tmp_path / "a.sqlite")
+    cached.evaluate(["vmaf_neg"], *pair)
+    cached.evaluate(["vmaf_neg", "vmaf"], *pair)
+    cached.evaluate(["vmaf_neg", "vmaf"], *pair)
+    assert len(commands) == 2
+    assert "vmaf_v0.6.1neg" not in str(commands[1])
+
+
+def filter_by_hand(folder, pair, fps):
+    """Values of the filter xpsnr, called directly on the planes at a frame rate."""
+    for name, clip in zip(("frames", "frames_hat"), pair, strict=True):
+        planes = [
+            plane.ravel() for frame in in_unit_range(clip)[0] for plane in yuv420_planes(frame)
+        ]
+        np.concatenate(planes).tofile(folder / f"{name}.yuv")
+    height, width = pair[0].shape[1:3]
+    raw = f"-f rawvideo -pix_fmt yuv420p -s {width}x{height} -r {fps} -i"
+    words = f"-v error {raw} frames.yuv {raw} frames_hat.yuv -lavfi xpsnr=f=log -f null -"
+    subprocess.run([imageio_ffmpeg.get_ffmpeg_exe(), *words.split()], cwd=folder, check=True)
+    lines = [line for line in (folder / "log").read_text().splitlines() if line.startswith("n:")]
+    return [float(line.split()[4]) for line in lines]
+
+
+@pytest.mark.parametrize("fps", [24, 31.97, 32, 50, 59.94])
+def test_xpsnr_is_that_of_the_filter_at_the_frame_rate_of_the_clip(tmp_path, fps):
+    pair = made_up_clips()["moving_blur"]
+    values = FrameMetrics(tmp_path / "a.sqlite").evaluate(["xpsnr"], *pair, fps=fps)["xpsnr_db"]
+    np.testing.assert_allclose(values, filter_by_hand(tmp_path, pair, fps), rtol=0, atol=1e-4)
+    of_25 = METRICS["xpsnr"].measure(*map(in_unit_range, pair))[0]
+    assert np.array_equal(values, of_25) == (fps < 32)
+
+
+def test_values_at_another_frame_rate_are_measured_only_where_it_matters(tmp_path, monkeypatch):
+    pair, commands = made_up_clips()["moving_blur"], count_runs(monkeypatch)
+    cached = FrameMetrics(tmp_path / "a.sqlite")
+    for fps, runs in ((None, 1), (30, 1), (50, 2), (60, 2), (25, 2)):
+        cached.evaluate(["xpsnr"], *pair, fps=fps)
+        assert len(commands) == runs
+    cached.evaluate(["vmaf"], *pair, fps=25)
+    cached.evaluate(["vmaf"], *pair, fps=50)
+    assert len(commands) == 3
 
 
 def test_psnr_yuv_weights_luma_six_times():

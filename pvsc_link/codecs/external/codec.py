@@ -41,13 +41,12 @@ from pvsc_link.codecs.external.families import (
 )
 from pvsc_link.media import crop, pad_to_multiple
 from pvsc_link.options import check_name
+from pvsc_link.own_python import environment_of_other_python
 from pvsc_link.storage import digest
 from pvsc_link.types import CodecFailure, EncodedGop, InputError
 
 _DRIVERS = Path(__file__).parent / "drivers"
 _DEVICE = re.compile(r"cpu|cuda(:(?P<index>\d+))?")
-#: Variables of the environment that would lead the codec's Python to modules of this package.
-_OWN_PYTHON = ("PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV")
 
 
 @dataclass(frozen=True)
@@ -270,7 +269,7 @@ def _write_frames(frames: np.ndarray, folder: Path) -> None:
 
 def _environment(device: str) -> dict[str, str]:
     """The caller's environment without its Python, in which CUDA sees only ``device``."""
-    environment = {key: value for key, value in os.environ.items() if key not in _OWN_PYTHON}
+    environment = environment_of_other_python()
     found = _DEVICE.fullmatch(device)
     if device == "cpu":
         environment["CUDA_VISIBLE_DEVICES"] = ""

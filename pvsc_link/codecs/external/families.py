@@ -13,11 +13,8 @@ commands are the literal ones of the repositories: ``{image}`` and the like stan
 the driver fills in, ``GOP`` stands for the number of frames.
 """
 
-import functools
-import json
 import os
 import shlex
-import shutil
 import subprocess
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -26,11 +23,11 @@ from typing import Annotated
 
 from pydantic import ConfigDict, Field
 
-from pvsc_link.options import StrictModel, validated
-from pvsc_link.storage import digest, file_digest
-from pvsc_link.types import CodecFailure, InputError
+from pvsc_link.options import StrictModel
+from pvsc_link.own_python import SETTINGS_FILE, path_below, program_below, read_settings
+from pvsc_link.storage import digest, known_file_digest
+from pvsc_link.types import CodecFailure
 
-SETTINGS_FILE = "pvsc_link.json"
 _GIT_TIMEOUT_S = 20.0
 #: Hexadecimal digits of a SHA-256 that are stated.
 _DIGITS = 16
@@ -82,9 +79,10 @@ def find_checkout(
     if not stated:
         raise _missing(name, variable, "no checkout is stated")
     folder = Path(stated).expanduser().absolute()
-    settings = _settings(folder)
-    root = _below(folder, "." if checkout else settings.checkout)
-    interpreter = _program(python, Path.cwd()) or _program(settings.python, folder)
+    settings = read_settings(folder, _Settings)
+    root = path_below(folder, "." if checkout else settings.checkout)
+    own = program_below(folder, settings.python)
+    interpreter = program_below(Path.cwd(), python) or own
     weights = checkpoints or settings.checkpoints
     if not (root / script).is_file():
         raise _missing(name, variable, f"{root} has no {script}")
@@ -93,7 +91,7 @@ def find_checkout(
     if weights is None:
         raise _missing(name, variable, "its checkpoints are not stated")
     base = Path.cwd() if checkpoints else folder
-    return Checkout(root, interpreter, _below(base, weights), settings.intra)
+    return Checkout(root, interpreter, path_below(base, weights), settings.intra)
 
 
 def _missing(name: str, variable: str, what: str) -> CodecFailure:
@@ -102,35 +100,6 @@ def _missing(name: str, variable: str, what: str) -> CodecFailure:
         f"{variable} to a folder with {SETTINGS_FILE} that names them"
     )
     return CodecFailure("missing_binary", remedy)
-
-
-def _settings(folder: Path) -> _Settings:
-    path = folder / SETTINGS_FILE
-    try:
-        content = json.loads(path.read_text())
-    except (FileNotFoundError, NotADirectoryError):
-        return _Settings()
-    except (OSError, ValueError) as error:
-        raise InputError(
-            str(path), found=str(error), allowed="a JSON object", remedy="Correct the file."
-        ) from error
-    return validated(content, _Settings, str(path), '{"python": "/path/of/python"}')
-
-
-def _below(folder: Path, path: str) -> Path:
-    return folder / Path(path).expanduser()
-
-
-def _program(word: str | None, folder: Path) -> Path | None:
-    """Path of a program; a bare name is looked up in PATH.
-
-    Links are kept, because the interpreter of a virtual environment is one.
-    """
-    if word is None:
-        return None
-    if os.sep not in word:
-        return Path(shutil.which(word) or folder / word)
-    return _below(folder, word)
 
 
 def git_commit(root: Path) -> str:
@@ -164,7 +133,9 @@ def _python_files(root: Path) -> Iterator[Path]:
 def digest_of_files(root: Path, files: Iterable[Path]) -> str:
     """First digits of a SHA-256 over names (below ``root``) and contents, in order of names."""
     named = {path.relative_to(root).as_posix(): path for path in files}
-    return digest(*(f"{name} {_known_digest(named[name])}\n" for name in sorted(named)))[:_DIGITS]
+    return digest(*(f"{name} {known_file_digest(named[name])}\n" for name in sorted(named)))[
+        :_DIGITS
+    ]
 
 
 def checkpoint_stamp(files: Mapping[str, Path]) -> str:
@@ -183,21 +154,7 @@ def checkpoint_stamp(files: Mapping[str, Path]) -> str:
 def _stamp_of(path: Path) -> str:
     if path.is_dir():
         return digest_of_files(path, (file for file in path.rglob("*") if file.is_file()))
-    return _known_digest(path)[:_DIGITS]
-
-
-def _known_digest(path: Path) -> str:
-    """Digest of a file, read again only if its size or date has changed.
-
-    Checkpoints have hundreds of megabytes, and the digest is needed for every GOP.
-    """
-    status = path.stat()
-    return _digest_once(path, status.st_size, status.st_mtime_ns)
-
-
-@functools.lru_cache(maxsize=4096)
-def _digest_once(path: Path, size: int, changed: int) -> str:
-    return file_digest(path)
+    return known_file_digest(path)[:_DIGITS]
 
 
 BIT_EXACT, RATE_ONLY = "bit-exact", "rate-only"
