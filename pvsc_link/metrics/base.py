@@ -15,6 +15,8 @@ from pvsc_link.types import InputError
 
 #: Smallest height and width that VGG16 can take: it halves a frame four times.
 VGG_SMALLEST_SIDE = 16
+#: Shortest clip with two of FVD's windows of 16 frames, which begin at every 8th frame.
+FVD_FEWEST_FRAMES = 24
 
 _TOLERANCE = 1e-6  # float32 rounding of a colour conversion
 
@@ -27,12 +29,14 @@ class Metric(abc.ABC):
 
     Attributes: ``version`` : to be raised with any change that moves a value, because cached
     values depend on it; ``smallest_side`` : smallest height and width in pixels that it takes;
-    ``of_clip`` : whether a value depends on more than one pair of frames (``ClipMetric``).
+    ``of_clip`` : whether a clip is measured as a whole (``ClipMetric``); ``fewest_frames`` :
+    shortest clip that it takes.
     """
 
     version: int = 1
     smallest_side: ClassVar[int] = 1
     of_clip: ClassVar[bool] = False
+    fewest_frames: ClassVar[int] = 1
 
     def require(self) -> None:  # noqa: B027, most metrics need nothing
         """Raise ``InputError`` if this machine lacks what the metric needs, such as weights."""
@@ -164,8 +168,16 @@ class ClipMetric(Metric):
         """What this metric needs of a reference clip, reusable in :meth:`compare`.
 
         Input: ``frames`` : [num_frames, height, width, 3], or a sequence of its frames; floating
-        RGB in [0, 1]. Output: a list of one entry. Raises ``InputError`` as ``__call__`` does.
+        RGB in [0, 1]. Output: a list of one entry. Raises ``InputError`` as ``__call__`` does, and
+        for a clip of less than ``fewest_frames``.
         """
+        if len(frames) < self.fewest_frames:
+            raise InputError(
+                "the clip is too short for the metric",
+                found=f"{len(frames)} frames",
+                allowed=f"at least {self.fewest_frames}",
+                remedy="Measure a longer clip, or leave the metric out.",
+            )
         return [ClipReference(len(frames), self._clip_reference(self._each(frames, "frames")))]
 
     def compare(

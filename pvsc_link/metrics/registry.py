@@ -9,7 +9,7 @@ of figures and command lines read ``METRICS``. To add one from outside the packa
 import functools
 from dataclasses import dataclass
 
-from pvsc_link.metrics.base import VGG_SMALLEST_SIDE, Metric
+from pvsc_link.metrics.base import FVD_FEWEST_FRAMES, VGG_SMALLEST_SIDE, Metric
 from pvsc_link.options import Implementation, Registry, load_implementation, registry
 
 
@@ -26,10 +26,11 @@ class MetricType:
     unit : ``"dB"``, or ``""`` for a number without unit
     column : column of ``points.csv``; the name itself by default
     smallest_side : smallest height and width in pixels that can be measured
+    fewest_frames : shortest clip that can be measured
     meaning : one sentence for the list of columns
     source : the paper or the program that defines it
-    of_clip : whether a value depends on neighbouring frames (``ClipMetric``), so that a clip must
-        be measured as a whole
+    of_clip : whether a clip is measured as a whole (``ClipMetric``), because a value depends on
+        neighbouring frames or because a program takes all frames at once
     standard : measured where a scenario names no metrics; a report says where it is absent
     is_slow : whether a value takes so long that it is not measured for what is not sent
     """
@@ -41,6 +42,7 @@ class MetricType:
     unit: str = ""
     column: str = ""
     smallest_side: int = 1
+    fewest_frames: int = 1
     meaning: str = ""
     source: str = ""
     of_clip: bool = False
@@ -189,6 +191,25 @@ METRICS: Registry[MetricType] = registry(
             implementation="pvsc_link.metrics.perceptual:TlpMetric",
             meaning="mean over pairs of consecutive frames of tLP on LPIPS with VGG16",
             source="Chu et al., ACM Trans. Graph. 39(4), 2020 (TecoGAN)",
+        ),
+        MetricType(
+            name="clip_similarity",
+            label="CLIP similarity",
+            higher_is_better=True,
+            of_clip=True,
+            implementation="pvsc_link.metrics.external:clip_similarity",
+            meaning="mean over frames of the cosine similarity of image embeddings, CLIP ViT-B/32",
+            source="Radford et al., ICML 2021; package open_clip_torch, weights of OpenAI",
+        ),
+        MetricType(
+            name="fvd",
+            label="FVD",
+            higher_is_better=False,
+            fewest_frames=FVD_FEWEST_FRAMES,
+            of_clip=True,
+            implementation="pvsc_link.metrics.external:fvd",
+            meaning="Fréchet distance of I3D features of windows of 16 frames, every 8 frames",
+            source="Unterthiner et al., ICLR workshop DeepGenStruct 2019",
         ),
     )
 )

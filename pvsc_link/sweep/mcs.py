@@ -29,7 +29,7 @@ from pvsc_link.scenario import Point
 from pvsc_link.schemes import LinkOptions, side_link_options
 from pvsc_link.sweep.plan import Plan, link_options, scheme_label
 from pvsc_link.sweep.store import SweepStore
-from pvsc_link.types import EncodedGop, Video
+from pvsc_link.types import EncodedGop
 
 #: An MCS with at least this block error rate counts as one that delivers nothing.
 LOST = 0.99
@@ -230,18 +230,18 @@ class McsChoice:
 class McsPolicy:
     """Chooses the MCS of every point of one codec on one clip at one GOP length.
 
-    Parameters: ``curve`` : encoded GOPs by rate; ``video`` : the frames that they encode; ``store``
-    keeps every choice, so that a restart finds it.
+    Parameters: ``curve`` : encoded GOPs by rate; ``frames`` : uint8
+    ``[num_frames, height, width, 3]``; ``store`` keeps every choice, so that a restart finds it.
     """
 
     def __init__(
         self,
         curve: Mapping[int, Sequence[EncodedGop]],
-        video: Video,
+        frames: np.ndarray,
         frame_metrics: FrameMetrics,
         store: SweepStore,
     ):
-        self._curve, self._video = curve, video
+        self._curve, self._frames = curve, frames
         self._frame_metrics, self._store = frame_metrics, store
 
     def mcs(self, point: Point) -> int:
@@ -272,9 +272,7 @@ class McsPolicy:
                 mcs: (get_coded_link(mcs, point.channel, **asdict(options)), bler)
                 for mcs, bler in blers.items()
             }
-            worth = useful_bits_per_use(
-                self._curve, self._video.frames, links, self._quality(point)
-            )
+            worth = useful_bits_per_use(self._curve, self._frames, links, self._quality(point))
             stored = [[mcs, blers[mcs], list(of_rate.items())] for mcs, of_rate in worth.items()]
             self._store.set_fact(key, stored)
         return _worth_of(stored), {m: b for m, b, _ in stored}
@@ -284,9 +282,7 @@ class McsPolicy:
         sign = 1.0 if metric.higher_is_better else -1.0
 
         def quality(frames: np.ndarray, shown: np.ndarray) -> np.ndarray:
-            values = self._frame_metrics.evaluate(
-                [point.mcs_metric], frames, shown, fps=self._video.fps
-            )
+            values = self._frame_metrics.evaluate([point.mcs_metric], frames, shown)
             return sign * values[metric.column]
 
         return quality

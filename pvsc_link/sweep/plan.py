@@ -306,4 +306,13 @@ def _check_clip(clip: str | RawClip, scenario: Scenario) -> Video:
                 allowed=f"height and width of at least {METRICS[name].smallest_side}",
                 remedy=f"Leave {name} out, or send larger frames.",
             )
+        shortest = min(media.gop) * media.num_gops
+        if shortest < METRICS[name].fewest_frames:
+            raise InputError(
+                f"{clip_name(clip)} is too short for the metric {name}",
+                found=f"{shortest} frames",
+                allowed=f"at least {METRICS[name].fewest_frames}",
+                remedy=f"Leave {name} out, or send longer GOPs or more of them. transmit measures "
+                "every GOP by itself.",
+            )
     return video

@@ -230,8 +230,8 @@ class SweepRunner:
             if doubtful or any(map(self._is_open, of_key[key])):
                 encoded[key] = self._encoded(key, read(), points, encoded)
                 self._compare_streams(of_key[key], encoded[key].curve)
-                curve = encoded[key].curve
-                policies[key] = McsPolicy(curve, read(), self.frame_metrics, self.store)
+                curve, frames = encoded[key].curve, read().frames
+                policies[key] = McsPolicy(curve, frames, self.frame_metrics, self.store)
                 with self._clock("MCS choice"):
                     self._send_again(p for p in doubtful if self._is_other(p, policies[key].mcs(p)))
         if encoded:

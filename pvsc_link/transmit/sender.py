@@ -52,9 +52,13 @@ class Sender:
     def measure(
         self, gop: Video, reception: Reception, frame_metrics: FrameMetrics
     ) -> dict[str, Any]:
-        """The GOP's row, as in ``points.csv``; it is added to :meth:`totals`."""
+        """The GOP's row, as in ``points.csv``; it is added to :meth:`totals`.
+
+        The last GOP of a video may be too short for a metric and lacks its column then.
+        """
         point, mcs = self.chosen.point, self.chosen.mcs
-        row = finished_row(point, mcs, [reception], gop, frame_metrics, self._metrics)
+        metrics = [m for m in self._metrics if len(gop.frames) >= METRICS[m].fewest_frames]
+        row = finished_row(point, mcs, [reception], gop, frame_metrics, metrics)
         self._add(row)
         self._stats = LinkStats.joined([self._stats, reception.stats])
         self._sums |= self._stats.columns()

@@ -60,8 +60,8 @@ def test_the_real_metrics_give_the_same_values_through_the_cache(tmp_path):
     from pvsc_link.metrics import METRICS
 
     frames, frames_hat = clip(2, 0, 48), clip(2, 1, 48)
-    small = {name: metric for name, metric in METRICS.items() if metric.smallest_side <= 48}
-    assert set(METRICS) - set(small) == {"ms_ssim"}
+    other = {"ms_ssim", "clip_similarity", "fvd"}  # too small a clip, or another Python
+    small = {name: metric for name, metric in METRICS.items() if name not in other}
     expected = {
         m.column: m.measure(frames[None] / np.float32(255), frames_hat[None] / np.float32(255))[0]
         for m in small.values()

@@ -1,0 +1,1 @@
+"""Programs that measure in the user's own Python with PyTorch; none of them imports pvsc_link."""
