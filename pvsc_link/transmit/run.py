@@ -190,6 +190,8 @@ def transmit_video(
     """
     _check_folder(folder)
     plan = plan_of(request)
+    for name in request.metrics:
+        METRICS[name].measure.require()
     sent = choose(request, plan, choosing)
     folder.mkdir(parents=True, exist_ok=True)
     stream = open_source(request)

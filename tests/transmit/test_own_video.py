@@ -11,6 +11,7 @@ import pytest
 import yaml
 
 from pvsc_link.media.clips import load_clip
+from pvsc_link.metrics import METRICS, ClipMetric, MetricType
 from pvsc_link.sweep.__main__ import main as sweep
 from pvsc_link.sweep.store import read_points
 
@@ -177,6 +178,8 @@ def test_a_cbr_out_of_reach_is_told(transmit, odd_video, capsys):
         (["--scheme", "x264", "--option", "x264.variant=[psy, psy-off]"], "one value"),
         (["--scheme", "x264", "--mcs", "40"], "mcs"),
         (["--scheme", "x264", "--metrics", "sharpness"], "psnr"),
+        (["--scheme", "x264", "--metrics", "fvd"], "too short for the metric fvd"),
+        (["--scheme", "x264", "--metrics", "clip_similarity"], "SIMILARITY is not set"),
         (["--scheme", "x264", "--gop", "0"], "at least 1"),
         (["--scheme", "x264", "--frames", "-1"], "at least 1"),
         (["--scheme", "x264", "--first-frame", "400"], "frames"),
@@ -191,6 +194,31 @@ def test_bad_input_is_told_before_anything_is_written(words, said, transmit, odd
     assert code == 2
     assert said in capsys.readouterr().err.replace("\n", " ")
     assert not folder.exists()
+
+
+class OfFourFrames(ClipMetric):
+    """Number of frames of the clip; a clip must have four."""
+
+    fewest_frames = 4
+
+    def _clip_reference(self, frames):
+        return np.array(len(list(frames)))
+
+    def _compare_clip(self, reference, frames_hat):
+        return [len(list(frames_hat))] * int(reference)
+
+
+def test_a_last_gop_that_is_too_short_for_a_metric_lacks_its_value(
+    transmit, odd_video, monkeypatch
+):
+    long = MetricType("long", "Long", True, OfFourFrames, fewest_frames=4, of_clip=True)
+    monkeypatch.setitem(METRICS, "long", long)
+    words = ("--scheme", "x264", "--rates", "x264=30", "--snr-db", "20", "--mcs", "5")
+    code, folder = transmit(odd_video, *words, "--gop", "4", *FAST, "long")
+    assert code == 0
+    with (folder / "gops.csv").open() as file:
+        assert [row["long"] for row in csv.DictReader(file)] == ["4.0", "4.0", ""]
+    assert numbers_of(folder)["schemes"]["x264"]["long"] == 4
 
 
 @pytest.mark.parametrize("kind", ["missing", "no user", "no video", "no images", "tiny"])
