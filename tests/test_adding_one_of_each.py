@@ -191,7 +191,7 @@ def test_they_are_swept_together(clip, tmp_path, monkeypatch):
     assert first[4] < first[1], "a repeated symbol meets less noise"
     columns = list(points.columns)
     assert columns.index("coherence_length") < columns.index("shape") < columns.index("equalizer")
-    assert columns.index("mae") == columns.index("tlp") + 1
+    assert columns.index("mae") == columns.index("fvd") + 1
     bd = pd.read_csv(folder / "bd_cbr.csv")
     assert set(bd.metric) == {"psnr", "mae"}
     assert len(bd) == 2 * 3 * 2, "schemes, conditions, metrics"
