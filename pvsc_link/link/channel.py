@@ -111,7 +111,8 @@ def condition_tensors(point: ChannelPoint) -> dict[str, Any]:
     Raises ``InputError`` for an unknown channel or a bad value.
     """
     kind = find_channel(point.channel)
-    own = as_tensors(kind.condition_of(point), kind.static)
+    condition = kind.condition_of(point)
+    own = as_tensors(condition, kind.static_of(condition))
     return own | impairment_tensors(point.condition)
 
 

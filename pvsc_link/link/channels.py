@@ -10,6 +10,7 @@ Each of them follows ``pvsc_link.link.Channel``::
 from pvsc_link.link.flat_fading import Awgn as Awgn
 from pvsc_link.link.flat_fading import BlockFading as BlockFading
 from pvsc_link.link.impairments import Impaired as Impaired
+from pvsc_link.link.ofdm import OfdmChannel as OfdmChannel
 from pvsc_link.link.sionna_channel import SionnaChannel as SionnaChannel
 
-__all__ = ["Awgn", "BlockFading", "Impaired", "SionnaChannel"]
+__all__ = ["Awgn", "BlockFading", "Impaired", "OfdmChannel", "SionnaChannel"]

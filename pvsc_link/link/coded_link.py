@@ -292,7 +292,8 @@ class CodedLink:
         tensors: dict[str, Any] = {}
         if self._kind is not None:
             own = {n: v for n, v in condition.items() if n not in Impairments.model_fields}
-            tensors = as_tensors(self._kind.condition(own), self._kind.static)
+            given = self._kind.condition(own)
+            tensors = as_tensors(given, self._kind.static_of(given))
             tensors |= impairment_tensors(condition)
         elif condition:
             raise InputError(

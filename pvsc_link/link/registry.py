@@ -31,6 +31,7 @@ from pydantic import (
 )
 from pydantic.fields import FieldInfo
 
+from pvsc_link.link.ofdm_condition import OfdmCondition
 from pvsc_link.options import (
     Implementation,
     NmseDb,
@@ -240,6 +241,10 @@ class ChannelType:
     static: frozenset[str] = frozenset()
     check: Implementation | None = None
 
+    def static_of(self, condition: StrictModel) -> frozenset[str]:
+        """``static``, and what a property ``static_fields`` of the condition adds to it."""
+        return self.static | getattr(condition, "static_fields", frozenset())
+
     @property
     def fades(self) -> bool:
         """Whether the channel varies in time: it then has a coherence length."""
@@ -280,7 +285,7 @@ class ChannelType:
                 f"csi_nmse_db under {self.label}",
                 found=point.csi_nmse_db,
                 allowed="null",
-                remedy="Only a fading channel is estimated.",
+                remedy="Only block fading has an error of the estimate to choose.",
             )
         given = point.condition
         return self.condition({n: given[n] for n in self.Condition.model_fields if n in given})
@@ -325,6 +330,17 @@ CHANNELS: Registry[ChannelType] = Registry(
             RicianCondition,
             "pvsc_link.link.flat_fading:BlockFading",
             {"law": "rician"},
+        ),
+        "ofdm": ChannelType(
+            "ofdm",
+            "OFDM",
+            OfdmCondition,
+            "pvsc_link.link.ofdm:OfdmChannel",
+            jit_compile=False,
+            static=frozenset(
+                {"channel_model", "cir_file", "num_rx", "num_tx", "subcarrier_spacing_khz"}
+                | {"num_prb", "pilots", "channel_estimation", "normalize_channel"}
+            ),
         ),
         "sionna": ChannelType(
             "sionna",

@@ -153,7 +153,7 @@ def test_consecutive_blocks_share_a_coherence_interval():
     ("change", "word"),
     [
         ({"mcs": 29}, "0 to 28"),
-        ({"channel": "nakagami"}, "awgn, rayleigh"),
+        ({"channel": "nakagami"}, "awgn, ofdm, rayleigh"),
         ({"equalizer": "mmse"}, "lmmse, zf"),
         ({"decoder": "viterbi"}, "sionna"),
     ],

@@ -1,0 +1,64 @@
+"""Files of channel impulse responses, such as a ray tracer writes them. Loads no TensorFlow.
+
+The scenario's check (``registry``) and the channel (``ofdm``) read them by the same function.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from pvsc_link.types import InputError
+
+_SLOT_SYMBOLS = 14
+_ALLOWED = (
+    "an NPZ file with a [num_examples, 1, num_rx, 1, 1, num_paths, num_time_steps], complex, and "
+    "tau [num_examples, 1, 1, num_paths], float, seconds"
+)
+
+
+class ImpulseResponses(NamedTuple):
+    """Impulse responses of a file, scaled as a whole to a mean power of 1.
+
+    ``a`` : [num_examples, num_rx, num_paths, num_time_steps], complex64, a time step per OFDM
+    symbol, or one alone for a channel that does not move; ``tau`` : [num_examples, num_paths],
+    float32, seconds
+    """
+
+    a: np.ndarray
+    tau: np.ndarray
+
+
+def read_cir(path: str | None, num_rx: int) -> ImpulseResponses:
+    """Impulse responses in the layout of Sionna's ``CIRDataset``, of one transmit antenna.
+
+    Raises ``InputError`` for a file that is missing, is no NPZ file or lacks an array, for shapes,
+    dtypes and numbers of antennas that do not fit, for values that are not finite, negative delays
+    and channels without power.
+    """
+    try:
+        with np.load(path or "") as arrays:
+            a, tau = arrays["a"], arrays["tau"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise _refused(path, f"{error}") from error
+    if not (np.iscomplexobj(a) and np.issubdtype(tau.dtype, np.floating)):
+        raise _refused(path, f"dtypes {a.dtype} and {tau.dtype}")
+    examples, paths = tau.shape[0] if tau.ndim else 0, tau.shape[-1] if tau.ndim else 0
+    fits = tau.shape == (examples, 1, 1, paths) and a.ndim == 7 and examples and paths
+    if not (fits and a.shape == (examples, 1, num_rx, 1, 1, paths, a.shape[-1])):
+        raise _refused(path, f"shapes a {a.shape}, tau {tau.shape}", f"num_rx = {num_rx}")
+    if not a.shape[-1] or (a.shape[-1] > 1 and a.shape[-1] % _SLOT_SYMBOLS):
+        raise _refused(path, f"{a.shape[-1]} time steps", "1 or a multiple of 14 time steps")
+    power = float(np.mean(np.sum(np.abs(a) ** 2, axis=5)))
+    if not (np.isfinite(power) and power > 0 and np.all(np.isfinite(tau)) and tau.min() >= 0):
+        raise _refused(path, f"mean power {power:g}, delays from {tau.min():g} s", "finite values")
+    scaled = a[:, 0, :, 0, 0] / np.sqrt(power)
+    return ImpulseResponses(scaled.astype(np.complex64), tau[:, 0, 0].astype(np.float32))
+
+
+def _refused(path: str | None, found: str, more: str = "") -> InputError:
+    return InputError(
+        f"cir_file {path}",
+        found=found,
+        allowed=f"{_ALLOWED}; {more}" if more else _ALLOWED,
+        remedy="docs/channels.md says how to write such a file.",
+    )
