@@ -233,7 +233,8 @@ def test_what_xla_cannot_compile_runs_on_the_symbols_that_are_sent_and_traces_st
             if size < 40_000:
                 assert sent.stats.csi_nmse == sent.stats.num_symbols
             symbols = np.ones(size, np.complex64)
-            assert analog(symbols, point, 1).stats == pytest.approx((size, size, 100.0), rel=1e-4)
+            measured = analog(symbols, point, 1).stats[:3]
+            assert measured == pytest.approx((size, size, 100.0), rel=1e-4)
     assert (link.trace_count, analog.trace_count) == (2, 2)
 
 
