@@ -25,9 +25,11 @@ def test_the_python_examples_run():
 def test_the_scenario_is_read_with_a_module_of_that_name(tmp_path, monkeypatch):
     (tmp_path / "my_blocks.py").write_text("class Nakagami: pass\n")
     monkeypatch.syspath_prepend(tmp_path)
-    for text in blocks("yaml"):
-        conditions = list(parse_scenario(yaml.safe_load(text)).link.conditions())
-        assert [c["block_options"] for *_, c in conditions] == ['{"m": 1}', '{"m": 4}']
+    links = [parse_scenario(yaml.safe_load(text)).link for text in blocks("yaml")]
+    ofdm, sionna = (list(link.conditions()) for link in links)
+    assert [c["block_options"] for *_, c in sionna] == ['{"m": 1}', '{"m": 4}']
+    assert len(ofdm) == 2**5
+    assert {c["channel_model"] for *_, c in ofdm} == {"tdl_c", "cdl_c"}
 
 
 def test_every_impairment_has_its_row():
