@@ -137,15 +137,22 @@ def test_gradients_stay_finite_in_a_deep_fade():
     assert np.abs(slope).max() > 0
 
 
-@pytest.mark.parametrize("kind", ["intra", "inter"])
-def test_every_weight_of_f_tx_learns_from_what_is_received(micro_preset, eager, kind):
+@pytest.mark.parametrize(
+    ("kind", "keys"),
+    [
+        ("intra", {"channel": "rayleigh", "equalizer": "zf"}),
+        ("inter", {"channel": "rayleigh", "equalizer": "zf"}),
+        ("inter", {"channel": "ofdm", "channel_model": "tdl_c", "num_prb": 4}),
+    ],
+)
+def test_every_weight_of_f_tx_learns_from_what_is_received(micro_preset, eager, kind, keys):
     config = intra_of(micro_preset) if kind == "intra" else micro_preset
     model = model_of(config)
     rng = np.random.default_rng(0)
     for variable in model.feature_encoder.trainable_variables:  # zeros would stop a gradient
         variable.assign_add(0.1 * rng.standard_normal(variable.shape))
     frame = rng.random((BATCH, 64, 64, 3), np.float32)
-    channel = StepChannel(channel_config({"channel": "rayleigh", "equalizer": "zf"}))
+    channel = StepChannel(channel_config(keys))
     through = channel.through(of_frame(drawn(channel), 0), config.rate_set)
     before = () if kind == "intra" else (model.start_buffers(frame[:, ::-1], frame[:, ::-1]),)
     weights = model.feature_encoder.trainable_variables
@@ -175,6 +182,6 @@ def test_jax_trains_over_awgn_and_block_fading_alone(monkeypatch):
     monkeypatch.setattr(keras.backend, "backend", lambda: "jax")
     for setting in SETTINGS:
         StepChannel(channel_config(setting))
-    for other in ({"channel": "own"}, {"channel": "awgn", "clip_papr_db": 6}):
+    for other in ({"channel": "own"}, {"channel": "ofdm"}, {"channel": "awgn", "clip_papr_db": 6}):
         with pytest.raises(InputError, match="under jax"):
             StepChannel(channel_config(other))
