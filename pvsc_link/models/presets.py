@@ -101,6 +101,8 @@ PVSC_SMALL = PvscMcConfig(
         "channels_prior": 192,
         "embed_dim": 96,
         "rate_set": OCTAVE_RATE_SET,
+        "reweight": False,
+        "predict_latent": True,
     },
     # High, since a reference picture with channel noise seems to move everywhere.
     motion_penalty=(180.0, 40.0),

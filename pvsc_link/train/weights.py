@@ -51,9 +51,10 @@ def load_by_path(
 ) -> None:
     """Give ``model`` the ``weights`` of the same architecture with another rate set.
 
-    Fully connected layers and embeddings of the rates in both sets are carried over. Those of
-    rates that only the model has keep their initial values, as does any weight of another shape
-    (the model may know more quality presets, for instance).
+    Fully connected layers and embeddings of the rates in both sets are carried over. A rate that
+    only the model has starts as the next larger one of the source, cut to its first reals. Any
+    other weight of another shape keeps its initial value (the model may know more quality presets,
+    for instance).
 
     Parameters: ``rate_set`` : of the model the weights are from; ``target_rates`` : of ``model``.
     """
@@ -77,8 +78,9 @@ def _cut(
     initial: np.ndarray,
     target_rates: tuple[int, ...],
 ) -> np.ndarray:
-    """Rows of the rates that both sets have, the initial ones elsewhere."""
-    if path.endswith(("rate_embedding", "from_reals/bias", "noise_input/offset")):
+    """Rows of the rates of both sets; else those of the next larger rate, where there is one."""
+    per_rate = ("rate_embedding", "rate_scale", "from_reals/bias", "noise_input/offset")
+    if path.endswith(per_rate):
         rows_of = _one_row_each
     elif path.endswith(("_reals/kernel", "to_reals/bias", "noise_input/exponent")):
         rows_of = _one_row_per_real
@@ -86,8 +88,13 @@ def _cut(
         return value
     source, target = rows_of(rate_set), rows_of(target_rates)
     result = np.array(initial)
-    for rate in set(source) & set(target):
-        result[target[rate]] = value[source[rate]]
+    for rate in target:
+        larger = [other for other in source if other >= rate]
+        if rate in source:
+            result[target[rate]] = value[source[rate]]
+        elif rate > 0 and larger:
+            rows = value[source[min(larger)]]
+            result[target[rate]] = rows[:rate] if rows_of is _one_row_per_real else rows
     return result
 
 

@@ -42,6 +42,7 @@ def test_released_files_describe_the_family_of_their_preset(path):
     ("switches", "kind"),
     [
         ({}, PvscConfig),
+        ({"predict_latent": True, "reweight": True, "coding_vectors": False}, PvscConfig),
         ({"predict_latent": True, "motion_compensation": True}, PvscMcConfig),
         ({"intra": True, "temporal_coding": False}, IntraConfig),
         (
@@ -61,7 +62,7 @@ def test_a_file_of_the_first_version_is_translated(switches, kind):
     "switches",
     [
         {"hyperprior_coding": True},
-        {"predict_latent": True},
+        {"coding_vectors": True},
         {"blend_reference": True},
         {"depth": 3},
     ],

@@ -34,10 +34,15 @@ class LatentConfig:
     mlp_ratio: int = 4
     window_size: int = 8
     rate_set: tuple[int, ...] = PAPER_RATE_SET  # reals per spatial unit, increasing, from 0
+    #: F_tx scales the features of a unit, each channel by a learned factor of the unit's rate
+    #: (section III-A: it uses k to "reweight the features").
+    reweight: bool = False
     num_omega: int = 5  # quality presets: rows of every learnable vector
     eta: float = 0.2  # spectral-efficiency factor of eq. 14, reals per bit
     noise_input: bool = False  # F_rx knows the noise variance of every symbol; not in the paper
 
+    #: Whether vectors of the quality preset stand around F_tx and F_rx; the paper names none there.
+    coding_vectors: ClassVar[bool] = True
     #: Written into every dict, so that ``presets.config_of`` finds the class again.
     family: ClassVar[str]
     #: Keys of older config files that this family does not read, whatever their value.
@@ -116,6 +121,7 @@ class IntraConfig(LatentConfig):
     unread = frozenset({"depth_context", "motion_penalty"})
     implied = LatentConfig.implied | {
         "intra": True,
+        "coding_vectors": True,
         "temporal_coding": False,
         "predict_latent": False,
         "motion_compensation": False,
@@ -126,8 +132,14 @@ class IntraConfig(LatentConfig):
 
 @dataclass(frozen=True)
 class PvscConfig(LatentConfig):
-    """P frames of the paper."""
+    """P frames of the paper.
 
+    ``predict_latent`` : F_ext takes a linear prediction of y out of C_f away, and G adds it again.
+    A region that stands still then has a y of zero. It is a form of F_ext(x | C_f) and of
+    G(y_tilde | C_f), which the paper leaves open.
+    """
+
+    reweight: bool = True
     channels_feature: int = 256  # F_t, C_e, C_f at 1/8
     channels_pixel: int = 320  # pixel half of G at 1/8
     depth_context: tuple[int, int] = (2, 3)  # C_ext up to C_e, then on to C_f
@@ -138,13 +150,15 @@ class PvscConfig(LatentConfig):
     depth_deblock: int = 0  # G at 1/4, across the borders of the 8x8 patches
     temporal_coding: bool = True  # temporal contextual ViT (Table V)
     spatial_coding: bool = True  # spatial contextual ViT (Table V)
+    predict_latent: bool = False
 
     family = "pvsc"
+    coding_vectors: ClassVar[bool] = False
     intra: ClassVar[bool] = False
     unread = frozenset({"motion_penalty"})
     implied = LatentConfig.implied | {
         "intra": False,
-        "predict_latent": False,
+        "coding_vectors": False,
         "motion_compensation": False,
         "blend_reference": False,
         "eta_factors": (),

@@ -1,13 +1,15 @@
 """Feature encoder F_tx (eq. 15) and feature decoder F_rx (eq. 16, 22).
 
-    y_bar --> TokenEmbedding --> SpatioTemporalVit --> linear --> FC_k --> reals (then unit power)
-                  k (rate map) ----^        ^---- C_s,t-1
+    y_bar * a_k --> TokenEmbedding --> SpatioTemporalVit --> linear --> FC_k --> reals (unit power)
+        ^-- k (rate map) --^                 ^---- C_s,t-1
 
     symbols_hat --> FC_k --> TokenEmbedding --> SpatioTemporalVit --+--> linear --> y_bar_rx
          no_eff -----^              k ---^        ^---- C_s,t-1     +--> DecodedState --> C_s,t
 
-Both ends hold the same rate map k (it is side information) and their own decoded state C_s. The
-noise variances ``no_eff`` enter only with ``noise_input``, which is not in the paper.
+Both ends hold the same rate map k (it is side information) and their own decoded state C_s. With
+``reweight`` F_tx scales the features by a_k, a learned factor per rate and channel that starts at
+1; else there is no a_k. The noise variances ``no_eff`` enter only with ``noise_input``, which is
+not in the paper.
 An I-frame model uses the same classes with ``temporal_coding`` off: no state goes in or comes out.
 An ``InputError`` from inside a Keras call reaches the caller as Keras' own error with its text.
 """
@@ -63,9 +65,16 @@ class FeatureEncoder(ConfiguredLayer):
         for layer in (self.embedding, self.transformer, self.to_reals):
             layer.build(None)
         self.to_features.build((None, self.config.embed_dim))
+        self.rate_scale: Any = None
+        if self.config.reweight:
+            shape = (len(self.config.rate_set), self.config.channels_y)
+            self.rate_scale = self.add_weight(name="rate_scale", shape=shape, initializer="ones")
 
     def call(self, y_bar: Any, rate_index: Any, state: Any = None) -> Any:
         _require_state(state, self.config.temporal_coding)
+        if self.rate_scale is not None:
+            scale = ops.take(dense_gradient(self.rate_scale), rate_index, axis=0)
+            y_bar = y_bar * ops.cast(scale, y_bar.dtype)
         tokens = self.transformer(self.embedding(y_bar, rate_index), state)
         reals = self.to_reals(self.to_features(tokens), rate_index)
         # What follows is the waveform: float32 whatever the networks compute in.

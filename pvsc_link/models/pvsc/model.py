@@ -88,6 +88,8 @@ from pvsc_link.models.pvsc.transforms import (
     FeatureGenerator,
     FrameGenerator,
     IntraFeatureAdaptor,
+    PredictingExtractor,
+    PredictingGenerator,
 )
 from pvsc_link.types import InputError
 
@@ -133,12 +135,15 @@ class LatentCodingModel(keras.Model):
         self.spatial_prior = prior(self.config, name="spatial_prior", **own)
         self.feature_encoder = FeatureEncoder(self.config, name="feature_encoder", **own)
         self.feature_decoder = FeatureDecoder(self.config, name="feature_decoder", **own)
-        self.vector_tx = LearnableVector(self.config, name="q_tx", **own)
-        self.vector_rx = LearnableVector(self.config, name="q_rx", **own)
+        self.vector_tx: Any = None
+        self.vector_rx: Any = None
+        if self.config.coding_vectors:
+            self.vector_tx = LearnableVector(self.config, name="q_tx", **own)
+            self.vector_rx = LearnableVector(self.config, name="q_rx", **own)
 
     def _build_all(self) -> None:
         """Create every weight. The config holds all widths, so no frame is needed."""
-        for vector in (self.vector_tx, self.vector_rx):
+        for vector in self._vectors:
             vector.build((None, None, None, self.config.channels_y))
         for layer in self.layers:
             if not layer.built:
@@ -193,12 +198,12 @@ class LatentCodingModel(keras.Model):
     ) -> tuple[Any, Any]:
         """Symbols of the features with unit power (eq. 15), and the gain that undoes it.
 
-        A vector of the quality preset comes before F_tx, since the size of y_bar depends on the
-        preset. The paper names vectors for C_ext, F_ext and G alone.
+        With ``coding_vectors`` a vector of the quality preset comes before F_tx, since the size of
+        y_bar depends on the preset. The paper names vectors for C_ext, F_ext and G alone.
         Output: ``symbols`` : [batch, Hy, Wy, Kmax], float32, of unit mean power per complex symbol;
         ``gain`` : [batch], float32, one of the values of one byte (``rate_adaptive.gain_of``).
         """
-        scaled = self.vector_tx(y_bar, omega_index)
+        scaled = y_bar if self.vector_tx is None else self.vector_tx(y_bar, omega_index)
         reals = self.feature_encoder(scaled, rate_index, state)
         symbols, gain = normalise_power(reals, rate_index, self.config.rate_set)
         known = gain_of(gain_index(gain))
@@ -225,13 +230,13 @@ class LatentCodingModel(keras.Model):
         state: Any = None,
         no_eff: Any = None,
     ) -> tuple[Any, Any]:
-        """(y_bar_rx, C_s,t) from symbols times the gain: F_rx, the preset's vector (eq. 16, 22).
+        """(y_bar_rx, C_s,t) from symbols times the gain: F_rx, and any vector (eq. 16, 22).
 
         Input: ``no_eff`` : noise variances before the gain, relative to symbols of unit power,
         like ``symbols_hat``; None for symbols without noise. Only ``noise_input`` uses them.
         """
         y_bar, state = self.feature_decoder(symbols_hat, rate_index, state, no_eff)
-        return self.vector_rx(y_bar, omega_index), state
+        return y_bar if self.vector_rx is None else self.vector_rx(y_bar, omega_index), state
 
     def dequantise(self, y_bar: Any, parameters: tuple[Any, Any, Any]) -> Any:
         """y_tilde of eq. 20, with E_s fed from ``y_bar`` itself (eq. 19, 23)."""
@@ -242,8 +247,12 @@ class LatentCodingModel(keras.Model):
 
     @property
     def coding_layers(self) -> tuple[Any, ...]:
-        """The layers of training stage 2: F_tx and F_rx with their vectors."""
-        return self.feature_encoder, self.feature_decoder, self.vector_tx, self.vector_rx
+        """The layers of training stage 2: F_tx and F_rx, with their vectors if they have any."""
+        return self.feature_encoder, self.feature_decoder, *self._vectors
+
+    @property
+    def _vectors(self) -> tuple[Any, ...]:
+        return tuple(v for v in (self.vector_tx, self.vector_rx) if v is not None)
 
     def select_stage(self, stage: int) -> None:
         """Make exactly the weights of one training stage trainable (section III-D).
@@ -269,8 +278,6 @@ class PvscModel(LatentCodingModel):
     """
 
     intra = False
-    extractor_type: type[FeatureExtractor] = FeatureExtractor
-    generator_type: type[FeatureGenerator] = FeatureGenerator
     motion_prior: Any = None  # no vectors are sent
 
     def __init__(self, config: Any, **kwargs: Any):
@@ -278,8 +285,10 @@ class PvscModel(LatentCodingModel):
         cfg, own = self.config, {"dtype": self.dtype_policy}
         self.intra_adaptor = IntraFeatureAdaptor(cfg, name="intra_adaptor", **own)
         self.context_extractor = ContextExtractor(cfg, name="context_extractor", **own)
-        self.feature_extractor = self.extractor_type(cfg, name="feature_extractor", **own)
-        self.feature_generator = self.generator_type(cfg, name="feature_generator", **own)
+        extractor = PredictingExtractor if cfg.predict_latent else FeatureExtractor
+        generator = PredictingGenerator if cfg.predict_latent else FeatureGenerator
+        self.feature_extractor = extractor(cfg, name="feature_extractor", **own)
+        self.feature_generator = generator(cfg, name="feature_generator", **own)
         self.frame_generator = FrameGenerator(cfg, name="frame_generator", **own)
         self._add_extension()
         self._build_all()

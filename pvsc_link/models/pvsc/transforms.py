@@ -3,8 +3,10 @@
     F_t-1 --> C_ext --> C_e, C_f            x_t, C_f --> F_ext --> y
     y_tilde, C_f --> G (feature half) --> F_t --> G (pixel half) --> x_hat
 
-The widths are those of DCVC-RT, whose P-frame model the paper's modules match one by one. The
-extension with motion subclasses F_ext and the feature half of G (``pvsc_mc/model.py``).
+The widths are those of DCVC-RT, whose P-frame model the paper's modules match one by one. With
+``predict_latent`` F_ext and G are ``PredictingExtractor`` and ``PredictingGenerator``: F_ext takes
+a linear prediction of y out of C_f away, and G adds it again. The paper leaves the form of
+F_ext(x | C_f) and of G(y_tilde | C_f) open.
 """
 
 from typing import Any
@@ -241,3 +243,62 @@ class FrameGenerator(ConfiguredLayer):
 
 def _mid_grey(shape: tuple[int, ...], dtype: Any = None) -> Any:
     return ops.full(shape, 0.5, dtype=dtype)
+
+
+class LatentPrediction(ConfiguredLayer):
+    """y out of C_f alone: a preset's vector, then 2x2 of stride 2.
+
+    A region that stands still then has a y of zero, which H_enc sees as such.
+
+    Parameters: ``config`` : PvscConfig.
+    Input: ``context_f`` : [batch, height/8, width/8, channels_feature], float; ``omega_index`` :
+    [batch], int32. Output: [batch, height/16, width/16, channels_y], float.
+    """
+
+    def __init__(self, config: Any, **kwargs: Any):
+        super().__init__(config, **kwargs)
+        own = {"dtype": self.dtype_policy}
+        self.vector = LearnableVector(self.config, name="q_pred", **own)
+        self.down = convolution(
+            self.config.channels_y, 2, 2, name="down", kernel_initializer="zeros", **own
+        )
+
+    def build(self, input_shape: Any = None) -> None:
+        for layer in (self.vector, self.down):
+            layer.build(self._shape(self.config.channels_feature))
+
+    def call(self, context_f: Any, omega_index: Any) -> Any:
+        return self.down(self.vector(context_f, omega_index))
+
+
+class PredictingExtractor(FeatureExtractor):
+    """F_ext whose y is what ``LatentPrediction`` does not know; inputs as ``FeatureExtractor``."""
+
+    def __init__(self, config: Any, **kwargs: Any):
+        super().__init__(config, **kwargs)
+        self.prediction = LatentPrediction(self.config, name="prediction", dtype=self.dtype_policy)
+
+    def build(self, input_shape: Any = None) -> None:
+        super().build(input_shape)
+        self.prediction.build()
+
+    def call(self, frame: Any, omega_index: Any, context_f: Any = None) -> Any:
+        y = super().call(frame, omega_index, context_f)
+        return y - self.prediction(context_f, omega_index)
+
+
+class PredictingGenerator(FeatureGenerator):
+    """Feature half of G that adds ``LatentPrediction`` first; inputs as ``FeatureGenerator``."""
+
+    def __init__(self, config: Any, **kwargs: Any):
+        super().__init__(config, **kwargs)
+        self.prediction = LatentPrediction(self.config, name="prediction", dtype=self.dtype_policy)
+
+    def build(self, input_shape: Any = None) -> None:
+        super().build(input_shape)
+        self.prediction.build()
+
+    def call(self, y_tilde: Any, omega_index: Any, context_f: Any = None) -> Any:
+        return super().call(
+            y_tilde + self.prediction(context_f, omega_index), omega_index, context_f
+        )

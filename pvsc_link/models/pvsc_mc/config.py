@@ -47,12 +47,15 @@ class PvscMcConfig(PvscConfig):
 
     motion_penalty: tuple[float, float] = (60.0, 24.0)
     blend_reference: bool = False  # x_hat mixes G's picture with the moved previous picture
+    reweight: bool = False
+    predict_latent: bool = True
 
     family = "pvsc_mc"
+    coding_vectors = True
     unread = frozenset()
     implied = LatentConfig.implied | {
         "intra": False,
-        "predict_latent": True,
+        "coding_vectors": True,
         "motion_compensation": True,
         "eta_factors": (),
     }

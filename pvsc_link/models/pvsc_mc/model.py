@@ -3,7 +3,6 @@
     buffer       instead of F: the previous picture of this end, in [0, 1]
     reference    that picture, moved by vectors that travel with z_hat (``motion.py``)
     C_e, C_f     C_ext of one DC block on the moved picture
-    y            F_ext(x | C_f) less a linear prediction of it out of C_f, which G adds again
     x_hat        G's picture, mixed pixel by pixel with the moved one (``blend_reference``)
 
 The paper's C_ext has to learn by itself what has moved; that takes more training than two cores
@@ -25,69 +24,10 @@ from pvsc_link.models.layers.dc_block import (
 from pvsc_link.models.layers.rate_adaptive import LearnableVector
 from pvsc_link.models.pvsc.model import PvscModel
 from pvsc_link.models.pvsc.steps import Buffers, PredictedSteps
-from pvsc_link.models.pvsc.transforms import PATCH_CHANNELS, FeatureExtractor, FeatureGenerator
+from pvsc_link.models.pvsc.transforms import PATCH_CHANNELS
 from pvsc_link.models.pvsc_mc.motion import MotionPrior, compensate, search
 
 _PATCH = 8
-
-
-class LatentPrediction(ConfiguredLayer):
-    """y out of C_f alone: a preset's vector, then 2x2 of stride 2.
-
-    A region that stands still then has a y of zero, which H_enc sees as such.
-
-    Parameters: ``config`` : PvscMcConfig.
-    Input: ``context_f`` : [batch, height/8, width/8, channels_feature], float; ``omega_index`` :
-    [batch], int32. Output: [batch, height/16, width/16, channels_y], float.
-    """
-
-    def __init__(self, config: Any, **kwargs: Any):
-        super().__init__(config, **kwargs)
-        own = {"dtype": self.dtype_policy}
-        self.vector = LearnableVector(self.config, name="q_pred", **own)
-        self.down = convolution(
-            self.config.channels_y, 2, 2, name="down", kernel_initializer="zeros", **own
-        )
-
-    def build(self, input_shape: Any = None) -> None:
-        for layer in (self.vector, self.down):
-            layer.build(self._shape(self.config.channels_feature))
-
-    def call(self, context_f: Any, omega_index: Any) -> Any:
-        return self.down(self.vector(context_f, omega_index))
-
-
-class PredictingExtractor(FeatureExtractor):
-    """F_ext whose y is what ``LatentPrediction`` does not know; inputs as ``FeatureExtractor``."""
-
-    def __init__(self, config: Any, **kwargs: Any):
-        super().__init__(config, **kwargs)
-        self.prediction = LatentPrediction(self.config, name="prediction", dtype=self.dtype_policy)
-
-    def build(self, input_shape: Any = None) -> None:
-        super().build(input_shape)
-        self.prediction.build()
-
-    def call(self, frame: Any, omega_index: Any, context_f: Any = None) -> Any:
-        y = super().call(frame, omega_index, context_f)
-        return y - self.prediction(context_f, omega_index)
-
-
-class PredictingGenerator(FeatureGenerator):
-    """Feature half of G that adds ``LatentPrediction`` first; inputs as ``FeatureGenerator``."""
-
-    def __init__(self, config: Any, **kwargs: Any):
-        super().__init__(config, **kwargs)
-        self.prediction = LatentPrediction(self.config, name="prediction", dtype=self.dtype_policy)
-
-    def build(self, input_shape: Any = None) -> None:
-        super().build(input_shape)
-        self.prediction.build()
-
-    def call(self, y_tilde: Any, omega_index: Any, context_f: Any = None) -> Any:
-        return super().call(
-            y_tilde + self.prediction(context_f, omega_index), omega_index, context_f
-        )
 
 
 class ReferenceBlend(ConfiguredLayer):
@@ -145,9 +85,6 @@ class PvscMcModel(PvscModel):
     Parameters: ``config`` : PvscMcConfig. Everything else as ``PvscModel``, with ``motion`` :
     [batch, Hy, Wy, 2], int32, quarters of a pixel, rows down and columns to the right.
     """
-
-    extractor_type = PredictingExtractor
-    generator_type = PredictingGenerator
 
     def _add_extension(self) -> None:
         self.motion_prior = MotionPrior(self.config, name="motion_prior")

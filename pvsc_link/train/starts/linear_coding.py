@@ -34,10 +34,11 @@ def start_linear_coding(
     Input: ``y_bar`` : [units, C_y]; ``rate_index``, ``omega_index`` : [units], all from
     ``sent_units``.
     """
-    scale = _preset_scales(y_bar, omega_index, model.config.num_omega)
-    model.vector_tx.rows.assign(scale)
-    model.vector_rx.rows.assign(1.0 / scale)
-    y_bar = y_bar * scale[omega_index]
+    if model.config.coding_vectors:
+        scale = _preset_scales(y_bar, omega_index, model.config.num_omega)
+        model.vector_tx.rows.assign(scale)
+        model.vector_rx.rows.assign(1.0 / scale)
+        y_bar = y_bar * scale[omega_index]
     basis = _basis(y_bar, model.config.embed_dim)
     rates = model.config.rate_set
     encoder, decoder = model.feature_encoder, model.feature_decoder
