@@ -14,6 +14,7 @@ import platform
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -24,11 +25,13 @@ import tensorflow as tf
 from pvsc_link.bench.provenance import write_rows
 from pvsc_link.link import (
     MCS_TABLE,
+    ChannelFunction,
     CodedLink,
     Decoder,
     LayeredDecoder,
     LdpcCode,
     Mcs,
+    find_channel,
     get_coded_link,
     get_decoder,
     get_mcs,
@@ -288,6 +291,7 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     add("--num-iter", type=int, default=20)
     add("--blocks", type=int, help="blocks per MCS (default 1024, quick 256)")
     add("--repeats", type=int, help="timed runs of which the median counts")
+    add("--ofdm-only", action="store_true", help="time OFDM channels alone")
     add("--csv", type=Path)
     add("--figure", type=Path, help="PNG: CPU time of a block by stage")
     options = parser.parse_args(argv)
@@ -299,9 +303,44 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     return options
 
 
+OFDM_MODELS, OFDM_SYMBOLS, OFDM_POINTS = ("tdl_c", "cdl_c"), 20_000, 8
+
+
+def ofdm_speed(model: str, num_rx: int, estimation: str) -> tuple[float, int]:
+    """CPU-seconds of 20,000 analog symbols over OFDM in graph mode, and the number of traces.
+
+    Every call has another SNR, speed and delay spread; the median is of all calls but the first.
+    """
+    kind = find_channel("ofdm")
+    channel = ChannelFunction(kind, "lmmse", csi_aware=True)
+    symbols = np.exp(2j * np.pi * np.random.default_rng(0).random(OFDM_SYMBOLS))
+    fixed = {"channel_model": model, "num_rx": num_rx, "channel_estimation": estimation}
+    times = []
+    for index in range(OFDM_POINTS):
+        moving = {"speed_kmh": 3.0 + index, "delay_spread_ns": 50.0 + index}
+        point, start = kind.point(10.0 + index, fixed | moving), time.process_time()
+        channel(symbols.astype(np.complex64), point, index)
+        times.append(time.process_time() - start)
+    return float(np.median(times[1:])), channel.trace_count
+
+
+def print_ofdm() -> None:
+    """CPU time and traces of OFDM by model, estimator and receive antennas."""
+    for model, estimation, num_rx in product(OFDM_MODELS, ("ls_linear", "lmmse"), (1, 2)):
+        seconds, traces = ofdm_speed(model, num_rx, estimation)
+        print(
+            f"OFDM {model} {estimation:<9} {num_rx} rx: {seconds:.3f} CPU-s per {OFDM_SYMBOLS} "
+            f"symbols, {traces} traces for {OFDM_POINTS} points",
+            flush=True,
+        )
+
+
 def main(argv: Sequence[str]) -> int:
     """Print the table, and write it as CSV where asked; returns the exit status."""
     options = parse(argv)
+    if options.ofdm_only:
+        print_ofdm()
+        return 0
     print(f"{platform.processor() or platform.machine()}, {numba.get_num_threads()} threads")
     print("mcs     k decoder                  iter Es/N0  Mbit/CPU-s  ratio     BLER blocks "
           "1st s  MiB")  # fmt: skip
@@ -313,6 +352,7 @@ def main(argv: Sequence[str]) -> int:
         f"whole link, MCS {options.mcs[0]}, blocks per CPU-second: {of_arrays:.0f} of arrays, "
         f"{in_graph:.0f} in a graph, ratio {in_graph / of_arrays:.2f}"
     )
+    print_ofdm()
     if options.csv:
         write_rows(options.csv, [{name: row[name] for name in _COLUMNS} for row in rows])
     if options.figure:

@@ -4,6 +4,7 @@ from .bler import BlerEstimate as BlerEstimate
 from .bler import estimate_of as estimate_of
 from .bler import measure_bler as measure_bler
 from .channel import Channel as Channel
+from .channel import ChannelFunction as ChannelFunction
 from .channel import ChannelOutput as ChannelOutput
 from .channel import condition_tensors as condition_tensors
 from .channel import get_channel_function as get_channel_function

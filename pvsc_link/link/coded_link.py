@@ -44,6 +44,7 @@ from pvsc_link.link.registry import (
     find_equalizer,
 )
 from pvsc_link.link.transport import NUM_CRC_BITS, BlockCrc, Segmentation
+from pvsc_link.storage import json_digest
 from pvsc_link.types import ChannelPoint, InputError, LinkStats
 
 #: Blocks per call of the traced function. XLA wants a fixed number: short calls are padded there.
@@ -386,20 +387,26 @@ class CodedLink:
             return sum(pool.map(count, self._batches(point, num_blocks, seed)))
 
     def _batches(self, point: ChannelPoint, num_blocks: int, seed: int) -> Iterator[Any]:
-        arguments = *self._tensors(point), seed_tensor(seed)
+        tensors, alone = self._tensors(point), find_channel(point.channel).independent_blocks
         for first in range(0, num_blocks, BATCH_SIZE):
             size = min(BATCH_SIZE, num_blocks - first)
-            yield functools.partial(self._random_blocks, first, size, seed, arguments)
+            # Blocks of their own are rows of a batch, whose realisations another seed continues.
+            of_batch = int(json_digest([seed, first])[:16], 16) if alone else seed
+            arguments = *tensors, seed_tensor(of_batch)
+            yield functools.partial(self._random_blocks, first, size, seed, alone, arguments)
 
     def _random_blocks(
-        self, first: int, size: int, seed: int, arguments: tuple
+        self, first: int, size: int, seed: int, alone: bool, arguments: tuple
     ) -> tuple[np.ndarray, np.ndarray]:
         generator = np.random.default_rng([seed, self.mcs.index, first])
-        payload = generator.integers(0, 2, (1, size, self.block_payload), dtype=np.uint8)
+        in_rows = (size, 1) if alone else (1, size)
+        payload = generator.integers(0, 2, (*in_rows, self.block_payload), dtype=np.uint8)
         b = self._crc.attach(payload)
-        num_sent = size * self.mcs.n // self.mcs.num_bits_per_symbol
-        llr, *_ = self._channel(self._coded(b), num_sent, first, *arguments)
-        return b[0].numpy().astype(np.uint8), self.code.combine(llr[0]).numpy()
+        num_sent = in_rows[1] * self.mcs.n // self.mcs.num_bits_per_symbol
+        first_block = 0 if alone else first
+        llr, *_ = self._channel(self._coded(b), num_sent, first_block, *arguments)
+        b, llr = tf.reshape(b, [size, -1]), tf.reshape(llr, [size, -1])
+        return b.numpy().astype(np.uint8), self.code.combine(llr).numpy()
 
     def _tensors(self, point: ChannelPoint) -> tuple[tf.Tensor, dict[str, Any]]:
         """SNR and condition of a point of this link's channel."""

@@ -230,6 +230,9 @@ class ChannelType:
         ``InputError`` for a channel that cannot work
     static : names of fields of the condition that shape the graph, such as a number of antennas;
         they stay as they are, so that each of their values is traced once
+    independent_blocks : whether block error rates are measured on blocks that meet a realisation
+        each. It is for fading that may last longer than a block without a coherence length that
+        says how long: blocks of one stream would then fail together
     """
 
     name: str
@@ -239,6 +242,7 @@ class ChannelType:
     options: Mapping[str, Any] = field(default_factory=dict)
     jit_compile: bool = True
     static: frozenset[str] = frozenset()
+    independent_blocks: bool = False
     check: Implementation | None = None
 
     def static_of(self, condition: StrictModel) -> frozenset[str]:
@@ -337,6 +341,7 @@ CHANNELS: Registry[ChannelType] = Registry(
             OfdmCondition,
             "pvsc_link.link.ofdm:OfdmChannel",
             jit_compile=False,
+            independent_blocks=True,
             static=frozenset(
                 {"channel_model", "cir_file", "num_rx", "num_tx", "subcarrier_spacing_khz"}
                 | {"num_prb", "pilots", "channel_estimation", "normalize_channel"}

@@ -304,6 +304,20 @@ def test_points_are_one_trace_and_bits_meet_the_channel_of_symbols():
     assert (analog.trace_count, link.trace_count) == (1, 1)
 
 
+def test_block_errors_are_counted_over_independent_realisations():
+    """At speed 0 a stream has one fade; blocks of a measurement have one each, over batches too."""
+    kind = find_channel("ofdm")
+    point = kind.point(8.0, {"speed_kmh": 0.0, "delay_spread_ns": 10.0, "num_prb": 1})
+    link = CodedLink(0, "ofdm", equalizer="zf")
+    strength = np.concatenate(
+        [np.mean(np.abs(llr), axis=1) for _, llr in link.full_blocks(point, 40, seed=3)]
+    )
+    assert len(np.unique(np.round(strength / strength.mean(), 3))) > 30
+    assert np.std(strength) > 0.2 * np.mean(strength)
+    whole = link.send(np.ones(4000, np.uint8), point, 3)
+    assert whole.stats.num_symbols > 6000
+
+
 def test_the_example_in_the_docstring_runs_as_printed():
     found = doctest.testmod(ofdm)
     assert found.attempted
