@@ -3,10 +3,12 @@
 The scenario's check (``registry``) and the channel (``ofdm``) read them by the same function.
 """
 
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
+from pvsc_link.storage import digest
 from pvsc_link.types import InputError
 
 _SLOT_SYMBOLS = 14
@@ -26,6 +28,14 @@ class ImpulseResponses(NamedTuple):
 
     a: np.ndarray
     tau: np.ndarray
+
+
+def file_digest(path: str | None) -> str | None:
+    """Digest of a file's content; None where it cannot be read, which ``read_cir`` refuses."""
+    try:
+        return digest(Path(path or "").read_bytes())[:16]
+    except OSError:
+        return None
 
 
 def read_cir(path: str | None, num_rx: int) -> ImpulseResponses:

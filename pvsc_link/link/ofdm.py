@@ -146,6 +146,7 @@ class OfdmChannel(Block):
     ----------
     channel_model : tdl_a to tdl_e, cdl_a to cdl_e, umi, uma, rma, or cir
     cir_file : of ``cir`` alone, NPZ file with impulse responses (``cir_file.read_cir``)
+    cir_digest : digest of that file, which need not be given
     delay_spread_ns : float or [], tf.float32, ns; of TDL and CDL
     speed_kmh : float or [], tf.float32, km/h
     carrier_ghz : float or [], tf.float32, GHz
@@ -182,6 +183,7 @@ class OfdmChannel(Block):
         channel_model: str = "tdl_c",
         *,
         cir_file: str | None = None,
+        cir_digest: str | None = None,
         delay_spread_ns: Any = 100.0,
         speed_kmh: Any = 3.0,
         carrier_ghz: Any = 3.5,
@@ -199,6 +201,7 @@ class OfdmChannel(Block):
         given = {
             "channel_model": channel_model,
             "cir_file": cir_file,
+            "cir_digest": cir_digest,
             "delay_spread_ns": delay_spread_ns,
             "speed_kmh": speed_kmh,
             "carrier_ghz": carrier_ghz,
@@ -382,7 +385,8 @@ class OfdmChannel(Block):
 
         An example lasts as many slots as it has time steps for; with one step, the whole stream.
         """
-        a, tau = _impulse_responses(self._condition.cir_file, self._condition.num_rx)
+        file = self._condition.cir_file, self._condition.cir_digest
+        a, tau = _impulse_responses(*file, self._condition.num_rx)
         num_examples, num_rx, num_paths, num_steps = a.shape
         slots = first_slot + tf.range(num_slots)
         length = num_steps // SLOT_SYMBOLS
@@ -523,7 +527,8 @@ def _array(num_antennas: int, carrier_frequency: float = _UNIT_CARRIER) -> Panel
 
 
 @functools.lru_cache(maxsize=8)
-def _impulse_responses(path: str, num_rx: int) -> ImpulseResponses:
+def _impulse_responses(path: str, content: str, num_rx: int) -> ImpulseResponses:
+    """``read_cir``, once per content of the file."""
     return read_cir(path, num_rx)
 
 

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
-from pvsc_link.link.cir_file import read_cir
+from pvsc_link.link.cir_file import file_digest, read_cir
 from pvsc_link.options import PathText, StrictModel
 from pvsc_link.types import InputError
 
@@ -73,6 +73,11 @@ class OfdmCondition(StrictModel):
     cir_file: PathText | None = Field(
         None, description="NPZ file of impulse responses, of channel_model cir alone."
     )
+    cir_digest: str | None = Field(
+        None,
+        description="Digest of cir_file, which need not be given: rows of another file are other "
+        "rows. One that is given must be that of the file.",
+    )
     delay_spread_ns: Annotated[float, Field(gt=0, le=100_000)] | None = Field(
         100.0, description="RMS delay spread of a TDL or CDL model in ns."
     )
@@ -120,9 +125,20 @@ class OfdmCondition(StrictModel):
     def _without_what_the_model_lacks(cls, data: Any) -> Any:
         model = data.get("channel_model", "tdl_c")
         if model == "cir":
-            return data | dict.fromkeys(("delay_spread_ns", "speed_kmh", "carrier_ghz"))
-        lacks = ["cir_file", "delay_spread_ns"] if model in ("umi", "uma", "rma") else ["cir_file"]
-        return data | dict.fromkeys(lacks)
+            lacks = dict.fromkeys(("delay_spread_ns", "speed_kmh", "carrier_ghz"))
+            found = file_digest(data.get("cir_file"))
+            if data.get("cir_digest") not in (None, found):
+                raise InputError(
+                    "cir_digest",
+                    found=data["cir_digest"],
+                    allowed=found,
+                    remedy="cir_file has changed: leave the key out, or take that file.",
+                )
+            return data | lacks | {"cir_digest": found}
+        of_file = {"cir_file": None, "cir_digest": None}
+        return (
+            data | of_file | ({"delay_spread_ns": None} if model in ("umi", "uma", "rma") else {})
+        )
 
     @model_validator(mode="after")
     def _check(self) -> "OfdmCondition":

@@ -343,8 +343,8 @@ CHANNELS: Registry[ChannelType] = Registry(
             jit_compile=False,
             independent_blocks=True,
             static=frozenset(
-                {"channel_model", "cir_file", "num_rx", "num_tx", "subcarrier_spacing_khz"}
-                | {"num_prb", "pilots", "channel_estimation", "normalize_channel"}
+                {"channel_model", "cir_file", "cir_digest", "num_rx", "num_tx", "num_prb"}
+                | {"subcarrier_spacing_khz", "pilots", "channel_estimation", "normalize_channel"}
             ),
         ),
         "sionna": ChannelType(

@@ -49,6 +49,7 @@ POINTS = (
     Column("k_factor_db", "dB", "Rician fading: line of sight over scattered power; else empty"),
     Column("channel_model", "", "multipath model of the channel ofdm: tdl_c, umi, ..."),
     Column("cir_file", "", "its file of impulse responses; empty for other models than cir"),
+    Column("cir_digest", "", "digest of that file"),
     Column("delay_spread_ns", "ns", "RMS delay spread of TDL and CDL; else empty"),
     Column("speed_kmh", "km/h", "speed of the terminal in the channel ofdm; else empty"),
     Column("carrier_ghz", "GHz", "carrier frequency of the channel ofdm; else empty"),

@@ -378,7 +378,12 @@ def test_a_file_of_impulse_responses_is_looked_into(tmp_path, change, word):
     path = str(tmp_path / "cir.npz")
     np.savez(path, a=good[0], tau=good[1])
     values = {"channel_model": "cir", "cir_file": path}
-    assert find_channel("ofdm").condition(values).speed_kmh is None
+    read = find_channel("ofdm").condition(values)
+    assert read.speed_kmh is None
+    np.savez(path, a=2j * good[0], tau=good[1])
+    assert find_channel("ofdm").condition(values).cir_digest != read.cir_digest
+    with pytest.raises(InputError, match="cir_digest"):
+        find_channel("ofdm").condition(read.model_dump())
     np.savez(path, **change(*good))
     with pytest.raises(InputError, match=word):
         find_channel("ofdm").condition(values)
