@@ -19,6 +19,7 @@ from pvsc_link._version import __version__
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from pvsc_link.layers import Dvst, Pvsc
     from pvsc_link.link import Awgn, BlockFading, CodedLink, channels
     from pvsc_link.report import load_results
     from pvsc_link.scenario import Scenario
@@ -27,6 +28,8 @@ __all__ = [
     "Awgn",
     "BlockFading",
     "CodedLink",
+    "Dvst",
+    "Pvsc",
     "Scenario",
     "__version__",
     "channels",
@@ -37,6 +40,8 @@ _ROOMS = {
     "Awgn": "link",
     "BlockFading": "link",
     "CodedLink": "link",
+    "Dvst": "layers",
+    "Pvsc": "layers",
     "channels": "link",
     "Scenario": "scenario",
     "load_results": "report",

@@ -6,12 +6,14 @@ from .bler import measure_bler as measure_bler
 from .channel import Channel as Channel
 from .channel import ChannelFunction as ChannelFunction
 from .channel import ChannelOutput as ChannelOutput
+from .channel import as_snr_db as as_snr_db
 from .channel import condition_tensors as condition_tensors
 from .channel import get_channel_function as get_channel_function
 from .channel import make_channel as make_channel
 from .coded_link import BitReception as BitReception
 from .coded_link import CodedLink as CodedLink
 from .coded_link import get_coded_link as get_coded_link
+from .counter_random import seed_tensor as seed_tensor
 from .flat_fading import Awgn as Awgn
 from .flat_fading import BlockFading as BlockFading
 from .impairments import Impaired as Impaired

@@ -3,6 +3,10 @@ from .dvst.model import DvstModel as DvstModel
 from .entropy.quantisation import symbol_bits as symbol_bits
 from .entropy.range_coder import SideInformationError as SideInformationError
 from .entropy.side_information import SIDE_FORMATS as SIDE_FORMATS
+from .gop import GopCoder as GopCoder
+from .gop import SentFrame as SentFrame
+from .gop import pack_gop as pack_gop
+from .gop import unpack_gop as unpack_gop
 from .layers.dc_block import DepthConvBlock as DepthConvBlock
 from .layers.dc_block import pixel_unshuffle as pixel_unshuffle
 from .layers.rate_adaptive import pack_symbols as pack_symbols
@@ -47,6 +51,7 @@ from .zoo import check_preset as check_preset
 from .zoo import find_arithmetic as find_arithmetic
 from .zoo import find_dvst_weights as find_dvst_weights
 from .zoo import find_weights as find_weights
+from .zoo import fresh_models as fresh_models
 from .zoo import identity_of_rates as identity_of_rates
 from .zoo import load_dvst_models as load_dvst_models
 from .zoo import load_models as load_models
@@ -58,3 +63,4 @@ from .zoo import receiving as receiving
 from .zoo import run_label as run_label
 from .zoo import save_difference as save_difference
 from .zoo import save_weights as save_weights
+from .zoo import save_with_config as save_with_config

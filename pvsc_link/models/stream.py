@@ -19,7 +19,7 @@ Example::
         print(shown.status, payload.symbols.size, len(payload.side_bits["z"]))
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -33,7 +33,14 @@ from pvsc_link.models.entropy.side_information import SIDE_FORMATS, SideInformat
 from pvsc_link.models.layers import rate_adaptive
 from pvsc_link.models.layers.base import Compiler, as_is
 from pvsc_link.models.pvsc.model import IntraModel, missing_noise
-from pvsc_link.models.pvsc.steps import Buffers, CodedFrame, FrameSteps, IntraSteps, StreamModel
+from pvsc_link.models.pvsc.steps import (
+    Buffers,
+    CodedFrame,
+    IntraSteps,
+    RateChoice,
+    StreamModel,
+    with_gradient_of,
+)
 from pvsc_link.models.pvsc_mc.config import check_refresh, preset_at
 from pvsc_link.types import InputError, Payload
 
@@ -44,13 +51,19 @@ class StreamSteps:
     Transmitters and receivers of many sessions may share one object, and with it its traces.
 
     Parameters: ``intra``, ``model`` : the I-frame and the P-frame model; ``compiled`` : wraps each
-    step, for instance ``tf.function``.
+    step, for instance ``tf.function``; ``quantiser`` : ``round``, or ``ste`` for gradients.
     """
 
-    def __init__(self, intra: IntraModel, model: StreamModel, compiled: Compiler = as_is):
+    def __init__(
+        self,
+        intra: IntraModel,
+        model: StreamModel,
+        compiled: Compiler = as_is,
+        quantiser: str = "round",
+    ):
         self.models: dict[bool, Any] = {True: intra, False: model}
-        self.intra = IntraSteps(intra, model, compiled)
-        self.predicted = model.steps(compiled)
+        self.intra = IntraSteps(intra, model, compiled, quantiser)
+        self.predicted = model.steps(compiled, quantiser)
 
 
 @dataclass(frozen=True)
@@ -169,6 +182,24 @@ class _StreamEnd:
             return None
         return self._models[coding.intra].rate_map_prior.tables(z, coding.row)
 
+    def write_side(self, side: SideInfo, place: int) -> dict[str, bytes]:
+        """b_z ("z") and b_k ("k") of the frame at ``place`` of its GOP, for ``read_side``."""
+        coding = self._coding(place)
+        model = self._models[coding.intra]
+        z, rate_index = side.z_hat[0].astype(np.int32), side.rate_index[0].astype(np.int32)
+        moved = None
+        if side.motion is not None:
+            moved = self._motion_tables(coding.intra).parts(side.motion[0])
+        b_k = side_information.encode_rate_map(
+            rate_index,
+            len(model.config.rate_set),
+            self.side_format,
+            self._rate_tables(z, coding),
+        )
+        if model.sends_gain:
+            b_k = bytes([int(rate_adaptive.gain_index(side.gain))]) + b_k
+        return {"z": side_information.encode_hyper_latent(z, coding.hyper_tables, moved), "k": b_k}
+
     def _gain(self, message: bytes, intra: bool) -> tuple[np.float32, bytes]:
         """The gain out of the first byte of b_k, where this kind of frame has one; and the rest."""
         if not self._models[intra].sends_gain:
@@ -177,6 +208,63 @@ class _StreamEnd:
             raise SideInformationError("empty")
         gain = rate_adaptive.gain_of(message[0])
         return np.float32(ops.convert_to_numpy(gain)), message[1:]
+
+
+class FrameEncoder:
+    """A frame from its pixels to its symbols, and the buffers that it leaves the transmitter.
+
+    The transmitter decodes what it sends as if the channel were ideal (eq. 22 to 24). In the
+    ``CodedFrame`` that comes out, ``gain``, [batch], float32, is what the receiver will know of
+    it: 1 where a model sends none; and nothing is ``kept``.
+
+    Parameters
+    ----------
+    steps : StreamSteps
+    compiled : wraps each of the two functions, for instance ``tf.function``
+    """
+
+    def __init__(self, steps: StreamSteps, compiled: Compiler = as_is):
+        self._steps = steps
+        self.intra = compiled(self._intra)
+        self.predicted = compiled(self._predicted)
+
+    def _intra(
+        self, frame: Any, omega_index: Any, choose: RateChoice | None = None
+    ) -> tuple[CodedFrame, Any, Any, Any]:
+        """(coded, picture, F, C_s) of an I frame, [batch, height, width, 3], float32 in [0, 1]."""
+        steps = self._steps.intra
+        coded = _with_known_gain(steps.encode(frame, None, omega_index, choose))
+        picture = steps.decode(*_as_sent(coded), None, omega_index, coded.kept)
+        return (coded._replace(kept=None), picture, *steps.start(picture))
+
+    def _predicted(
+        self,
+        frame: Any,
+        omega_index: Any,
+        motion: Any,
+        feature: Any,
+        state: Any,
+        choose: RateChoice | None = None,
+    ) -> tuple[CodedFrame, Any, Any]:
+        """(coded, F, C_s) of a P frame, from the buffers F and C_s of the frame before."""
+        steps = self._steps.predicted
+        buffers: Buffers = steps.reference(feature, motion), state
+        coded = _with_known_gain(steps.encode(frame, buffers, omega_index, choose))
+        following = steps.decode(*_as_sent(coded), buffers, omega_index, coded.kept)
+        return (coded._replace(kept=None), *following)
+
+
+def _with_known_gain(coded: CodedFrame) -> CodedFrame:
+    """The gain as one byte says it."""
+    if coded.gain is None:
+        return coded._replace(gain=ops.ones((ops.shape(coded.symbols)[0],)))
+    known = rate_adaptive.gain_of(rate_adaptive.gain_index(coded.gain))
+    return coded._replace(gain=with_gradient_of(known, coded.gain))
+
+
+def _as_sent(coded: CodedFrame) -> tuple[Any, Any, Any]:
+    """What a step ``decode`` is given of a frame that meets no channel."""
+    return coded.gain[:, None, None, None] * coded.symbols, coded.rate_index, coded.z_hat
 
 
 class Transmitter(_StreamEnd):
@@ -197,6 +285,7 @@ class Transmitter(_StreamEnd):
 
     def __init__(self, *models: Any, **session: Any):
         super().__init__(*models, **session)
+        self._encoder = FrameEncoder(self._steps)
         self._intra_frame: Any = None  # the picture while an I frame is the newest
         self._shown_with: Any = None  # quality preset of the newest frame, [1], int32
 
@@ -212,26 +301,17 @@ class Transmitter(_StreamEnd):
         if not intra:
             self._require_reference()
         coding = self._coding(self._next(intra))
-        omega = _omega(coding.preset)
-        steps: FrameSteps = self._steps.intra if intra else self._steps.predicted
-        motion = reference = None
-        if not intra:
+        omega, choose = _omega(coding.preset), self._choice_of_rates(coding)
+        motion = picture = None
+        if intra:
+            coded, picture, feature, state = self._encoder.intra(pixels, omega, choose)
+        else:
             motion = self._models[False].search_motion(self.feature, pixels, [coding.preset])
-            reference = self._steps.predicted.reference(self.feature, _as_vectors(motion))
-        buffers = reference, self.state
-        coded = steps.encode(pixels, buffers, omega, self._choice_of_rates(coding))
-        payload, gain = self._payload(coded, motion, coding)
-        symbols = gain * ops.convert_to_numpy(coded.symbols)
-        following = steps.decode(
-            ops.convert_to_tensor(symbols),
-            coded.rate_index,
-            coded.z_hat,
-            buffers,
-            omega,
-            coded.kept,
-        )
-        self._shown_with, self._intra_frame = omega, following if intra else None
-        self.feature, self.state = self._steps.intra.start(following) if intra else following
+            given = _as_vectors(motion), self.feature, self.state
+            coded, feature, state = self._encoder.predicted(pixels, omega, *given, choose)
+        payload = self._payload(coded, motion, coding)
+        self._shown_with, self._intra_frame = omega, picture
+        self.feature, self.state = feature, state
         return payload
 
     def frame_hat(self) -> np.ndarray:
@@ -252,25 +332,16 @@ class Transmitter(_StreamEnd):
             return None
         return partial(prior.choose, preset_index=coding.row)
 
-    def _payload(
-        self, coded: CodedFrame, motion: np.ndarray | None, coding: _Coding
-    ) -> tuple[Payload, np.float32]:
-        """Packed symbols and side bitstreams of a frame, and the gain that the latter carry."""
-        z = ops.convert_to_numpy(coded.z_hat)[0].astype(np.int32)
-        rate_index = ops.convert_to_numpy(coded.rate_index)[0].astype(np.int32)
-        rate_set = self._models[coding.intra].config.rate_set
-        moved = None
-        if motion is not None:
-            moved = self._motion_tables(coding.intra).parts(motion[0])
-        b_k = side_information.encode_rate_map(
-            rate_index, len(rate_set), self.side_format, self._rate_tables(z, coding)
+    def _payload(self, coded: CodedFrame, motion: np.ndarray | None, coding: _Coding) -> Payload:
+        """Packed symbols and side bitstreams of a frame."""
+        z_hat, rate_index, symbols, gain = (
+            ops.convert_to_numpy(one)
+            for one in (coded.z_hat, coded.rate_index, coded.symbols, coded.gain)
         )
-        if coded.gain is not None:
-            b_k = bytes([int(rate_adaptive.gain_index(coded.gain)[0])]) + b_k
-        b_z = side_information.encode_hyper_latent(z, coding.hyper_tables, moved)
-        symbols = ops.convert_to_numpy(coded.symbols)[0]
-        packed = rate_adaptive.pack(symbols, rate_index, rate_set)
-        return Payload(packed, {"z": b_z, "k": b_k}), self._gain(b_k, coding.intra)[0]
+        side = SideInfo(coding.intra, coding.preset, z_hat, motion, rate_index, gain[0])
+        rate_set = self._models[coding.intra].config.rate_set
+        packed = rate_adaptive.pack(symbols[0], rate_index[0], rate_set)
+        return Payload(packed, self.write_side(side, self._place))
 
     def _require_reference(self) -> None:
         if self.feature is None:
@@ -282,6 +353,11 @@ class Transmitter(_StreamEnd):
             )
 
 
+def clip_picture(frame: Any) -> Any:
+    """Values in [0, 1], without a gradient for those that lie outside."""
+    return ops.clip(frame, 0.0, 1.0)
+
+
 class FrameDecoder:
     """A frame from its symbols and side information to its picture, one function per frame kind.
 
@@ -289,10 +365,16 @@ class FrameDecoder:
     ----------
     steps : StreamSteps
     compiled : wraps each of the two functions, for instance ``tf.function``
+    clip : makes the picture that is shown out of the network's, values in [0, 1]
     """
 
-    def __init__(self, steps: StreamSteps, compiled: Compiler = as_is):
-        self._steps = steps
+    def __init__(
+        self,
+        steps: StreamSteps,
+        compiled: Compiler = as_is,
+        clip: Callable[[Any], Any] = clip_picture,
+    ):
+        self._steps, self._clip = steps, clip
         self.intra = compiled(self._intra)
         self.predicted = compiled(self._predicted)
 
@@ -313,7 +395,7 @@ class FrameDecoder:
         """
         steps = self._steps.intra
         frame = steps.decode(gain * reals, rate_index, z_hat, None, omega_index, no_eff=no_eff)
-        return (ops.clip(frame, 0.0, 1.0), *steps.start(frame))
+        return (self._clip(frame), *steps.start(frame))
 
     def _predicted(
         self,
@@ -333,12 +415,12 @@ class FrameDecoder:
         feature, state = steps.decode(
             gain * reals, rate_index, z_hat, buffers, omega_index, no_eff=no_eff
         )
-        return ops.clip(steps.show(feature, omega_index), 0.0, 1.0), feature, state
+        return self._clip(steps.show(feature, omega_index)), feature, state
 
 
 #: What a receiver may report. All but ``ok`` mean: last frame repeated, buffers kept.
 STATUSES = ("ok", "side_z_lost", "side_k_lost", "symbols_mismatch", "no_reference")
-_GREY = 0.5  # shown as long as nothing has been decoded
+GREY = 0.5  # shown as long as nothing has been decoded
 
 
 @dataclass(frozen=True)
@@ -376,7 +458,7 @@ class Receiver(_StreamEnd):
     def __init__(self, *models: Any, decoder: FrameDecoder | None = None, **session: Any):
         super().__init__(*models, **session)
         self._decoder = decoder or FrameDecoder(self._steps)
-        self._last = np.full((self.height, self.width, 3), _GREY, np.float32)
+        self._last = np.full((self.height, self.width, 3), GREY, np.float32)
 
     def decode(
         self,

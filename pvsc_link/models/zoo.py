@@ -34,7 +34,7 @@ from pvsc_link.models.pvsc.config import IntraConfig
 from pvsc_link.models.pvsc.model import IntraModel, PvscModel
 from pvsc_link.models.pvsc_mc.config import PvscMcConfig
 from pvsc_link.models.pvsc_mc.model import PvscMcModel
-from pvsc_link.storage import digest
+from pvsc_link.storage import digest, write_atomically
 from pvsc_link.types import InputError
 
 SUFFIX = ".weights.h5"
@@ -62,6 +62,13 @@ def model_of(config: Any, **kwargs: Any) -> Any:
 def save_weights(model: keras.Model, path: str | Path) -> None:
     """Write all weights of ``model`` to ``path``. Raises ``InputError`` for another suffix."""
     model.save_weights(_checked(path), overwrite=True)
+
+
+def save_with_config(model: Any, path: str | Path) -> None:
+    """``save_weights``, and the config beside it, as ``load_model`` reads them."""
+    save_weights(model, path)
+    described = json.dumps(model.config.to_dict(), indent=1)
+    write_atomically(_config_file(Path(path)), described)
 
 
 def load_weights(model: keras.Model, path: str | Path) -> None:
@@ -286,21 +293,26 @@ def identity_of_rates(files: dict[int, WeightFiles]) -> str:
     return digest(" ".join(f"{rate}:{of_rate.identity}" for rate, of_rate in files.items()))[:12]
 
 
-@functools.lru_cache(maxsize=4)
-def load_models(preset: str, files: WeightFiles) -> tuple[Any, Any]:
-    """The I-frame and the P-frame model of a preset, built once per process.
+def fresh_models(preset: str, files: WeightFiles) -> tuple[Any, Any]:
+    """The I-frame and the P-frame model of a preset, or those of one rate of a DVST preset.
 
     Without files they have a fixed start. Raises ``InputError`` for weights that do not fit.
     """
-    intra = load_model(PRESETS[f"{preset}_intra"], files.intra)
-    return intra, load_model(PRESETS[preset], files.inter)
+    dvst = DVST_PRESETS.get(preset)
+    intra = PRESETS[dvst.intra_preset if dvst else f"{preset}_intra"]
+    return load_model(intra, files.intra), load_model(dvst or PRESETS[preset], files.inter)
+
+
+@functools.lru_cache(maxsize=4)
+def load_models(preset: str, files: WeightFiles) -> tuple[Any, Any]:
+    """``fresh_models`` of PVSC, built once per process: nobody may change their weights."""
+    return fresh_models(preset, files)
 
 
 @functools.lru_cache(maxsize=8)
 def load_dvst_models(preset: str, files: WeightFiles) -> tuple[Any, Any]:
-    """The models of one rate of DVST; else as ``load_models``."""
-    config = DVST_PRESETS[preset]
-    return load_model(PRESETS[config.intra_preset], files.intra), load_model(config, files.inter)
+    """``fresh_models`` of one rate of DVST, built once per process."""
+    return fresh_models(preset, files)
 
 
 def num_quality_presets(preset: str, files: WeightFiles) -> int:

@@ -185,11 +185,14 @@ class LatentStream(ConfiguredLayer):
             reals = self.feature_encoder(y / w - mu, rate_index)
         return normalise_power(reals, rate_index, self.config.rate_set)[0]
 
-    def map_to_symbols(self, y: Any, z_hat: Any, context_e: Any = None) -> tuple[Any, Any]:
-        """(rate_index, symbols_padded) of a latent, at inference."""
+    def map_to_symbols(
+        self, y: Any, z_hat: Any, context_e: Any = None, quantiser: str = "round"
+    ) -> tuple[Any, Any, Any]:
+        """(rate_index, symbols_padded, k* before it is rounded) of a latent."""
         parameters = self.parameters_of(z_hat, context_e)
-        rate_index = self.quantise(y, parameters)["rate_index"]
-        return rate_index, self.transmit(y, parameters, rate_index)
+        units = self.quantise(y, parameters, quantiser)
+        rate_index, wanted = units["rate_index"], self.config.eta * units["num_bits_y"]
+        return rate_index, self.transmit(y, parameters, rate_index), wanted
 
     def receive(
         self,
@@ -247,9 +250,9 @@ class DvstModel(keras.Model):
     def search_motion(self, feature: Any, frames: Any, omega_index: Any) -> None:
         """None: there are no vectors beside the streams."""
 
-    def steps(self, compiled: Compiler = as_is) -> "DvstSteps":
-        """The steps of a P frame at inference; ``compiled`` wraps each step."""
-        return DvstSteps(self, compiled)
+    def steps(self, compiled: Compiler = as_is, quantiser: str = "round") -> "DvstSteps":
+        """The steps of a P frame; arguments as ``DvstSteps``."""
+        return DvstSteps(self, compiled, quantiser)
 
     def select_stage(self, stage: int) -> None:
         """As ``LatentCodingModel.select_stage``: 1, all but F_tx and F_rx; 2, these; 3, all."""
@@ -264,8 +267,8 @@ class DvstModel(keras.Model):
             for layer in stream.feature_coding:
                 layer.trainable = stage != 1
 
-    def num_bits_z(self, z_hat: Any) -> Any:
-        """Bits of the hyper-latents of both streams: [batch], float32."""
+    def num_bits_z(self, z_hat: Any, omega_index: Any = None) -> Any:
+        """Bits of the hyper-latents of both streams: [batch], float32; no preset matters."""
         first = ops.zeros((ops.shape(z_hat)[0],), dtype="int32")
         return ops.sum(self.z_prior(z_hat, first), axis=(1, 2, 3))
 
@@ -431,11 +434,12 @@ _STEPS = ("estimate", "map_motion", "compensate", "analyse", "map_context", "rec
 class DvstSteps:
     """Steps of a P frame, as ``pvsc.steps.PredictedSteps``; the buffer is the frame before.
 
-    Parameters: ``model`` : DvstModel; ``compiled`` : wraps each step.
+    Parameters: ``model`` : DvstModel; ``compiled`` : wraps each step; ``quantiser`` : ``round`` or
+    ``ste``.
     """
 
-    def __init__(self, model: "DvstModel", compiled: Compiler = as_is):
-        self.model = model
+    def __init__(self, model: "DvstModel", compiled: Compiler = as_is, quantiser: str = "round"):
+        self.model, self.quantiser = model, quantiser
         for step in _STEPS:
             setattr(self, step, compiled(getattr(self, step)))
 
@@ -450,16 +454,17 @@ class DvstSteps:
         reference, _ = buffers
         y, z_m = self.estimate(frame, reference)
         z_m = whole(z_m)
-        rates_m, symbols_m = self.map_motion(y, z_m)
+        rates_m, symbols_m, wanted_m = self.map_motion(y, z_m)
         known = self.compensate(symbols_m, rates_m, z_m, reference)
         y, z_c = self.analyse(frame, known)
         z_c = whole(z_c)
-        rates_c, symbols_c = self.map_context(y, z_c, known)
+        rates_c, symbols_c, wanted_c = self.map_context(y, z_c, known)
         return CodedFrame(
             join_channels(z_m, z_c),
             stack_units(rates_m, rates_c),
             stack_units(symbols_m, symbols_c),
             known,
+            wanted=stack_units(wanted_m, wanted_c),
         )
 
     def decode(
@@ -488,11 +493,11 @@ class DvstSteps:
     def estimate(self, frame: Any, reference: Any) -> tuple[Any, Any]:
         """Latent and hyper-latent of the motion."""
         y = self.model.motion_latent(frame, reference)
-        return y, self.model.motion_stream.hyper_latent(y)
+        return y, self.model.motion_stream.hyper_latent(y, self.quantiser)
 
-    def map_motion(self, y: Any, z_hat: Any) -> tuple[Any, Any]:
-        """(rate_index, symbols_padded) of the motion."""
-        return self.model.motion_stream.map_to_symbols(y, z_hat)
+    def map_motion(self, y: Any, z_hat: Any) -> tuple[Any, Any, Any]:
+        """``LatentStream.map_to_symbols`` of the motion."""
+        return self.model.motion_stream.map_to_symbols(y, z_hat, quantiser=self.quantiser)
 
     def compensate(
         self, symbols_hat: Any, rate_index: Any, z_hat: Any, reference: Any, no_eff: Any = None
@@ -503,11 +508,11 @@ class DvstSteps:
     def analyse(self, frame: Any, known: Compensated) -> tuple[Any, Any]:
         """Latent and hyper-latent of the frame, given what its motion predicts."""
         y = self.model.context_encoder(frame, known.prediction, known.context_f)
-        return y, self.model.context_stream.hyper_latent(y)
+        return y, self.model.context_stream.hyper_latent(y, self.quantiser)
 
-    def map_context(self, y: Any, z_hat: Any, known: Compensated) -> tuple[Any, Any]:
-        """(rate_index, symbols_padded) of the frame."""
-        return self.model.context_stream.map_to_symbols(y, z_hat, known.context_e)
+    def map_context(self, y: Any, z_hat: Any, known: Compensated) -> tuple[Any, Any, Any]:
+        """``LatentStream.map_to_symbols`` of the frame."""
+        return self.model.context_stream.map_to_symbols(y, z_hat, known.context_e, self.quantiser)
 
     def reconstruct(
         self, symbols_hat: Any, rate_index: Any, z_hat: Any, known: Compensated, no_eff: Any = None

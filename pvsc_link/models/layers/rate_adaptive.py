@@ -147,6 +147,15 @@ def pack_symbols(
     Output: ``symbols`` : [batch, max_symbols], complex64, with max_symbols = units of a clip times
     ceil(Kmax/2); ``count`` : [batch], int32, symbols that are sent.
     """
+    packed, count = pack_pairs(symbols_padded, rate_index, rate_set)
+    return ops.view_as_complex(packed), count
+
+
+def pack_pairs(symbols_padded: Any, rate_index: Any, rate_set: tuple[int, ...]) -> tuple[Any, Any]:
+    """As ``pack_symbols``, symbols as real and imaginary parts: [batch, max_symbols, 2], float32.
+
+    Here a negative zero keeps its sign.
+    """
     padded = ops.cast(symbols_padded, "float32")
     valid = reals_mask(rate_index, rate_set) > 0
     pairs = _pairs(_pad_to_even(ops.where(valid, padded, ops.zeros_like(padded))))
@@ -160,7 +169,7 @@ def pack_symbols(
     origin = ops.arange(1, num_pairs + 1, dtype="int32")
     source = ops.scatter(target, origin, (num_pairs + 1,))[:-1]
     packed = ops.take(_after_zero(pairs), source, axis=0)
-    return ops.view_as_complex(ops.reshape(packed, (shape[0], max_symbols, 2))), count
+    return ops.reshape(packed, (shape[0], max_symbols, 2)), count
 
 
 def unpack_symbols(symbols: Any, rate_index: Any, rate_set: tuple[int, ...]) -> Any:

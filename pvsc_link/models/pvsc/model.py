@@ -162,7 +162,11 @@ class LatentCodingModel(keras.Model):
         Output: ``z_hat`` : [batch, Hy/4, Wy/4, channels_z]; ``num_bits_z`` : [batch], float32.
         """
         z_hat = quantised_hyper_latent(self.hyper_encoder(y), quantiser, noise)
-        return z_hat, ops.sum(self.z_prior(z_hat, omega_index), axis=(1, 2, 3))
+        return z_hat, self.num_bits_z(z_hat, omega_index)
+
+    def num_bits_z(self, z_hat: Any, omega_index: Any) -> Any:
+        """Entropy of z_hat under the factorised prior: [batch], float32."""
+        return ops.sum(self.z_prior(z_hat, omega_index), axis=(1, 2, 3))
 
     def hyper_tables(self, preset_index: int) -> PmfTables | ContextTables:
         """Integer tables of z_hat at a quality preset: given its neighbours where these are fitted.
@@ -296,9 +300,9 @@ class PvscModel(LatentCodingModel):
     def _add_extension(self) -> None:
         """Layers that a family beyond the paper has besides; they are built with the others."""
 
-    def steps(self, compiled: Compiler = as_is) -> PredictedSteps:
-        """The steps of a P frame at inference; ``compiled`` wraps each step."""
-        return PredictedSteps(self, compiled)
+    def steps(self, compiled: Compiler = as_is, quantiser: str = "round") -> PredictedSteps:
+        """The steps of a P frame; arguments as ``PredictedSteps``."""
+        return PredictedSteps(self, compiled, quantiser)
 
     def start_buffers(self, frame_tx: Any, frame_rx: Any = None) -> dict[str, Any]:
         """Buffers of a new GOP, from the I frame as each end decoded it.

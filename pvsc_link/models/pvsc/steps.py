@@ -14,7 +14,8 @@ frame and model. The extension with motion changes two of the steps (``pvsc_mc/m
 brings its own (``dvst/model.py``).
 
 ``compiled`` wraps every step once, for instance with ``tf.function``; without it the steps run
-eagerly. Shapes are [batch, height, width, channels], as everywhere in this room.
+eagerly. ``quantiser`` is ``round``, or ``ste``: the same values with the gradient of the identity.
+Shapes are [batch, height, width, channels], as everywhere in this room.
 """
 
 from collections.abc import Callable
@@ -42,6 +43,7 @@ class CodedFrame(NamedTuple):
     symbols: Any
     kept: Any  # what decoding would compute again; a receiver passes None
     gain: Any = None  # undoes the power normalisation, [1], where the model sends it
+    wanted: Any = None  # k* of eq. 14 before it is rounded, like rate_index, float32
 
 
 class FrameSteps(Protocol):
@@ -106,29 +108,42 @@ class StreamModel(Protocol):
         """Buffers after an I frame."""
         ...
 
-    def steps(self, compiled: Compiler = as_is) -> PredictedFrameSteps:
+    def num_bits_z(self, z_hat: Any, omega_index: Any) -> Any:
+        """Entropy of z_hat, [batch], float32."""
+        ...
+
+    def steps(self, compiled: Compiler = as_is, quantiser: str = "round") -> PredictedFrameSteps:
         """The steps of a P frame."""
         ...
 
 
+def with_gradient_of(values: Any, source: Any) -> Any:
+    """Exactly ``values``, with the gradient that ``source`` has."""
+    return ops.stop_gradient(values) + (source - ops.stop_gradient(source))
+
+
 def whole(z_hat: Any) -> Any:
     """Rounded values by way of integers, as a receiver has them: no negative zero is left."""
-    return ops.cast(ops.cast(z_hat, "int32"), "float32")
+    values = ops.cast(ops.cast(ops.round(z_hat), "int32"), "float32")
+    return with_gradient_of(values, z_hat)
 
 
-def _quantised(model: Any, y: Any, parameters: Any, omega_index: Any) -> tuple[Any, Any, Any]:
-    coded = model.quantise(y, parameters, omega_index)
+def _quantised(
+    model: Any, y: Any, parameters: Any, omega_index: Any, quantiser: str
+) -> tuple[Any, Any, Any]:
+    coded = model.quantise(y, parameters, omega_index, quantiser)
     return coded["y_bar"], coded["rate_index"], model.eta_of(omega_index) * coded["num_bits_y"]
 
 
 class PredictedSteps:
     """Steps of a P frame.
 
-    Parameters: ``model`` : PvscModel; ``compiled`` : wraps each step.
+    Parameters: ``model`` : PvscModel; ``compiled`` : wraps each step; ``quantiser`` : ``round`` or
+    ``ste``.
     """
 
-    def __init__(self, model: Any, compiled: Compiler = as_is):
-        self.model = model
+    def __init__(self, model: Any, compiled: Compiler = as_is, quantiser: str = "round"):
+        self.model, self.quantiser = model, quantiser
         names = "reference contexts parameters analyse quantise map_to_symbols update show"
         for step in names.split():
             setattr(self, step, compiled(getattr(self, step)))
@@ -146,7 +161,7 @@ class PredictedSteps:
         if choose is not None:
             rate_index = choose(z_hat, wanted)
         symbols, gain = self.map_to_symbols(y_bar, rate_index, state, omega_index)
-        return CodedFrame(z_hat, rate_index, symbols, (parameters, context_f), gain)
+        return CodedFrame(z_hat, rate_index, symbols, (parameters, context_f), gain, wanted)
 
     def decode(
         self,
@@ -179,7 +194,7 @@ class PredictedSteps:
     def analyse(self, frame: Any, context_f: Any, omega_index: Any) -> tuple[Any, Any]:
         """y (eq. 7) and z_hat (eq. 8)."""
         y = self.model.feature_extractor(frame, omega_index, context_f)
-        return y, self.model.hyper_latent(y, omega_index)[0]
+        return y, self.model.hyper_latent(y, omega_index, self.quantiser)[0]
 
     def parameters(self, z_hat: Any, context_e: Any) -> tuple[Any, Any, Any]:
         """(w, mu_0, sigma_0) (eq. 10, 18)."""
@@ -187,7 +202,7 @@ class PredictedSteps:
 
     def quantise(self, y: Any, parameters: Any, omega_index: Any) -> tuple[Any, Any, Any]:
         """(y_bar, rate_index, k*): eq. 11 to 14, k* before it is rounded."""
-        return _quantised(self.model, y, parameters, omega_index)
+        return _quantised(self.model, y, parameters, omega_index, self.quantiser)
 
     def map_to_symbols(
         self, y_bar: Any, rate_index: Any, state: Any, omega_index: Any
@@ -221,11 +236,17 @@ class IntraSteps:
     """Steps of an I frame, and the buffers that it leaves.
 
     Parameters: ``intra`` : IntraModel; ``model`` : that of the P frames that follow, of any family,
-    or None where none follow; ``compiled`` : wraps each step.
+    or None where none follow; ``compiled`` : wraps each step; ``quantiser`` : ``round`` or ``ste``.
     """
 
-    def __init__(self, intra: Any, model: StreamModel | None, compiled: Compiler = as_is):
-        self.intra, self.model = intra, model
+    def __init__(
+        self,
+        intra: Any,
+        model: StreamModel | None,
+        compiled: Compiler = as_is,
+        quantiser: str = "round",
+    ):
+        self.intra, self.model, self.quantiser = intra, model, quantiser
         for step in "analyse parameters quantise map_to_symbols picture start".split():
             setattr(self, step, compiled(getattr(self, step)))
 
@@ -240,7 +261,7 @@ class IntraSteps:
         if choose is not None:
             rate_index = choose(z_hat, wanted)
         symbols, gain = self.map_to_symbols(y_bar, rate_index, omega_index)
-        return CodedFrame(z_hat, rate_index, symbols, parameters, gain)
+        return CodedFrame(z_hat, rate_index, symbols, parameters, gain, wanted)
 
     def decode(
         self,
@@ -259,7 +280,7 @@ class IntraSteps:
     def analyse(self, frame: Any, omega_index: Any) -> tuple[Any, Any]:
         """y and z_hat of the I frame."""
         y = self.intra.feature_extractor(frame, omega_index)
-        return y, self.intra.hyper_latent(y, omega_index)[0]
+        return y, self.intra.hyper_latent(y, omega_index, self.quantiser)[0]
 
     def parameters(self, z_hat: Any) -> tuple[Any, Any, Any]:
         """(w, mu_0, sigma_0) from z_hat alone."""
@@ -267,7 +288,7 @@ class IntraSteps:
 
     def quantise(self, y: Any, parameters: Any, omega_index: Any) -> tuple[Any, Any, Any]:
         """(y_bar, rate_index, k*)."""
-        return _quantised(self.intra, y, parameters, omega_index)
+        return _quantised(self.intra, y, parameters, omega_index, self.quantiser)
 
     def map_to_symbols(self, y_bar: Any, rate_index: Any, omega_index: Any) -> tuple[Any, Any]:
         """(symbols_padded, gain)."""

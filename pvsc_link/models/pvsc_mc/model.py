@@ -93,9 +93,9 @@ class PvscMcModel(PvscModel):
             own = {"dtype": self.dtype_policy}
             self.reference_blend = ReferenceBlend(self.config, name="reference_blend", **own)
 
-    def steps(self, compiled: Compiler = as_is) -> "McSteps":
-        """The steps of a P frame at inference; ``compiled`` wraps each step."""
-        return McSteps(self, compiled)
+    def steps(self, compiled: Compiler = as_is, quantiser: str = "round") -> "McSteps":
+        """The steps of a P frame; arguments as ``PredictedSteps``."""
+        return McSteps(self, compiled, quantiser)
 
     def start(self, frame: Any) -> Any:
         """The buffer after an I frame: the picture itself, clipped."""
@@ -128,7 +128,7 @@ class PvscMcModel(PvscModel):
 class McSteps(PredictedSteps):
     """Steps of a P frame whose buffer is the picture.
 
-    Parameters: ``model`` : PvscMcModel; ``compiled`` : wraps each step.
+    Parameters: ``model`` : PvscMcModel; the others as ``PredictedSteps``.
     """
 
     model: PvscMcModel

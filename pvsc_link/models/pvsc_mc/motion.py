@@ -24,7 +24,7 @@ from typing import Any
 import numpy as np
 from keras import ops
 
-from pvsc_link.models.entropy.range_coder import MessageReader, Part, quantise_pmf
+from pvsc_link.models.entropy.range_coder import MessageReader, Part, information, quantise_pmf
 from pvsc_link.models.entropy.rate_map import diagonals
 from pvsc_link.models.layers.base import ConfiguredLayer
 from pvsc_link.models.pvsc_mc.config import PvscMcConfig
@@ -161,6 +161,10 @@ class MotionPrior(ConfiguredLayer):
             (symbols[place].ravel(), tables[classes[place].ravel()])
             for place in diagonals(*motion.shape[:2])
         ]
+
+    def num_bits(self, motion: np.ndarray) -> float:
+        """Information of the vectors [rows, columns, 2], int, under the tables."""
+        return information(self.parts(motion))
 
     def read(self, reader: MessageReader, shape: tuple[int, int]) -> np.ndarray:
         """Vectors out of a message: int32 [rows, columns, 2].

@@ -1,0 +1,223 @@
+"""The public Keras models: the sweep's pictures, gradients, training, saving, and bad input."""
+
+import dataclasses
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+import pvsc_link
+from pvsc_link.layers import Dvst, Pvsc
+from pvsc_link.link import Awgn, BlockFading
+from pvsc_link.models import PRESETS, PvscConfig, fresh_models, intra_of
+from pvsc_link.models.zoo import find_dvst_weights, find_weights
+from pvsc_link.schemes import semantic
+from pvsc_link.schemes.base import LinkOptions
+from pvsc_link.schemes.semantic import DvstScheme, SemanticScheme
+from pvsc_link.types import ChannelPoint, InputError, Video
+
+RAYLEIGH = BlockFading("rayleigh", csi_nmse_db=-20.0)
+ROBUST_MCS = 0  # side information arrives
+
+
+def moving_frames(num_frames=3, size=(64, 64)):
+    """A picture of edges that moves: uint8 [num_frames, height, width, 3]."""
+    coarse = np.random.default_rng(3).integers(0, 256, (30, 30, 3))
+    picture = np.kron(coarse, np.ones((8, 8, 1)))
+    moved = [np.roll(picture, (2 * t, 3 * t), (0, 1)) for t in range(num_frames)]
+    return np.stack(moved)[:, : size[0], : size[1]].astype(np.uint8)
+
+
+def as_batch(frames):
+    return frames[None].astype(np.float32) / np.float32(255)
+
+
+FRAMES = as_batch(moving_frames())
+
+
+@pytest.fixture(scope="module")
+def plain(micro):
+    """The preset ``micro`` without the extension: the paper's networks, no motion vectors."""
+    fields = {f.name: getattr(PRESETS[micro], f.name) for f in dataclasses.fields(PvscConfig)}
+    config = PvscConfig(**fields | {"name": "micro_plain"})
+    with pytest.MonkeyPatch.context() as patch:
+        for one in (config, intra_of(config)):
+            patch.setitem(PRESETS, one.name, one)
+        yield config.name
+
+
+@pytest.fixture(scope="module")
+def kinds(micro, plain, micro_dvst, stirred):
+    """Models away from their start, by kind; whoever changes weights takes others."""
+
+    def made(preset, files):
+        return tuple(stirred(one, seed) for seed, one in enumerate(fresh_models(preset, files)))
+
+    return {
+        "plain": made(plain, find_weights(plain)),
+        "motion": made(micro, find_weights(micro)),
+        "dvst": made(micro_dvst, find_dvst_weights(micro_dvst)[1]),
+    }
+
+
+@pytest.fixture(scope="module")
+def built(kinds):
+    """Models over a channel, each made once, so that it is traced once."""
+    kept = {}
+
+    def build(kind, channel=RAYLEIGH, **options):
+        key = kind, id(channel), tuple(options.items())
+        if key not in kept:
+            own = {"rate": 1} if kind == "dvst" else {"quality": 1}
+            maker = Dvst if kind == "dvst" else Pvsc
+            kept[key] = maker(*kinds[kind], channel, **{**own, **options})
+        return kept[key]
+
+    return build
+
+
+def shown_by_the_sweep(models, preset, frames, rate, point, seed):
+    """(reception, sent GOP) of the sweep's engine with these models."""
+    scheme = (DvstScheme if "dvst" in preset else SemanticScheme)(preset)
+    with pytest.MonkeyPatch.context() as patch:
+        for load in ("load_models", "load_dvst_models"):
+            patch.setattr(semantic, load, lambda *_: models)
+        gops = scheme.encode(Video("v", frames, 30.0, "made here"), len(frames), rate)
+        link = LinkOptions("zf", False, "layered", 20)
+        (reception,) = scheme.transmit(gops, point, link, ROBUST_MCS, [seed])
+    assert reception.frames_lost == 0, "the test needs side information that arrives"
+    return reception, gops[0]
+
+
+CHANNELS = [
+    (Awgn(), ChannelPoint("awgn", 10.0)),
+    (RAYLEIGH, ChannelPoint("rayleigh", 10.0, -20.0, 1)),
+]
+
+
+@pytest.mark.parametrize("kind", ["plain", "motion"])
+@pytest.mark.parametrize(("channel", "point"), CHANNELS, ids=["awgn", "rayleigh"])
+def test_the_model_shows_what_the_sweep_shows(kinds, built, kind, channel, point):
+    frames = moving_frames()
+    preset = kinds[kind][1].config.name
+    reception, gop = shown_by_the_sweep(kinds[kind], preset, frames, 1, point, 7)
+    model = built(kind, channel)
+    output = model(as_batch(frames), snr_db=point.snr_db, seed=7)
+    sent = np.concatenate([frame.payload.symbols for frame in gop.frames])
+    np.testing.assert_allclose(output.symbols[0], sent, atol=1e-4)
+    counts = [frame.payload.symbols.size for frame in gop.frames]
+    np.testing.assert_array_equal(output.num_symbols[0], counts)
+    assert model.side_bits(output)[0] == [frame.payload.side_bits for frame in gop.frames]
+    assert reception.frames_hat.std() > 5, "a flat picture would prove nothing"
+    found = np.rint(255 * output.frames_hat[0].numpy()).astype(int)
+    assert np.abs(found - reception.frames_hat).max() <= 1
+
+
+def gradients(model, frames, **given):
+    with tf.GradientTape() as tape:
+        output = model(frames, training=True, **given)
+        loss = tf.reduce_mean(tf.square(output.frames_hat - frames)) + tf.add_n(model.losses)
+    return loss, tape.gradient(loss, model.trainable_weights)
+
+
+@pytest.mark.parametrize("kind", ["plain"])
+def test_gradients_reach_every_weight_through_the_channel(built, kind):
+    model = built(kind)
+    _, found = gradients(model, FRAMES, snr_db=10.0, seed=1)
+    weights = model.trainable_weights
+    assert len(weights) == len(model.intra.trainable_weights) + len(model.model.trainable_weights)
+    assert all(gradient is not None and np.all(np.isfinite(gradient)) for gradient in found)
+    pairs = zip(weights, found, strict=True)
+    silent = [weight.path for weight, gradient in pairs if not np.any(gradient)]
+    # The kernel that reads z_hat has a gradient of zero where z_hat of these frames is zero.
+    assert all("hyper_decoder/up_32/up/" in path for path in silent), silent
+
+
+def test_one_frame_is_a_gop(built):
+    output = built("plain")(FRAMES[:, :1], snr_db=10.0, seed=1)
+    assert output.frames_hat.shape == (1, 1, 64, 64, 3)
+
+
+def test_training_one_model_leaves_the_sweeps_models_alone():
+    files = find_weights("pvsc_tiny")
+    pair = fresh_models("pvsc_tiny", files), fresh_models("pvsc_tiny", files)
+    assert pair[0][0] is not pair[1][0]
+
+
+@pytest.mark.parametrize(
+    ("frames", "said"),
+    [
+        (FRAMES[0], "shape of frames"),
+        (FRAMES[:, :, :48], "multiples of 64"),
+        (FRAMES[..., :1], "shape of frames"),
+        (FRAMES[:, :0], "shape of frames"),
+        (moving_frames()[None], "type of frames.*255"),
+        (255 * FRAMES, "values of frames"),
+        (FRAMES * np.float32(np.nan), "values of frames"),
+    ],
+)
+def test_bad_frames_are_refused(built, frames, said):
+    with pytest.raises(InputError, match=said):
+        built("plain")(frames, snr_db=10.0)
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"quality": 3}, "0 to 2"),
+        ({"quality": -1}, "0 to 2"),
+        ({"quality": 0.5}, "integers"),
+        ({"snr_db": None}, "Pass snr_db"),
+        ({"snr_db": float("nan")}, "finite"),
+        ({"seed": -1}, "seed"),
+    ],
+)
+def test_bad_arguments_are_refused(built, given, said):
+    with pytest.raises(InputError, match=said):
+        built("plain")(FRAMES, **{"snr_db": 10.0, **given})
+
+
+def test_dvst_has_one_quality_and_the_rates_of_its_models(built, micro_dvst):
+    with pytest.raises(InputError, match="one rate"):
+        built("dvst")(FRAMES, quality=0, snr_db=10.0)
+    with pytest.raises(InputError, match="rate"):
+        Dvst.from_preset(micro_dvst, rate=9, channel=RAYLEIGH)
+
+
+def bad_channel(**parts):
+    def send(x, *, snr_db, seed, first_symbol=0):
+        good = {"x_hat": x, "no_eff": tf.zeros(tf.shape(x)), "overhead": 0, "stats": {}}
+        return SimpleNamespace(**{**good, **{name: make(x) for name, make in parts.items()}})
+
+    return send
+
+
+@pytest.mark.parametrize(
+    ("channel", "said"),
+    [
+        (None, "found None"),
+        (lambda x, no: x, "first_symbol=0"),
+        (lambda x, *, snr_db, seed: x, "without x_hat"),
+        (bad_channel(x_hat=lambda x: x[:, :-1]), "x_hat of complex64"),
+        (bad_channel(x_hat=tf.math.real), "x_hat of float32"),
+        (bad_channel(no_eff=lambda x: 0.0), "no_eff"),
+        (bad_channel(stats=lambda x: None), "stats"),
+    ],
+)
+def test_a_channel_that_breaks_the_contract_is_refused(kinds, channel, said):
+    with pytest.raises(InputError, match=said):
+        Pvsc(*kinds["plain"], channel)
+
+
+def test_unknown_names_are_refused(tmp_path):
+    for given in ({"preset": "pvsc_huge"}, {"preset": "pvsc_tiny", "weights": tmp_path}):
+        with pytest.raises(InputError):
+            Pvsc.from_preset(channel=RAYLEIGH, **given)
+    with pytest.raises(InputError, match="side_format"):
+        Pvsc.side_bits(None, None, "gif")
+
+
+def test_public_names_are_there():
+    assert pvsc_link.Pvsc is Pvsc
+    assert pvsc_link.Dvst is Dvst
