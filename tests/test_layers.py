@@ -9,7 +9,7 @@ import tensorflow as tf
 
 import pvsc_link
 from pvsc_link.layers import Dvst, Pvsc
-from pvsc_link.link import Awgn, BlockFading
+from pvsc_link.link import Awgn, BlockFading, ChannelOutput
 from pvsc_link.models import PRESETS, PvscConfig, fresh_models, intra_of
 from pvsc_link.models.zoo import find_dvst_weights, find_weights
 from pvsc_link.schemes import semantic
@@ -132,6 +132,91 @@ def test_gradients_reach_every_weight_through_the_channel(built, kind):
     silent = [weight.path for weight, gradient in pairs if not np.any(gradient)]
     # The kernel that reads z_hat has a gradient of zero where z_hat of these frames is zero.
     assert all("hyper_decoder/up_32/up/" in path for path in silent), silent
+
+
+def test_without_training_the_transforms_before_rounding_have_no_gradient(built):
+    model = built("plain")
+    with tf.GradientTape() as tape:
+        output = model(FRAMES, snr_db=10.0, seed=1)
+        loss = tf.reduce_mean(output.frames_hat)
+    extractor = model.intra.feature_extractor.trainable_weights
+    encoder = model.intra.feature_encoder.trainable_weights
+    before, behind = tape.gradient(loss, [extractor, encoder])
+    assert all(gradient is None or not np.any(gradient) for gradient in before)
+    assert any(np.any(gradient) for gradient in behind)
+
+
+def test_sent_symbols_cbr_and_side_bits_agree(built):
+    model = built("plain")
+    output = model(FRAMES, snr_db=10.0, seed=1)
+    count = int(np.sum(output.num_symbols))
+    assert output.symbols.shape == output.symbols_hat.shape == (1, count)
+    first = int(output.num_symbols[0, 0])
+    assert np.mean(np.abs(output.symbols[0, :first]) ** 2) == pytest.approx(1.0, abs=1e-4)
+    side = np.sum(output.num_bits_side) / model.side_efficiency
+    assert float(output.cbr[0]) == pytest.approx((count + side) / (3 * 64 * 64 * 3), rel=1e-5)
+    error = np.mean(np.abs(output.symbols_hat - output.symbols) ** 2)
+    power = np.mean(np.abs(output.symbols) ** 2)
+    assert float(output.stats["snr"]) == pytest.approx(power / error, rel=1e-4)
+    exact = [8 * (len(one["z"]) + len(one["k"])) for one in model.side_bits(output, "payload")[0]]
+    np.testing.assert_allclose(output.num_bits_side[0], exact, rtol=0.5, atol=150)
+
+
+def test_a_batch_holds_the_clips_as_they_are_alone_and_traces_nothing_new(built):
+    model = built("plain")
+    alone = model(FRAMES, snr_db=10.0, seed=1)
+    traces = sum(graph.experimental_get_tracing_count() for graph in model._graphs)
+    other = as_batch(moving_frames()[::-1].copy())
+    batch = np.concatenate([FRAMES, other])
+    output = model(batch, quality=np.array([1, 0]), snr_db=10.0, seed=1)
+    assert sum(graph.experimental_get_tracing_count() for graph in model._graphs) == traces
+    np.testing.assert_array_equal(output.num_symbols[0], alone.num_symbols[0])
+    np.testing.assert_allclose(output.frames_hat[0], alone.frames_hat[0], atol=1e-4)
+    sent = np.sum(output.num_symbols, axis=1)
+    assert sent[0] != sent[1], "the clips must differ in length"
+    shorter = int(np.argmin(sent))
+    assert not np.any(output.symbols[shorter, sent[shorter] :])
+
+
+def test_snr_of_each_clip_is_its_own(built):
+    model = built("plain", Awgn())
+    batch = np.concatenate([FRAMES, FRAMES])
+    output = model(batch, snr_db=np.array([0.0, 30.0], np.float32), seed=1)
+    error = np.mean(np.abs(output.symbols_hat - output.symbols) ** 2, axis=1)
+    np.testing.assert_allclose(error, [1.0, 1e-3], rtol=0.3)
+
+
+@pytest.mark.parametrize("kind", ["plain"])
+def test_lost_side_information_is_concealed_as_the_receiver_does(built, kind):
+    model = built(kind)
+    given = {"snr_db": 10.0, "seed": 1}
+    clean = model(FRAMES, **given).frames_hat
+    batch = np.concatenate([FRAMES] * 2)
+    side_ok = np.array([[True, False, True], [False, True, True]])
+    output = model(batch, side_ok=side_ok, **given).frames_hat
+    np.testing.assert_allclose(output[0, 0], clean[0, 0], atol=1e-4)
+    np.testing.assert_array_equal(output[0, 1], output[0, 0])
+    assert np.abs(output[0, 2] - output[0, 1]).mean() > 1e-3, "the frame after is decoded"
+    np.testing.assert_array_equal(output[1], np.full_like(output[1], 0.5))
+    whole = model(FRAMES, side_ok=np.ones((1, 3), bool), **given).frames_hat
+    np.testing.assert_allclose(whole, clean, atol=1e-6)
+
+
+class PilotChannel:
+    """An ideal channel with a pilot for every ten symbols."""
+
+    def __call__(self, x, *, snr_db, seed, first_symbol=0):
+        no_eff = tf.zeros(tf.shape(x))
+        return ChannelOutput(x, no_eff, (tf.shape(x)[1] + 9) // 10, {})
+
+
+def test_pilots_count_in_proportion_to_what_a_clip_sends(built):
+    model = built("plain", PilotChannel())
+    output = model(FRAMES, snr_db=10.0)
+    count = int(np.sum(output.num_symbols))
+    assert int(output.overhead[0]) == (count + 9) // 10
+    uses = count + (count + 9) // 10 + np.sum(output.num_bits_side) / model.side_efficiency
+    assert float(output.cbr[0]) == pytest.approx(uses / FRAMES[0].size, rel=1e-5)
 
 
 def test_one_frame_is_a_gop(built):
