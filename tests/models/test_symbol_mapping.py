@@ -13,8 +13,6 @@ from pvsc_link.models.layers.rate_adaptive import (
     pack_symbols,
     reals_mask,
     sent_mask,
-    to_complex,
-    to_reals,
     unpack,
     unpack_symbols,
 )
@@ -67,26 +65,6 @@ def test_a_rate_map_of_zeros_sends_no_symbol():
 def test_noise_on_the_filler_of_an_odd_k_is_dropped():
     index = np.array([[1]])
     np.testing.assert_array_equal(unpack(np.array([2 + 5j]), index, ODD), [[[2, 0, 0]]])
-
-
-@pytest.mark.parametrize("rate_set", [PAPER_RATE_SET, OVERCOMPLETE[:-1], ODD])
-def test_static_complex_form_is_lossless_and_agrees_with_pack(rate_set):
-    padded, index = random_units(rate_set)
-    grid = to_complex(padded)
-    np.testing.assert_array_equal(to_reals(grid, max(rate_set)), padded)
-    sent = np.asarray(sent_mask(index, rate_set)) > 0
-    np.testing.assert_array_equal(np.asarray(grid)[sent], pack(padded, index, rate_set))
-    assert not np.asarray(grid)[~sent].any()
-
-
-def test_gradients_pass_through_the_complex_form_unchanged():
-    padded, _ = random_units(ODD)
-    reals, weights = tf.constant(padded), np.random.default_rng(2).normal(size=padded.shape)
-    with tf.GradientTape() as tape:
-        tape.watch(reals)
-        rotated = to_complex(reals) * tf.constant(1j, tf.complex64)
-        loss = tf.reduce_sum(to_reals(rotated * tf.constant(-1j, tf.complex64), 3) * weights)
-    np.testing.assert_allclose(tape.gradient(loss, reals), weights, rtol=1e-6)
 
 
 def bits(values):

@@ -22,6 +22,7 @@ is exact. Cost: (ceil(N / BLOCK) + R) * BLOCK * C_y * Kmax MACs for N units and 
 import math
 from typing import Any
 
+import keras
 import numpy as np
 from keras import ops
 
@@ -148,7 +149,7 @@ def pack_symbols(
     ceil(Kmax/2); ``count`` : [batch], int32, symbols that are sent.
     """
     packed, count = pack_pairs(symbols_padded, rate_index, rate_set)
-    return ops.view_as_complex(packed), count
+    return as_complex(packed), count
 
 
 def pack_pairs(symbols_padded: Any, rate_index: Any, rate_set: tuple[int, ...]) -> tuple[Any, Any]:
@@ -187,6 +188,19 @@ def unpack_symbols(symbols: Any, rate_index: Any, rate_set: tuple[int, ...]) -> 
     return ops.where(reals_mask(rate_index, rate_set) > 0, reals, ops.zeros_like(reals))
 
 
+def as_complex(pairs: Any) -> Any:
+    """Real and imaginary parts as complex numbers: [..., 2], float32, to [...], complex64.
+
+    ``ops.view_as_complex`` casts real to complex numbers, whose gradient makes TensorFlow warn of a
+    lost imaginary part at every trace.
+    """
+    if keras.backend.backend() != "tensorflow":
+        return ops.view_as_complex(pairs)
+    import tensorflow as tf
+
+    return tf.complex(pairs[..., 0], pairs[..., 1])
+
+
 def _places(rate_index: Any, rate_set: tuple[int, ...], row: Any) -> tuple[Any, Any]:
     """Where each complex symbol of the padded form lies in the streams of a batch, row after row.
 
@@ -213,26 +227,6 @@ def _pairs(reals: Any) -> Any:
 def _after_zero(pairs: Any) -> Any:
     """The pairs behind a pair of zeros, which the index 0 then stands for."""
     return ops.pad(pairs, [(1, 0), (0, 0)])
-
-
-def to_complex(symbols_padded: Any) -> Any:
-    """Padded reals as complex pairs with static shape, for a channel inside the training graph.
-
-    Input: [..., Kmax], float32. Output: [..., ceil(Kmax/2)], complex64; positions that are not
-    sent are zeros and do not count for power or channel uses (``sent_mask``).
-    """
-    pairs = _pad_to_even(ops.cast(symbols_padded, "float32"))
-    return ops.view_as_complex(ops.reshape(pairs, (*ops.shape(pairs)[:-1], -1, 2)))
-
-
-def to_reals(symbols: Any, num_reals: int) -> Any:
-    """Complex pairs back to padded reals; the inverse of ``to_complex``.
-
-    Parameters: ``num_reals`` : Kmax. Input: [..., ceil(Kmax/2)], complex64. Output: [..., Kmax],
-    float32. Nothing is zeroed: apply ``reals_mask``, or leave it to the feature decoder.
-    """
-    pairs = ops.view_as_real(symbols)
-    return ops.reshape(pairs, (*ops.shape(symbols)[:-1], -1))[..., :num_reals]
 
 
 def reals_mask(rate_index: Any, rate_set: tuple[int, ...]) -> Any:
