@@ -297,6 +297,7 @@ class _GopModel(keras.Model):
         remedy = "Divide 8-bit pixels by 255; pad with pvsc_link.media.pad_to_multiple."
         shape = frames.shape
         fits = shape.rank == 5 and shape[-1] == 3 and None not in shape[1:] and shape[1] > 0
+        fits = fits and shape[0] != 0
         fits = fits and all(size > 0 and size % multiple == 0 for size in shape[2:4])
         if not fits:
             raise InputError("shape of frames", found=tuple(shape), allowed=allowed, remedy=remedy)
@@ -345,10 +346,6 @@ class _GopModel(keras.Model):
             seed = 0
             if training and getattr(self, "optimizer", None) is not None:
                 seed = tf.convert_to_tensor(self.optimizer.iterations)
-        if tf.is_tensor(seed) and seed.shape.rank == 0:
-            seed = tf.cast(seed, tf.uint64)
-            seed = tf.stack([tf.bitwise.right_shift(seed, tf.constant(32, tf.uint64)), seed])
-            return tf.cast(seed, tf.uint32)  # keeps the lower 32 bits
         return seed_tensor(seed)
 
 

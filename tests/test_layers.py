@@ -237,6 +237,7 @@ def test_training_one_model_leaves_the_sweeps_models_alone():
         (FRAMES[:, :, :48], "multiples of 64"),
         (FRAMES[..., :1], "shape of frames"),
         (FRAMES[:, :0], "shape of frames"),
+        (FRAMES[:0], "shape of frames"),
         (moving_frames()[None], "type of frames.*255"),
         (255 * FRAMES, "values of frames"),
         (FRAMES * np.float32(np.nan), "values of frames"),
@@ -256,6 +257,7 @@ def test_bad_frames_are_refused(built, frames, said):
         ({"snr_db": None}, "Pass snr_db"),
         ({"snr_db": float("nan")}, "finite"),
         ({"seed": -1}, "seed"),
+        ({"seed": tf.constant(1.5)}, "seed"),
     ],
 )
 def test_bad_arguments_are_refused(built, given, said):

@@ -3,6 +3,8 @@
 The scenario's check (``registry``) and the channel (``ofdm``) read them by the same function.
 """
 
+import zipfile
+import zlib
 from pathlib import Path
 from typing import NamedTuple
 
@@ -12,6 +14,13 @@ from pvsc_link.storage import digest
 from pvsc_link.types import InputError
 
 _SLOT_SYMBOLS = 14
+#: Longest delay in seconds, that of 300 km. A longer one is hardly in seconds.
+_LONGEST_DELAY = 1e-3
+#: What ``numpy.load`` raises for a file that is damaged or none of its own.
+_UNREADABLE = (
+    *(OSError, ValueError, KeyError, TypeError, EOFError, MemoryError, NotImplementedError),
+    *(zipfile.BadZipFile, zlib.error),
+)
 _ALLOWED = (
     "an NPZ file with a [num_examples, 1, num_rx, 1, 1, num_paths, num_time_steps], complex, and "
     "tau [num_examples, 1, 1, num_paths], float, seconds"
@@ -34,7 +43,7 @@ def file_digest(path: str | None) -> str | None:
     """Digest of a file's content; None where it cannot be read, which ``read_cir`` refuses."""
     try:
         return digest(Path(path or "").read_bytes())[:16]
-    except OSError:
+    except (OSError, TypeError, ValueError):
         return None
 
 
@@ -42,13 +51,13 @@ def read_cir(path: str | None, num_rx: int) -> ImpulseResponses:
     """Impulse responses in the layout of Sionna's ``CIRDataset``, of one transmit antenna.
 
     Raises ``InputError`` for a file that is missing, is no NPZ file or lacks an array, for shapes,
-    dtypes and numbers of antennas that do not fit, for values that are not finite, negative delays
-    and channels without power.
+    dtypes and numbers of antennas that do not fit, for values that are not finite, delays that are
+    negative or above 1 ms, and channels without power.
     """
     try:
         with np.load(path or "") as arrays:
-            a, tau = arrays["a"], arrays["tau"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
+            a, tau = (np.asanyarray(arrays[name]) for name in ("a", "tau"))
+    except _UNREADABLE as error:
         raise _refused(path, f"{error}") from error
     if not (np.iscomplexobj(a) and np.issubdtype(tau.dtype, np.floating)):
         raise _refused(path, f"dtypes {a.dtype} and {tau.dtype}")
@@ -61,6 +70,9 @@ def read_cir(path: str | None, num_rx: int) -> ImpulseResponses:
     power = float(np.mean(np.sum(np.abs(a) ** 2, axis=5)))
     if not (np.isfinite(power) and power > 0 and np.all(np.isfinite(tau)) and tau.min() >= 0):
         raise _refused(path, f"mean power {power:g}, delays from {tau.min():g} s", "finite values")
+    if tau.max() > _LONGEST_DELAY:
+        found, allowed = f"delays up to {tau.max():g} s", f"delays up to {_LONGEST_DELAY:g} s"
+        raise _refused(path, found, allowed)
     scaled = a[:, 0, :, 0, 0] / np.sqrt(power)
     return ImpulseResponses(scaled.astype(np.complex64), tau[:, 0, 0].astype(np.float32))
 

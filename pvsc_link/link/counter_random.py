@@ -8,6 +8,7 @@ same in eager mode, in a graph and under XLA; only the last float operations may
 """
 
 import math
+import operator
 from typing import Any
 
 import tensorflow as tf
@@ -37,11 +38,15 @@ def seed_tensor(seed: Any) -> tf.Tensor:
                 remedy="tf.constant(1, tf.int64) is one.",
             )
         return seed
-    if isinstance(seed, bool) or not 0 <= int(seed) < 2**64:
+    try:
+        number = -1 if isinstance(seed, bool) else operator.index(seed)
+    except TypeError:  # 1.5, "1", None, a list
+        number = -1
+    if not 0 <= number < 2**64:
         raise InputError(
             "seed", found=seed, allowed="integers from 0 to 2**64 - 1", remedy="Choose another."
         )
-    return tf.constant([int(seed) >> 32, int(seed) & 0xFFFFFFFF], tf.uint32)
+    return tf.constant([number >> 32, number & 0xFFFFFFFF], tf.uint32)
 
 
 def _rotate_left(x: tf.Tensor, bits: int) -> tf.Tensor:

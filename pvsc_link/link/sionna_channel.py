@@ -40,8 +40,9 @@ class SionnaChannel(Block):
 
     On first use, the block is called on a few known symbols and traced for any number of them.
     Refused are a block that raises, a wrong shape, an output that is not complex or not finite,
-    draws that do not follow from the seed, and a mean gain that is more than
-    ``GAIN_TOLERANCE_DB`` from the stated one.
+    draws that do not follow from the seed, an output that ``no`` does not change, noise that is
+    the same for every seed, and a mean gain that is more than ``GAIN_TOLERANCE_DB`` from the
+    stated one.
 
     Parameters
     ----------
@@ -121,6 +122,8 @@ class SionnaChannel(Block):
         try:
             first, _ = self._received(x, tf.constant(1.0), 0, 0)
             again, _ = self._received(x, tf.constant(1.0), 0, 0)
+            of_another_seed, _ = self._received(x, tf.constant(1.0), 1, 0)
+            without_noise, _ = self._received(x, tf.constant(_NO_NOISE), 0, 0)
             spec = tf.TensorSpec([1, None], tf.complex64)
             graph = tf.function(
                 lambda x: self._received(x, tf.constant(1.0), 0, 0), autograph=False
@@ -140,6 +143,18 @@ class SionnaChannel(Block):
                 "two calls with the same seed that differ",
                 "random numbers from sionna.phy.config.tf_rng",
                 "Replace tf.random and numpy.random by config.tf_rng, as Sionna's blocks do.",
+            )
+        if np.array_equal(first, without_noise):
+            raise self._refused(
+                "an output that is the same for every noise variance",
+                "noise of the variance no, which sets the SNR",
+                "Add the noise, such as sionna.phy.channel.AWGN()(y, no).",
+            )
+        if np.array_equal(first, of_another_seed):
+            raise self._refused(
+                "an output that is the same for every seed",
+                "random numbers from sionna.phy.config.tf_rng",
+                "Draw noise and fading from config.tf_rng, without a seed of your own.",
             )
         powers: list[float] = []
         while len(powers) < _MOST_CALLS:
@@ -222,16 +237,19 @@ def named_channel(
     Parameters: ``block`` : dotted path ``package.module:make`` of a class or function that makes
     the block; ``block_options`` : JSON of its keyword arguments; ``block_digest`` : of the file
     (``registry.SionnaCondition``), without effect here; others as ``SionnaChannel``.
-    Raises ``InputError`` for a path that leads nowhere and options that are not taken.
+    Raises ``InputError`` for a path that leads nowhere, options that are not taken, and a module or
+    function that raises.
     """
-    make = load_implementation(block)
     try:
+        make = load_implementation(block)
         with tf.init_scope():  # variables of the block belong to no graph
             made = make(**json.loads(block_options))
-    except TypeError as error:
+    except InputError:
+        raise
+    except Exception as error:  # whatever the user's code raises
         raise InputError(
             f"block {block}",
-            found=f"options {block_options}: {error}",
+            found=f"options {block_options}: {type(error).__name__}: {error}"[:300],
             allowed="a class or function that makes the block from block_options",
             remedy="Correct block or block_options.",
         ) from error

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 
 from pvsc_link.commands import FAILED, run_command
-from pvsc_link.storage import require_writable
+from pvsc_link.storage import cache_directory, require_writable
 from pvsc_link.types import InputError
 
 if TYPE_CHECKING:
@@ -83,6 +83,7 @@ def run(words: argparse.Namespace) -> int:
         )
     scenario = load_scenario(words.scenario)
     if not words.dry_run:
+        cache_directory()  # raises for one that cannot be used
         require_writable(Path(words.out) / scenario.name)
     from pvsc_link.report import write_figures
     from pvsc_link.sweep.plan import build

@@ -55,7 +55,7 @@ def test_streams_seeds_and_neighbours_are_uncorrelated():
         assert abs(np.vdot(z, other)) / NUM_SAMPLES < 4 / np.sqrt(NUM_SAMPLES)
 
 
-@pytest.mark.parametrize("seed", [-1, 2**64, True])
+@pytest.mark.parametrize("seed", [-1, 2**64, True, 1.5, "1", None, [1, 2]])
 def test_a_seed_that_is_not_a_64_bit_number_is_refused(seed):
     with pytest.raises(InputError, match="seed"):
         seed_tensor(seed)

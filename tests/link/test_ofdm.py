@@ -1,6 +1,9 @@
 """OFDM links: physics of the channels, channel estimation, combining, paired realisations."""
 
 import doctest
+import pickle
+import zipfile
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -371,6 +374,7 @@ def test_bad_parameters_are_refused_by_name(values, word):
         (lambda a, tau: {"a": a * np.nan, "tau": tau}, "mean power nan"),
         (lambda a, tau: {"a": 0 * a, "tau": tau}, "mean power 0"),
         (lambda a, tau: {"a": a, "tau": tau - 1}, "delays from -1"),
+        (lambda a, tau: {"a": a, "tau": tau + 100}, "delays up to 100 s"),
     ],
 )
 def test_a_file_of_impulse_responses_is_looked_into(tmp_path, change, word):
@@ -387,9 +391,41 @@ def test_a_file_of_impulse_responses_is_looked_into(tmp_path, change, word):
     np.savez(path, **change(*good))
     with pytest.raises(InputError, match=word):
         find_channel("ofdm").condition(values)
-    (tmp_path / "text.npz").write_text("no arrays")
-    with pytest.raises(InputError, match="NPZ"):
-        find_channel("ofdm").condition(values | {"cir_file": str(tmp_path / "text.npz")})
+    for wrong in (3, tmp_path, "a\0b"):
+        with pytest.raises(InputError, match="cir_file"):
+            find_channel("ofdm").condition(values | {"cir_file": wrong})
+
+
+class Touches:
+    """Makes a file when it is unpickled."""
+
+    def __init__(self, path):
+        self._path = path
+
+    def __reduce__(self):
+        return Path.touch, (self._path,)
+
+
+def test_a_damaged_or_foreign_file_is_refused_and_runs_no_code(tmp_path):
+    path, ran = tmp_path / "cir.npz", tmp_path / "ran"
+    np.savez_compressed(
+        path, a=np.ones((3, 1, 1, 1, 1, 2, 14), complex), tau=np.zeros((3, 1, 1, 2))
+    )
+    good = path.read_bytes()
+    flipped = bytearray(good)
+    flipped[90] ^= 255
+    np.savez(path, a=np.array([Touches(ran)], object), tau=np.zeros((3, 1, 1, 2)))
+    pickled_array = path.read_bytes()
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("a.npy", "no array")
+        archive.writestr("tau.npy", "no array")
+    texts = path.read_bytes()
+    pickled = pickle.dumps(Touches(ran))
+    for content in (b"", b"no arrays", good[:200], flipped, pickled_array, texts, pickled):
+        path.write_bytes(content)
+        with pytest.raises(InputError, match="NPZ"):
+            find_channel("ofdm").condition({"channel_model": "cir", "cir_file": str(path)})
+    assert not ran.exists()
 
 
 def test_what_a_model_lacks_is_no_axis_of_it():

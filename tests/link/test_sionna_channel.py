@@ -46,6 +46,10 @@ def fading():
 
 def number():
     return 3
+
+
+def raises():
+    raise RuntimeError("no such antenna")
 """
 
 
@@ -159,9 +163,11 @@ def not_seeded(x, no):
         (lambda x, no: tf.math.real(x), "y of float32'; allowed: complex numbers"),
         (lambda x, no: x + tf.zeros(x.shape, x.dtype), r"in a graph.*tf.shape\(x\)"),
         (lambda x, no: x * np.complex64(np.nan), "not finite"),
-        (lambda x, no: 1.5 * x, "gain of 3.52 dB.*0 dB within 1.5 dB.*gain_db"),
+        (lambda x, no: AWGN()(1.5 * x, no), "gain of 3.52 dB.*0 dB within 1.5 dB.*gain_db"),
         (lambda x, no: (x, tf.ones([8, 2], tf.complex64)), "one value per symbol or per row"),
         (lambda x: x, "TypeError.*block"),
+        (lambda x, no: 1.0 * x, "the same for every noise variance"),
+        (lambda x, no: x + tf.cast(tf.sqrt(no), x.dtype), "the same for every seed"),
         (not_seeded, "two calls with the same seed that differ.*tf_rng"),
     ],
 )
@@ -230,6 +236,7 @@ def test_a_scenario_may_sweep_blocks_and_their_options(module):
         ({"block": "no_such_module_of_mine:make"}, "PYTHONPATH"),
         ({"block": "MODULE:gone"}, "gone"),
         ({"block": "MODULE:number"}, "makes a int"),
+        ({"block": "MODULE:raises"}, "RuntimeError: no such antenna"),
         ({"block": "MODULE:awgn", "block_options": {"width": 3}}, "width"),
         ({"block": "MODULE:awgn", "block_options": "wide"}, "a mapping"),
         ({"block": "MODULE:scaled", "block_options": {"gain": 2.0}}, "gain of 6.02 dB"),

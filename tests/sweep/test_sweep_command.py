@@ -122,6 +122,16 @@ def test_bad_input_is_told_at_load_and_nothing_is_written(
     assert not (tmp_path / "out").exists()
 
 
+def test_a_cache_folder_that_is_a_file_is_told_and_nothing_is_written(
+    write_scenario, tmp_path, monkeypatch, capsys
+):
+    (tmp_path / "cache").touch()
+    monkeypatch.setenv("PVSC_LINK_CACHE", str(tmp_path / "cache"))
+    assert run(write_scenario(), tmp_path / "out") == 2
+    assert "PVSC_LINK_CACHE" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
 def test_a_codec_that_crashes_becomes_rows_and_the_sweep_goes_on(
     own_caches, write_scenario, tmp_path, monkeypatch
 ):
