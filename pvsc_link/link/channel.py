@@ -256,7 +256,8 @@ class ChannelFunction:
         """One stream of symbols through the channel.
 
         Input: ``symbols`` : [num_symbols], complex64, unit mean power; ``point`` : of this kind of
-        channel. Raises ``InputError`` for a bad point or seed.
+        channel. Raises ``InputError`` for a bad point or seed, and for a channel that returns
+        values that are not finite.
         """
         x = tf.constant(symbols[None], tf.complex64)
         condition, snr_db = condition_tensors(point), as_snr_db(point.snr_db)
@@ -264,6 +265,15 @@ class ChannelFunction:
             x, snr_db, seed_tensor(seed), condition=condition
         )
         uses, num = len(symbols) + int(overhead), len(symbols)
+        for name, values in (("x_hat", x_hat), ("no_eff", no_eff)):
+            bad = int(np.sum(~np.isfinite(values.numpy())))
+            if bad:
+                raise InputError(
+                    f"{name} of the channel {point.channel}",
+                    found=f"{bad} of {num} NaN or infinite",
+                    allowed="finite values",
+                    remedy="Correct the channel, or what its equaliser divides by.",
+                )
         measured = LinkStats(num, *stats.numpy().tolist())
         return SymbolReception(x_hat.numpy()[0], no_eff.numpy()[0], uses, measured)
 

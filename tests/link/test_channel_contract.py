@@ -131,7 +131,7 @@ def test_the_traced_channel_is_the_channel_of_the_point(equalizer, csi_aware):
     point = ChannelPoint("rayleigh", 6.0, -10.0, 4)
     channel = make_channel(point, equalizer=equalizer, csi_aware=csi_aware)
     expected = channel(tf.constant(x[None]), snr_db=6.0, seed=9).x_hat[0]
-    x_hat, uses, _ = get_channel_function("rayleigh", equalizer, csi_aware)(x, point, 9)
+    x_hat, _, uses, _ = get_channel_function("rayleigh", equalizer, csi_aware)(x, point, 9)
     np.testing.assert_allclose(x_hat, expected, rtol=1e-4, atol=1e-5)
     assert uses == 60
 
@@ -186,7 +186,7 @@ def test_a_channel_from_outside_carries_symbols_and_bits_and_its_pilots_count(mo
     mine = ChannelType("mine", "Mine", NoOptions, EverySecondIsAPilot)
     monkeypatch.setitem(CHANNELS, "mine", mine)
     point, symbols = ChannelPoint("mine", 3.0), np.ones(10, np.complex64)
-    x_hat, uses, _ = get_channel_function("mine", "zf", False)(symbols, point, 1)
+    x_hat, _, uses, _ = get_channel_function("mine", "zf", False)(symbols, point, 1)
     np.testing.assert_array_equal(x_hat, symbols)
     assert uses == 20
     link, bits = CodedLink(11, "mine"), np.tile(np.array([0, 1, 1], np.uint8), 2000)
@@ -194,6 +194,24 @@ def test_a_channel_from_outside_carries_symbols_and_bits_and_its_pilots_count(mo
     np.testing.assert_array_equal(received.bits_hat, bits)
     assert received.num_channel_uses == 2 * link.num_channel_uses(len(bits))
     assert received.num_pilots == link.num_channel_uses(len(bits))
+
+
+class NoNumberAt(EverySecondIsAPilot):
+    """A channel that returns NaN for one symbol."""
+
+    def __call__(self, x, *, snr_db, seed, first_symbol=0):
+        is_bad = tf.range(tf.shape(x)[1]) == 7
+        return ChannelOutput(
+            tf.where(is_bad, np.complex64(np.nan), x), tf.ones_like(x, tf.float32), 0, {}
+        )
+
+
+def test_symbols_that_come_back_as_no_numbers_are_refused(monkeypatch):
+    monkeypatch.setitem(CHANNELS, "mine", ChannelType("mine", "Mine", NoOptions, NoNumberAt))
+    with pytest.raises(InputError, match="x_hat of the channel mine: found '1 of 10 NaN"):
+        get_channel_function("mine", "zf", False)(
+            np.ones(10, np.complex64), ChannelPoint("mine", 3.0), 1
+        )
 
 
 class CountsSymbols(EverySecondIsAPilot):

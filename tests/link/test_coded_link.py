@@ -156,6 +156,8 @@ def test_consecutive_blocks_share_a_coherence_interval():
         ({"channel": "nakagami"}, "awgn, ofdm, rayleigh"),
         ({"equalizer": "mmse"}, "lmmse, zf"),
         ({"decoder": "viterbi"}, "sionna"),
+        ({"num_iter": 0}, "integers from 1"),
+        ({"num_iter": 2.5}, "integers from 1"),
     ],
 )
 def test_unknown_names_are_refused_with_the_allowed_ones(change, word):

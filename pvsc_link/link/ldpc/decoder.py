@@ -115,6 +115,10 @@ def sionna(code: LdpcCode, num_iter: int) -> GraphDecoder:
 def get_decoder(name: str, code: LdpcCode, num_iter: int) -> Decoder:
     """The decoder of this name, built (and compiled) once per process and code.
 
-    Raises ``InputError`` for an unknown name.
+    Raises ``InputError`` for an unknown name and a number of iterations that is none.
     """
+    if isinstance(num_iter, bool) or not isinstance(num_iter, int) or num_iter < 1:
+        raise InputError(
+            "num_iter", found=num_iter, allowed="integers from 1", remedy="20 is the default."
+        )
     return load_implementation(find("decoder", name, DECODERS))(code, num_iter)
