@@ -175,25 +175,28 @@ def _at_budget(curve: pd.DataFrame, column: str, budget: float) -> float:
 
 
 def condition_words(condition: Mapping) -> str:
-    """A channel condition for titles; what the mapping lacks is left out."""
+    """A channel condition for titles; what the mapping lacks and defaults are left out."""
     channel = str(condition.get("channel", ""))
     words = [channel_label(channel)] if channel else []
     if "snr_db" in condition:
         words.append(f"SNR {condition['snr_db']:g} dB")
-    if not fades(channel):
-        return ", ".join(words)
-    if "csi_nmse_db" in condition:
+    if fades(channel) and "csi_nmse_db" in condition:
         nmse = condition["csi_nmse_db"]
         words.append("perfect CSI" if pd.isna(nmse) else f"NMSE {nmse:g} dB")
-    length = condition.get("coherence_length")
+    length = condition.get("coherence_length") if fades(channel) else None
     if length is not None and not pd.isna(length):
         words.append(f"coherence {length:g}")
-    words += [f"{name} {value}" for name, value in _further(condition)]
+    fields = condition_fields()
+    words += [
+        f"{name} {value}"
+        for name, value in _further(condition)
+        if name not in fields or value != fields[name].default
+    ]
     return ", ".join(words)
 
 
 def _further(condition: Mapping) -> list[tuple[str, Any]]:
-    """Values of a condition that only channels from outside the package have."""
+    """Values of a condition beside SNR, NMSE and coherence length."""
     known = ("channel", "snr_db", "csi_nmse_db", "coherence_length")
     further = [name for name in condition_columns() if name not in known]
     return [(n, condition[n]) for n in further if n in condition and not pd.isna(condition[n])]

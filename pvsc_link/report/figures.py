@@ -7,6 +7,7 @@ a large sweep has hundreds of figures and only the first of each kind are drawn.
 
 import json
 import multiprocessing
+import textwrap
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -78,7 +79,7 @@ def _places(
         for condition, here in grouped(of_place, fixed):
             key = place_key(clip, gop, condition)
             names[key] = f"{prefix}_{clip_stem(clip)}_gop{gop:g}_{condition_slug(condition)}"
-            words = _plain(f"{title}\n{condition_words(condition)}")
+            words = _plain(f"{title}\n{textwrap.fill(condition_words(condition), 56)}")
             places.append((key, words, condition, here))
     unique = file_names(names)
     for key, words, condition, here in places:

@@ -6,7 +6,7 @@ import pytest
 from PIL import Image
 
 from pvsc_link.report import __main__ as command
-from pvsc_link.report.curves import file_names, short_clip_names
+from pvsc_link.report.curves import condition_words, file_names, short_clip_names
 from pvsc_link.report.figures import bler_figures, draw_figures, frame_figures, grid_figures
 from pvsc_link.report.frames import matched_frames
 from pvsc_link.report.page import page_data
@@ -15,6 +15,15 @@ from pvsc_link.report.tables import comparison_tables
 from pvsc_link.sweep.store import find_reference, frame_file, reference_file
 
 TAKES = ("a/take.mp4", "b/take.mp4")
+
+
+def test_titles_tell_conditions_apart_that_differ_in_keys_of_a_channel_or_impairments():
+    ofdm = {"channel": "ofdm", "snr_db": 6.0, "channel_model": "tdl_c", "num_rx": 1}
+    assert condition_words(ofdm | {"speed_kmh": 3.0}) == "OFDM, SNR 6 dB"
+    assert condition_words(ofdm | {"speed_kmh": 60.0}) == "OFDM, SNR 6 dB, speed_kmh 60.0"
+    clipped = {"channel": "awgn", "snr_db": 6.0, "clip_papr_db": 3.0}
+    assert condition_words(clipped) == "AWGN, SNR 6 dB, clip_papr_db 3.0"
+    assert condition_words(clipped | {"clip_papr_db": None}) == "AWGN, SNR 6 dB"
 
 
 @pytest.fixture
