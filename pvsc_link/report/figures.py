@@ -207,7 +207,7 @@ def _grid(
     for row, (condition, rows) in zip(panels, conditions, strict=True):
         for panel, metric in zip(row, metrics, strict=True):
             _draw_curves(panel, rows, metric, styles)
-        row[0].set_title(condition_words(condition), loc="left")
+        row[0].set_title(textwrap.fill(condition_words(condition), 60), loc="left")
     for panel in panels[-1]:
         panel.set_xlabel("CBR")
     _add_legend(figure, panels.flat, columns=max(len(metrics), 2))
