@@ -25,6 +25,14 @@ CHANNEL_POWER_FLOOR = 1e-6
 NOISE_FLOOR = 1e-8
 
 
+def as_complex(real: tf.Tensor) -> tf.Tensor:
+    """``tf.float32`` as ``tf.complex64``.
+
+    The gradient of a cast would make TensorFlow warn of a lost imaginary part at every trace.
+    """
+    return tf.complex(real, tf.zeros_like(real))
+
+
 def receiver_knowledge(
     h_hat: tf.Tensor,
     csi_nmse: tf.Tensor,
@@ -50,7 +58,7 @@ def receiver_knowledge(
         return h_hat, tf.zeros_like(csi_nmse)
     shrink = tf.math.divide_no_nan(variance, variance + csi_nmse)
     mean = tf.cast(mean, h_hat.dtype)
-    return mean + tf.cast(shrink, h_hat.dtype) * (h_hat - mean), shrink * csi_nmse
+    return mean + as_complex(shrink) * (h_hat - mean), shrink * csi_nmse
 
 
 def zf(
@@ -68,7 +76,7 @@ def zf(
     s = tf.maximum(no + err_var, NOISE_FLOOR)
     power = tf.maximum(tf.square(tf.math.real(h_hat)) + tf.square(tf.math.imag(h_hat)),
                        CHANNEL_POWER_FLOOR)  # fmt: skip
-    x_hat = tf.math.conj(h_hat) * y / tf.cast(power, y.dtype)
+    x_hat = tf.math.conj(h_hat) * y / as_complex(power)
     return x_hat, s / power
 
 
@@ -92,4 +100,4 @@ def biased_lmmse(
     """
     s = tf.maximum(no + err_var, NOISE_FLOOR)
     total = tf.square(tf.math.real(h_hat)) + tf.square(tf.math.imag(h_hat)) + s
-    return tf.math.conj(h_hat) * y / tf.cast(total, y.dtype), s / total
+    return tf.math.conj(h_hat) * y / as_complex(total), s / total

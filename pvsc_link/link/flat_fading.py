@@ -19,7 +19,7 @@ from sionna.phy.channel import ApplyFlatFadingChannel
 
 from pvsc_link.link.channel import ChannelOutput, as_snr_db
 from pvsc_link.link.counter_random import complex_normal, seed_tensor
-from pvsc_link.link.equalizers import Equalizer, receiver_knowledge
+from pvsc_link.link.equalizers import Equalizer, as_complex, receiver_knowledge
 from pvsc_link.link.registry import find, find_equalizer
 from pvsc_link.types import InputError, db_to_linear, noise_variance
 
@@ -59,7 +59,7 @@ class Rician:
         self.mean, self.variance = tf.sqrt(tf.sigmoid(log_k)), tf.sigmoid(-log_k)
 
     def __call__(self, g: tf.Tensor) -> tf.Tensor:
-        return tf.cast(self.mean, g.dtype) + tf.cast(tf.sqrt(self.variance), g.dtype) * g
+        return tf.cast(self.mean, g.dtype) + as_complex(tf.sqrt(self.variance)) * g
 
 
 #: Fading laws of ``BlockFading`` by name. What an aware receiver knows (``receiver_knowledge`` in
@@ -101,7 +101,7 @@ class _FlatChannel(Block):
         places = tf.tile((first_symbol + tf.range(num_symbols))[None], [batch, 1])
         h, h_hat, noise = self.draw(seed, places, tf.range(batch)[:, None])
         faded = _APPLY(tf.reshape(x, [-1, 1]), tf.reshape(h, [-1, 1, 1]))
-        y = tf.reshape(faded, tf.shape(x)) + tf.cast(tf.sqrt(no), x.dtype) * noise
+        y = tf.reshape(faded, tf.shape(x)) + as_complex(tf.sqrt(no)) * noise
         known, err_var = receiver_knowledge(
             h_hat,
             self._csi_nmse,
@@ -193,7 +193,7 @@ class BlockFading(_FlatChannel):
         samples = complex_normal(seed_tensor(seed), streams, tf.stack([block, block, places]))
         g, e, noise = tf.unstack(samples)
         h = self._law(g)
-        return h, h + tf.cast(tf.sqrt(self._csi_nmse), h.dtype) * e, noise
+        return h, h + as_complex(tf.sqrt(self._csi_nmse)) * e, noise
 
 
 def _find_law(law: str | Law, k_factor_db: Any) -> Law:

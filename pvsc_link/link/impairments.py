@@ -17,6 +17,7 @@ from sionna.phy import Block
 
 from pvsc_link.link.channel import Channel, ChannelOutput
 from pvsc_link.link.counter_random import complex_normal, seed_tensor, threefry
+from pvsc_link.link.equalizers import as_complex
 from pvsc_link.link.registry import active_impairments
 from pvsc_link.types import db_to_linear
 
@@ -84,7 +85,7 @@ def clip(x: tf.Tensor, papr_db: Any) -> tuple[tf.Tensor, tf.Tensor]:
         tf.reduce_sum(power * tf.square(scale), axis=-1, keepdims=True), count
     )
     gain = tf.sqrt(tf.where(left > 0.0, mean / tf.where(left > 0.0, left, 1.0), 1.0))
-    return x * tf.cast(gain * scale, x.dtype), gain
+    return x * as_complex(gain * scale), gain
 
 
 def wiener(seed: Any, places: tf.Tensor, row: tf.Tensor) -> tf.Tensor:
@@ -303,7 +304,7 @@ class Impaired(Block):
         out = self._channel(sent, snr_db=snr_db, seed=seed, first_symbol=first_symbol)
         x_hat, no_eff = out.x_hat, out.no_eff
         if self._clip is not None:
-            x_hat, no_eff = x_hat / tf.cast(gain, x_hat.dtype), no_eff / tf.square(gain)
+            x_hat, no_eff = x_hat / as_complex(gain), no_eff / tf.square(gain)
         if self._rate is not None:
             erased = erasures(seed, places, row, rate=self._rate, burst=self._burst)
             x_hat = tf.where(erased, tf.zeros_like(x_hat), x_hat)

@@ -30,7 +30,7 @@ from sionna.phy.ofdm import LSChannelEstimator, ResourceGrid, ResourceGridMapper
 from pvsc_link.link.channel import ChannelOutput, as_snr_db
 from pvsc_link.link.cir_file import ImpulseResponses, read_cir
 from pvsc_link.link.counter_random import complex_normal, seed_tensor, threefry
-from pvsc_link.link.equalizers import Equalizer, receiver_knowledge
+from pvsc_link.link.equalizers import Equalizer, as_complex, receiver_knowledge
 from pvsc_link.link.ofdm_condition import SLOT_SYMBOLS, pilot_symbols
 from pvsc_link.link.registry import CHANNELS, find_equalizer
 from pvsc_link.link.sionna_random import sionna_draws
@@ -242,7 +242,7 @@ class OfdmChannel(Block):
         no = tf.broadcast_to(noise_variance(as_snr_db(snr_db)), [batch])
         no = tf.repeat(no, num_slots)[:, None, None]
         noise = self._noise(seed, batch, first_slot, num_slots)
-        y = h * sent + tf.cast(tf.sqrt(no), x.dtype) * noise
+        y = h * sent + as_complex(tf.sqrt(no)) * noise
         h_hat, err_var = self._estimate(y, h, no, profile)
         y, h, h_hat, err_var = (
             tf.gather(part, grid.data, axis=-1) for part in (y, h, h_hat, err_var)
@@ -302,6 +302,8 @@ class OfdmChannel(Block):
             model, profile = self._model(batch, stretch)
             a, tau = model(batch, num_steps + 1, frequency)
         num_rx, num_paths = self._condition.num_rx, tau.shape[-1]
+        if num_paths is None:  # of UMi, UMa and RMa for a batch of open size
+            num_paths = tf.shape(tau)[-1]
         a = tf.reshape(a[..., 1:], [batch, num_rx, num_paths, num_slots, SLOT_SYMBOLS])
         a = tf.transpose(a, [0, 3, 1, 2, 4])
         a = tf.reshape(a, [-1, 1, num_rx, 1, 1, num_paths, SLOT_SYMBOLS])
@@ -504,8 +506,8 @@ class OfdmChannel(Block):
         """
         gain = tf.sqrt(tf.reduce_sum(_power(h_hat), axis=1))
         combined = tf.reduce_sum(tf.math.conj(h_hat) * y, axis=1)
-        combined = tf.math.divide_no_nan(combined, tf.cast(gain, y.dtype))
-        return self._equalizer(combined, tf.cast(gain, y.dtype), no, err_var)
+        combined = tf.math.divide_no_nan(combined, as_complex(gain))
+        return self._equalizer(combined, as_complex(gain), no, err_var)
 
 
 @functools.lru_cache(maxsize=32)

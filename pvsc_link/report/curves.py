@@ -174,32 +174,67 @@ def _at_budget(curve: pd.DataFrame, column: str, budget: float) -> float:
     return float(np.interp(np.log(budget), np.log(cbr), quality))
 
 
-def condition_words(condition: Mapping) -> str:
-    """A channel condition for titles; what the mapping lacks and defaults are left out."""
+def condition_words(condition: Mapping, varying: Collection[str] = ()) -> str:
+    """A channel condition for titles; what the mapping lacks is left out.
+
+    Values that are the channel's defaults are not said, unless their names are in ``varying``.
+    """
     channel = str(condition.get("channel", ""))
     words = [channel_label(channel)] if channel else []
     if "snr_db" in condition:
         words.append(f"SNR {condition['snr_db']:g} dB")
-    if fades(channel) and "csi_nmse_db" in condition:
-        nmse = condition["csi_nmse_db"]
-        words.append("perfect CSI" if pd.isna(nmse) else f"NMSE {nmse:g} dB")
-    length = condition.get("coherence_length") if fades(channel) else None
-    if length is not None and not pd.isna(length):
-        words.append(f"coherence {length:g}")
-    fields = condition_fields()
-    words += [
-        f"{name} {value}"
-        for name, value in _further(condition)
-        if name not in fields or value != fields[name].default
-    ]
+    if fades(channel):
+        if "csi_nmse_db" in condition:
+            nmse = condition["csi_nmse_db"]
+            words.append("perfect CSI" if pd.isna(nmse) else f"NMSE {nmse:g} dB")
+        length = condition.get("coherence_length")
+        if length is not None and not pd.isna(length):
+            words.append(f"coherence {length:g}")
+    words += [_value_words(name, value) for name, value in _further(condition, varying)]
     return ", ".join(words)
 
 
-def _further(condition: Mapping) -> list[tuple[str, Any]]:
-    """Values of a condition beside SNR, NMSE and coherence length."""
+#: Units at the end of the names of conditions.
+_UNITS = {"ns": "ns", "kmh": "km/h", "ghz": "GHz", "khz": "kHz", "db": "dB"}
+
+
+def _name_and_unit(name: str) -> tuple[str, str]:
+    *words, last = name.split("_")
+    unit = _UNITS.get(last, "")
+    return " ".join(words if unit else [*words, last]).removeprefix("num "), unit
+
+
+def value_title(name: str) -> str:
+    """``delay_spread_ns`` as ``Delay spread (ns)``."""
+    said, unit = _name_and_unit(name)
+    return said[:1].upper() + said[1:] + (f" ({unit})" if unit else "")
+
+
+def _value_words(name: str, value: Any) -> str:
+    """``delay_spread_ns`` of 300 as ``delay spread 300 ns``."""
+    said, unit = _name_and_unit(name)
+    number = isinstance(value, (int, float, np.number)) and not isinstance(value, bool)
+    return f"{said} {f'{value:g}' if number else value} {unit}".strip()
+
+
+def _further(condition: Mapping, varying: Collection[str] = ()) -> list[tuple[str, Any]]:
+    """Values of a condition beside those that block fading has, less the channel's defaults."""
     known = ("channel", "snr_db", "csi_nmse_db", "coherence_length")
-    further = [name for name in condition_columns() if name not in known]
-    return [(n, condition[n]) for n in further if n in condition and not pd.isna(condition[n])]
+    channel = CHANNELS.get(str(condition.get("channel")))
+    fields = channel.Condition.model_fields if channel else {}
+    further = []
+    for name in condition_columns():
+        value = condition.get(name)
+        if name in known or value is None or pd.isna(value):
+            continue
+        if name in varying or name not in fields or value != fields[name].default:
+            further.append((name, value))
+    return further
+
+
+def varying_conditions(rows: pd.DataFrame) -> list[str]:
+    """Names of the parts of a condition that have several values in ``rows``."""
+    return [n for n in condition_columns() if n in rows and rows[n].nunique(dropna=False) > 1]
 
 
 def fades(channel: str) -> bool:

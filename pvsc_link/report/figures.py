@@ -7,12 +7,12 @@ a large sweep has hundreds of figures and only the first of each kind are drawn.
 
 import json
 import multiprocessing
-import textwrap
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import islice, zip_longest
 from pathlib import Path
+from textwrap import wrap
 from typing import Any
 
 import matplotlib
@@ -42,6 +42,7 @@ from pvsc_link.report.curves import (
     place_words,
     quality_at_budget,
     short_clip_names,
+    varying_conditions,
 )
 from pvsc_link.report.frames import Box, MatchedFrames, ShownFrame, matched_frames, zoom_boxes
 from pvsc_link.report.results import Results, read_results
@@ -61,6 +62,7 @@ Styles = Mapping[str, SchemeStyle]
 # ---- parts that the figures share --------------------------------------------------------------
 
 _LONGEST_ENTRY = 34  # of a legend with several columns
+_LONGEST_TITLE = 56  # characters of a line, one column wide
 #: Heights in inches.
 _PANEL, _LEGEND_LINE, _REST = 1.55, 0.16, 0.55
 _CBR_LABEL = "CBR (channel uses per source sample)"
@@ -71,7 +73,7 @@ def _places(
 ) -> Iterator[tuple[str, str, dict[str, Any], pd.DataFrame]]:
     """(file name, title, condition, rows) per clip, GOP and condition, ``axis`` left out of it."""
     fixed = [name for name in condition_columns() if name != axis and name in rows]
-    short = short_clip_names(rows["clip"])
+    short, varying = short_clip_names(rows["clip"]), varying_conditions(rows)
     names: dict[Hashable, str] = {}
     places = []
     for (clip, gop), of_place in rows.groupby(PLACE, dropna=False, sort=False):
@@ -79,7 +81,8 @@ def _places(
         for condition, here in grouped(of_place, fixed):
             key = place_key(clip, gop, condition)
             names[key] = f"{prefix}_{clip_stem(clip)}_gop{gop:g}_{condition_slug(condition)}"
-            words = _plain(f"{title}\n{textwrap.fill(condition_words(condition), 56)}")
+            said = wrap(condition_words(condition, varying), _LONGEST_TITLE)
+            words = _plain("\n".join([title, *said]))
             places.append((key, words, condition, here))
     unique = file_names(names)
     for key, words, condition, here in places:
@@ -170,12 +173,12 @@ def grid_figures(means: pd.DataFrame, styles: Styles) -> Iterator[NamedFigure]:
     for (clip, gop), rows in places:
         metrics, conditions = metrics_in(rows), list(by_condition(rows))
         several = len(conditions) > _ROWS_OF_A_PAGE
-        title = _plain(place_words(short[str(clip)], gop))
+        title, varying = _plain(place_words(short[str(clip)], gop)), varying_conditions(rows)
         for start in range(0, len(conditions) if metrics else 0, _ROWS_OF_A_PAGE):
             here = conditions[start : start + _ROWS_OF_A_PAGE]
             number = f"_{start // _ROWS_OF_A_PAGE + 1}" if several else ""
             name = names[place_key(clip, gop)] + number
-            yield name, partial(_grid, here, metrics, styles, title)
+            yield name, partial(_grid, here, metrics, styles, title, varying)
 
 
 def rate_figures(means: pd.DataFrame, styles: Styles) -> Iterator[NamedFigure]:
@@ -200,6 +203,7 @@ def _grid(
     metrics: list[MetricType],
     styles: Styles,
     title: str,
+    varying: Sequence[str],
 ) -> Figure:
     size = PAGE_WIDTH * max(len(metrics), 2) / 3, 0.9 + 1.65 * len(conditions)
     figure = Figure(figsize=size, layout="constrained")
@@ -207,7 +211,8 @@ def _grid(
     for row, (condition, rows) in zip(panels, conditions, strict=True):
         for panel, metric in zip(row, metrics, strict=True):
             _draw_curves(panel, rows, metric, styles)
-        row[0].set_title(textwrap.fill(condition_words(condition), 60), loc="left")
+        said = wrap(condition_words(condition, varying), 60)
+        row[0].set_title("\n".join(said), loc="left")
     for panel in panels[-1]:
         panel.set_xlabel("CBR")
     _add_legend(figure, panels.flat, columns=max(len(metrics), 2))

@@ -25,6 +25,7 @@ from pvsc_link.report.curves import (
     grouped,
     metrics_in,
     short_clip_names,
+    varying_conditions,
 )
 from pvsc_link.report.figures import MOST_OF_A_KIND, draw_figures
 from pvsc_link.report.frames import page_comparisons
@@ -146,11 +147,11 @@ def _curves(means: pd.DataFrame) -> list[dict[str, Any]]:
 
 def _conditions(sent: pd.DataFrame) -> list[dict[str, Any]]:
     """Every condition once, with its words and the clips and GOP lengths under it."""
-    found = []
+    found, varying = [], varying_conditions(sent)
     for condition, rows in by_condition(sent) if len(sent) else ():
         places = rows[PLACE].drop_duplicates().itertuples(index=False)
         entry = {name: _plain(value) for name, value in condition.items()}
-        entry["words"] = condition_words(condition)
+        entry["words"] = condition_words(condition, varying)
         entry["places"] = [[_plain(clip), _plain(gop)] for clip, gop in places]
         found.append(entry)
     return found

@@ -15,11 +15,19 @@ from dataclasses import dataclass, field
 from functools import cache, cached_property
 from importlib.resources import files
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
+from pvsc_link.link import CHANNELS
 from pvsc_link.metrics import METRICS
-from pvsc_link.report.curves import curve_styles, short_clip_names, with_curve_keys
+from pvsc_link.report.curves import (
+    curve_styles,
+    short_clip_names,
+    value_title,
+    varying_conditions,
+    with_curve_keys,
+)
 from pvsc_link.report.results import Results
 from pvsc_link.report.style import channel_label, scheme_style
 from pvsc_link.storage import write_atomically
@@ -284,14 +292,18 @@ def comparison_tables(results: Results) -> list[Table]:
 def _forms(bd: pd.DataFrame) -> Iterator[_Form]:
     flat = bd[bd["channel"] == "awgn"]
     if len(flat):
+        more = tuple(_further_keys(flat))
         snrs = sorted(flat["snr_db"].unique())
         snr = min(snrs, key=lambda value: abs(value - _TABLE_I_SNR_DB))
         under = f"{channel_label('awgn')}, SNR = {snr:g} dB"
-        yield _Form("I", "table_1_datasets_gop", flat[flat["snr_db"] == snr], ("gop",), under)
+        yield _Form("I", "table_1_datasets_gop", flat[flat["snr_db"] == snr], ("gop", *more), under)
         if len(snrs) > 1:
-            yield _Form("II", "table_2_snr", flat, ("snr_db", "gop"), channel_label("awgn"))
+            under = channel_label("awgn")
+            yield _Form("II", "table_2_snr", flat, ("snr_db", "gop", *more), under)
     for channel, fading in bd[bd["channel"] != "awgn"].groupby("channel", sort=False):
-        words, keys = [f"{channel_label(str(channel))} fading"], ["csi_nmse_db"]
+        label, estimated = channel_label(str(channel)), _has_nmse(str(channel))
+        words = [f"{label} fading" if estimated else label]
+        keys = ["csi_nmse_db"] if estimated else []
         for name in ("snr_db", "coherence_length", "gop"):
             value = fading[name].iloc[0]
             if fading[name].nunique(dropna=False) > 1:
@@ -299,7 +311,29 @@ def _forms(bd: pd.DataFrame) -> Iterator[_Form]:
             elif not pd.isna(value):
                 title, unit = _KEY_TITLES[name].split(" ")[0], " dB" if name == "snr_db" else ""
                 words.append(f"{title} = {value:g}{unit}")
-        yield _Form("III", f"table_3_nmse_{channel}", fading, tuple(keys), ", ".join(words))
+        keys += _further_keys(fading)
+        name = f"table_3_nmse_{channel}" if estimated else f"table_3_{channel}"
+        yield _Form("III", name, fading, tuple(keys) or ("gop",), ", ".join(words))
+
+
+def _has_nmse(channel: str) -> bool:
+    return channel not in CHANNELS or CHANNELS[channel].is_estimated
+
+
+def _further_keys(rows: pd.DataFrame) -> list[str]:
+    """Parts of the condition that vary and that the paper's tables do not have."""
+    return [name for name in varying_conditions(rows) if name not in (*_KEY_TITLES, "channel")]
+
+
+def _key_title(key: str) -> str:
+    return _KEY_TITLES.get(key) or value_title(key)
+
+
+def _key_text(key: str, value: Any) -> str:
+    """A value of a key; NaN is a perfect estimate, or something that is off."""
+    if pd.isna(value):
+        return "perfect" if key == "csi_nmse_db" else "none"
+    return f"{value:g}" if isinstance(value, (int, float)) and value is not True else str(value)
 
 
 def _comparison(form: _Form, metrics: list[str], labels: dict[str, str]) -> Table:
@@ -317,7 +351,7 @@ def _comparison(form: _Form, metrics: list[str], labels: dict[str, str]) -> Tabl
     return Table(
         name=form.name + ("_psnr" if metrics == _PSNR else ""),
         title=f"BD-CBR (%) on {' / '.join(measures)}, {form.under} (form of Table {form.number})",
-        key_names=("Method", *(_KEY_TITLES[key] for key in form.keys)),
+        key_names=("Method", *map(_key_title, form.keys)),
         column_names=tuple(columns),
         measures=measures,
         rows=list(_lines(rows, form, metrics, columns, labels, theirs)),
@@ -338,7 +372,7 @@ def _lines(
     for scheme, of_scheme in rows.groupby("scheme", sort=False):
         method = scheme_style(str(scheme)).label
         for key, group in of_scheme.groupby(list(form.keys), dropna=False):
-            shown = ["perfect" if pd.isna(value) else f"{value:g}" for value in key]
+            shown = [_key_text(*pair) for pair in zip(form.keys, key, strict=True)]
             for curve, own in group.groupby("curve", sort=False):
                 yield make_row(OURS, [labels[curve], *shown], _own_cells(own, metrics, columns))
             found = theirs.get((method, *map(_comparable, key)))

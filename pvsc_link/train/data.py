@@ -73,7 +73,8 @@ def find_clips(roots: list[str]) -> list[ClipSource]:
     """
     clips: list[ClipSource] = []
     for root in map(Path, roots):
-        found = list(_clips_below(root.expanduser()))
+        root = root.expanduser()
+        found = list(_clips_below(root)) if root.is_dir() else []
         if not found:
             raise _nothing_at(root, "a folder with clips")
         clips += found

@@ -21,7 +21,7 @@ from sionna.phy.ofdm import (
 
 from pvsc_link.link import ofdm
 from pvsc_link.link.channel import ChannelFunction
-from pvsc_link.link.coded_link import CodedLink
+from pvsc_link.link.coded_link import CodedLink, get_coded_link
 from pvsc_link.link.equalizers import zf
 from pvsc_link.link.ofdm import OfdmChannel
 from pvsc_link.link.ofdm_condition import DMRS_SYMBOLS, pilot_symbols
@@ -434,3 +434,10 @@ def test_what_a_model_lacks_is_no_axis_of_it():
     assert kind.condition(given).model_dump()["delay_spread_ns"] is None
     perfect = {"speed_kmh": 500.0, "channel_estimation": "perfect"}
     assert kind.condition(perfect).speed_kmh == 500.0
+
+
+def test_block_errors_are_counted_over_a_street_canyon():
+    """Its number of paths is not known while a graph for any number of blocks is traced."""
+    condition = {"channel_model": "umi", "num_prb": 4, "channel_estimation": "ls_linear"}
+    point = find_channel("ofdm").point(30.0, condition)
+    assert get_coded_link(0, "ofdm").count_block_errors(point, 2, seed=1) == 0

@@ -11,6 +11,7 @@ from pvsc_link.report import style
 from pvsc_link.report.curves import (
     averaged,
     common_budget,
+    condition_words,
     curve_set,
     curve_styles,
     quality_at_budget,
@@ -173,3 +174,13 @@ def test_no_points_no_curves(make_points):
     curves = curve_set(make_points().assign(cbr=np.nan))
     assert curves.keyed.empty
     assert curves.styles == {}
+
+
+def test_titles_say_what_varies_and_no_defaults():
+    ofdm = {"channel": "ofdm", "snr_db": 6.0, "channel_model": "tdl_c", "num_rx": 2}
+    ofdm |= {"delay_spread_ns": 300.0, "speed_kmh": 3.0}
+    words = condition_words(ofdm)
+    assert words == "OFDM, SNR 6 dB, delay spread 300 ns, rx 2"
+    assert "speed 3 km/h" in condition_words(ofdm, ["speed_kmh"])
+    erased = {"channel": "awgn", "snr_db": 6.0, "erasure_rate": 0.05}
+    assert condition_words(erased) == "AWGN, SNR 6 dB, erasure rate 0.05"

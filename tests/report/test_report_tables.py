@@ -210,3 +210,23 @@ def test_a_curve_without_overlap_has_an_empty_cell_and_a_reason(make_results, ma
     line = next(line for line in table.rows if line.keys[0].startswith("x264"))
     assert pd.isna(line.cells[0][0])
     assert any("share no quality" in problem for problem in results.problems)
+
+
+def test_conditions_of_ofdm_have_lines_of_their_own(make_points, make_results):
+    """Four conditions, each with its own BD-CBR: no two share a line, none claims perfect CSI."""
+    points = make_points(
+        channels=(("ofdm", None, None),), clips=("bikes",), snrs=(6.0,), seeds=(1,)
+    )
+    places = [(speed, estimate) for speed in (3.0, 120.0) for estimate in ("ls_linear", "lmmse")]
+    every = []
+    for number, (speed, estimate) in enumerate(places):
+        here = points.assign(speed_kmh=speed, channel_estimation=estimate)
+        here.loc[here["scheme"] == "pvsc", "cbr"] *= 1 + number
+        every.append(here)
+    results = read_results(make_results(pd.concat(every), anchor="x265"))
+    table = next(t for t in comparison_tables(results) if t.name == "table_3_ofdm")
+    assert table.key_names == ("Method", "Speed (km/h)", "Channel estimation")
+    lines = [row.keys[1:] for row in table.rows if row.keys[0].startswith("PVSC")]
+    assert sorted(lines) == sorted((f"{speed:g}", estimate) for speed, estimate in places)
+    assert len({row.cells[0][0] for row in table.rows if row.keys[0].startswith("PVSC")}) == 4
+    assert not any("perfect" in key for row in table.rows for key in row.keys)
