@@ -375,7 +375,7 @@ def _lines(
             shown = [_key_text(*pair) for pair in zip(form.keys, key, strict=True)]
             for curve, own in group.groupby("curve", sort=False):
                 yield make_row(OURS, [labels[curve], *shown], _own_cells(own, metrics, columns))
-            found = theirs.get((method, *map(_comparable, key)))
+            found = theirs.get((method, *map(_comparable, key))) if theirs else None
             if found:
                 cells = [found.get(name, [NAN] * len(metrics)) for name in columns]
                 yield make_row(PUBLISHED, [method, *shown], cells)
