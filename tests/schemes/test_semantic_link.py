@@ -188,7 +188,7 @@ class LossySide:
         sizes = [side_stream.header_of(gop.messages), *gop.messages]
         self.block_num_bits = np.array([8 * len(part) for part in sizes])
         self.block_ok = np.array([index not in lost for index in range(len(sizes))])
-        self.num_channel_uses = 1
+        self.num_channel_uses, self.num_pilots = 1, 0
 
     def send(self, bits, point, seed):
         assert len(bits) == self.block_num_bits.sum()
