@@ -9,7 +9,6 @@ from .gop import pack_gop as pack_gop
 from .gop import unpack_gop as unpack_gop
 from .layers.dc_block import DepthConvBlock as DepthConvBlock
 from .layers.dc_block import pixel_unshuffle as pixel_unshuffle
-from .layers.rate_adaptive import as_complex as as_complex
 from .layers.rate_adaptive import pack_symbols as pack_symbols
 from .layers.rate_adaptive import unpack_symbols as unpack_symbols
 from .presets import DVST_PRESETS as DVST_PRESETS

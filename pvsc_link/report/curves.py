@@ -201,7 +201,8 @@ _UNITS = {"ns": "ns", "kmh": "km/h", "ghz": "GHz", "khz": "kHz", "db": "dB"}
 def _name_and_unit(name: str) -> tuple[str, str]:
     *words, last = name.split("_")
     unit = _UNITS.get(last, "")
-    return " ".join(words if unit else [*words, last]).removeprefix("num "), unit
+    said = " ".join(words if unit else [*words, last]).removeprefix("num ")
+    return said.replace("papr", "PAPR"), unit
 
 
 def value_title(name: str) -> str:

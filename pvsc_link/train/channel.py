@@ -19,7 +19,7 @@ import numpy as np
 from keras import ops
 
 from pvsc_link.link import Awgn, BlockFading, condition_tensors, find_channel
-from pvsc_link.models import as_complex, pack_symbols, unpack_symbols
+from pvsc_link.models import pack_symbols, unpack_symbols
 from pvsc_link.options import load_implementation
 from pvsc_link.train.config import ChannelConfig
 from pvsc_link.types import InputError
@@ -85,7 +85,7 @@ class StepChannel:
             send = self._multiply if self._affine else self._send
             x_hat, no_eff = send(symbols, ops.max(count), given)
             both = ops.cast(ops.stack([no_eff, no_eff], axis=-1), "float32")
-            parts = (x_hat, as_complex(both))
+            parts = (x_hat, ops.view_as_complex(both))
             received, noise = (unpack_symbols(part, rate_index, rate_set) for part in parts)
             return received, noise
 

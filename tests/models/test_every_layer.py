@@ -92,6 +92,7 @@ CASES = {
     "ResidualDown": [({"channels": 5}, [real(4, 4, 3)])],
     "ResidualUp": [({"channels": 5}, [real(4, 4, 3)])],
     "SubPixelUp": [({"channels": 5, "kernel_size": 3}, [real(4, 4, 3)])],
+    "NoiseInput": [({"config": CONFIG}, [real(4, 4, 5), RATE, np.abs(real(4, 4, 5))])],
     "LearnableVector": [({"config": CONFIG}, [real(4, 4, 7), OMEGA])],
     "ContextExtractor": [({"config": CONFIG}, [real(8, 8, 12), OMEGA])],
     "LatentPrediction": [({"config": MOVING}, [real(8, 8, 12), OMEGA])],

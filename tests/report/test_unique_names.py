@@ -20,9 +20,9 @@ TAKES = ("a/take.mp4", "b/take.mp4")
 def test_titles_tell_conditions_apart_that_differ_in_keys_of_a_channel_or_impairments():
     ofdm = {"channel": "ofdm", "snr_db": 6.0, "channel_model": "tdl_c", "num_rx": 1}
     assert condition_words(ofdm | {"speed_kmh": 3.0}) == "OFDM, SNR 6 dB"
-    assert condition_words(ofdm | {"speed_kmh": 60.0}) == "OFDM, SNR 6 dB, speed_kmh 60.0"
+    assert condition_words(ofdm | {"speed_kmh": 60.0}) == "OFDM, SNR 6 dB, speed 60 km/h"
     clipped = {"channel": "awgn", "snr_db": 6.0, "clip_papr_db": 3.0}
-    assert condition_words(clipped) == "AWGN, SNR 6 dB, clip_papr_db 3.0"
+    assert condition_words(clipped) == "AWGN, SNR 6 dB, clip PAPR 3 dB"
     assert condition_words(clipped | {"clip_papr_db": None}) == "AWGN, SNR 6 dB"
 
 

@@ -16,7 +16,8 @@ from pvsc_link.train.starts.intra import copy_feature_coding, start_from_intra
 @pytest.fixture(scope="module")
 def built(micro_preset):
     """An intra model with arbitrary weights, as after training, a P model, and their weights."""
-    config = PvscConfig(**{f.name: getattr(micro_preset, f.name) for f in fields(PvscConfig)})
+    same = {f.name: getattr(micro_preset, f.name) for f in fields(PvscConfig)}
+    config = PvscConfig(**same | {"predict_latent": False})
     intra, inter = model_of(intra_of(config)), model_of(config)
     rng = np.random.default_rng(1)
     for variable in intra.trainable_variables:

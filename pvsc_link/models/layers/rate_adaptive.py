@@ -22,7 +22,6 @@ is exact. Cost: (ceil(N / BLOCK) + R) * BLOCK * C_y * Kmax MACs for N units and 
 import math
 from typing import Any
 
-import keras
 import numpy as np
 from keras import ops
 
@@ -149,7 +148,7 @@ def pack_symbols(
     ceil(Kmax/2); ``count`` : [batch], int32, symbols that are sent.
     """
     packed, count = pack_pairs(symbols_padded, rate_index, rate_set)
-    return as_complex(packed), count
+    return ops.view_as_complex(packed), count
 
 
 def pack_pairs(symbols_padded: Any, rate_index: Any, rate_set: tuple[int, ...]) -> tuple[Any, Any]:
@@ -186,19 +185,6 @@ def unpack_symbols(symbols: Any, rate_index: Any, rate_set: tuple[int, ...]) -> 
     half = (max(rate_set) + 1) // 2
     reals = ops.reshape(taken, (*ops.shape(rate_index), 2 * half))[..., : max(rate_set)]
     return ops.where(reals_mask(rate_index, rate_set) > 0, reals, ops.zeros_like(reals))
-
-
-def as_complex(pairs: Any) -> Any:
-    """Real and imaginary parts as complex numbers: [..., 2], float32, to [...], complex64.
-
-    ``ops.view_as_complex`` casts real to complex numbers, whose gradient makes TensorFlow warn of a
-    lost imaginary part at every trace.
-    """
-    if keras.backend.backend() != "tensorflow":
-        return ops.view_as_complex(pairs)
-    import tensorflow as tf
-
-    return tf.complex(pairs[..., 0], pairs[..., 1])
 
 
 def _places(rate_index: Any, rate_set: tuple[int, ...], row: Any) -> tuple[Any, Any]:
