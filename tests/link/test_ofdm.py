@@ -57,7 +57,13 @@ def cir_file(path, a, tau):
 # ---- the channels -------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("model", ["tdl_a", "tdl_d", "cdl_c", "cdl_d", "umi", "uma", "rma"])
+@pytest.mark.parametrize(
+    "model",
+    [
+        *("tdl_a", "tdl_d", "cdl_c", "umi"),
+        *(pytest.param(name, marks=pytest.mark.slow) for name in ("cdl_d", "uma", "rma")),
+    ],
+)
 def test_mean_power_over_realisations_is_one_and_of_every_normalised_slot(model):
     """3000 rows: the fading of a Rayleigh channel has a standard error of 1 / sqrt(3000)."""
     h = fading(model, speed_kmh=30.0)
