@@ -170,3 +170,8 @@ def test_batches_are_made_ahead_but_not_all_at_once():
 def test_the_index_names_a_digest_of_the_pixels(material):
     folder = open_cache(material).folder
     assert len(json.loads((folder / "index.json").read_text())["sha256"]) == 64
+
+
+def test_a_folder_that_does_not_exist_is_refused(tmp_path):
+    with pytest.raises(InputError, match="nowhere"):
+        find_clips([str(tmp_path / "nowhere")])
