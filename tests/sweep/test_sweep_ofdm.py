@@ -27,6 +27,10 @@ def test_a_codec_and_pvsc_over_two_speeds(own_caches, write_scenario, micro, tmp
         ],
         anchor=None,
     )
+    analog = get_channel_function("ofdm", "zf", False)
+    bits = get_coded_link(4, "ofdm", equalizer="lmmse", csi_aware=True)
+    # Tests that ran before in this process may have traced for other conditions.
+    before = analog.trace_count, bits.trace_count
     assert command.main([str(scenario), "--out", str(tmp_path / "out")]) == 0
     points = read_points(tmp_path / "out" / "small")
     assert len(points) == 4
@@ -40,9 +44,8 @@ def test_a_codec_and_pvsc_over_two_speeds(own_caches, write_scenario, micro, tmp
     # Least squares at 14 dB: about -14 dB in E|h|^2, better by the average over two pilots.
     assert points.csi_nmse_measured_db.between(-19, -10).all()
     assert points.snr_equalized_db.between(5, 20).all()
-    analog = get_channel_function("ofdm", "zf", False)
-    bits = get_coded_link(4, "ofdm", equalizer="lmmse", csi_aware=True)
-    assert (analog.trace_count, bits.trace_count) == (1, 1)
+    assert analog.trace_count - before[0] <= 1
+    assert bits.trace_count - before[1] <= 1
 
 
 @pytest.mark.parametrize(
