@@ -22,6 +22,7 @@ TABLE_V = {
 TABLE_IV = {"480p": 0.43, "720p": 0.41, "1080p": 0.41, "2K": 0.41}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "preset",
     [
@@ -104,6 +105,7 @@ def test_command_prints_and_writes_counts_with_a_manifest(tmp_path, capsys):
     assert "complexity --preset pvsc_tiny" in manifest["command"]
 
 
+@pytest.mark.slow
 def test_dvst_has_table_iv_s_parameters_and_macs_within_three_percent():
     model = complexity.model_of(complexity.ALL_PRESETS["dvst_paper"])
     row = complexity.measure(model, "1080p", repeats=0)

@@ -73,6 +73,7 @@ def test_layered_and_layered_xla_agree_bit_by_bit(k, n, order, es_no_db):
     assert 0 < block_errors(b, layered).sum() < 70, "a point where agreement is not trivial"
 
 
+@pytest.mark.slow
 def test_layered_loses_no_more_blocks_than_sionna_on_the_same_noise():
     code = get_ldpc_code(1848, 6144, 2)
     b, llr = sent_and_received(code, -1.7, 256)

@@ -125,6 +125,7 @@ def test_a_run_without_p_model_is_refused(micro_run, tmp_path, capsys):
     assert "intra model" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_several_runs_are_released_as_their_mean(finished_run, second_run, tmp_path):
     release([finished_run, second_run], tmp_path)
     runs = (models_of(run / "weights") for run in (finished_run, second_run))

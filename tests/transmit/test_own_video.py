@@ -119,6 +119,7 @@ def test_the_numbers_add_up(sent):
     assert "ultrafast" in numbers["schemes"]["x264"]["codec_command"]
 
 
+@pytest.mark.slow
 def test_memory_does_not_grow_with_the_length_of_the_video(transmit, write_video):
     clip = load_clip("carphone", num_frames=32).frames  # frames that outweigh what logs hold
     long = write_video(clip)
