@@ -1,4 +1,5 @@
 from . import channels as channels
+from .air import Air as Air
 from .bler import BlerCache as BlerCache
 from .bler import BlerEstimate as BlerEstimate
 from .bler import estimate_of as estimate_of
@@ -25,6 +26,7 @@ from .ldpc.decoder import layered_xla as layered_xla
 from .ldpc.decoder import sionna_decoder as sionna_decoder
 from .ldpc.encoder import received_bits as received_bits
 from .mcs import MCS_TABLE as MCS_TABLE
+from .mcs import MCS_TABLES as MCS_TABLES
 from .mcs import Mcs as Mcs
 from .mcs import get_mcs as get_mcs
 from .registry import CHANNELS as CHANNELS
@@ -36,5 +38,9 @@ from .registry import Impairments as Impairments
 from .registry import active_impairments as active_impairments
 from .registry import condition_fields as condition_fields
 from .registry import find_channel as find_channel
+from .registry import link_fields as link_fields
 from .sionna_channel import SionnaChannel as SionnaChannel
 from .transport import Segmentation as Segmentation
+from .transport_options import DEFAULT_TRANSPORT as DEFAULT_TRANSPORT
+from .transport_options import Harq as Harq
+from .transport_options import Transport as Transport

@@ -20,6 +20,7 @@ from pvsc_link.intervals import wilson_interval
 from pvsc_link.link.coded_link import get_coded_link
 from pvsc_link.link.mcs import get_mcs
 from pvsc_link.link.registry import DECODERS, EQUALIZERS, active_impairments, find, find_channel
+from pvsc_link.link.transport_options import DEFAULT_TRANSPORT, Transport
 from pvsc_link.storage import cache_directory, json_digest, write_atomically
 from pvsc_link.types import ChannelPoint, InputError
 
@@ -142,20 +143,22 @@ def condition_of(
     csi_aware: bool,
     decoder: str,
     num_iter: int,
+    transport: Transport = DEFAULT_TRANSPORT,
 ) -> dict[str, Any]:
     """All that a block error rate depends on, as flat JSON: the key of the cache.
 
     What makes no difference has one value: conditions that a channel lacks are None, and so is
-    perfect channel knowledge; impairments that are off are left out. Raises ``InputError`` for an
-    unknown name or MCS, or a bad value.
+    perfect channel knowledge; impairments that are off are left out, and so is MCS table 1. Raises
+    ``InputError`` for an unknown name or MCS, or a bad value.
     """
     kind = find_channel(point.channel)
     find("equalizer", equalizer, EQUALIZERS)
     find("decoder", decoder, DECODERS)
-    mcs = get_mcs(mcs_index)
+    mcs = get_mcs(mcs_index, transport.mcs_table, transport.block_length)
     return {
         "version": ALGORITHM_VERSION,
         "mcs": mcs.index,
+        **({"mcs_table": mcs.table} if mcs.table != 1 else {}),
         "n": mcs.n,
         "channel": point.channel,
         "snr_db": float(point.snr_db),
@@ -175,7 +178,8 @@ def estimate_of(condition: dict[str, Any], runs: list[Run]) -> BlerEstimate:
     errors, blocks = sum(run.errors for run in runs), sum(run.blocks for run in runs)
     if not blocks:
         return BlerEstimate(0, 0, math.nan, 0.0, 1.0)
-    symbols = condition["n"] // get_mcs(condition["mcs"]).num_bits_per_symbol
+    mcs = get_mcs(condition["mcs"], condition.get("mcs_table", 1))
+    symbols = condition["n"] // mcs.num_bits_per_symbol
     together = max(condition["coherence_length"] or 1, condition.get("erasure_burst") or 1)
     share = min(1.0, symbols / together)
     _, low, high = wilson_interval(errors * share, blocks * share)
@@ -212,6 +216,7 @@ def measure_bler(
     csi_aware: bool = True,
     decoder: str = "layered",
     num_iter: int = 20,
+    transport: Transport = DEFAULT_TRANSPORT,
     target_errors: int = 100,
     max_blocks: int = 20_000,
     seed: int = 0,
@@ -233,7 +238,7 @@ def measure_bler(
             remedy="100 errors in at most 20000 blocks resolves a BLER of 1e-2 to about 20 %.",
         )
     options: dict[str, Any] = {"equalizer": equalizer, "csi_aware": csi_aware}
-    options |= {"decoder": decoder, "num_iter": num_iter}
+    options |= {"decoder": decoder, "num_iter": num_iter, "transport": transport}
     condition = condition_of(mcs_index, point, **options)
     cache = cache or BlerCache()
     runs = {run.seed: run for run in cache.runs(condition)}

@@ -249,21 +249,33 @@ class ChannelFunction:
             tf.TensorSpec([1, None], tf.complex64),
             tf.TensorSpec([], tf.float32),
             tf.TensorSpec([2], tf.uint32),
+            tf.TensorSpec([], tf.int32),
         ]
         self._traced = Traced(self._run, signature, jit_compile=False)
 
-    def __call__(self, symbols: np.ndarray, point: ChannelPoint, seed: int) -> SymbolReception:
+    def __call__(
+        self,
+        symbols: np.ndarray,
+        point: ChannelPoint,
+        seed: int,
+        first_symbol: int = 0,
+        places: np.ndarray | None = None,
+    ) -> SymbolReception:
         """One stream of symbols through the channel.
 
         Input: ``symbols`` : [num_symbols], complex64, unit mean power; ``point`` : of this kind of
-        channel. Raises ``InputError`` for a bad point or seed, and for a channel that returns
-        values that are not finite.
+        channel; ``first_symbol`` : channel use of the first symbol in the process of ``seed``.
+        Raises ``InputError`` for a bad point or seed, and for a channel that returns values that
+        are not finite.
         """
+        if places is not None:
+            raise InputError(
+                "places", found="an array", allowed=None, remedy="Interleaving is not available."
+            )
         x = tf.constant(symbols[None], tf.complex64)
         condition, snr_db = condition_tensors(point), as_snr_db(point.snr_db)
-        x_hat, no_eff, overhead, stats = self._traced(
-            x, snr_db, seed_tensor(seed), condition=condition
-        )
+        numbers = snr_db, seed_tensor(seed), tf.constant(first_symbol)
+        x_hat, no_eff, overhead, stats = self._traced(x, *numbers, condition=condition)
         uses, num = len(symbols) + int(overhead), len(symbols)
         for name, values in (("x_hat", x_hat), ("no_eff", no_eff)):
             bad = int(np.sum(~np.isfinite(values.numpy())))
@@ -277,9 +289,10 @@ class ChannelFunction:
         measured = LinkStats(num, *stats.numpy().tolist())
         return SymbolReception(x_hat.numpy()[0], no_eff.numpy()[0], uses, measured)
 
-    def _run(self, x, snr_db, seed, condition):
+    def _run(self, x, snr_db, seed, first_symbol, condition):
         self.trace_count += 1
-        output = checked_output(self._make(**condition)(x, snr_db=snr_db, seed=seed), x)
+        channel = self._make(**condition)
+        output = checked_output(channel(x, snr_db=snr_db, seed=seed, first_symbol=first_symbol), x)
         stats = link_stats(x, output, tf.shape(x)[1])
         return output.x_hat, output.no_eff, tf.cast(output.overhead, tf.int32), stats
 

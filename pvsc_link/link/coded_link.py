@@ -44,6 +44,7 @@ from pvsc_link.link.registry import (
     find_equalizer,
 )
 from pvsc_link.link.transport import NUM_CRC_BITS, BlockCrc, Segmentation
+from pvsc_link.link.transport_options import DEFAULT_TRANSPORT, Transport
 from pvsc_link.storage import json_digest
 from pvsc_link.types import ChannelPoint, InputError, LinkStats
 
@@ -69,7 +70,7 @@ class CodedBitChannel:
     c : [batch, num_blocks, n], uint8, coded bits of consecutive blocks, which follow each other in
         the channel without a gap; outside of a graph at most BATCH_SIZE, inside all of a stream
     num_sent : int, symbols of a row that are sent: the end of a short last block is not
-    first_block : int, place of the first of them in the stream
+    first_symbol : int, place of their first symbol in the channel
     snr_db : [] or [batch], tf.float32, Es/N0 in dB
     condition : scalar tensors by name
     seed : [2], tf.uint32
@@ -104,7 +105,7 @@ class CodedBitChannel:
         self,
         c: tf.Tensor,
         num_sent: int,
-        first_block: int,
+        first_symbol: int,
         snr_db: tf.Tensor,
         condition: dict[str, Any],
         seed: tf.Tensor,
@@ -114,7 +115,7 @@ class CodedBitChannel:
         num_rows, num_blocks = c.shape[:2]
         size = BATCH_SIZE if self._jit_compile else num_blocks
         padded = tf.pad(c, [[0, 0], [0, size - num_blocks], [0, 0]])
-        numbers = tf.constant(num_sent), tf.constant(first_block)
+        numbers = tf.constant(num_sent), tf.constant(first_symbol)
         run = self._traced[snr_db.shape.rank]
         llr, overhead, stats = run(padded, *numbers, snr_db, seed, condition=condition)
         # The channel counts for all that it was given.
@@ -137,14 +138,13 @@ class CodedBitChannel:
 
         return tf.function(run, jit_compile=self._jit_compile, autograph=False)(c)
 
-    def _run(self, c, num_sent, first_block, snr_db, seed, condition):
+    def _run(self, c, num_sent, first_symbol, snr_db, seed, condition):
         self.trace_count += 1
         mapped = self._mapper(scramble(tf.cast(c, tf.float32)))
         num_blocks = tf.shape(c)[1] if c.shape[1] is None else c.shape[1]
         x = tf.reshape(mapped, [tf.shape(c)[0], num_blocks * self._num_symbols])
         if not self._jit_compile:
             x = x[:, :num_sent]
-        first_symbol = first_block * self._num_symbols
         channel = self._make(**condition)
         output = checked_output(channel(x, snr_db=snr_db, seed=seed, first_symbol=first_symbol), x)
         x_hat, no_eff = self._whole_blocks(output, mapped)
@@ -199,6 +199,7 @@ class CodedLink:
     decoder : key of ``registry.DECODERS``. ``"layered"`` is a program for the CPU: inside a graph
         ``"layered-xla"`` takes its place, which gives the same bits
     num_iter : most decoder iterations
+    transport : MCS table, block length and segmentation (``transport_options.Transport``)
 
     Input
     -----
@@ -268,8 +269,11 @@ class CodedLink:
         csi_aware: bool = True,
         decoder: str = "layered",
         num_iter: int = 20,
+        transport: Transport = DEFAULT_TRANSPORT,
     ):
-        self.mcs = mcs if isinstance(mcs, Mcs) else get_mcs(mcs)
+        self.transport = transport
+        of_table = transport.mcs_table, transport.block_length
+        self.mcs = mcs if isinstance(mcs, Mcs) else get_mcs(mcs, *of_table)
         self.code = get_ldpc_code(self.mcs.k, self.mcs.n, self.mcs.num_bits_per_symbol)
         size = self.mcs.n, self.mcs.num_bits_per_symbol
         self._kind: ChannelType | None = None
@@ -345,13 +349,25 @@ class CodedLink:
         coded_bits = (segments.num_blocks - 1) * self.mcs.n + num_sent
         return coded_bits // self.mcs.num_bits_per_symbol
 
-    def send(self, bits: np.ndarray, point: ChannelPoint, seed: int) -> BitReception:
+    def send(
+        self,
+        bits: np.ndarray,
+        point: ChannelPoint,
+        seed: int,
+        first_symbol: int = 0,
+        places: np.ndarray | None = None,
+    ) -> BitReception:
         """Payload bits over the channel of ``point``; otherwise as calling the link.
 
+        Parameters: ``first_symbol`` : channel use of the first symbol in the process of ``seed``.
         Raises ``InputError`` in addition for a point of another channel.
         """
+        if places is not None:
+            raise InputError(
+                "places", found="an array", allowed=None, remedy="Interleaving is not available."
+            )
         rows = tf.constant(_require_bits(bits)[None])
-        passed = self._through(rows, *self._tensors(point), seed)
+        passed = self._through(rows, *self._tensors(point), seed, first_symbol)
         return BitReception(
             passed.bits_hat[0].numpy(),
             passed.block_ok[0].numpy(),
@@ -403,8 +419,8 @@ class CodedLink:
         payload = generator.integers(0, 2, (*in_rows, self.block_payload), dtype=np.uint8)
         b = self._crc.attach(payload)
         num_sent = in_rows[1] * self.mcs.n // self.mcs.num_bits_per_symbol
-        first_block = 0 if alone else first
-        llr, *_ = self._channel(self._coded(b), num_sent, first_block, *arguments)
+        place = 0 if alone else first * self.mcs.n // self.mcs.num_bits_per_symbol
+        llr, *_ = self._channel(self._coded(b), num_sent, place, *arguments)
         b, llr = tf.reshape(b, [size, -1]), tf.reshape(llr, [size, -1])
         return b.numpy().astype(np.uint8), self.code.combine(llr).numpy()
 
@@ -420,7 +436,12 @@ class CodedLink:
         return as_snr_db(point.snr_db), condition_tensors(point)
 
     def _through(
-        self, bits: tf.Tensor, snr_db: Any, condition: dict[str, Any], seed: Any
+        self,
+        bits: tf.Tensor,
+        snr_db: Any,
+        condition: dict[str, Any],
+        seed: Any,
+        first_symbol: int = 0,
     ) -> "_Passed":
         """Rows of bits over the channel: in one go in a graph, else by BATCH_SIZE blocks."""
         arguments = _snr_db_of_rows(snr_db, bits), condition, seed_tensor(seed)
@@ -433,7 +454,8 @@ class CodedLink:
             b = self._crc.attach(blocks[:, first : first + size], fillers)
             c = self._coded(b, fillers)
             num_sent = min(left, c.shape[1] * self.mcs.n // self.mcs.num_bits_per_symbol)
-            llr, pilots, measured = self._channel(c, num_sent, first, *arguments)
+            place = first_symbol + first * self.mcs.n // self.mcs.num_bits_per_symbol
+            llr, pilots, measured = self._channel(c, num_sent, place, *arguments)
             payload, ok = self._crc.check(self._decoded(llr, fillers), fillers)
             parts.append(_Passed(tf.cast(payload, bits.dtype), ok, llr, pilots, measured))
             left -= num_sent
@@ -547,7 +569,7 @@ def _require_bits(bits: np.ndarray) -> np.ndarray:
 
 @functools.lru_cache(maxsize=128)
 def _coded_link(mcs: int, kind: ChannelType, *options: Any) -> CodedLink:
-    equalizer, csi_aware, decoder, num_iter = options
+    equalizer, csi_aware, decoder, num_iter, transport = options
     return CodedLink(
         mcs,
         kind.name,
@@ -555,6 +577,7 @@ def _coded_link(mcs: int, kind: ChannelType, *options: Any) -> CodedLink:
         csi_aware=csi_aware,
         decoder=decoder,
         num_iter=num_iter,
+        transport=transport,
     )
 
 
@@ -566,6 +589,8 @@ def get_coded_link(
     csi_aware: bool = True,
     decoder: str = "layered",
     num_iter: int = 20,
+    transport: Transport = DEFAULT_TRANSPORT,
 ) -> CodedLink:
     """The ``CodedLink`` of these parameters, built, traced and compiled once per process."""
-    return _coded_link(mcs, find_channel(channel), equalizer, csi_aware, decoder, num_iter)
+    options = equalizer, csi_aware, decoder, num_iter, transport
+    return _coded_link(mcs, find_channel(channel), *options)

@@ -1,31 +1,47 @@
-"""The 29 modulation and coding schemes of TS 38.214 Table 5.1.3.1-1 at one coded block length."""
+"""Modulation and coding schemes: TS 38.214, Tables 5.1.3.1-1, 5.1.3.1-2 and 5.1.3.1-3."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from pvsc_link.types import InputError
 
-#: Coded bits of one transport block (the paper's Section IV); whole symbols in 4, 16 and 64-QAM.
+#: Most coded bits of a code block unless ``block_length`` says otherwise (the paper's Section IV);
+#: whole symbols in 4, 16, 64 and 256-QAM.
 BLOCK_LENGTH = 6144
 
-# Target code rate x 1024, in the order of the table, by bits per symbol. 38.214 writes rates so.
-_RATES_X1024 = {
-    2: (120, 157, 193, 251, 308, 379, 449, 526, 602, 679),
-    4: (340, 378, 434, 490, 553, 616, 658),
-    6: (438, 466, 517, 567, 616, 666, 719, 772, 822, 873, 910, 948),
+# Target code rate x 1024, by table and bits per symbol in the order of the rows.
+_RATES_X1024: dict[int, dict[int, tuple[float, ...]]] = {
+    1: {
+        2: (120, 157, 193, 251, 308, 379, 449, 526, 602, 679),
+        4: (340, 378, 434, 490, 553, 616, 658),
+        6: (438, 466, 517, 567, 616, 666, 719, 772, 822, 873, 910, 948),
+    },
+    2: {
+        2: (120, 193, 308, 449, 602),
+        4: (378, 434, 490, 553, 616, 658),
+        6: (466, 517, 567, 616, 666, 719, 772, 822, 873),
+        8: (682.5, 711, 754, 797, 841, 885, 916.5, 948),
+    },
+    3: {
+        2: (30, 40, 50, 64, 78, 99, 120, 157, 193, 251, 308, 379, 449, 526, 602),
+        4: (340, 378, 434, 490, 553, 616),
+        6: (438, 466, 517, 567, 616, 666, 719, 772),
+    },
 }
 
 
 @dataclass(frozen=True)
 class Mcs:
-    """One modulation and coding scheme with the block that carries it.
+    """One modulation and coding scheme with the largest block that carries it.
 
-    ``k`` : information bits of a block, CRC included; ``n`` : coded bits of a block.
+    ``k`` : information bits of a full block, CRC included; ``n`` : coded bits of a full block;
+    ``table`` : of TS 38.214, 5.1.3.1.
     """
 
     index: int
     num_bits_per_symbol: int
     target_coderate: float
     n: int = BLOCK_LENGTH
+    table: int = 1
 
     @property
     def k(self) -> int:
@@ -37,25 +53,38 @@ class Mcs:
         return self.num_bits_per_symbol * self.target_coderate
 
 
-#: TS 38.214 Table 5.1.3.1-1 (64-QAM table of the PDSCH), rows 0 to 28.
-MCS_TABLE: tuple[Mcs, ...] = tuple(
-    Mcs(index, num_bits_per_symbol, rate / 1024)
-    for index, (num_bits_per_symbol, rate) in enumerate(
-        (order, rate) for order, rates in _RATES_X1024.items() for rate in rates
+#: Rows of the tables of TS 38.214 by number: 1 up to 64-QAM, 2 up to 256-QAM, 3 for low rates.
+MCS_TABLES: dict[int, tuple[Mcs, ...]] = {
+    table: tuple(
+        Mcs(index, num_bits_per_symbol, rate / 1024, table=table)
+        for index, (num_bits_per_symbol, rate) in enumerate(
+            (order, rate) for order, rates in by_order.items() for rate in rates
+        )
     )
-)
+    for table, by_order in _RATES_X1024.items()
+}
+MCS_TABLE = MCS_TABLES[1]
 
 
-def get_mcs(index: int) -> Mcs:
-    """Row ``index`` of TS 38.214 Table 5.1.3.1-1.
+def get_mcs(index: int, table: int = 1, block_length: int = BLOCK_LENGTH) -> Mcs:
+    """Row ``index`` of an MCS table.
 
-    Raises ``InputError`` unless ``index`` is an integer from 0 to 28 (29 to 31 are reserved).
+    Parameters: ``table`` : key of ``MCS_TABLES``; ``block_length`` : most coded bits of a block,
+    rounded down to whole symbols.
+    Raises ``InputError`` for a table that there is not, and unless ``index`` is an integer from 0
+    to 28 (Table 2: 27; what follows is reserved).
     """
-    if isinstance(index, bool) or not isinstance(index, int) or not 0 <= index < len(MCS_TABLE):
+    if table not in MCS_TABLES:
+        raise InputError(
+            "mcs_table", found=table, allowed=list(MCS_TABLES), remedy="Name one of TS 38.214."
+        )
+    rows = MCS_TABLES[table]
+    if isinstance(index, bool) or not isinstance(index, int) or not 0 <= index < len(rows):
         raise InputError(
             "MCS index",
             found=index,
-            allowed="integers 0 to 28 (TS 38.214 Table 5.1.3.1-1)",
-            remedy="Choose a row of the table; rows 29 to 31 are reserved for retransmissions.",
+            allowed=f"integers 0 to {len(rows) - 1} (TS 38.214 Table 5.1.3.1-{table})",
+            remedy="Choose a row of the table; further rows are reserved for retransmissions.",
         )
-    return MCS_TABLE[index]
+    row = rows[index]
+    return replace(row, n=block_length - block_length % row.num_bits_per_symbol)

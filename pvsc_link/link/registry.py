@@ -32,6 +32,7 @@ from pydantic import (
 from pydantic.fields import FieldInfo
 
 from pvsc_link.link.ofdm_condition import OfdmCondition
+from pvsc_link.link.transport_options import Transport
 from pvsc_link.options import (
     Implementation,
     NmseDb,
@@ -386,6 +387,11 @@ def condition_fields() -> dict[str, FieldInfo]:
         for name, info in channel.Condition.model_fields.items():
             fields.setdefault(name, info)
     return fields | dict(Impairments.model_fields)
+
+
+def link_fields() -> dict[str, FieldInfo]:
+    """``condition_fields`` and the fields of ``Transport``: what tells two links apart."""
+    return condition_fields() | dict(Transport.model_fields)
 
 
 def find(what: str, name: str, table: Mapping[str, Any]) -> Any:

@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from pvsc_link.intervals import mean_interval
-from pvsc_link.link import CHANNELS, condition_fields
+from pvsc_link.link import CHANNELS, Transport, link_fields
 from pvsc_link.metrics import METRICS, MetricType
 from pvsc_link.report.style import SchemeStyle, channel_label, scheme_style
 from pvsc_link.storage import digest
@@ -22,8 +22,8 @@ PLACE = ["clip", "gop"]
 
 
 def condition_columns() -> list[str]:
-    """What a channel condition is in the tables, of all channels that are registered now."""
-    return ["channel", "snr_db", *condition_fields()]
+    """What a condition is in the tables: channel, its values, impairments and transport."""
+    return ["channel", "snr_db", *link_fields()]
 
 
 #: What tells curves apart at one place and condition.
@@ -219,10 +219,11 @@ def _value_words(name: str, value: Any) -> str:
 
 
 def _further(condition: Mapping, varying: Collection[str] = ()) -> list[tuple[str, Any]]:
-    """Values of a condition beside those that block fading has, less the channel's defaults."""
+    """Values of a condition beside those that block fading has, less defaults."""
     known = ("channel", "snr_db", "csi_nmse_db", "coherence_length")
     channel = CHANNELS.get(str(condition.get("channel")))
-    fields = channel.Condition.model_fields if channel else {}
+    of_channel = channel.Condition.model_fields if channel else {}
+    fields = dict(Transport.model_fields) | of_channel
     further = []
     for name in condition_columns():
         value = condition.get(name)

@@ -7,6 +7,7 @@ from functools import cached_property
 from itertools import product
 from typing import Any
 
+from pvsc_link.link import DEFAULT_TRANSPORT, Transport
 from pvsc_link.scenario.schema import Link, RawClip, Scenario, SchemeEntry
 from pvsc_link.storage import json_digest
 from pvsc_link.types import ChannelPoint
@@ -33,6 +34,7 @@ class Point:
     mcs_metric: str
     options: str  # JSON of the scheme's own options that the scenario gives
     seed: int
+    transport: Transport = DEFAULT_TRANSPORT
 
     @property
     def channel(self) -> str:
@@ -51,9 +53,9 @@ class Point:
     def coordinates(self) -> dict[str, Any]:
         """All that tells the point from others, by column name."""
         coordinates = asdict(self)
-        del coordinates["entry"], coordinates["channel_point"]
+        del coordinates["entry"], coordinates["channel_point"], coordinates["transport"]
         here = {"channel": self.channel, "snr_db": self.snr_db, **self.channel_point.condition}
-        return coordinates | here
+        return coordinates | here | self.transport.columns()
 
 
 def expand(scenario: Scenario, weights: Sequence[str | None] = ()) -> list[Point]:
@@ -70,12 +72,12 @@ def expand(scenario: Scenario, weights: Sequence[str | None] = ()) -> list[Point
 
 def _points(scenario: Scenario, weights: Sequence[str | None]) -> Iterator[Point]:
     media, link = scenario.media, scenario.link
-    conditions = channel_points(link)
+    conditions, transports = channel_points(link), link.transports()
     for clip, gop, (index, entry) in product(media.clips, media.gop, enumerate(scenario.schemes)):
         if entry.rates == "all":
             raise ValueError("rates: all must be resolved before the grid is expanded")
         options = _options(entry, weights[index])
-        for channel_point, decoder in product(conditions, link.decoder):
+        for channel_point, decoder, transport in product(conditions, link.decoder, transports):
             for variant, equalizer, aware, mcs, seed, rate in product(
                 entry.variant,
                 entry.equalizer,
@@ -102,6 +104,7 @@ def _points(scenario: Scenario, weights: Sequence[str | None]) -> Iterator[Point
                     mcs_metric=link.mcs_metric,
                     options=options,
                     seed=seed,
+                    transport=transport,
                 )
 
 

@@ -1,10 +1,10 @@
 """The scenario file as pydantic models. Any value that is marked as an axis may be a list.
 
 What metrics, channels, codecs and schemes add to a scenario stands in their registries: the keys of
-``link`` beside the fixed ones are the fields of the channels' conditions and of the impairments,
-those of a scheme entry are the scheme's own options, and every metric has a bound in ``stop``. The
-registries are read whenever a scenario is read, so that an entry that was assigned to one of them
-counts at once.
+``link`` beside the fixed ones are the fields of the channels' conditions, of the impairments and of
+the transport, those of a scheme entry are the scheme's own options, and every metric has a bound in
+``stop``. The registries are read whenever a scenario is read, so that an entry that was assigned to
+one of them counts at once.
 """
 
 import functools
@@ -31,6 +31,7 @@ from pvsc_link.link import (
     SYMBOL_EQUALIZERS,
     ChannelType,
     Impairments,
+    Transport,
     active_impairments,
 )
 from pvsc_link.metrics import METRICS, MetricType
@@ -41,6 +42,7 @@ from pvsc_link.options import (
     SnrDb,
     StrictModel,
     check_name,
+    validated,
 )
 from pvsc_link.schemes import SchemeType, scheme_types
 from pvsc_link.types import InputError
@@ -95,7 +97,7 @@ class Media(StrictModel):
 
 
 class Link(StrictModel):
-    """The channel axes (section II-A), impairments, and how LDPC is decoded."""
+    """The channel axes (section II-A), impairments, transport, and how LDPC is decoded."""
 
     channel: Axis[Annotated[str, NameIn("link.channel", CHANNELS)]] = Field(
         ["awgn"], description="Channel law."
@@ -134,6 +136,17 @@ class Link(StrictModel):
                 if point not in seen:
                     seen.append(point)
         yield from seen
+
+    def transports(self) -> list[Transport]:
+        """Every way of transport, in the order of its axes.
+
+        Raises ``InputError`` for values that do not go together.
+        """
+        axes = {name: getattr(self, name) for name in Transport.model_fields}
+        combined = (dict(zip(axes, values, strict=True)) for values in product(*axes.values()))
+        where, example = "transport of the link", "block_length: 6144"
+        made = (validated(values, Transport, where, example) for values in combined)
+        return list(dict.fromkeys(made))
 
 
 class SchemeEntry(StrictModel):
@@ -216,7 +229,7 @@ def _link_model_of(channels: tuple[ChannelType, ...]) -> type[Link]:
             if field.is_required():  # by this channel: a scenario without it leaves the key out
                 kind, default = kind | None, None
             fresh = (_axis(kind), Field([default], description=field.description))
-            taken = name in Link.model_fields or name in Impairments.model_fields
+            taken = any(name in m.model_fields for m in (Link, Impairments, Transport))
             if fields.setdefault(name, fresh)[0] != fresh[0] or taken:
                 raise InputError(
                     f"condition of channel {channel.name}",
@@ -226,6 +239,9 @@ def _link_model_of(channels: tuple[ChannelType, ...]) -> type[Link]:
                 )
     for name, field in Impairments.model_fields.items():
         fields[name] = (_axis(_annotation(field)), Field([None], description=field.description))
+    for name, field in Transport.model_fields.items():
+        default = Field([field.default], description=field.description)
+        fields[name] = (_axis(_annotation(field)), default)
     return _extended(Link, fields)
 
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, Protocol
 
+from pvsc_link.link import DEFAULT_TRANSPORT, Transport
 from pvsc_link.types import ChannelPoint, Reception, Video
 
 
@@ -17,6 +18,7 @@ class LinkOptions:
     csi_aware: bool
     decoder: str
     num_iter: int
+    transport: Transport = DEFAULT_TRANSPORT
 
 
 #: Link options of coded bits unless a scheme says otherwise: of every codec, and of the side

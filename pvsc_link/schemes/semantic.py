@@ -12,7 +12,7 @@ and side information in, pictures and buffers out. The channel is a function of 
 import itertools
 import threading
 from collections.abc import Iterable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -353,7 +353,7 @@ def side_link_options(link: LinkOptions) -> LinkOptions:
     "The same configuration as the corresponding baseline": only the symbols' own receiver is
     the semantic scheme's choice.
     """
-    return LinkOptions(CODED_EQUALIZER, CODED_CSI_AWARE, link.decoder, link.num_iter)
+    return replace(link, equalizer=CODED_EQUALIZER, csi_aware=CODED_CSI_AWARE)
 
 
 def side_seed(seed: int) -> int:

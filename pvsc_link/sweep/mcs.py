@@ -319,6 +319,7 @@ def _worth_key(point: Point, rates: Iterable[int]) -> str:
     names = (
         *("channel", "snr_db", *point.channel_point.condition),
         *("equalizer", "csi_aware", "decoder", "num_iter", "mcs_metric"),
+        *point.transport.columns(),
     )
     condition = " ".join(f"{name}={coordinates[name]}" for name in names)
     return f"mcs_worth {_curve_words(point)} {condition} rates={sorted(rates)}"
@@ -401,7 +402,7 @@ def _condition_words(point: Point) -> list[str]:
 
 
 def _condition(point: Point) -> tuple:
-    return (point.channel_point, point.decoder, point.num_iter)
+    return (point.channel_point, point.decoder, point.num_iter, point.transport)
 
 
 def _is_anchor(point: Point, anchor: str | None) -> bool:

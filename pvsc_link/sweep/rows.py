@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from pvsc_link.link import Transport
 from pvsc_link.metrics import FrameMetrics, channel_bandwidth_ratio
 from pvsc_link.options import Mark, marked
 from pvsc_link.scenario import Point
@@ -109,7 +110,7 @@ def _coordinates(point: Point) -> dict[str, Any]:
     coordinates = point.coordinates
     names = (
         *("scheme", "variant", "clip", "gop", "rate"),
-        *("channel", "snr_db", *point.channel_point.condition),
+        *("channel", "snr_db", *point.channel_point.condition, *Transport.model_fields),
         *("equalizer", "csi_aware", "seed", "decoder", "num_iter"),
     )
     row = {"point_id": point.point_id} | {name: coordinates[name] for name in names}

@@ -14,7 +14,7 @@ from typing import Any
 
 import pandas as pd
 
-from pvsc_link.link import condition_fields
+from pvsc_link.link import Transport, link_fields
 from pvsc_link.metrics import METRICS
 from pvsc_link.options import kinds_of
 from pvsc_link.storage import digest, write_atomically
@@ -25,7 +25,7 @@ def point_columns() -> list[str]:
     """Columns of ``points.csv`` in order; a scheme's own columns follow."""
     return [
         *("point_id", "scheme", "variant", "clip", "gop", "rate"),
-        *("channel", "snr_db", *condition_fields()),
+        *("channel", "snr_db", *link_fields()),
         *("equalizer", "csi_aware", "mcs", "mcs_policy", "mcs_role", "seed", "num_frames"),
         *("cbr", "cbr_source", "cbr_side", "cbr_pilot"),
         *("csi_nmse_measured_db", "snr_equalized_db", "papr_db"),
@@ -141,6 +141,17 @@ def points_table(rows: Iterable[Mapping[str, Any]]) -> pd.DataFrame:
     table, first = pd.DataFrame(list(rows)), point_columns()
     extra = [name for name in table.columns if name not in first]
     return table.reindex(columns=[*first, *extra])
+
+
+def without_default_transport(table: pd.DataFrame) -> pd.DataFrame:
+    """The table without the columns of the transport in which every row has the default."""
+    defaults = Transport().columns()
+    plain = [
+        name
+        for name, default in defaults.items()
+        if name in table and table[name].map(lambda v, d=default: v == d or _is_empty(v)).all()
+    ]
+    return table.drop(columns=plain)
 
 
 def write_csv(table: pd.DataFrame, path: Path) -> None:
@@ -286,7 +297,7 @@ def _facts(folder: Path, version: str) -> dict[str, Any]:
 
 def _rows(folder: Path, table: str) -> list[dict[str, Any]]:
     """Rows as a sweep stored them: whole numbers as integers, nothing where a cell is empty."""
-    conditions = condition_fields()
+    conditions = link_fields()
     whole = {
         *("gop", "rate", "coherence_length", "mcs", "seed", "num_frames", "num_blocks"),
         *("num_block_errors", "frames_lost", "num_iter"),

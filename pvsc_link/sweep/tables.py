@@ -30,13 +30,13 @@ from pvsc_link.intervals import (
     percentile_interval,
     wilson_interval,
 )
-from pvsc_link.link import condition_fields
+from pvsc_link.link import link_fields
 from pvsc_link.metrics import METRICS, BdResult, bd_cbr
 from pvsc_link.models import UNTRAINED
 from pvsc_link.scenario import Scenario
 from pvsc_link.storage import write_atomically
 from pvsc_link.sweep.plan import Plan
-from pvsc_link.sweep.store import IDENTITIES, SweepStore, write_csv
+from pvsc_link.sweep.store import IDENTITIES, SweepStore, without_default_transport, write_csv
 
 #: What tells curves apart at one place.
 _CURVE = ["scheme", "variant", "equalizer", "csi_aware", "mcs_policy", "decoder"]
@@ -52,7 +52,7 @@ _NUM_SEED_RESAMPLES = 400
 
 def _place() -> list[str]:
     """Where curves are compared: columns of the channel condition, GOP length and clip."""
-    return ["channel", "snr_db", *condition_fields(), "gop", "clip"]
+    return ["channel", "snr_db", *link_fields(), "gop", "clip"]
 
 
 def bd_columns() -> list[str]:
@@ -76,7 +76,7 @@ def bd_table(points: pd.DataFrame, anchor: str | None, metrics: Sequence[str]) -
     """
     if anchor is None or points.empty:
         return pd.DataFrame(columns=bd_columns())
-    absent = {name: None for name in condition_fields() if name not in points}
+    absent = {name: None for name in link_fields() if name not in points}
     rows = list(_rows(points.assign(**absent), anchor, metrics))
     table = pd.DataFrame(rows, columns=bd_columns())
     return pd.concat([table, _means(table)], ignore_index=True)
@@ -197,7 +197,7 @@ _COUNTS = ("num_frames", "frames_lost", "num_blocks", "num_block_errors")
 def seed_keys() -> list[str]:
     """Columns that all seeds of a point share."""
     return [
-        *("scheme", "variant", "clip", "gop", "rate", "channel", "snr_db", *condition_fields()),
+        *("scheme", "variant", "clip", "gop", "rate", "channel", "snr_db", *link_fields()),
         *("equalizer", "csi_aware", "mcs_policy", "decoder", "num_iter", "status"),
     ]
 
@@ -356,14 +356,15 @@ def write_tables(
     manifest, default the command line.
     """
     scenario = plan.scenario
-    write_csv(points, folder / "points.csv")
+    write_csv(without_default_transport(points), folder / "points.csv")
     if not beside.empty:
-        write_csv(beside, folder / "mcs_neighbours.csv")
+        write_csv(without_default_transport(beside), folder / "mcs_neighbours.csv")
     means = seed_means(points)
     if not means.empty:
-        write_csv(means, folder / "seed_means.csv")
+        write_csv(without_default_transport(means), folder / "seed_means.csv")
     compared = points if scenario.with_untrained else points[points["status"] != UNTRAINED]
-    write_csv(bd_table(compared, scenario.anchor, scenario.metrics), folder / "bd_cbr.csv")
+    bd = bd_table(compared, scenario.anchor, scenario.metrics)
+    write_csv(without_default_transport(bd), folder / "bd_cbr.csv")
     write_manifest(
         folder / "manifest.json",
         scenario=scenario,

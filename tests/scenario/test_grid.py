@@ -5,6 +5,7 @@ from dataclasses import replace
 import pytest
 
 from pvsc_link.link.registry import Impairments
+from pvsc_link.link.transport_options import UNAVAILABLE, Harq, Transport
 from pvsc_link.scenario.grid import expand
 from pvsc_link.scenario.loader import parse_scenario
 from pvsc_link.types import InputError
@@ -73,6 +74,46 @@ def test_impairments_are_axes_under_every_channel():
     assert all("erasure_burst" not in c for c in conditions if not c.get("erasure_rate"))
 
 
+def test_the_transport_is_axes_for_every_channel_and_its_defaults_change_no_id():
+    plain = expand(scenario({"snr_db": 6}))
+    said = {"block_length": 6144, "segmentation": "equal", "harq": "none", "interleaving": "none"}
+    assert expand(scenario({"snr_db": 6} | said)) == plain
+    axes = {"block_length": [1536, 6144, 8448], "mcs_table": [1, 2]}
+    points = expand(scenario(RAYLEIGH | {"channel": ["awgn", "rayleigh"]} | axes))
+    assert len({point.point_id for point in points}) == len(points) == 3 * 2 * (2 + 2 * 2) * 2
+    assert {point.coordinates["block_length"] for point in points} == {1536, 6144, 8448}
+
+
+@pytest.mark.parametrize("name", sorted(UNAVAILABLE))
+def test_a_transport_that_is_not_carried_out_is_refused_by_its_name(name):
+    values = {
+        "transport_unit": "frame",
+        "interleaving": "gop",
+        "count_headers": True,
+        "harq": {"combining": "chase"},
+        "latency_budget_ms": 33,
+        "symbol_retransmission": "mrc",
+    }
+    with pytest.raises(InputError, match="leave the key out") as error:
+        expand(scenario({"snr_db": 6, name: values[name]}))
+    assert error.value.what in (name, "transport_unit")  # which HARQ needs
+
+
+def test_a_transport_says_what_harq_does_in_one_cell():
+    told = Transport.model_construct(**dict(Transport()) | {"harq": Harq(combining="chase")})
+    cell = '{"combining": "chase", "max_retransmissions": 3, "round_trip_ms": 4.0}'
+    assert told.columns()["harq"] == cell
+    assert Transport().columns()["harq"] is None
+
+
+@pytest.mark.parametrize(
+    "bad", [{"mcs_table": 4}, {"block_length": 20}, {"block_length": 6144.5}, {"harq": "always"}]
+)
+def test_a_bad_transport_is_refused(bad):
+    with pytest.raises(InputError, match=next(iter(bad))):
+        scenario({"snr_db": 6} | bad)
+
+
 def test_a_rate_of_erasures_that_its_bursts_cannot_have_is_refused():
     with pytest.raises(InputError, match=r"erasure_rate: found 0.8; allowed: at most 0.66"):
         expand(scenario({"snr_db": 6, "erasure_rate": 0.8, "erasure_burst": 2}))
@@ -89,6 +130,7 @@ def test_an_id_changes_with_every_coordinate_but_the_place_in_the_file():
     assert replace(point, entry=7).point_id == point.point_id
     louder = replace(point.channel_point, snr_db=6.5)
     changes = {"channel_point": louder, "rate": 28, "seed": 2, "mcs": 4, "decoder": "sionna"}
+    changes["transport"] = Transport(segmentation="shortened")
     for name, value in changes.items():
         assert replace(point, **{name: value}).point_id != point.point_id, name
 
@@ -96,4 +138,4 @@ def test_an_id_changes_with_every_coordinate_but_the_place_in_the_file():
 def test_ids_are_the_same_in_every_run_and_version():
     awgn = expand(scenario({"snr_db": 6}, {"preset": "fast", "timeout_s": 60}))[0]
     fading = expand(scenario(RAYLEIGH | {"coherence_length": 16}, {"mcs": 9}))[-1]
-    assert (awgn.point_id, fading.point_id) == ("c8b3e9df83fdab19", "4ed7860a07677017")
+    assert (awgn.point_id, fading.point_id) == ("d4f1b551c86fae4e", "eacb8f3e1b742997")

@@ -1,0 +1,131 @@
+"""How bits and symbols of a GOP are transported: one description. This file loads no TensorFlow.
+
+The fields of ``Transport`` are keys of a scenario's ``link``, axes of its grid, columns of the
+tables and parts of the identity of every point.
+"""
+
+import json
+from typing import Annotated, Any, Literal
+
+from pydantic import BeforeValidator, Field, model_validator
+
+from pvsc_link.options import StrictModel
+from pvsc_link.types import InputError
+
+#: Fields of ``Transport`` that only have their default, because nothing carries out another value.
+UNAVAILABLE = frozenset(
+    {
+        *("transport_unit", "interleaving", "count_headers"),
+        *("harq", "latency_budget_ms", "symbol_retransmission"),
+    }
+)
+
+
+class Harq(StrictModel):
+    """Hybrid automatic repeat request: blocks that fail are sent again and combined."""
+
+    max_retransmissions: Annotated[int, Field(ge=1, le=31, strict=True)] = Field(
+        default=3, description="Most retransmissions of a block after its first transmission."
+    )
+    combining: Literal["ir", "chase"] = Field(
+        default="ir",
+        description="ir: redundancy versions 0, 2, 3, 1 in turn (incremental redundancy); chase: "
+        "the same bits again.",
+    )
+    round_trip_ms: Annotated[float, Field(gt=0, le=10_000)] = Field(
+        default=4.0,
+        description="From the end of a transmission to the start of the next one, in ms.",
+    )
+
+
+class _NoneToo:
+    """The word ``none`` may stand for null; the JSON schema says so."""
+
+    def __get_pydantic_json_schema__(self, core_schema: Any, handler: Any) -> dict[str, Any]:
+        schema = handler(core_schema)
+        return {"anyOf": [*schema["anyOf"], {"const": "none"}]}
+
+
+def _none_is_null(value: Any) -> Any:
+    return None if value == "none" else value
+
+
+class Transport(StrictModel):
+    """Keys of ``link`` that say how bits and symbols are transported, for all schemes alike."""
+
+    mcs_table: Literal[1, 2, 3] = Field(
+        default=1,
+        description="MCS table of TS 38.214: 1, 2 or 3 for Table 5.1.3.1-1, -2 (up to 256-QAM) or "
+        "-3 (low rates).",
+    )
+    block_length: Annotated[int, Field(ge=24, le=32_768, strict=True)] = Field(
+        default=6144, description="Most coded bits of a code block; rounded down to whole symbols."
+    )
+    segmentation: Literal["equal", "shortened"] = Field(
+        default="equal",
+        description="equal: a stream is divided into blocks of one size at the rate of the MCS (TS "
+        "38.212, 5.2.2); shortened: all blocks are full, the last one keeps all its parity bits.",
+    )
+    transport_unit: Literal["gop", "frame"] = Field(
+        default="gop", description="What is one transport: the bits of a GOP, or those of a frame."
+    )
+    interleaving: Literal["none", "gop"] = Field(
+        default="none",
+        description="gop: the channel uses of a GOP are permuted before they are sent.",
+    )
+    count_headers: bool = Field(
+        default=False,
+        description="Whether facts that both ends know before the first frame (parameter sets, "
+        "picture size, weights) are sent and counted.",
+    )
+    harq: Annotated[Harq | None, BeforeValidator(_none_is_null), _NoneToo()] = Field(
+        default=None,
+        description="Retransmission of blocks that failed; none or null: no retransmission. It "
+        "sets transport_unit to frame.",
+    )
+    latency_budget_ms: Annotated[float, Field(gt=0)] | None = Field(
+        default=None,
+        description="A frame that arrives later than this after it is complete is lost; null: any "
+        "delay is accepted.",
+    )
+    symbol_rate_hz: Annotated[float, Field(gt=0)] = Field(
+        default=14_976_000.0,
+        description="Channel uses per second. The default is that of 52 resource blocks at 30 kHz "
+        "with two pilot symbols per slot of 14 (7,488 data symbols in 0.5 ms).",
+    )
+    symbol_retransmission: Literal["none", "mrc"] = Field(
+        default="none",
+        description="Retransmission of the analog symbols of a semantic scheme; mrc: receptions "
+        "are combined at maximum ratio.",
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _harq_sends_frames(cls, data: Any) -> Any:
+        if isinstance(data, dict) and data.get("harq") not in (None, "none"):
+            return data | {"transport_unit": "frame"}
+        return data
+
+    @model_validator(mode="after")
+    def _is_available(self) -> "Transport":
+        for name in sorted(UNAVAILABLE):
+            default = type(self).model_fields[name].default
+            if getattr(self, name) != default:
+                raise InputError(
+                    name,
+                    found=getattr(self, name),
+                    allowed=default,
+                    remedy="This version carries out no other value: leave the key out.",
+                )
+        return self
+
+    def columns(self) -> dict[str, Any]:
+        """The values by name, as in the tables; ``harq`` as JSON."""
+        values = self.model_dump()
+        if self.harq is not None:
+            values["harq"] = json.dumps(values["harq"], sort_keys=True)
+        return values
+
+
+#: What is not said otherwise.
+DEFAULT_TRANSPORT = Transport()
