@@ -65,6 +65,8 @@ class EncodedGop:
     note: str = ""  # what a reader of the row must know, e.g. other source bytes were coded
     # Frames that the receiver's decoder decodes when all bits arrive; None: all of them.
     num_decodable: int | None = None
+    # Bytes of the first frame that both ends know before it, as pairs of first byte and end.
+    fact_spans: tuple[tuple[int, int], ...] = ()
 
     @property
     def num_bits(self) -> int:
@@ -146,9 +148,12 @@ class Reception:
 
     frames_hat: np.ndarray  # uint8 RGB [num_frames, height, width, 3]
     num_channel_uses: dict[str, int]  # complex channel uses by part: "source", "side", "pilot"
-    frames_lost: int
+    frames_lost: int  # frames that were not decoded from what was sent for them
     num_blocks: int  # transport blocks sent
     num_block_errors: int  # of these, CRC failed
+    frames_concealed: int = 0  # frames shown that are not what a receiver without losses shows
+    freeze_events: int = 0  # runs of frames that repeat the one before; each counts where it begins
+    header_uses: int = 0  # channel uses that session facts take, or would take if they were sent
     status: str = "ok"
     note: str = ""  # what a reader of the row must know
     finer_channel_uses: dict[str, int] = field(default_factory=dict)  # the same in finer parts

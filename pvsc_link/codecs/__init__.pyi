@@ -3,5 +3,7 @@ from .cache import cached_encode as cached_encode
 from .concealment import MID_GREY as MID_GREY
 from .concealment import frames_lost as frames_lost
 from .concealment import freeze as freeze
+from .concealment import freeze_events as freeze_events
 from .registry import CODECS as CODECS
 from .registry import CodecType as CodecType
+from .session_facts import gops_as_sent as gops_as_sent

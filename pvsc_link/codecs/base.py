@@ -11,6 +11,7 @@ from types import MappingProxyType
 
 import numpy as np
 
+from pvsc_link.codecs.session_facts import parameter_sets
 from pvsc_link.types import CodecFailure, EncodedGop, InputError
 
 __all__ = ["Codec", "CodecFailure", "check_frames", "check_rate", "run_program"]
@@ -73,6 +74,14 @@ class Codec(abc.ABC):
         Output: ``EncodedGop``, deterministic for equal input.
         Raises ``CodecFailure``, or ``InputError`` for a rate that the codec does not have.
         """
+
+    def fact_spans(self, payload: bytes) -> tuple[tuple[int, int], ...]:
+        """Which bytes of a GOP's bitstream are session facts, as pairs of first byte and end.
+
+        Here: the parameter sets of the formats of ``stream_format`` (``session_facts``). They are
+        all in the first frame.
+        """
+        return parameter_sets(payload, self.stream_format)
 
 
 def check_rate(codec: Codec, rate: int) -> None:

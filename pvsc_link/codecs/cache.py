@@ -99,7 +99,7 @@ def _load(path: Path, stated: dict[str, Any]) -> EncodedGop | None:
         with np.load(path, allow_pickle=False) as entry:
             key = str(entry[_KEY]) if _KEY in entry else None
             checksum = str(entry[_CHECKSUM]) if _CHECKSUM in entry else None
-            texts = {name: str(entry[name]) for name in _TEXTS}
+            texts: dict[str, Any] = {name: str(entry[name]) for name in _TEXTS}
             gop = EncodedGop(
                 payload=entry["payload"].tobytes(),
                 frame_num_bytes=tuple(int(n) for n in entry["frame_num_bytes"]),

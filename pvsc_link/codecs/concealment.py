@@ -42,12 +42,24 @@ def frames_lost(
     return failed_before[end_block] > failed_before[first_block]
 
 
+def freeze_events(is_repeated: Sequence[bool] | np.ndarray, is_frozen: bool = False) -> int:
+    """Runs of repeated frames that begin in a GOP.
+
+    Input: ``is_repeated`` : [num_frames], bool, whether a frame only shows the one before again.
+    Parameters: ``is_frozen`` : whether the last frame of the GOP before is a repeated one, so that
+    a run at the start of this GOP only goes on.
+    """
+    repeated = np.asarray(is_repeated, bool)
+    before = np.concatenate([[is_frozen], repeated[:-1]])
+    return int(np.sum(repeated & ~before))
+
+
 @dataclass(frozen=True)
 class Concealed:
     """One GOP as it is shown."""
 
     frames: np.ndarray  # uint8 RGB [num_frames, height, width, 3]
-    frames_lost: int  # frames that are not shown as themselves
+    frames_lost: int  # frames that are not shown as themselves: all from the first lost one
 
 
 def freeze(

@@ -130,10 +130,13 @@ _H264_SEI = 6  # NAL unit type
 
 
 def nal_units(stream: bytes) -> Iterator[tuple[bytes, bytes]]:
-    """Pairs (start code, NAL unit) of a byte stream; joined together they are the stream."""
+    """Pairs (start code, NAL unit) of a byte stream; joined together they are the stream.
+
+    Bytes before the first start code, which no encoder writes, are left out.
+    """
     codes = list(_START_CODE.finditer(stream))
     ends = [code.start() for code in codes[1:]] + [len(stream)]
-    for code, end in zip(codes, ends, strict=True):
+    for code, end in zip(codes, ends, strict=False):
         yield code.group(), stream[code.end() : end]
 
 

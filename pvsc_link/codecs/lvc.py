@@ -25,6 +25,7 @@ from pvsc_link.models import (
     LAYOUT,
     PRESETS,
     SAME,
+    SIZE_SPAN,
     UNTRAINED,
     CodedGop,
     IdealCodec,
@@ -118,6 +119,10 @@ class LearnedCodec(Codec):
             if receiver is sender:
                 return self._gop(coded, rate)
             return self._mismatched(coded, receiver, rate)
+
+    def fact_spans(self, payload: bytes) -> tuple[tuple[int, int], ...]:
+        """Height and width in the header of a GOP; its quality preset and length are sent."""
+        return (SIZE_SPAN,)
 
     def decode(self, payload: bytes) -> np.ndarray:
         """The frames of a bitstream as the receiver decodes them: uint8 [n, height, width, 3].

@@ -23,6 +23,7 @@ from .pvsc.discriminator import discriminator_loss as discriminator_loss
 from .pvsc.discriminator import generator_loss as generator_loss
 from .pvsc.hyperprior import MIN_SIGMA as MIN_SIGMA
 from .pvsc.ideal_codec import LAYOUT as LAYOUT
+from .pvsc.ideal_codec import SIZE_SPAN as SIZE_SPAN
 from .pvsc.ideal_codec import CodedGop as CodedGop
 from .pvsc.ideal_codec import IdealCodec as IdealCodec
 from .pvsc.model import IntraModel as IntraModel

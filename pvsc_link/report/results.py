@@ -90,6 +90,12 @@ POINTS = (
     Column("cbr", _USES, "complex channel uses over frames x height x width x 3, unpadded"),
     Column("cbr_source", _USES, "part of cbr: the source's bitstream or symbols"),
     Column("cbr_side", _USES, "part of cbr: side information; 0 for separated schemes"),
+    Column(
+        "cbr_headers",
+        _USES,
+        "what session facts (parameter sets of a codec, 16 bytes of a semantic scheme) take; part "
+        "of cbr only where count_headers is true",
+    ),
     Column("cbr_pilot", _USES, "part of cbr: pilots of the channel; 0 for a channel without any"),
     Column(
         "csi_nmse_measured_db",
@@ -111,7 +117,19 @@ POINTS = (
     Column("bler", "", "block error rate of a chosen MCS, measured beforehand; 0 to 1"),
     Column("num_blocks", "blocks", "transport blocks of this point"),
     Column("num_block_errors", "blocks", "of these, blocks whose CRC failed"),
-    Column("frames_lost", "frames", "frames that were concealed"),
+    Column(
+        "frames_lost",
+        "frames",
+        "frames that were not decoded from what was sent for them; of a codec all from the first "
+        "lost one to the end of the GOP",
+    ),
+    Column(
+        "frames_concealed",
+        "frames",
+        "frames shown that are not what a receiver without losses shows: from the first lost one "
+        "to the end of the GOP, for every scheme",
+    ),
+    Column("freeze_events", "", "runs of frames that only show the frame before again"),
     Column(
         "status",
         "",

@@ -1,11 +1,18 @@
 """A separated baseline: source codec -> 5G LDPC and QAM -> channel -> the same codec."""
 
 from collections.abc import Iterable, Iterator
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
 import numpy as np
 
-from pvsc_link.codecs import Codec, cached_encode, frames_lost, freeze
+from pvsc_link.codecs import (
+    Codec,
+    cached_encode,
+    frames_lost,
+    freeze,
+    freeze_events,
+    gops_as_sent,
+)
 from pvsc_link.link import get_coded_link
 from pvsc_link.schemes.base import LinkOptions, Scheme
 from pvsc_link.types import ChannelPoint, EncodedGop, Reception, Video
@@ -19,7 +26,8 @@ class SeparatedScheme(Scheme):
 
     A GOP's bitstream is one transport of consecutive blocks. A frame is lost if a block that
     carries any of its bytes fails its CRC. From there to the end of the GOP the last good frame is
-    shown, because no later frame can be decoded without the lost one.
+    shown, because no later frame can be decoded without the lost one. Session facts of the
+    bitstream (``codecs.session_facts``) are not sent, unless the link options count them.
 
     Parameters: ``codec`` : the source codec. Its optional attributes ``default_rates``,
     ``weights_id``, ``content`` and ``status`` mean what they mean in ``Scheme``.
@@ -40,7 +48,7 @@ class SeparatedScheme(Scheme):
         self.codec.check()
 
     def encode_gop(self, video: Video, first: int, gop: int, rate: int) -> EncodedGop:
-        return cached_encode(
+        coded = cached_encode(
             self.codec,
             video.frames[first : first + gop],
             video.fps,
@@ -49,6 +57,7 @@ class SeparatedScheme(Scheme):
             first_frame=video.first_frame + first,
             history=video.frames[:first],
         )
+        return replace(coded, fact_spans=self.codec.fact_spans(coded.payload))
 
     def stream(
         self,
@@ -60,7 +69,8 @@ class SeparatedScheme(Scheme):
     ) -> Iterator[Reception]:
         coded_link = get_coded_link(mcs, point.channel, **asdict(link))
         shown: np.ndarray | None = None
-        for gop, seed in zip(gops, seeds, strict=True):
+        is_frozen = False
+        for (gop, num_fact_bits), seed in zip(gops_as_sent(gops), seeds, strict=True):
             sent = coded_link.send(payload_bits(gop), point, seed)
             lost = frames_lost(gop.frame_num_bytes, sent.block_ok, sent.block_num_bits)
             details: dict[str, float] = {}
@@ -70,6 +80,10 @@ class SeparatedScheme(Scheme):
                 lost |= out_of_step
             concealed = freeze(gop.frames_hat, ~lost, shown)
             shown = concealed.frames[-1]
+            repeated = np.arange(len(lost)) >= len(lost) - concealed.frames_lost
+            events = freeze_events(repeated, is_frozen)
+            is_frozen = bool(repeated[-1])
+            facts = coded_link.num_channel_uses(gop.num_bits + num_fact_bits)
             yield Reception(
                 frames_hat=concealed.frames,
                 num_channel_uses={
@@ -77,8 +91,11 @@ class SeparatedScheme(Scheme):
                     "pilot": sent.num_pilots,
                 },
                 frames_lost=concealed.frames_lost,
+                frames_concealed=concealed.frames_lost,
+                freeze_events=events,
                 num_blocks=len(sent.block_ok),
                 num_block_errors=int(np.sum(~sent.block_ok)),
+                header_uses=facts - coded_link.num_channel_uses(gop.num_bits),
                 status=self.status,
                 note=gop.note,
                 details=details,

@@ -22,7 +22,7 @@ from dataclasses import asdict, dataclass
 
 import numpy as np
 
-from pvsc_link.codecs import MID_GREY, frames_lost, freeze
+from pvsc_link.codecs import MID_GREY, frames_lost, freeze, gops_as_sent
 from pvsc_link.link import MCS_TABLE, CodedLink, Segmentation, get_coded_link, measure_bler
 from pvsc_link.metrics import METRICS, FrameMetrics
 from pvsc_link.scenario import Point
@@ -272,7 +272,8 @@ class McsPolicy:
                 mcs: (get_coded_link(mcs, point.channel, **asdict(options)), bler)
                 for mcs, bler in blers.items()
             }
-            worth = useful_bits_per_use(self._curve, self._frames, links, self._quality(point))
+            sent = {r: [gop for gop, _ in gops_as_sent(gops)] for r, gops in self._curve.items()}
+            worth = useful_bits_per_use(sent, self._frames, links, self._quality(point))
             stored = [[mcs, blers[mcs], list(of_rate.items())] for mcs, of_rate in worth.items()]
             self._store.set_fact(key, stored)
         return _worth_of(stored), {m: b for m, b, _ in stored}

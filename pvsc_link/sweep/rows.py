@@ -66,6 +66,8 @@ def finished_row(
         "num_blocks": sum(reception.num_blocks for reception in receptions),
         "num_block_errors": sum(reception.num_block_errors for reception in receptions),
         "frames_lost": lost,
+        "frames_concealed": sum(reception.frames_concealed for reception in receptions),
+        "freeze_events": sum(reception.freeze_events for reception in receptions),
         "status": _status(receptions, lost, len(frames)),
         "note": "; ".join(dict.fromkeys(r.note for r in receptions if r.note)),
         **_details(receptions),
@@ -123,14 +125,16 @@ def _coordinates(point: Point) -> dict[str, Any]:
 def _cbr_columns(receptions: Sequence[Reception], shape: tuple[int, ...]) -> dict[str, float]:
     """Columns ``cbr``, ``cbr_source``, ``cbr_side``, ``cbr_pilot`` (eq. 5), and finer parts.
 
-    The finer parts divide the same channel uses once more.
+    The finer parts divide the same channel uses once more. ``cbr_headers`` is what session facts
+    take; unless they are counted, it is no part of ``cbr``.
     """
     num_frames, height, width, _ = shape
     uses = Counter({"source": 0, "side": 0, "pilot": 0})
-    finer: Counter[str] = Counter()
+    finer: Counter[str] = Counter({"headers": 0})
     for reception in receptions:
         uses.update(reception.num_channel_uses)
         finer.update(reception.finer_channel_uses)
+        finer["headers"] += reception.header_uses
     return channel_bandwidth_ratio(finer, num_frames, height, width) | channel_bandwidth_ratio(
         uses, num_frames, height, width
     )

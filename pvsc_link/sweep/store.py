@@ -27,10 +27,11 @@ def point_columns() -> list[str]:
         *("point_id", "scheme", "variant", "clip", "gop", "rate"),
         *("channel", "snr_db", *link_fields()),
         *("equalizer", "csi_aware", "mcs", "mcs_policy", "mcs_role", "seed", "num_frames"),
-        *("cbr", "cbr_source", "cbr_side", "cbr_pilot"),
+        *("cbr", "cbr_source", "cbr_side", "cbr_pilot", "cbr_headers"),
         *("csi_nmse_measured_db", "snr_equalized_db", "papr_db"),
         *(metric.column for metric in METRICS.values()),
-        *("bler", "num_blocks", "num_block_errors", "frames_lost", "status", "seconds"),
+        *("bler", "num_blocks", "num_block_errors"),
+        *("frames_lost", "frames_concealed", "freeze_events", "status", "seconds"),
         *("decoder", "num_iter", "note"),
     ]
 
@@ -300,7 +301,7 @@ def _rows(folder: Path, table: str) -> list[dict[str, Any]]:
     conditions = link_fields()
     whole = {
         *("gop", "rate", "coherence_length", "mcs", "seed", "num_frames", "num_blocks"),
-        *("num_block_errors", "frames_lost", "num_iter"),
+        *("num_block_errors", "frames_lost", "frames_concealed", "freeze_events", "num_iter"),
         *(name for name, field in conditions.items() if int in kinds_of(field.annotation)),
     }
     rows = []

@@ -12,6 +12,7 @@ from pvsc_link.types import LinkStats, Reception, Video
 #: Columns of a row that add up over GOPs; every other number is a mean over frames.
 COUNTS = (
     *("num_frames", "num_blocks", "num_block_errors", "frames_lost"),
+    *("frames_concealed", "freeze_events"),
     *("side_lost", "out_of_step"),
 )
 

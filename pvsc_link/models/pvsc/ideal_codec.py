@@ -29,6 +29,8 @@ from pvsc_link.types import InputError
 #: Version of the bitstream: it grows when the same weights give other bits.
 LAYOUT = 2
 _HEADER = struct.Struct(">BBHH")
+#: First byte and end of height and width in the header, which belong to a session.
+SIZE_SPAN = (2, 6)
 MAX_FRAMES, MAX_PRESETS, MAX_SIDE = 255, 16, 65535
 _LONGEST = 5  # bytes of a length
 
