@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from pvsc_link.intervals import mean_interval
+from pvsc_link.intervals import bootstrap_interval
 from pvsc_link.link import CHANNELS, Transport, link_fields
 from pvsc_link.metrics import METRICS, MetricType
 from pvsc_link.report.style import SchemeStyle, channel_label, scheme_style
@@ -98,8 +98,8 @@ def averaged(keyed: pd.DataFrame, confidence: float = 0.95) -> pd.DataFrame:
     """Mean over seeds at every place, condition, curve and rate.
 
     Output: per row the keys, ``num_seeds``, mean ``cbr`` and ``cbr_*``, and for each metric its
-    mean in the metric's column with ``<column>_low`` and ``<column>_high``: Student's t interval
-    over seeds, NaN where there is one seed.
+    mean in the metric's column with ``<column>_low`` and ``<column>_high``: bootstrap interval
+    over seeds, NaN where there are fewer than three.
     """
     keys = [*PLACE, *condition_columns(), "curve", "scheme", "rate"]
     sent = keyed[keyed["cbr"].notna()]
@@ -122,8 +122,9 @@ def _bands(values: np.ndarray, group: np.ndarray, column: str, confidence: float
 
 
 def _ends(values: np.ndarray, confidence: float) -> tuple[float, float]:
-    """Ends of the interval of a mean; NaN where one value says nothing about its spread."""
-    return mean_interval(list(values), confidence)[1:] if len(values) > 1 else (np.nan, np.nan)
+    """Ends of the interval of a mean; NaN where the values are too few to say their spread."""
+    interval = bootstrap_interval(values.tolist(), confidence) if len(values) else None
+    return (np.nan, np.nan) if interval is None else interval[1:]
 
 
 def by_condition(rows: pd.DataFrame) -> Iterator[tuple[dict, pd.DataFrame]]:

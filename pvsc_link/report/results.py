@@ -23,7 +23,7 @@ from pvsc_link.types import InputError
 
 @dataclass(frozen=True)
 class Column:
-    """One column of ``points.csv``, ``seed_means.csv`` or ``bd_cbr.csv``."""
+    """One column of ``points.csv``, ``gops.csv``, ``seed_means.csv`` or ``bd_cbr.csv``."""
 
     name: str
     unit: str  # empty for names, flags and counts without a unit
@@ -117,6 +117,7 @@ POINTS = (
     Column("bler", "", "block error rate of a chosen MCS, measured beforehand; 0 to 1"),
     Column("num_blocks", "blocks", "transport blocks of this point"),
     Column("num_block_errors", "blocks", "of these, blocks whose CRC failed"),
+    Column("num_fades", "fades", "independent fades that were met; empty: no blocks of fading"),
     Column(
         "frames_lost",
         "frames",
@@ -158,22 +159,44 @@ MISMATCH = (
 )
 
 
+#: What ``gops.csv`` has: a line per GOP of every point; metrics are means over the GOP's frames.
+GOPS = (
+    Column("gop_index", "", "place of the GOP in the clip, from 0"),
+    Column("channel_uses", "channel uses", "complex channel uses of the GOP, everything counted"),
+)
+
+
 def _with_interval(name: str, unit: str, meaning: str, interval: str) -> tuple[Column, ...]:
     """A mean and the two ends of its 95 % confidence interval."""
     return (
         Column(name, unit, meaning),
-        Column(f"{name}_low", unit, f"lower end of its 95 % {interval} interval; empty: one seed"),
+        Column(f"{name}_low", unit, f"lower end of its 95 % {interval} interval; empty: see note"),
         Column(f"{name}_high", unit, "upper end of that interval"),
     )
 
 
-#: What ``seed_means.csv`` has beside columns of points; its counts are sums over seeds.
+_MEAN = "mean over seeds of"
+_OVER = Column("interval_over", "", "what was resampled: seeds of a clip, or clips with all seeds")
+_BEHIND = (
+    Column("num_clips", "", "clips behind the value"),
+    Column("num_gops", "", "GOPs behind the value, of all clips and seeds"),
+    Column("num_seeds", "", "seeds behind the value; in seed_means.csv of the same status"),
+    Column("num_fades", "fades", "independent fades behind the value; empty: no blocks of fading"),
+    _OVER,
+)
+
+#: What ``seed_means.csv`` has beside columns of points; its counts are sums over seeds and clips.
 SEED_MEANS = (
-    Column("num_seeds", "", "seeds of the same status that were averaged"),
+    *_BEHIND,
+    *_with_interval("cbr", _USES, f"{_MEAN} cbr", "bootstrap"),
     *(
         column
-        for name, unit in (("cbr", _USES), *((m.column, m.unit) for m in METRICS.values()))
-        for column in _with_interval(name, unit, f"mean over seeds of {name}", "Student's t")
+        for m in METRICS.values()
+        for column in (
+            *_with_interval(m.column, m.unit, f"{_MEAN} {m.column}", "bootstrap"),
+            Column(f"{m.column}_p5", m.unit, "5th percentile over all GOPs; empty: no gops.csv"),
+            Column(f"{m.column}_p95", m.unit, "95th percentile over all GOPs"),
+        )
     ),
     *_with_interval("block_error_rate", "", "of the blocks that were sent, all seeds", "Wilson"),
 )
@@ -184,16 +207,12 @@ BD_CBR = (
     Column("bd_cbr_percent", "%", "mean CBR difference at equal quality; negative: fewer uses"),
     Column("bd_cbr_low", "%", "lower end of its 95 % bootstrap interval; empty: fewer than three"),
     Column("bd_cbr_high", "%", "upper end of that interval"),
-    Column(
-        "interval_over", "", "what was resampled: seeds of a clip, or clips with all their seeds"
-    ),
-    Column("num_clips", "", "clips behind the value"),
-    Column("num_seeds", "", "seeds behind the value"),
+    *_BEHIND,
     Column("overlap", "", "common over joint quality range of the two curves; 0 to 1"),
 )
 
 # A mean over seeds has the name of what it is the mean of; the meaning for points goes first.
-_BY_NAME = {c.name: c for c in (*SEED_MEANS, *POINTS, *SEMANTIC, *MISMATCH, *BD_CBR)}
+_BY_NAME = {c.name: c for c in (*GOPS, *SEED_MEANS, *BD_CBR, *POINTS, *SEMANTIC, *MISMATCH)}
 
 
 def column(name: str) -> Column:
@@ -212,6 +231,7 @@ def columns_text() -> str:
         ("points.csv", POINTS),
         ("points.csv, where a semantic scheme was sent", SEMANTIC),
         ("points.csv, where receivers compute in another arithmetic", MISMATCH),
+        ("gops.csv, beside those of points", GOPS),
         ("seed_means.csv, beside those of points; counts are sums over seeds", SEED_MEANS),
         ("bd_cbr.csv, beside those of points", BD_CBR),
     ):

@@ -9,10 +9,13 @@ from .rows import gop_seed as gop_seed
 from .runner import Progress as Progress
 from .runner import SweepRunner as SweepRunner
 from .runner import run_plan as run_plan
+from .store import GOPS as GOPS
 from .store import SweepStore as SweepStore
 from .store import find_reference as find_reference
+from .store import gop_columns as gop_columns
 from .store import point_columns as point_columns
 from .store import points_table as points_table
+from .store import read_gops as read_gops
 from .store import read_points as read_points
 from .store import read_unfinished as read_unfinished
 from .store import write_csv as write_csv
@@ -21,3 +24,4 @@ from .tables import bd_table as bd_table
 from .tables import git_commit as git_commit
 from .tables import machine as machine
 from .tables import package_versions as package_versions
+from .tables import seed_means as seed_means

@@ -16,6 +16,7 @@ from pvsc_link.scenario import Point
 from pvsc_link.schemes import scheme_types
 from pvsc_link.storage import digest
 from pvsc_link.sweep.mcs import NEIGHBOUR, McsChoice
+from pvsc_link.sweep.store import GOPS
 from pvsc_link.types import CodecFailure, LinkStats, Reception, Video
 
 
@@ -48,7 +49,11 @@ def finished_row(
     frame_metrics: FrameMetrics,
     metrics: Sequence[str],
 ) -> dict[str, Any]:
-    """The row of a point that was sent: CBR with its parts, mean quality, losses, status."""
+    """The row of a point that was sent: CBR with its parts, mean quality, losses, status.
+
+    Under ``GOPS`` stands a list with the numbers of each GOP, which ``gops.csv`` holds; the row of
+    a neighbour of the chosen MCS has none.
+    """
     frames_hat = np.concatenate([reception.frames_hat for reception in receptions])
     frames = video.frames[: len(frames_hat)]
     quality = frame_metrics.evaluate(metrics, frames, frames_hat, fps=video.fps)
@@ -65,13 +70,53 @@ def finished_row(
         "bler": choice.bler,
         "num_blocks": sum(reception.num_blocks for reception in receptions),
         "num_block_errors": sum(reception.num_block_errors for reception in receptions),
+        "num_fades": _num_fades(point, receptions),
         "frames_lost": lost,
         "frames_concealed": sum(reception.frames_concealed for reception in receptions),
         "freeze_events": sum(reception.freeze_events for reception in receptions),
         "status": _status(receptions, lost, len(frames)),
         "note": "; ".join(dict.fromkeys(r.note for r in receptions if r.note)),
         **_details(receptions),
+        **({} if choice.role == NEIGHBOUR else {GOPS: _of_gops(receptions, quality)}),
     }
+
+
+def _of_gops(
+    receptions: Sequence[Reception], quality: Mapping[str, np.ndarray]
+) -> list[dict[str, Any]]:
+    """Per GOP: its place, what it cost, its mean quality and its losses.
+
+    A metric of whole clips counts with the values that the GOP's frames have within the clip.
+    """
+    ends = np.cumsum([len(reception.frames_hat) for reception in receptions])
+    return [
+        {
+            "gop_index": index,
+            "channel_uses": _channel_uses(reception),
+            **{
+                column: float(np.mean(values[end - len(reception.frames_hat) : end]))
+                for column, values in quality.items()
+            },
+            "frames_lost": reception.frames_lost,
+            "frames_concealed": reception.frames_concealed,
+        }
+        for index, (reception, end) in enumerate(zip(receptions, ends, strict=True))
+    ]
+
+
+def _channel_uses(reception: Reception) -> int:
+    return sum(reception.num_channel_uses.values())
+
+
+def _num_fades(point: Point, receptions: Sequence[Reception]) -> int | None:
+    """Independent fades that the point met: every GOP begins with a new one.
+
+    None for a channel without blocks of constant fading.
+    """
+    length = point.channel_point.coherence_length
+    if length is None:
+        return None
+    return sum(-(-_channel_uses(reception) // length) for reception in receptions)
 
 
 def failed_row(point: Point, failure: CodecFailure) -> dict[str, Any]:

@@ -43,7 +43,14 @@ from pvsc_link.sweep.mcs import (
 )
 from pvsc_link.sweep.plan import Plan, link_options, load, scheme_label
 from pvsc_link.sweep.rows import failed_row, finished_row, link_seeds, row_id, rows_of
-from pvsc_link.sweep.store import IDENTITIES, SweepStore, points_table, restore
+from pvsc_link.sweep.store import (
+    GOPS,
+    IDENTITIES,
+    SweepStore,
+    gops_table,
+    points_table,
+    restore,
+)
 from pvsc_link.sweep.tables import write_tables
 from pvsc_link.types import CodecFailure, InputError, Reception, Video
 
@@ -481,6 +488,7 @@ class SweepRunner:
         if before.get("mcs") == rows[0].get("mcs"):
             measured = {metric.column for metric in METRICS.values()}
             kept = {name: value for name, value in before.items() if name in measured}
+            rows = [_with_earlier_gops(rows[0], before), *rows[1:]]
         elif before:
             self.store.forget([point.point_id])
         rows = [kept | dict(rows[0]), *rows[1:]]
@@ -491,6 +499,13 @@ class SweepRunner:
 
     def _say(self, stage: str) -> None:
         self.progress(self._done, self._total, stage)
+
+
+def _with_earlier_gops(row: Mapping[str, Any], before: Mapping[str, Any]) -> dict[str, Any]:
+    """``row`` whose GOPs keep the metrics that only the row ``before`` has."""
+    pairs = zip(before.get(GOPS, ()), row.get(GOPS, ()), strict=False)
+    merged = [earlier | gop for earlier, gop in pairs]
+    return {**row, **({GOPS: merged} if merged else {})}
 
 
 def _as_failure(scheme: Scheme, error: Exception) -> CodecFailure:
@@ -584,6 +599,7 @@ def run_plan(
             folder,
             table,
             points_table(beside),
+            gops_table(rows),
             plan,
             store,
             seconds=time.perf_counter() - start,

@@ -30,10 +30,20 @@ def point_columns() -> list[str]:
         *("cbr", "cbr_source", "cbr_side", "cbr_pilot", "cbr_headers"),
         *("csi_nmse_measured_db", "snr_equalized_db", "papr_db"),
         *(metric.column for metric in METRICS.values()),
-        *("bler", "num_blocks", "num_block_errors"),
+        *("bler", "num_blocks", "num_block_errors", "num_fades"),
         *("frames_lost", "frames_concealed", "freeze_events", "status", "seconds"),
         *("decoder", "num_iter", "note"),
     ]
+
+
+#: Key of a stored row under which the numbers of its GOPs stand.
+GOPS = "gops"
+
+
+def gop_columns() -> list[str]:
+    """Columns of ``gops.csv`` in order."""
+    metrics = (metric.column for metric in METRICS.values())
+    return ["point_id", "gop_index", "channel_uses", *metrics, "frames_lost", "frames_concealed"]
 
 
 _SCHEMA = """
@@ -138,8 +148,9 @@ class SweepStore:
 
 
 def points_table(rows: Iterable[Mapping[str, Any]]) -> pd.DataFrame:
-    """Rows as a table with :func:`point_columns` first, in the order given."""
-    table, first = pd.DataFrame(list(rows)), point_columns()
+    """Rows as a table with :func:`point_columns` first, in the order given; without their GOPs."""
+    kept = ({name: value for name, value in row.items() if name != GOPS} for row in rows)
+    table, first = pd.DataFrame(list(kept)), point_columns()
     extra = [name for name in table.columns if name not in first]
     return table.reindex(columns=[*first, *extra])
 
@@ -153,6 +164,23 @@ def without_default_transport(table: pd.DataFrame) -> pd.DataFrame:
         if name in table and table[name].map(lambda v, d=default: v == d or _is_empty(v)).all()
     ]
     return table.drop(columns=plain)
+
+
+def gops_table(rows: Iterable[Mapping[str, Any]]) -> pd.DataFrame:
+    """A line per GOP of every row that has them, with :func:`gop_columns` first."""
+    table = pd.DataFrame(
+        [{"point_id": row["point_id"], **gop} for row in rows for gop in row.get(GOPS, ())]
+    )
+    extra = [name for name in table.columns if name not in gop_columns()]
+    return table.reindex(columns=[*gop_columns(), *extra])
+
+
+def read_gops(folder: str | Path) -> pd.DataFrame:
+    """``gops.csv`` of a results folder, or a table without lines where there is none."""
+    path = Path(folder) / "gops.csv"
+    if not path.is_file():
+        return pd.DataFrame(columns=gop_columns())
+    return pd.read_csv(path, dtype={"point_id": str}, float_precision="round_trip")
 
 
 def write_csv(table: pd.DataFrame, path: Path) -> None:
@@ -301,17 +329,32 @@ def _rows(folder: Path, table: str) -> list[dict[str, Any]]:
     conditions = link_fields()
     whole = {
         *("gop", "rate", "coherence_length", "mcs", "seed", "num_frames", "num_blocks"),
-        *("num_block_errors", "frames_lost", "frames_concealed", "freeze_events", "num_iter"),
+        *("num_block_errors", "num_fades", "frames_lost", "frames_concealed", "freeze_events"),
+        "num_iter",
         *(name for name, field in conditions.items() if int in kinds_of(field.annotation)),
     }
+    gops = _gops(folder)
     rows = []
     for row in read_points(folder, table).to_dict("records"):
         filled = {name: value for name, value in row.items() if not _is_empty(value)}
         rows.append(
             {name: None for name in conditions if name in row}
             | {name: int(value) if name in whole else value for name, value in filled.items()}
+            | ({GOPS: gops[row["point_id"]]} if row["point_id"] in gops else {})
         )
     return rows
+
+
+def _gops(folder: Path) -> dict[str, list[dict[str, Any]]]:
+    """The GOPs of every row by its id, as a sweep stored them."""
+    whole = ("gop_index", "channel_uses", "frames_lost", "frames_concealed")
+    gops: dict[str, list[dict[str, Any]]] = {}
+    for line in read_gops(folder).to_dict("records"):
+        point_id = line.pop("point_id")
+        filled = {name: value for name, value in line.items() if not _is_empty(value)}
+        gop = {name: int(value) if name in whole else value for name, value in filled.items()}
+        gops.setdefault(point_id, []).append(gop)
+    return gops
 
 
 def _is_empty(value: Any) -> bool:

@@ -2,7 +2,8 @@
 
 ``points.csv`` and ``mcs_neighbours.csv`` : a row per point, and per neighbour of a chosen MCS.
 ``bd_cbr.csv`` : BD-CBR of every scheme against the anchor, per channel condition and clip.
-``seed_means.csv`` : every point averaged over its seeds, with confidence intervals.
+``gops.csv`` : a row per GOP of every point, from which percentiles come.
+``seed_means.csv`` : every point averaged over its seeds, with confidence intervals; and over clips.
 ``manifest.json`` : what exactly ran, so that a table can be traced and made again.
 """
 
@@ -26,7 +27,6 @@ from pvsc_link.intervals import (
     MIN_UNITS,
     Interval,
     bootstrap_interval,
-    mean_interval,
     percentile_interval,
     wilson_interval,
 )
@@ -44,7 +44,8 @@ _CURVE = ["scheme", "variant", "equalizer", "csi_aware", "mcs_policy", "decoder"
 MEAN_CLIP = "mean"
 #: What ``bd_cbr.csv`` says of a curve beside the coordinates.
 _BD_VALUES = (
-    "bd_cbr_percent bd_cbr_low bd_cbr_high interval_over num_clips num_seeds overlap note"
+    "bd_cbr_percent bd_cbr_low bd_cbr_high interval_over num_clips num_gops num_seeds num_fades "
+    "overlap note"
 ).split()
 #: Resamples of the seeds of one clip; each is a BD-CBR of its own, so they are few.
 _NUM_SEED_RESAMPLES = 400
@@ -101,10 +102,23 @@ def _rows(points: pd.DataFrame, anchor: str, metrics: Sequence[str]) -> Iterator
                     "anchor": anchor,
                     "metric": metric,
                     "num_clips": 1,
+                    "num_gops": _least(curve, _num_gops(curve)),
                     "num_seeds": curve["seed"].nunique(),
+                    "num_fades": _least(curve, curve.get("num_fades")),
                     **row,
                     "note": "; ".join(filter(None, (row["note"], several))),
                 }
+
+
+def _num_gops(points: pd.DataFrame) -> pd.Series | None:
+    return points["num_frames"] / points["gop"] if "num_frames" in points else None
+
+
+def _least(curve: pd.DataFrame, counts: pd.Series | None) -> float:
+    """Sum over seeds of a count, at the rate where it is least; NaN where a row lacks it."""
+    if counts is None:
+        return math.nan
+    return counts.astype(float).groupby(curve["rate"]).sum(min_count=1).min(skipna=False)
 
 
 def _against(anchor: pd.DataFrame | None, curve: pd.DataFrame, metric: str) -> dict[str, Any]:
@@ -183,7 +197,9 @@ def _means(table: pd.DataFrame) -> pd.DataFrame:
                 "bd_cbr_percent": values.mean(skipna=False),
                 **_ends(interval, "clips"),
                 "num_clips": len(group),
+                "num_gops": group["num_gops"].sum(skipna=False),
                 "num_seeds": group["num_seeds"].min(),
+                "num_fades": group["num_fades"].sum(skipna=False),
                 "overlap": group["overlap"].min(),
                 "note": f"{missing} of {len(group)} clips have no value" if missing else "",
             }
@@ -191,7 +207,10 @@ def _means(table: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=table.columns)
 
 
-_COUNTS = ("num_frames", "frames_lost", "num_blocks", "num_block_errors")
+_COUNTS = (
+    *("num_frames", "frames_lost", "frames_concealed", "freeze_events"),
+    *("num_blocks", "num_block_errors"),
+)
 
 
 def seed_keys() -> list[str]:
@@ -202,54 +221,114 @@ def seed_keys() -> list[str]:
     ]
 
 
-def _averaged() -> list[str]:
-    return ["cbr", *(metric.column for metric in METRICS.values())]
+def _measured() -> list[str]:
+    return [metric.column for metric in METRICS.values()]
+
+
+#: Percentiles over GOPs, by the ending of their columns.
+_PERCENTILES = {"_p5": 5, "_p95": 95}
 
 
 def seed_means_columns() -> list[str]:
     """Columns of ``seed_means.csv``."""
-    names = [*_averaged(), "block_error_rate"]
-    intervals = [f"{name}{end}" for name in names for end in ("", "_low", "_high")]
-    return [*seed_keys(), "num_seeds", *intervals, *_COUNTS]
+    ends = ("", "_low", "_high")
+    columns = [f"cbr{end}" for end in ends]
+    for name in _measured():
+        columns += [f"{name}{end}" for end in (*ends, *_PERCENTILES)]
+    columns += [f"block_error_rate{end}" for end in ends]
+    behind = ["num_clips", "num_gops", "num_seeds", "num_fades", "interval_over"]
+    return [*seed_keys(), *behind, *columns, *_COUNTS, "note"]
 
 
-def seed_means(points: pd.DataFrame) -> pd.DataFrame:
-    """One row per point without its seed; empty where no point has met two seeds.
+def seed_means(points: pd.DataFrame, gops: pd.DataFrame | None = None) -> pd.DataFrame:
+    """One row per point without its seed, and behind them their means over clips (``clip = mean``).
 
-    Input: ``points`` as ``points_table`` gives them. Output: ``seed_means_columns``; the 95 %
-    interval of a column ``x`` (Student's t) stands in ``x_low`` and ``x_high``, NaN for a single
-    seed. ``block_error_rate`` counts the blocks that were sent, with Wilson's interval. Seeds of
-    different ``status`` are averaged apart, because the quality of an outage means nothing.
+    The 95 % bootstrap interval of the mean of a column ``x`` stands in ``x_low`` and ``x_high``.
+    ``interval_over`` says what was resampled: the seeds of a clip; for a mean over three clips or
+    more the clips, each with all its seeds; for one over two clips the seeds, each with both clips.
+    The ends are empty, and ``note`` says why, where fewer than three say nothing about the spread.
+    ``x_p5`` and ``x_p95`` are the 5th and 95th percentile over all GOPs of all seeds and clips,
+    empty without ``gops``. ``block_error_rate`` counts the blocks that were sent, with Wilson's
+    interval. ``num_fades`` are the independent fades of a channel with blocks of constant fading.
+    Seeds of different ``status`` are averaged apart: the quality of an outage means nothing.
+
+    Input: ``points`` and ``gops`` as ``points_table`` and ``gops_table`` give them. Output:
+    ``seed_means_columns``; no row where no point was sent.
     """
-    sent, keys = points[points["cbr"].notna()], seed_keys()
-    groups = sent.groupby(keys, dropna=False, sort=False)
-    if sent.empty or groups.size().max() < 2:
-        return pd.DataFrame(columns=seed_means_columns())
-    rows = [
-        dict(zip(keys, key, strict=True)) | dict(_of_seeds(of_seeds)) for key, of_seeds in groups
-    ]
+    absent = {name: None for name in (*seed_keys(), *_COUNTS, "num_fades") if name not in points}
+    sent = points[points["cbr"].notna()].assign(**absent)
+    measured = [n for n in ("cbr", *_measured()) if n in sent and sent[n].notna().any()]
+    of_point = dict(list(gops.groupby("point_id"))) if gops is not None and len(gops) else {}
+    rows = []
+    for keys in (seed_keys(), [name for name in seed_keys() if name != "clip"]):
+        pooled = "clip" not in keys
+        for key, group in sent.groupby(keys, dropna=False, sort=False):
+            if pooled and group["clip"].nunique() < 2:
+                continue
+            found = [of_point[name] for name in group["point_id"] if name in of_point]
+            # Percentiles are of every point or of none.
+            shown = pd.concat(found) if len(found) == len(group) else None
+            named = dict(zip(keys, key, strict=True)) | ({"clip": MEAN_CLIP} if pooled else {})
+            rows.append(named | dict(_of_group(group, shown, measured)))
     return pd.DataFrame(rows, columns=seed_means_columns())
 
 
-def _of_seeds(rows: pd.DataFrame) -> Iterator[tuple[str, float]]:
-    yield "num_seeds", len(rows)
-    for name in _averaged():
-        values = rows[name].astype(float).dropna().to_list()
-        if values:
-            yield from _columns(name, mean_interval(values), known=len(values) > 1)
+def _of_group(
+    rows: pd.DataFrame, gops: pd.DataFrame | None, measured: Sequence[str]
+) -> Iterator[tuple[str, Any]]:
+    """What stands behind the rows of one point and all its seeds, in one clip or in several."""
+    over, why = _units(rows)
+    yield "num_clips", rows["clip"].nunique()
+    yield "num_gops", int((rows["num_frames"].astype(float) / rows["gop"].astype(float)).sum())
+    yield "num_seeds", rows["seed"].nunique()
+    yield "num_fades", rows["num_fades"].astype(float).sum(min_count=len(rows))
+    yield "interval_over", over
+    yield "note", why
+    for name in measured:
+        known = rows[["clip", "seed", name]].dropna()
+        if known.empty:
+            continue
+        yield name, float(known.groupby("clip")[name].mean().mean())
+        interval = _over_units(known, name, over)
+        if interval is not None:
+            yield f"{name}_low", interval.low
+            yield f"{name}_high", interval.high
+        if gops is not None and name in gops and len(values := gops[name].dropna()):
+            for ending, percent in _PERCENTILES.items():
+                yield f"{name}{ending}", float(np.percentile(values.astype(float), percent))
     for name in _COUNTS:
-        yield name, int(rows[name].sum())
+        yield name, rows[name].astype(float).sum(min_count=len(rows))
     num_blocks = int(rows["num_blocks"].sum())
     if num_blocks:
         interval = wilson_interval(int(rows["num_block_errors"].sum()), num_blocks)
-        yield from _columns("block_error_rate", interval, known=True)
+        for end, value in zip(("", "_low", "_high"), interval, strict=True):
+            yield f"block_error_rate{end}", value
 
 
-def _columns(name: str, interval: Interval, *, known: bool) -> Iterator[tuple[str, float]]:
-    yield name, interval.estimate
-    if known:
-        yield f"{name}_low", interval.low
-        yield f"{name}_high", interval.high
+def _units(rows: pd.DataFrame) -> tuple[str, str]:
+    """What the interval of a mean resamples; or empty, and why there is none."""
+    num_clips, num_seeds = rows["clip"].nunique(), rows["seed"].nunique()
+    if num_clips >= MIN_UNITS:
+        return "clips", ""
+    if num_seeds >= MIN_UNITS:
+        return "seeds", ""
+    counted = (
+        f"{n} {word}{'' if n == 1 else 's'}"
+        for n, word in ((num_clips, "clip"), (num_seeds, "seed"))
+    )
+    return "", f"no interval: {' and '.join(counted)}, fewer than {MIN_UNITS} of either"
+
+
+def _over_units(rows: pd.DataFrame, name: str, over: str) -> Interval | None:
+    """Interval of the mean over clips of a column; None where too little of it is known."""
+    if not over:
+        return None
+    if over == "clips":
+        units = rows.groupby("clip")[name].mean()
+    else:
+        in_all_clips = rows.groupby("seed")["clip"].transform("size") == rows["clip"].nunique()
+        units = rows[in_all_clips].groupby("seed")[name].mean()
+    return bootstrap_interval(units.tolist()) if len(units) else None
 
 
 _PACKAGES = (
@@ -344,6 +423,7 @@ def write_tables(
     folder: Path,
     points: pd.DataFrame,
     beside: pd.DataFrame,
+    gops: pd.DataFrame,
     plan: Plan,
     store: SweepStore,
     *,
@@ -352,14 +432,16 @@ def write_tables(
 ) -> None:
     """Write tables and manifest into ``folder``, each whole or not at all.
 
-    Parameters: ``beside`` : rows of the neighbours of a chosen MCS; ``command`` : for the
-    manifest, default the command line.
+    Parameters: ``beside`` : rows of the neighbours of a chosen MCS; ``gops`` : as ``gops_table``
+    gives them; ``command`` : for the manifest, default the command line.
     """
     scenario = plan.scenario
     write_csv(without_default_transport(points), folder / "points.csv")
     if not beside.empty:
         write_csv(without_default_transport(beside), folder / "mcs_neighbours.csv")
-    means = seed_means(points)
+    if not gops.empty:
+        write_csv(gops, folder / "gops.csv")
+    means = seed_means(points, gops)
     if not means.empty:
         write_csv(without_default_transport(means), folder / "seed_means.csv")
     compared = points if scenario.with_untrained else points[points["status"] != UNTRAINED]

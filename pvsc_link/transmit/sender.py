@@ -5,14 +5,14 @@ from itertools import count
 from typing import Any
 
 from pvsc_link.metrics import METRICS, FrameMetrics
-from pvsc_link.sweep import finished_row, gop_seed, link_options
+from pvsc_link.sweep import GOPS, finished_row, gop_seed, link_options
 from pvsc_link.transmit.request import Chosen
 from pvsc_link.types import LinkStats, Reception, Video
 
 #: Columns of a row that add up over GOPs; every other number is a mean over frames.
 COUNTS = (
-    *("num_frames", "num_blocks", "num_block_errors", "frames_lost"),
-    *("frames_concealed", "freeze_events"),
+    *("num_frames", "num_blocks", "num_block_errors", "num_fades"),
+    *("frames_lost", "frames_concealed", "freeze_events"),
     *("side_lost", "out_of_step"),
 )
 
@@ -60,6 +60,7 @@ class Sender:
         point, mcs = self.chosen.point, self.chosen.mcs
         metrics = [m for m in self._metrics if len(gop.frames) >= METRICS[m].fewest_frames]
         row = finished_row(point, mcs, [reception], gop, frame_metrics, metrics)
+        del row[GOPS]  # of one GOP the row says it all
         self._add(row)
         self._stats = LinkStats.joined([self._stats, reception.stats])
         self._sums |= self._stats.columns()
@@ -87,7 +88,8 @@ class Sender:
         measured = {metric.column for metric in METRICS.values()}
         for name in row:
             if name in COUNTS:
-                before[name] += row[name]
+                # Without blocks of constant fading there is no number of fades.
+                before[name] = None if row[name] is None else before[name] + row[name]
             elif name in measured or name == "cbr" or name.startswith("cbr_"):
                 old = before[name] * (frames - row["num_frames"])
                 before[name] = (old + row[name] * row["num_frames"]) / frames

@@ -5,8 +5,8 @@ import pandas as pd
 
 from pvsc_link.report import __main__ as command
 from pvsc_link.report.figures import finest_parts, parts_of
-from pvsc_link.report.results import BD_CBR, POINTS, SEED_MEANS, column
-from pvsc_link.sweep.store import point_columns
+from pvsc_link.report.results import BD_CBR, GOPS, POINTS, SEED_MEANS, column
+from pvsc_link.sweep.store import gop_columns, point_columns
 from pvsc_link.sweep.tables import bd_columns, seed_means_columns
 
 
@@ -16,6 +16,12 @@ def test_every_column_has_a_meaning():
     assert set(bd_columns()) <= documented
     assert {c.name for c in POINTS} == set(point_columns()), "and nothing else"
     assert all(c.meaning for c in (*POINTS, *BD_CBR))
+
+
+def test_every_column_of_gops_has_a_meaning():
+    documented = {c.name for c in GOPS}
+    assert set(gop_columns()) <= documented | {c.name for c in POINTS}
+    assert documented <= set(gop_columns()), "and nothing else"
 
 
 def test_every_column_of_means_over_seeds_has_a_meaning():

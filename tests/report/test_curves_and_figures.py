@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from pvsc_link.intervals import mean_interval
+from pvsc_link.intervals import bootstrap_interval
 from pvsc_link.metrics.registry import METRICS
 from pvsc_link.report import style
 from pvsc_link.report.curves import (
@@ -24,14 +24,14 @@ from pvsc_link.report.style import scheme_style
 PSNR = METRICS["psnr"]
 
 
-def test_bands_are_the_t_interval_over_seeds(make_points):
+def test_bands_are_the_bootstrap_interval_over_seeds(make_points):
     points = make_points(schemes=("x265",), clips=("bikes",), snrs=(6.0,), rates=(27, 32))
     means = averaged(with_curve_keys(points))
     assert len(means) == 2 * 3, "two rates on three channels"
     for _, mean in means.iterrows():
         here = points["rate"].eq(mean["rate"]) & points["channel"].eq(mean["channel"])
         here &= points["csi_nmse_db"].fillna(0).eq(np.nan_to_num(mean["csi_nmse_db"]))
-        expected = mean_interval(points[here]["psnr_db"])
+        expected = bootstrap_interval(points[here]["psnr_db"])
         found = mean[["psnr_db", "psnr_db_low", "psnr_db_high"]].astype(float)
         assert found.tolist() == pytest.approx(list(expected))
         assert mean["num_seeds"] == 3

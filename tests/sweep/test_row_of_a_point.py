@@ -7,6 +7,7 @@ from pvsc_link.scenario.grid import expand
 from pvsc_link.scenario.schema import Scenario
 from pvsc_link.sweep.mcs import CHOSEN, McsChoice
 from pvsc_link.sweep.rows import finished_row
+from pvsc_link.sweep.store import gops_table, points_table
 from pvsc_link.types import LinkStats, Reception, Video
 
 
@@ -57,6 +58,47 @@ def test_the_cbr_of_a_row_is_channel_uses_over_the_samples_without_padding():
     # The same number of symbols in both GOPs: errors of power 1/2 and 1/6 make 1/3, CSI errors 0.2.
     assert row["snr_equalized_db"] == pytest.approx(10 * np.log10(3))
     assert row["csi_nmse_measured_db"] == pytest.approx(10 * np.log10(0.2))
+
+
+class BrightnessOnly:
+    """Stands in for the measurement of pictures: the mean of what is shown, frame by frame."""
+
+    def evaluate(self, metrics, frames, frames_hat, *, fps):
+        return {"psnr_db": frames_hat.mean(axis=(1, 2, 3))}
+
+
+def test_a_row_keeps_the_numbers_of_each_gop_and_counts_the_fades_it_met():
+    made = {
+        "name": "x",
+        "media": {"clips": "carphone", "gop": 2, "num_gops": 2},
+        "link": {"snr_db": 6, "channel": "rayleigh", "csi_nmse_db": -20, "coherence_length": 1000},
+        "schemes": [
+            {"scheme": "x265", "variant": "psy", "equalizer": "zf", "csi_aware": False}
+            | {"mcs": 5, "rates": [0]}
+        ],
+    }
+    point = expand(Scenario.model_validate(made))[0]
+    video = Video("carphone", np.zeros((4, 16, 16, 3), np.uint8), 30.0, "made here")
+    receptions = [
+        Reception(
+            frames_hat=np.full((2, 16, 16, 3), level, np.uint8),
+            num_channel_uses={"source": uses, "side": 0, "pilot": 1},
+            frames_lost=lost,
+            num_blocks=1,
+            num_block_errors=0,
+        )
+        for level, uses, lost in ((10, 2000, 0), (40, 999, 1))
+    ]
+    row = finished_row(point, McsChoice(5, 0.0, CHOSEN), receptions, video, BrightnessOnly(), [])
+    assert row["psnr_db"] == 25.0
+    assert row["num_fades"] == 3 + 1, "2001 channel uses and 1000 of them, 1000 per fade"
+    lines = gops_table([row])
+    assert lines["point_id"].tolist() == [point.point_id] * 2
+    assert lines["gop_index"].tolist() == [0, 1]
+    assert lines["psnr_db"].tolist() == [10.0, 40.0]
+    assert lines["channel_uses"].tolist() == [2001, 1000]
+    assert lines["frames_lost"].tolist() == [0, 1]
+    assert "gops" not in points_table([row])
 
 
 def test_what_was_not_measured_or_estimated_has_no_value_in_its_column():

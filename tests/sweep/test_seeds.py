@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from pvsc_link.intervals import mean_interval
+from pvsc_link.intervals import bootstrap_interval
 from pvsc_link.scenario.grid import expand
 from pvsc_link.scenario.schema import Scenario
 from pvsc_link.sweep import __main__ as command
@@ -129,27 +129,68 @@ def table(psnr_db, **columns):
     made = [
         dict.fromkeys(seed_keys(), "x")
         | {"seed": seed, "cbr": 0.01, "psnr_db": value, "num_blocks": 10, "num_block_errors": seed}
-        | {"num_frames": 4, "frames_lost": 0}
+        | {"num_frames": 4, "gop": 4, "frames_lost": 0}
         | columns
         for seed, value in enumerate(psnr_db)
     ]
     return points_table(made)
 
 
-def test_means_over_seeds_carry_students_interval_and_wilsons():
+def test_means_over_seeds_carry_a_bootstrap_interval_and_wilsons():
     values = [30.0, 31.0, 33.0]
     means = seed_means(table(values)).iloc[0]
-    expected = mean_interval(values)
+    expected = bootstrap_interval(values)
     assert (means.psnr_db, means.psnr_db_low, means.psnr_db_high) == pytest.approx(expected)
     assert np.isnan(means.lpips)
     assert (means.num_seeds, means.num_blocks, means.num_block_errors) == (3, 30, 3)
+    assert (means.num_clips, means.num_gops, means.interval_over) == (1, 3, "seeds")
     assert means.block_error_rate == pytest.approx(0.1)
     assert 0 < means.block_error_rate_low < 0.1 < means.block_error_rate_high < 0.3
 
 
-def test_one_seed_each_needs_no_table():
+def test_one_clip_and_one_seed_have_no_interval_and_the_table_says_why():
     both = pd.concat([table([30.0], rate=27), table([30.0], rate=32)])
-    assert seed_means(both).empty
+    means = seed_means(both)
+    assert means.psnr_db.tolist() == [30.0, 30.0]
+    assert means.psnr_db_low.isna().all()
+    assert set(means.note) == {"no interval: 1 clip and 1 seed, fewer than 3 of either"}
+
+
+def test_a_mean_over_clips_resamples_clips_and_otherwise_seeds():
+    clips = {"a": [30.0, 31.0, 32.0], "b": [36.0, 35.0, 37.0], "c": [40.0, 42.0, 41.0]}
+    tables = [table(values, clip=clip) for clip, values in clips.items()]
+    of_three = seed_means(pd.concat(tables)).iloc[-1]
+    assert (of_three["clip"], of_three.num_clips, of_three.num_seeds) == ("mean", 3, 3)
+    assert (of_three.num_gops, of_three.interval_over) == (9, "clips")
+    expected = bootstrap_interval([31.0, 36.0, 41.0])
+    found = of_three[["psnr_db", "psnr_db_low", "psnr_db_high"]].tolist()
+    assert found == pytest.approx(list(expected))
+    of_two = seed_means(pd.concat(tables[:2])).iloc[-1]
+    assert (of_two["clip"], of_two.num_clips, of_two.interval_over) == ("mean", 2, "seeds")
+    expected = bootstrap_interval([33.0, 33.0, 34.5])
+    found = of_two[["psnr_db", "psnr_db_low", "psnr_db_high"]].tolist()
+    assert found == pytest.approx(list(expected))
+
+
+def test_percentiles_are_taken_over_the_gops_of_all_seeds():
+    """The means of the three seeds are equal; their GOPs are not."""
+    points = table([30.0, 30.0, 30.0]).assign(point_id=["a", "b", "c"])
+    of_gops = np.linspace(20.0, 40.0, 60)
+    lines = [
+        {"point_id": "abc"[place % 3], "gop_index": place // 3, "psnr_db": value}
+        for place, value in enumerate(of_gops)
+    ]
+    means = seed_means(points, pd.DataFrame(lines)).iloc[0]
+    assert means.psnr_db_p5 == pytest.approx(np.percentile(of_gops, 5))
+    assert means.psnr_db_p95 == pytest.approx(np.percentile(of_gops, 95))
+    assert means.psnr_db_p95 - means.psnr_db_p5 == pytest.approx(18.0)
+    lacking = pd.DataFrame(lines)[lambda lines: lines["point_id"] != "b"]
+    assert np.isnan(seed_means(points, lacking).iloc[0].psnr_db_p5), "of all points or of none"
+
+
+def test_fades_add_up_over_seeds_and_are_unknown_where_a_row_lacks_them():
+    assert seed_means(table([30.0, 31.0], num_fades=7)).iloc[0].num_fades == 14
+    assert np.isnan(seed_means(table([30.0, 31.0])).iloc[0].num_fades)
 
 
 def test_outages_are_not_averaged_with_what_arrived():

@@ -18,7 +18,7 @@ from PIL import Image
 from pvsc_link.codecs.precoded import PACKAGED_STREAMS, read_index, write_index
 from pvsc_link.codecs.registry import CODECS
 from pvsc_link.codecs.x264_x265 import X264
-from pvsc_link.sweep.store import SweepStore, read_points, restore
+from pvsc_link.sweep.store import SweepStore, read_gops, read_points, restore
 from pvsc_link.types import InputError
 
 
@@ -93,7 +93,7 @@ def test_a_restored_sweep_runs_nothing_anew_and_writes_the_same_tables(
 
     scenario, out = str(write_scenario()), tmp_path / "out"
     assert main([scenario, "--out", str(out)]) == 0
-    names = ("points.csv", "mcs_neighbours.csv", "bd_cbr.csv")
+    names = ("points.csv", "mcs_neighbours.csv", "gops.csv", "seed_means.csv", "bd_cbr.csv")
     tables = {name: (out / "small" / name).read_text() for name in names}
     for file in (out / "small").glob("points.sqlite*"):
         file.unlink()
@@ -175,6 +175,12 @@ def test_a_metric_that_is_added_later_is_measured_and_the_others_stay(
     pd.testing.assert_frame_equal(
         grown.drop(columns="seconds"), whole.drop(columns="seconds"), check_like=True
     )
+    of_gops = read_gops(tmp_path / "grown" / "small")
+    pd.testing.assert_frame_equal(of_gops, read_gops(tmp_path / "whole" / "small"))
+    # All GOPs have two frames, so the mean over GOPs is that over frames.
+    means = of_gops.groupby("point_id")[["psnr_db", "ssim", "vmaf"]].mean()
+    expected = grown.set_index("point_id")[["psnr_db", "ssim", "vmaf"]]
+    pd.testing.assert_frame_equal(means.loc[expected.index], expected, rtol=1e-6)
 
 
 def test_other_frames_under_the_name_of_a_clip_are_refused(tmp_path):
