@@ -1,20 +1,23 @@
 """``python -m pvsc_link.bench gates``: how far the weights have come, from committed results.
 
 Each gate is a claim about BD-CBR between two systems of a sweep, or about drift within a GOP; the
-verdict and the number come from ``points.csv`` and ``drift.csv``, nothing is run.
+verdict and the number come from ``points.csv`` and ``drift.csv``, nothing is run. Rows count that
+were sent with the default transport; what makes them stale is told first.
 """
 
 import argparse
 import json
 import sys
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
+from pvsc_link.link import DEFAULT_TRANSPORT
 from pvsc_link.report import UNTRAINED
-from pvsc_link.sweep import MEAN_CLIP, bd_table, read_points
+from pvsc_link.sweep import MEAN_CLIP, bd_table, read_points, stale_reasons
 
 #: Results that the repository keeps.
 _REFERENCE = Path("results/reference")
@@ -98,6 +101,9 @@ def _verdict(gate: Gate, points: pd.DataFrame) -> Verdict:
     rows = points[(points["gop"] == 4) & (points["status"] != UNTRAINED)]
     for column, value in gate.condition.items():
         rows = rows[rows[column] == value]
+    for column, value in DEFAULT_TRANSPORT.columns().items():
+        if column in rows:  # tables leave a column out in which all rows have the default
+            rows = rows[rows[column].isna() | (rows[column] == value)]
     tested = _tested(rows, gate)
     rows = rows[~_is(rows, gate.scheme) | rows.index.isin(tested.index)]
     clips = sorted(set(tested["clip"]) & set(rows[_is(rows, gate.anchor)]["clip"]))
@@ -120,8 +126,15 @@ def _verdict(gate: Gate, points: pd.DataFrame) -> Verdict:
     if pd.notna(line["bd_cbr_low"]):
         over = line["interval_over"]
         interval = f"95 % over {over} {line['bd_cbr_low']:+.1f} to {line['bd_cbr_high']:+.1f}"
-    found = f"BD-CBR {value:+.1f} %, {interval} ({each}; {limit})"
+    found = f"BD-CBR {value:+.1f} %, {interval}, {_behind(line)} ({each}; {limit})"
     return Verdict(gate.number, gate.title, value < gate.limit_percent, found)
+
+
+def _behind(line: pd.Series) -> str:
+    """How many clips, GOPs, seeds and independent fades a BD-CBR rests on, as far as known."""
+    counts = (("clip", "num_clips"), ("GOP", "num_gops"), ("seed", "num_seeds"))
+    known = [(word, line[name]) for word, name in (*counts, ("fade", "num_fades"))]
+    return ", ".join(f"{n:g} {word}{'' if n == 1 else 's'}" for word, n in known if pd.notna(n))
 
 
 def _tested(rows: pd.DataFrame, gate: Gate) -> pd.DataFrame:
@@ -165,15 +178,21 @@ def _drift_verdict(drift: pd.DataFrame | None, weights: Collection[str] = ()) ->
     return Verdict(5, title, bool(min(growths) <= DRIFT_LIMIT_PERCENT), found)
 
 
-def _weights_of(folders: Iterable[Path]) -> set[str]:
-    """Identities of PVSC's weights, as the manifests of the results give them."""
-    manifests = (folder / "manifest.json" for folder in folders)
-    scenarios = (
-        json.loads(path.read_text()).get("scenario", {}) for path in manifests if path.is_file()
-    )
-    schemes = (scheme for scenario in scenarios for scheme in scenario.get("schemes", ()))
-    named = (scheme.get("weights") or "" for scheme in schemes if scheme.get("scheme") == "pvsc")
-    return {identity.strip() for name in named for identity in name.split(",") if identity}
+def _manifests(folders: Iterable[Path]) -> dict[str, dict[str, Any]]:
+    """The manifests of the results that have one, by the name of the folder."""
+    paths = ((folder.name, folder / "manifest.json") for folder in folders)
+    return {name: json.loads(path.read_text()) for name, path in paths if path.is_file()}
+
+
+def _weights_of(manifests: Iterable[Mapping[str, Any]]) -> set[str]:
+    """Digests of PVSC's weights, as the manifests of the results state them."""
+    stated = (manifest.get("weights", {}) for manifest in manifests)
+    return {
+        identity
+        for weights in stated
+        for label, identity in weights.items()
+        if label.split(":")[0] == "pvsc"
+    }
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -194,7 +213,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 2
     drift = pd.read_csv(given.drift) if given.drift.is_file() else None
     points = pd.concat(found, ignore_index=True)
-    every = list(verdicts(points, drift, _weights_of(given.folders)))
+    manifests = _manifests(given.folders)
+    for name, manifest in manifests.items():
+        for reason in stale_reasons(manifest):
+            print(f"{name}: {reason}", file=sys.stderr)
+    every = list(verdicts(points, drift, _weights_of(manifests.values())))
     for verdict in every:
         print(verdict)
     return 0 if all(verdict.holds for verdict in every) else 1

@@ -235,6 +235,16 @@ def packaged_trainings(preset: str) -> list[str]:
     return [ending for ending in endings if ending.split("_")[-1] != "intra"]
 
 
+def packaged_identities() -> dict[str, str]:
+    """``WeightFiles.identity`` of every pair of files in the package -> preset and training."""
+    found = {}
+    for intra in sorted(PACKAGED.glob(f"*_intra{SUFFIX}")):
+        name = intra.name.removesuffix(f"_intra{SUFFIX}")
+        if (inter := PACKAGED / f"{name}{SUFFIX}").is_file():
+            found[WeightFiles(intra, inter).identity] = name
+    return found
+
+
 def run_label(folder: str | None) -> str:
     """Label of the weights of ``folder``, which is appended to the variant of a scheme.
 

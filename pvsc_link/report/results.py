@@ -17,7 +17,7 @@ import pandas as pd
 
 from pvsc_link.metrics import METRICS
 from pvsc_link.report.curves import CurveSet, condition_columns, curve_set
-from pvsc_link.sweep import point_columns, read_points, read_unfinished
+from pvsc_link.sweep import point_columns, read_points, read_unfinished, stale_reasons
 from pvsc_link.types import InputError
 
 
@@ -354,6 +354,8 @@ def read_results(path: str | Path) -> Results:
     bd = _table(folder / "bd_cbr.csv", problems, "BD-CBR tables are left out")
     bler = bler_table(folder, manifest, points)
     results = Results(folder, points, bd, bler, _complexity(folder), manifest, problems)
+    if manifest:
+        problems += [f"manifest.json: {reason}." for reason in stale_reasons(manifest)]
     problems += _remarks(results)
     return results
 

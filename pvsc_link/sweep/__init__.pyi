@@ -25,3 +25,4 @@ from .tables import git_commit as git_commit
 from .tables import machine as machine
 from .tables import package_versions as package_versions
 from .tables import seed_means as seed_means
+from .tables import stale_reasons as stale_reasons

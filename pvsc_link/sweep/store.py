@@ -20,6 +20,10 @@ from pvsc_link.options import kinds_of
 from pvsc_link.storage import digest, write_atomically
 from pvsc_link.types import InputError
 
+#: Version of the rules by which rows are made: transport, what is counted, what is lost. A change
+#: of these rules raises it, so that rows of two rules never stand in one table.
+RULES = 2
+
 
 def point_columns() -> list[str]:
     """Columns of ``points.csv`` in order; a scheme's own columns follow."""
@@ -52,6 +56,11 @@ CREATE TABLE IF NOT EXISTS facts (key TEXT PRIMARY KEY, value TEXT NOT NULL);
 """
 
 
+def _maker(version: object, rules: object = RULES) -> str:
+    """What all rows of a store share: version of the package and of the rules."""
+    return f"{version}, rules {rules}"
+
+
 class SweepStore:
     """Finished rows and facts about them; a row is there whole or not at all.
 
@@ -62,8 +71,8 @@ class SweepStore:
     def __init__(self, folder: Path, *, version: str, fresh: bool = False):
         """Open or make the store; ``fresh`` forgets what it held.
 
-        Raises ``InputError`` if another ``version`` made the rows in it, because a table never
-        mixes two, and if the file is no database of rows.
+        Raises ``InputError`` if another ``version`` or other ``RULES`` made the rows in it, because
+        a table never mixes two, and if the file is no database of rows.
         """
         self.path = folder / "points.sqlite"
         try:
@@ -84,15 +93,16 @@ class SweepStore:
                 remedy="Choose another --out, or delete the file: finished rows come back from "
                 "the tables with --restore.",
             ) from error
-        made_by = self.fact("version") or version
-        if made_by != version:
+        here = _maker(version)
+        made_by = self.fact("version") or here
+        if made_by != here:
             raise InputError(
                 f"{self.path} holds rows of another version",
                 found=made_by,
-                allowed=version,
+                allowed=here,
                 remedy="Start again with --fresh, or give another --out.",
             )
-        self.set_fact("version", version)
+        self.set_fact("version", here)
 
     def add(self, rows: Iterable[Mapping[str, Any]]) -> None:
         """Insert or replace finished rows (each has ``point_id``), all of them or none."""
@@ -312,12 +322,12 @@ def _missing(folder: Path) -> list[str]:
 
 def _facts(folder: Path, version: str) -> dict[str, Any]:
     manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
-    made_by = manifest.get("pvsc_link")
-    if made_by != version:
+    made_by = _maker(manifest.get("pvsc_link"), manifest.get("rules"))
+    if made_by != _maker(version):
         raise InputError(
             f"tables in {folder} of another version",
             found=made_by,
-            allowed=version,
+            allowed=_maker(version),
             remedy="Leave --restore out: every point runs again.",
         )
     kept = {key: manifest[key] for key in ("codec_commands", "seconds_by_stage")}

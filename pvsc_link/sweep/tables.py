@@ -32,11 +32,17 @@ from pvsc_link.intervals import (
 )
 from pvsc_link.link import link_fields
 from pvsc_link.metrics import METRICS, BdResult, bd_cbr
-from pvsc_link.models import UNTRAINED
+from pvsc_link.models import UNTRAINED, packaged_identities
 from pvsc_link.scenario import Scenario
 from pvsc_link.storage import write_atomically
-from pvsc_link.sweep.plan import Plan
-from pvsc_link.sweep.store import IDENTITIES, SweepStore, without_default_transport, write_csv
+from pvsc_link.sweep.plan import Plan, scheme_label
+from pvsc_link.sweep.store import (
+    IDENTITIES,
+    RULES,
+    SweepStore,
+    without_default_transport,
+    write_csv,
+)
 
 #: What tells curves apart at one place.
 _CURVE = ["scheme", "variant", "equalizer", "csi_aware", "mcs_policy", "decoder"]
@@ -345,17 +351,23 @@ def write_manifest(
     bad_clips: Mapping[str, str],
     command: str,
     codec_commands: Mapping[str, str],
+    weights: Mapping[str, str],
     facts: Mapping[str, Any],
     seconds: float,
     rows: int,
 ) -> None:
-    """Write the manifest of a sweep: scenario, versions, literal codec options, seeds, machine."""
+    """Write the manifest of a sweep: scenario, versions, literal codec options, seeds, machine.
+
+    Parameters: ``weights`` : by scheme as ``scheme_label`` names it, the digest of its weights.
+    """
     manifest = {
         "command": command,
         "finished": datetime.now(UTC).isoformat(timespec="seconds"),
         "seconds_last_run": round(seconds, 1),
         "rows": rows,
         "pvsc_link": __version__,
+        "rules": RULES,
+        "weights": dict(weights),
         "git_commit": git_commit(),
         "scenario": json.loads(scenario.model_dump_json()),
         "clip_notes": {clip: list(notes) for clip, notes in clip_notes.items()},
@@ -369,6 +381,28 @@ def write_manifest(
         "machine": machine(),
     }
     write_atomically(path, json.dumps(manifest, indent=1) + "\n")
+
+
+def stale_reasons(manifest: Mapping[str, Any]) -> list[str]:
+    """Why rows are not those that this package would make; empty where nothing speaks against it.
+
+    Input: ``manifest`` : ``manifest.json`` of a sweep. Weights that are not in the package are
+    named, too, because nobody who has the package alone can make their rows.
+    """
+    reasons = []
+    rules = manifest.get("rules")
+    if rules != RULES:
+        stated = "earlier rules" if rules is None else f"version {rules} of the rules"
+        reasons.append(f"its rows were made under {stated}, and version {RULES} is in force")
+    if "weights" not in manifest:
+        reasons.append("it does not state the weights of its schemes")
+    known = packaged_identities()
+    for label, identity in (manifest.get("weights") or {}).items():
+        if identity not in known:
+            reasons.append(
+                f"rows of {label} were made with weights {identity}, which the package lacks"
+            )
+    return reasons
 
 
 def package_versions() -> dict[str, str]:
@@ -454,6 +488,11 @@ def write_tables(
         bad_clips=plan.bad_clips,
         command=command or command_line(),
         codec_commands=store.fact("codec_commands") or {},
+        weights={
+            scheme_label(scheme.name, scheme.variant): scheme.weights_id
+            for scheme in plan.schemes.values()
+            if scheme.weights_id not in (None, UNTRAINED)
+        },
         facts=store.facts(),
         seconds=seconds,
         rows=len(points),

@@ -114,10 +114,21 @@ def test_drift_of_other_weights_than_those_of_the_sweeps_says_nothing(points, tm
     assert gates._drift_verdict(both, {"new"}).holds is True
     points.assign(note="").to_csv(tmp_path / "points.csv", index=False)
     drift.to_csv(tmp_path / "drift.csv", index=False)
-    schemes = [{"scheme": "lvc", "weights": "old"}, {"scheme": "pvsc", "weights": "new"}]
-    (tmp_path / "manifest.json").write_text(json.dumps({"scenario": {"schemes": schemes}}))
+    weights = {"lvc:lvc-l1": "old", "pvsc:pvsc_tiny": "new"}
+    (tmp_path / "manifest.json").write_text(json.dumps({"weights": weights}))
     assert gates.main([str(tmp_path), "--drift", str(tmp_path / "drift.csv")]) == 1
-    assert "drift.csv is of weights old, the results of new" in capsys.readouterr().out
+    said = capsys.readouterr()
+    assert "drift.csv is of weights old, the results of new" in said.out
+    assert "earlier rules" in said.err
+    assert "weights new, which the package lacks" in said.err
+
+
+def test_a_gate_counts_what_stands_behind_it_and_takes_the_default_transport_alone(points):
+    plain = points.assign(num_frames=8, num_fades=3)
+    dearer = plain.assign(block_length=1536)
+    dearer.loc[dearer["scheme"] == "pvsc", "cbr"] *= 4
+    found = of(pd.concat([plain, dearer]), 3, "lpips").found
+    assert "BD-CBR -50.0 %, no interval, 1 clip, 2 GOPs, 1 seed, 3 fades" in found
 
 
 def test_the_command_answers_for_folders_that_are_not_there(tmp_path, capsys):

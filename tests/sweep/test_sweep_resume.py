@@ -18,7 +18,7 @@ from PIL import Image
 from pvsc_link.codecs.precoded import PACKAGED_STREAMS, read_index, write_index
 from pvsc_link.codecs.registry import CODECS
 from pvsc_link.codecs.x264_x265 import X264
-from pvsc_link.sweep.store import SweepStore, read_gops, read_points, restore
+from pvsc_link.sweep.store import RULES, SweepStore, read_gops, read_points, restore
 from pvsc_link.types import InputError
 
 
@@ -142,9 +142,11 @@ def test_a_database_that_cannot_be_read_is_told_with_the_remedy(tmp_path):
 @pytest.mark.parametrize(
     ("manifest", "said"),
     [
-        ({"pvsc_link": "0"}, "another version"),
+        ({"pvsc_link": "0", "rules": RULES}, "another version"),
+        ({"pvsc_link": "1", "rules": RULES - 1}, "another version"),
+        ({"pvsc_link": "1"}, "another version"),
         ({}, "another version"),
-        ({"pvsc_link": "1"}, "codec_commands"),
+        ({"pvsc_link": "1", "rules": RULES}, "codec_commands"),
     ],
 )
 def test_tables_that_cannot_be_restored_are_told_with_the_remedy(manifest, said, tmp_path):
