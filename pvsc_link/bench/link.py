@@ -36,7 +36,6 @@ from pvsc_link.link import (
     get_decoder,
     get_mcs,
     layered_xla,
-    received_bits,
     sionna_decoder,
 )
 from pvsc_link.types import ChannelPoint
@@ -71,18 +70,17 @@ def _py3gpp(code: LdpcCode, num_iter: int) -> Decoder:
     """py3gpp's ``nrLDPCDecode`` behind our rate recovery; its LLRs are log p(0)/p(1)."""
     from py3gpp import nrLDPCDecode
 
-    encoder = code.encoder
-    graph = 1 if encoder._bg == "bg1" else 2
-    first = 2 * encoder.z  # it adds the two punctured columns itself
-    received = received_bits(encoder) - first
-    fillers = np.arange(encoder.k, encoder.k_ldpc) - first
+    mother = code.mother
+    first = 2 * mother.z  # it adds the two punctured columns itself
+    received = code.emitted - first
+    fillers = np.arange(code.k, mother.num_info_columns * mother.z) - first
 
     def decode(llr: np.ndarray) -> np.ndarray:
-        mother = np.zeros((encoder.n_ldpc - first, len(llr)))
-        mother[received] = -llr.T
-        mother[fillers] = np.inf
-        bits, _ = nrLDPCDecode(mother, graph, num_iter)
-        return np.asarray(bits)[: encoder.k].T
+        heard = np.zeros((mother.num_columns * mother.z - first, len(llr)))
+        heard[received] = -llr.T
+        heard[fillers] = np.inf
+        bits, _ = nrLDPCDecode(heard, mother.base_graph, num_iter)
+        return np.asarray(bits)[: code.k].T
 
     return decode
 

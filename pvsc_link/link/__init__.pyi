@@ -24,7 +24,6 @@ from .ldpc.decoder import LayeredDecoder as LayeredDecoder
 from .ldpc.decoder import get_decoder as get_decoder
 from .ldpc.decoder import layered_xla as layered_xla
 from .ldpc.decoder import sionna_decoder as sionna_decoder
-from .ldpc.encoder import received_bits as received_bits
 from .mcs import MCS_TABLE as MCS_TABLE
 from .mcs import MCS_TABLES as MCS_TABLES
 from .mcs import Mcs as Mcs

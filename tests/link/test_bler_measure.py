@@ -9,7 +9,6 @@ from pvsc_link.link import bler
 from pvsc_link.link.bler import BlerCache, condition_of, measure_bler
 from pvsc_link.link.coded_link import get_coded_link
 from pvsc_link.link.ldpc.code import get_ldpc_code
-from pvsc_link.link.ldpc.encoder import QuasiCyclicEncoder
 from pvsc_link.link.mcs import MCS_TABLE
 from pvsc_link.types import ChannelPoint, InputError
 
@@ -24,9 +23,9 @@ def cache(tmp_path):
 
 @pytest.mark.parametrize("k_n", [(m.k, m.n) for m in MCS_TABLE[::4]] + [(12, 30), (610, 1220)])
 def test_the_quasi_cyclic_encoder_gives_sionnas_bits(k_n):
-    encoder = get_ldpc_code(*k_n, 2).encoder
+    code = get_ldpc_code(*k_n, 2)
     b = np.random.default_rng(1).integers(0, 2, (5, k_n[0]), dtype=np.uint8)
-    assert np.array_equal(QuasiCyclicEncoder(encoder)(b), encoder(b.astype(np.float32)))
+    assert np.array_equal(code.emit(b), code.encoder(b.astype(np.float32)))
 
 
 def test_a_measurement_sees_the_errors_that_a_sent_payload_has():

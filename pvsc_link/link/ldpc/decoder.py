@@ -8,7 +8,7 @@ import numpy as np
 import tensorflow as tf
 from sionna.phy.fec.ldpc import LDPC5GDecoder
 
-from pvsc_link.link.ldpc.code import LdpcCode
+from pvsc_link.link.ldpc.code import HeardCode, LdpcCode
 from pvsc_link.link.ldpc.layered_numba import LayeredKernel, offset_of_rate
 from pvsc_link.link.ldpc.layered_xla import LayeredXla
 from pvsc_link.link.registry import DECODERS, find
@@ -59,15 +59,15 @@ class GraphDecoder:
 class LayeredDecoder:
     """Layered offset min-sum on the CPU; each block stops as soon as its parity checks hold.
 
-    Parameters: ``code`` : LdpcCode; ``num_iter`` : most iterations.
+    Parameters: ``code`` : LdpcCode or HeardCode; ``num_iter`` : most iterations.
     Call it with a numpy array and get one, or with a tensor (also inside ``tf.function``, where
     the decoder is a ``tf.numpy_function``: not under ``jit_compile``). Raises ``InputError`` for
     LLRs that are not finite, which a graph reports as an error with that text.
     """
 
-    def __init__(self, code: LdpcCode, num_iter: int):
-        self._k, rate = code.k, code.k / code.mother_n
-        self._kernel = LayeredKernel(code.schedule, num_iter, offset_of_rate(rate))
+    def __init__(self, code: LdpcCode | HeardCode, num_iter: int):
+        self._k = code.k
+        self._kernel = LayeredKernel(code.schedule, num_iter, offset_of_rate(code.rate))
 
     def decode(self, llr: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Bits and iterations.
@@ -91,7 +91,7 @@ class LayeredDecoder:
         return self.decode(llr)[0].astype(np.float32)
 
 
-def sionna_decoder(code: LdpcCode, num_iter: int, cn_update: str = "boxplus-phi") -> LDPC5GDecoder:
+def sionna_decoder(code: LdpcCode | HeardCode, num_iter: int, cn_update: str = "boxplus-phi") -> LDPC5GDecoder:
     """Sionna's flooding decoder, which neither stops early nor is compiled."""
     encoder = code.encoder
     num_sent = encoder.n_ldpc - (encoder.k_ldpc - encoder.k) - 2 * encoder.z
@@ -100,19 +100,19 @@ def sionna_decoder(code: LdpcCode, num_iter: int, cn_update: str = "boxplus-phi"
     return LDPC5GDecoder(encoder, cn_update=cn_update, num_iter=num_iter, prune_pcm=prune)
 
 
-def layered_xla(code: LdpcCode, num_iter: int) -> GraphDecoder:
+def layered_xla(code: LdpcCode | HeardCode, num_iter: int) -> GraphDecoder:
     """The bits of ``LayeredDecoder`` from one XLA program; also inside an XLA function."""
-    offset = offset_of_rate(code.k / code.mother_n)
+    offset = offset_of_rate(code.rate)
     return GraphDecoder(LayeredXla(code.schedule, num_iter, offset))
 
 
-def sionna(code: LdpcCode, num_iter: int) -> GraphDecoder:
+def sionna(code: LdpcCode | HeardCode, num_iter: int) -> GraphDecoder:
     """Sionna's flooding belief propagation (boxplus-phi), compiled by XLA."""
     return GraphDecoder(sionna_decoder(code, num_iter))
 
 
 @functools.lru_cache(maxsize=128)
-def get_decoder(name: str, code: LdpcCode, num_iter: int) -> Decoder:
+def get_decoder(name: str, code: LdpcCode | HeardCode, num_iter: int) -> Decoder:
     """The decoder of this name, built (and compiled) once per process and code.
 
     Raises ``InputError`` for an unknown name and a number of iterations that is none.

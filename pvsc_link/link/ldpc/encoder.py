@@ -4,32 +4,12 @@ Sionna's encoder multiplies by a lifted matrix through gathers and is compiled a
 This one gives the same bits in a fraction of the time, and serves every code once it is compiled.
 """
 
-from typing import Any
+import functools
 
 import numpy as np
 from numba import njit
 
-#: The two columns of the base graph that 38.212 never transmits.
-NUM_PUNCTURED_COLUMNS = 2
-#: The core rows of both base graphs: they are kept whatever is punctured.
-NUM_CORE_ROWS = 4
-
-
-def received_bits(encoder: Any) -> np.ndarray:
-    """Index in the mother codeword of each bit that the channel delivers, ``[n]``."""
-    after_fillers = np.r_[0 : encoder.k, encoder.k_ldpc : encoder.n_ldpc]
-    first = NUM_PUNCTURED_COLUMNS * encoder.z
-    bits = after_fillers[first : first + encoder.n]
-    return bits if encoder.num_bits_per_symbol is None else bits[encoder.out_int]
-
-
-def kept_base_matrix(encoder: Any, received: np.ndarray) -> np.ndarray:
-    """Shifts of the base matrix (-1: no edge), without the rows that only serve punctured bits."""
-    base = np.asarray(encoder._bm).astype(np.int64)
-    num_punctured = encoder.n_ldpc - int(received.max()) - 1
-    num_rows = max(base.shape[0] - num_punctured // encoder.z, NUM_CORE_ROWS)
-    base = base[:num_rows, : encoder.k_ldpc // encoder.z + num_rows]
-    return np.where(base >= 0, base % encoder.z, -1)
+from pvsc_link.link.ldpc.base_graph import NUM_CORE_ROWS, MotherCode
 
 
 @njit(nogil=True, cache=True)
@@ -69,56 +49,57 @@ def _encode_blocks(info, sent, z, num_columns, start, columns, shifts, targets, 
             sent[block, i] = bits[at[i]]
 
 
-def _steps(base: np.ndarray, first_parity: int) -> list[tuple[list[int], list[int], int, int]]:
+@functools.cache
+def _steps(mother: MotherCode) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """One step per parity column: columns and shifts to add up, target column and its shift.
 
     The core rows add up to one shift of the first parity column. After that, every row has a single
-    unknown parity column.
+    unknown parity column, and the parity column of a row beyond the core is its own. So the first
+    r steps give the parity columns of the first r rows, for r from ``NUM_CORE_ROWS`` on.
+
+    Output: start : [num_steps + 1], first entry of each step in columns and shifts; columns and
+    shifts : [num_entries]; targets and their shifts : [num_steps]; all int64.
     """
+    base, first_parity = mother.shifts, mother.num_info_columns
     core = base[:NUM_CORE_ROWS]
     own = core[core[:, first_parity] >= 0, first_parity]
     odd = next(int(s) for s in own if np.count_nonzero(own == s) % 2)
     rows, columns = np.nonzero(core[:, :first_parity] >= 0)
-    steps = [(columns.tolist(), core[rows, columns].tolist(), first_parity, odd)]
+    steps = [(columns, core[rows, columns], first_parity, odd)]
     known, left = set(range(first_parity + 1)), list(range(len(base)))
+    columns_of = [np.flatnonzero(row >= 0) for row in base]
     while left:
-        row = next(r for r in left if len(_unknown(base[r], known)) <= 1)
+        row = next(r for r in left if len(set(columns_of[r].tolist()) - known) <= 1)
         left.remove(row)
-        for target in _unknown(base[row], known):
-            others = np.flatnonzero((base[row] >= 0) & (np.arange(base.shape[1]) != target))
-            shift = int(base[row, target])
-            steps.append((others.tolist(), base[row, others].tolist(), target, shift))
+        for target in set(columns_of[row].tolist()) - known:
+            others = columns_of[row][columns_of[row] != target]
+            steps.append((others, base[row, others], target, int(base[row, target])))
             known.add(target)
-    return steps
-
-
-def _unknown(row: np.ndarray, known: set[int]) -> list[int]:
-    return [int(c) for c in np.flatnonzero(row >= 0) if int(c) not in known]
+    return (
+        np.cumsum([0] + [len(step[0]) for step in steps]),
+        np.concatenate([step[0] for step in steps]),
+        np.concatenate([step[1] for step in steps]),
+        np.array([step[2] for step in steps]),
+        np.array([step[3] for step in steps]),
+    )
 
 
 class QuasiCyclicEncoder:
-    """The bits of a Sionna encoder, output interleaver included.
+    """Chosen bits of the mother codeword.
 
-    Parameters: ``encoder`` : ``sionna.phy.fec.ldpc.LDPC5GEncoder``.
-    Input: ``b`` : [batch, k], uint8. Output: [batch, n], uint8, with n of ``encoder``.
+    Parameters: ``mother`` : MotherCode; ``emitted`` : [n], int64, the mother bits that are given,
+    in order.
+    Input: ``b`` : [batch, k], uint8. Output: [batch, n], uint8.
     """
 
-    def __init__(self, encoder: Any):
-        z = encoder.z
-        emitted = received_bits(encoder)
-        base = kept_base_matrix(encoder, emitted)
-        steps = _steps(base, encoder.k_ldpc // z)
-        self._n = encoder.n
-        self._tables = (
-            z,
-            base.shape[1],
-            np.cumsum([0] + [len(step[0]) for step in steps]),
-            np.concatenate([step[0] for step in steps]),
-            np.concatenate([step[1] for step in steps]),
-            np.array([step[2] for step in steps]),
-            np.array([step[3] for step in steps]),
-            emitted // z * 2 * z + emitted % z,
-        )
+    def __init__(self, mother: MotherCode, emitted: np.ndarray):
+        z = mother.z
+        start, columns, shifts, targets, target_shifts = _steps(mother)
+        num_steps = len(mother.rows_of_first(int(emitted.max())))
+        at = emitted // z * 2 * z + emitted % z
+        steps = start[: num_steps + 1], columns, shifts, targets[:num_steps]
+        self._n = len(emitted)
+        self._tables = (z, mother.num_columns, *steps, target_shifts, at)
 
     def __call__(self, b: np.ndarray) -> np.ndarray:
         sent = np.empty((len(b), self._n), np.uint8)

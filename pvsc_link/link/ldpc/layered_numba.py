@@ -259,7 +259,7 @@ def _is_codeword(row_start, parity_reads, inside, padded, a_posteriori):
 
 @njit(nogil=True, cache=True, error_model="numpy")
 def _decode_blocks(
-    llr, bits, iterations, z, stride, num_iter, offset,
+    llr, bits, iterations, z, num_columns, stride, num_iter, offset,
     row_start, reads, writes, parity_reads, received, known, info,
 ):  # fmt: skip
     """Decode each row of ``llr`` [batch, n] into ``bits`` [batch, k].
@@ -270,7 +270,7 @@ def _decode_blocks(
     num_rows, max_degree = len(row_start) - 1, 0
     for row in range(num_rows):
         max_degree = max(max_degree, row_start[row + 1] - row_start[row])
-    a_posteriori = np.zeros((np.max(writes) // stride + 1) * stride, np.int16)
+    a_posteriori = np.zeros(num_columns * stride, np.int16)
     messages = np.zeros(len(reads) * padded, np.int16)
     extrinsic = np.zeros(max_degree * padded, np.int16)
     smallest, second = np.zeros(padded, np.int16), np.zeros(padded, np.int16)
@@ -325,6 +325,7 @@ class LayeredKernel:
         self._decode = partial(
             _decode_blocks,
             z=z,
+            num_columns=schedule.num_columns,
             stride=stride,
             num_iter=num_iter,
             offset=offset,
