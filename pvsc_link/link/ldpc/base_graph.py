@@ -58,7 +58,8 @@ class MotherCode:
     def circular_buffer(self, k: int) -> np.ndarray:
         """Mother bits of the circular buffer of a code with k information bits, without fillers.
 
-        TS 38.212, 5.4.2.1 with N_cb = N: no limited-buffer rate matching. Output: [buffer_n], int64.
+        TS 38.212, 5.4.2.1 with N_cb = N: no limited-buffer rate matching.
+        Output: [buffer_n], int64.
         """
         k_ldpc = self.num_info_columns * self.z
         return np.r_[NUM_PUNCTURED_COLUMNS * self.z : k, k_ldpc : self.num_columns * self.z]

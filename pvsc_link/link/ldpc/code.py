@@ -32,9 +32,9 @@ class LdpcCode:
     reads the circular buffer of all of them that are not filler again from its start, and the
     interleaver works on the n bits after that; the encoder emits the buffer, without interleaving.
 
-    A block that failed is sent again as another redundancy version (``redundancy``): n bits of the
-    circular buffer from another start. The receiver adds up the LLRs of all receptions in the buffer
-    (``add_to_buffer``) and decodes them with the code that it has heard by then (``heard``).
+    A block that failed is sent again as another redundancy version (``redundancy``): n bits of
+    the circular buffer from another start. The receiver adds up the LLRs of all receptions in the
+    buffer (``add_to_buffer``) and decodes them with the code that it has heard by then (``heard``).
 
     Parameters
     ----------
@@ -256,8 +256,10 @@ def _sionna_encoder(k: int, n: int, order: int | None, mother: MotherCode) -> LD
     """Sionna's encoder that emits the first n bits of the circular buffer, without fillers.
 
     Built at the lowest rate that Sionna accepts for the base graph where n is longer than that, and
-    then told to emit more: its last step is a slice of the full codeword, and the lifting depends on
-    k and the base graph alone. Sionna then has no interleaver.
+    then told to emit more: its last step is a slice of the full codeword, and the lifting depends
+    on k and the base graph alone.
+
+    Parameters: ``order`` : bits per symbol of the interleaver; None: the order of the buffer.
     """
     longest = (3 if mother.base_graph == 1 else 5) * k
     encoder = LDPC5GEncoder(

@@ -91,7 +91,9 @@ class LayeredDecoder:
         return self.decode(llr)[0].astype(np.float32)
 
 
-def sionna_decoder(code: LdpcCode | HeardCode, num_iter: int, cn_update: str = "boxplus-phi") -> LDPC5GDecoder:
+def sionna_decoder(
+    code: LdpcCode | HeardCode, num_iter: int, cn_update: str = "boxplus-phi"
+) -> LDPC5GDecoder:
     """Sionna's flooding decoder, which neither stops early nor is compiled."""
     encoder = code.encoder
     num_sent = encoder.n_ldpc - (encoder.k_ldpc - encoder.k) - 2 * encoder.z
