@@ -393,7 +393,7 @@ class Pvsc(_GopModel):
     -------
     >>> import tensorflow as tf
     >>> from pvsc_link import BlockFading, Pvsc
-    >>> pvsc = Pvsc.from_preset("pvsc_small", channel=BlockFading(csi_nmse_db=-20.0))
+    >>> pvsc = Pvsc.from_preset("pvsc_mc_small", channel=BlockFading(csi_nmse_db=-20.0))
     >>> out = pvsc(tf.random.uniform([1, 2, 64, 64, 3]), quality=2, snr_db=6.0, seed=1)
     >>> out.frames_hat.shape, out.num_symbols.shape
     (TensorShape([1, 2, 64, 64, 3]), TensorShape([1, 2]))

@@ -1,4 +1,4 @@
-"""``python -m pvsc_link.bench drift``: quality frame by frame within long GOPs, PVSC over AWGN.
+"""``python -m pvsc_link.bench drift``: quality frame by frame in long GOPs over AWGN.
 
 The receiver's buffers differ from the transmitter's by channel noise, and what it shows at one
 frame it predicts the next from: this shows whether the difference grows.
@@ -13,7 +13,7 @@ import pandas as pd
 from pvsc_link.bench.provenance import write_manifest
 from pvsc_link.media import load_clip
 from pvsc_link.metrics import Lpips, psnr_db
-from pvsc_link.schemes import LinkOptions, SemanticScheme
+from pvsc_link.schemes import LinkOptions, SemanticScheme, scheme_of_preset
 from pvsc_link.types import ChannelPoint, Video
 
 #: MCS of the side information: 16QAM at R = 0.37, without a block error at 6 dB and above.
@@ -24,12 +24,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Send GOPs, print the mean LPIPS of each place in the GOP, write ``drift.csv``."""
     parser = argparse.ArgumentParser(prog="python -m pvsc_link.bench drift", description=__doc__)
     parser.add_argument("--clips", nargs="+", default=["carphone"])
-    parser.add_argument("--preset", default="pvsc_small")
+    parser.add_argument("--preset", default="pvsc_mc_small")
     parser.add_argument("--weights", help="weights folder of a training run")
     parser.add_argument("--gop", type=int, default=12)
     parser.add_argument("--gops", type=int, default=2, help="GOPs of each clip")
     parser.add_argument(
-        "--refresh-every", nargs="+", type=int, default=[0, 2], help="each in turn (0: none)"
+        "--refresh-every", nargs="+", type=int, default=[0], help="each in turn (0: none; PVSC-MC)"
     )
     parser.add_argument("--snr-db", type=float, default=6.0)
     parser.add_argument("--rates", nargs="*", type=int, help="quality presets (default: all)")
@@ -47,9 +47,10 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _rows(given: argparse.Namespace) -> Iterator[dict]:
     for every in given.refresh_every:
-        scheme = SemanticScheme(
-            given.preset, side_format="range", weights=given.weights, refresh_every=every
-        )
+        options = {"preset": given.preset, "side_format": "range", "weights": given.weights}
+        if every:
+            options["refresh_every"] = every
+        scheme = scheme_of_preset(given.preset)(**options)
         yield from _rows_of(scheme, given)
 
 

@@ -58,14 +58,14 @@ class Gate:
 
 GATES = (
     Gate(1, "lvc:lvc-l1", "x264", "psnr", _AWGN_6_DB, 100.0),
-    Gate(2, "pvsc", "lvc:lvc-perceptual", "lpips", _AWGN_0_DB),
-    Gate(2, "pvsc", "lvc:lvc-perceptual", "lpips", _FADING, equalizer="zf"),
-    Gate(2, "pvsc", "lvc:lvc-perceptual", "lpips", _FADING, equalizer="biased_lmmse"),
-    Gate(2, "pvsc", "lvc:lvc-perceptual", "lpips", _FADING, 0.0, "biased_lmmse", "rayleigh"),
-    Gate(3, "pvsc", "x265", "lpips", _AWGN_6_DB),
-    Gate(3, "pvsc", "x265", "dists", _AWGN_6_DB),
-    Gate(4, "pvsc", "precoded:VTM-17.0", "lpips", _AWGN_6_DB),
-    Gate(4, "pvsc", "precoded:VTM-17.0", "dists", _AWGN_6_DB),
+    Gate(2, "pvsc-mc", "lvc:lvc-perceptual", "lpips", _AWGN_0_DB),
+    Gate(2, "pvsc-mc", "lvc:lvc-perceptual", "lpips", _FADING, equalizer="zf"),
+    Gate(2, "pvsc-mc", "lvc:lvc-perceptual", "lpips", _FADING, equalizer="biased_lmmse"),
+    Gate(2, "pvsc-mc", "lvc:lvc-perceptual", "lpips", _FADING, 0.0, "biased_lmmse", "rayleigh"),
+    Gate(3, "pvsc-mc", "x265", "lpips", _AWGN_6_DB),
+    Gate(3, "pvsc-mc", "x265", "dists", _AWGN_6_DB),
+    Gate(4, "pvsc-mc", "precoded:VTM-17.0", "lpips", _AWGN_6_DB),
+    Gate(4, "pvsc-mc", "precoded:VTM-17.0", "dists", _AWGN_6_DB),
 )
 
 
@@ -178,6 +178,7 @@ def _drift_verdict(drift: pd.DataFrame | None, weights: Collection[str] = ()) ->
     return Verdict(5, title, bool(min(growths) <= DRIFT_LIMIT_PERCENT), found)
 
 
+<<<<<<< HEAD
 def _manifests(folders: Iterable[Path]) -> dict[str, dict[str, Any]]:
     """The manifests of the results that have one, by the name of the folder."""
     paths = ((folder.name, folder / "manifest.json") for folder in folders)
@@ -193,6 +194,17 @@ def _weights_of(manifests: Iterable[Mapping[str, Any]]) -> set[str]:
         for label, identity in weights.items()
         if label.split(":")[0] == "pvsc"
     }
+=======
+def _weights_of(folders: Iterable[Path]) -> set[str]:
+    """Identities of PVSC-MC's weights, as the manifests of the results give them."""
+    manifests = (folder / "manifest.json" for folder in folders)
+    scenarios = (
+        json.loads(path.read_text()).get("scenario", {}) for path in manifests if path.is_file()
+    )
+    schemes = (scheme for scenario in scenarios for scheme in scenario.get("schemes", ()))
+    named = (scheme.get("weights") or "" for scheme in schemes if scheme.get("scheme") == "pvsc-mc")
+    return {identity.strip() for name in named for identity in name.split(",") if identity}
+>>>>>>> e202aca (Scheme pvsc is the paper's system and refuses other models; the extension is the scheme pvsc-mc with the preset pvsc_mc_small)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -25,6 +25,7 @@ from pvsc_link.bench.link import resident_mib
 from pvsc_link.bench.provenance import write_manifest, write_rows
 from pvsc_link.metrics import METRICS, FrameMetrics
 from pvsc_link.scenario import Scenario
+from pvsc_link.schemes import scheme_of_preset
 from pvsc_link.sweep import Plan, SweepRunner, SweepStore, build, load
 
 Row = dict[str, Any]
@@ -52,7 +53,7 @@ def scenario(options: argparse.Namespace, num_points: int) -> Scenario:
             "seed": list(range(1, 1 - (-num_points // num_conditions))),
             "media": {"clips": [options.clip], "gop": options.gop, "num_gops": 1},
             "link": {"channel": "rayleigh", **link},
-            "schemes": [{"scheme": "pvsc", **entry}],
+            "schemes": [{"scheme": scheme_of_preset(options.preset).name, **entry}],
             "metrics": options.metrics,
         }
     )

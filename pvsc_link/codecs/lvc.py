@@ -50,7 +50,7 @@ class LearnedCodec(Codec):
     Parameters
     ----------
     variant : ``lvc-l1`` or ``lvc-perceptual``
-    preset : name of a P-frame preset, such as ``pvsc_small``
+    preset : name of a P-frame preset, such as ``pvsc_mc_small``
     weights : folder of a training run's weights; None: those of the package, if it has them
     receiver_arithmetic : key of ``models.zoo.ARITHMETICS``; another than ``same`` has the
         GOP decoded by a receiver whose networks round differently (Fig. 1)
@@ -65,7 +65,7 @@ class LearnedCodec(Codec):
         self,
         *,
         variant: str = "lvc-l1",
-        preset: str = "pvsc_small",
+        preset: str = "pvsc_mc_small",
         weights: str | None = None,
         receiver_arithmetic: str = SAME,
     ):
@@ -74,7 +74,7 @@ class LearnedCodec(Codec):
         self._arithmetic = find_arithmetic(receiver_arithmetic)
         self._preset, self._receiver = preset, receiver_arithmetic
         self._files = find_weights(preset, weights, TRAININGS[variant])
-        self.variant = variant if preset == "pvsc_small" else f"{variant}, {preset}"
+        self.variant = variant if preset == "pvsc_mc_small" else f"{variant}, {preset}"
         self.variant += run_label(weights)
         if receiver_arithmetic != SAME:
             self.variant += f", receiver {receiver_arithmetic}"

@@ -75,7 +75,7 @@ class LvcOptions(StrictModel):
     """Options of PVSC's ideal branch as a codec."""
 
     variant: str = Field("lvc-l1", description="Training of the weights: lvc-l1, lvc-perceptual.")
-    preset: str = Field("pvsc_small", description="Network size, a preset of P frames.")
+    preset: str = Field("pvsc_mc_small", description="Network size, a preset of P frames.")
     weights: PathText | None = Field(None, description="Folder of weights of a training run.")
     receiver_arithmetic: Annotated[str, Mark.COLUMN] = Field(
         "same", description="Arithmetic of the receiver's networks: same, xla, bfloat16, float16."

@@ -90,33 +90,35 @@ PVSC_TINY = PvscConfig(
     rate_set=TINY_RATE_SET,
 )
 
-#: 6.3 M parameters, I and P; the preset with released weights. Twice the latents of
-#: ``pvsc_tiny``, motion compensation, and a prior wide enough for the mean of y that the previous
-#: frame predicts (``train.starts.intra``).
-PVSC_SMALL = PvscMcConfig(
-    **{f.name: getattr(PVSC_TINY, f.name) for f in fields(PvscConfig)}
-    | {
-        "name": "pvsc_small",
-        "channels_y": 128,
-        "channels_prior": 192,
-        "embed_dim": 96,
-        "rate_set": OCTAVE_RATE_SET,
-        "reweight": False,
-        "predict_latent": True,
-    },
+#: The paper's PVSC for CPUs with twice the latents of ``pvsc_tiny``, its 16 rates, and a prior wide
+#: enough for the mean of y that the previous frame predicts (``train.starts.intra``).
+PVSC_SMALL = replace(
+    PVSC_TINY,
+    name="pvsc_small",
+    channels_y=128,
+    channels_prior=192,
+    embed_dim=96,
+    rate_set=PAPER_RATE_SET,
+    predict_latent=True,
+)
+
+#: The extension with motion vectors: 6.3 M parameters, I and P, with released weights.
+PVSC_MC_SMALL = PvscMcConfig(
+    **{f.name: getattr(PVSC_SMALL, f.name) for f in fields(PvscConfig)}
+    | {"name": "pvsc_mc_small", "rate_set": OCTAVE_RATE_SET, "reweight": False},
     # High, since a reference picture with channel noise seems to move everywhere.
     motion_penalty=(180.0, 40.0),
     blend_reference=True,
 )
 
-#: ``pvsc_small`` whose F_rx knows the noise variance of every symbol. Its training starts from the
-#: weights of ``pvsc_small`` (``scenarios/train_noise_input.yaml``).
-PVSC_SMALL_NOISE = replace(PVSC_SMALL, name="pvsc_small_noise", noise_input=True)
+#: ``pvsc_mc_small`` whose F_rx knows the noise variance of every symbol. Its training starts from
+#: the weights of ``pvsc_mc_small`` (``scenarios/train_noise_input.yaml``).
+PVSC_MC_SMALL_NOISE = replace(PVSC_MC_SMALL, name="pvsc_mc_small_noise", noise_input=True)
 
-_FULL = (PVSC_PAPER, PVSC_TINY, PVSC_SMALL)
+_FULL = (PVSC_PAPER, PVSC_TINY, PVSC_SMALL, PVSC_MC_SMALL)
 _INTER: tuple[PvscConfig, ...] = (
     *(c for one in _FULL for c in (one, *ablations_of(one))),
-    PVSC_SMALL_NOISE,
+    PVSC_MC_SMALL_NOISE,
 )
 
 #: I and P frames of PVSC and of its extension. ``<name>_intra`` goes with ``<name>``.

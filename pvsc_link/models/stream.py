@@ -9,7 +9,7 @@ noise-free channel both ends hold equal numbers. Memory does not grow with the n
 
 Example::
 
-    intra, pvsc = load_models("pvsc_small", find_weights("pvsc_small"))
+    intra, pvsc = load_models("pvsc_mc_small", find_weights("pvsc_mc_small"))
     session = {"height": 64, "width": 128, "omega_index": 2}
     transmitter, receiver = Transmitter(intra, pvsc, **session), Receiver(intra, pvsc, **session)
     for t, frame in enumerate(np.random.rand(3, 64, 128, 3).astype("float32")):

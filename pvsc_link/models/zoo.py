@@ -1,6 +1,6 @@
 """Models with their trained weights: from a preset, from the package, from a training run.
 
-    intra, pvsc = load_models("pvsc_small", find_weights("pvsc_small"))
+    intra, pvsc = load_models("pvsc_mc_small", find_weights("pvsc_mc_small"))
     model = model_of(PRESETS["pvsc_tiny"])                   # fresh weights
     save_weights(model, "inter.weights.h5")                  # the same file under every backend
 
@@ -323,6 +323,11 @@ def load_models(preset: str, files: WeightFiles) -> tuple[Any, Any]:
 def load_dvst_models(preset: str, files: WeightFiles) -> tuple[Any, Any]:
     """``fresh_models`` of one rate of DVST, built once per process."""
     return fresh_models(preset, files)
+
+
+def family_of(preset: str, files: WeightFiles) -> str:
+    """``family`` of the P-frame config beside the weights, or of the preset without any."""
+    return _config(PRESETS[preset], files.inter).family
 
 
 def num_quality_presets(preset: str, files: WeightFiles) -> int:

@@ -13,13 +13,13 @@ from pvsc_link.schemes import scheme_types
 # Okabe and Ito's palette, its yellow (which vanishes on paper) replaced by purple: distinct under
 # protanopia and deuteranopia. Schemes beyond eight share a colour, never a marker.
 _COLOURS = ("#D55E00", "#0072B2", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#4B2E83")
-_MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*", "<", ">", "p", "h")
+_MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*", "<", ">", "p", "h", "d")
 #: Schemes in the order of the colours and markers above; any other takes one of the spare markers.
 _LOOKS = (
-    *("pvsc", "vtm", "hm", "vvenc", "x265", "x264", "lvc", "dvst"),
-    *("glc-video", "dcvc-rt", "dcvc-fm", "plvc"),
+    *("pvsc", "vtm", "hm", "vvenc", "x265", "x264", "lvc", "pvsc-mc"),
+    *("glc-video", "dcvc-rt", "dcvc-fm", "plvc", "dvst"),
 )
-_SPARE_MARKERS = ("d", "H", "8")
+_SPARE_MARKERS = ("H", "8")
 _LINES = ("-", "--", ":", "-.")
 _LONGEST_LABEL = 30
 #: Colours of the two zoom boxes in printed figures.

@@ -4,6 +4,8 @@ from .registry import SCHEMES as SCHEMES
 from .registry import SchemeType as SchemeType
 from .registry import scheme_types as scheme_types
 from .semantic import DvstScheme as DvstScheme
+from .semantic import PvscMcScheme as PvscMcScheme
 from .semantic import SemanticScheme as SemanticScheme
+from .semantic import scheme_of_preset as scheme_of_preset
 from .semantic import side_link_options as side_link_options
 from .separated import SeparatedScheme as SeparatedScheme

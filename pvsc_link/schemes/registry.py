@@ -41,8 +41,14 @@ class PvscOptions(DvstOptions):
     """Options of PVSC."""
 
     preset: str = Field("pvsc_small", description="Network size, a preset of P frames.")
+
+
+class PvscMcOptions(DvstOptions):
+    """Options of the extension of PVSC by motion vectors."""
+
+    preset: str = Field("pvsc_mc_small", description="Network size, a preset of P frames.")
     refresh_every: int = Field(
-        0, ge=0, description="Every n-th P frame of a GOP is sent finer; 0: none, as in the paper."
+        0, ge=0, description="Every n-th P frame of a GOP is sent finer; 0: none."
     )
 
 
@@ -60,6 +66,7 @@ class SchemeType(Described):
 SCHEMES: Registry[SchemeType] = registry(
     (
         SchemeType("pvsc", "PVSC", PvscOptions, "pvsc_link.schemes.semantic:SemanticScheme"),
+        SchemeType("pvsc-mc", "PVSC-MC", PvscMcOptions, "pvsc_link.schemes.semantic:PvscMcScheme"),
         SchemeType("dvst", "DVST", DvstOptions, "pvsc_link.schemes.semantic:DvstScheme"),
     )
 )

@@ -23,17 +23,22 @@ import tensorflow as tf
 from pvsc_link.link import BitReception, get_channel_function, get_coded_link
 from pvsc_link.media import pad_to_multiple
 from pvsc_link.models import (
+    PRESETS,
     SAME,
     SIDE_FORMATS,
     UNTRAINED,
     Arithmetic,
     FrameDecoder,
+    PvscConfig,
+    PvscMcConfig,
     Receiver,
     SideInfo,
     StreamSteps,
     Transmitter,
     WeightFiles,
+    check_preset,
     check_refresh,
+    family_of,
     find_arithmetic,
     find_dvst_weights,
     find_weights,
@@ -85,7 +90,7 @@ class SentGop:
 
 
 class SemanticScheme(Scheme):
-    """PVSC (sections II and III): analog symbols with digital side information.
+    """PVSC as in the paper (sections II and III): analog symbols with digital side information.
 
     The symbols of a GOP follow each other without a gap and meet the realisation that a
     baseline's coded bits meet at the same seed, from its start. The side stream takes other
@@ -98,29 +103,30 @@ class SemanticScheme(Scheme):
 
     Parameters
     ----------
-    preset : key of ``models.presets.PRESETS``, a P-frame preset; its weights say how many quality
-        presets there are
+    preset : key of ``models.presets.PRESETS``, a P-frame preset of this scheme's family; its
+        weights say how many quality presets there are
     side_format : format of the rate map, one of ``SIDE_FORMATS``
     weights : folder of a training run's weights, or the name of another training of the preset
         in the package (``zoo.packaged_trainings``); None: the preset's own, if it has any
     jit_compile : bool, compile transmitter and receiver with XLA
     receiver_arithmetic : key of ``zoo.ARITHMETICS``; another than ``same`` lets the receiver alone
         compute otherwise (Fig. 1)
-    refresh_every : every n-th P frame of a GOP is sent finer (``pvsc_mc.config.preset_at``);
-        0: none, as in the paper
 
-    Raises ``InputError`` for an unknown preset, format or arithmetic, and for a folder without
+    Raises ``InputError`` for an unknown preset, format or arithmetic, for a preset or weights of
+    another family (the extension with motion vectors is ``PvscMcScheme``), and for a folder without
     weights.
 
     Example::
 
-        scheme = SemanticScheme("pvsc_small", side_format="range")
+        scheme = SemanticScheme("pvsc_small")
         gops = scheme.encode(video, gop=4, rate=2)                    # video : types.Video
         link = LinkOptions("zf", csi_aware=False, decoder="layered", num_iter=20)
         received = scheme.transmit(gops, ChannelPoint("awgn", 6.0), link, mcs=5, seeds=range(9))
     """
 
     name = "pvsc"
+    #: Family of its P-frame models.
+    family = PvscConfig.family
     digital = False
     default_equalizer = "zf"
     default_csi_aware = False
@@ -132,20 +138,16 @@ class SemanticScheme(Scheme):
         weights: str | None = None,
         jit_compile: bool = False,
         receiver_arithmetic: str = SAME,
-        refresh_every: int = 0,
     ):
         self._files = self._find(preset, weights)
         self._arithmetic = find_arithmetic(receiver_arithmetic)
         if side_format not in SIDE_FORMATS:
             remedy = "png is the paper's."
             raise InputError("side_format", found=side_format, allowed=SIDE_FORMATS, remedy=remedy)
-        check_refresh(refresh_every)
         self.preset, self.side_format = preset, side_format
-        self.refresh_every = refresh_every
+        self.refresh_every = 0
         self.variant = preset if side_format == "png" else f"{preset}-{side_format}"
         self.variant += run_label(weights)
-        if refresh_every:
-            self.variant += f", refresh {refresh_every}"
         if receiver_arithmetic != SAME:
             self.variant += f", receiver {receiver_arithmetic}"
         self.allowed_rates = self.default_rates = tuple(self._files)
@@ -159,6 +161,14 @@ class SemanticScheme(Scheme):
     def _find(self, preset: str, weights: str | None) -> dict[int, WeightFiles]:
         """Weight files by rate; PVSC has one pair of models for all."""
         files = find_weights(preset, weights)
+        found = family_of(preset, files)
+        if found != self.family:
+            raise InputError(
+                f"preset of scheme {self.name}",
+                found=f"{preset}, a model of family {found}",
+                allowed=f"a preset and weights of family {self.family}",
+                remedy="pvsc is the paper's system; pvsc-mc is its extension with motion vectors.",
+            )
         return dict.fromkeys(range(num_quality_presets(preset, files)), files)
 
     def _identity(self) -> str:
@@ -284,6 +294,39 @@ class SemanticScheme(Scheme):
         )
 
 
+class PvscMcScheme(SemanticScheme):
+    """PVSC extended by motion vectors (``models.pvsc_mc``), which the paper does without.
+
+    P frames are predicted from the picture before, moved by vectors that travel with b_z, and may
+    be blended with it. All else, parameters included, is as in ``SemanticScheme``.
+
+    Parameters
+    ----------
+    refresh_every : every n-th P frame of a GOP is sent finer (``pvsc_mc.config.preset_at``);
+        0: none
+
+    Raises ``InputError`` in addition for a negative ``refresh_every``.
+    """
+
+    name = "pvsc-mc"
+    family = PvscMcConfig.family
+
+    def __init__(
+        self,
+        preset: str = "pvsc_mc_small",
+        side_format: str = "png",
+        weights: str | None = None,
+        jit_compile: bool = False,
+        receiver_arithmetic: str = SAME,
+        refresh_every: int = 0,
+    ):
+        check_refresh(refresh_every)
+        super().__init__(preset, side_format, weights, jit_compile, receiver_arithmetic)
+        self.refresh_every = refresh_every
+        if refresh_every:
+            self.variant += f", refresh {refresh_every}"
+
+
 class DvstScheme(SemanticScheme):
     """DVST: motion and context of every P frame as analog symbols, digital side information.
 
@@ -321,6 +364,15 @@ class DvstScheme(SemanticScheme):
 
     def _load(self, files: WeightFiles) -> tuple[Any, Any]:
         return load_dvst_models(self.preset, files)
+
+
+def scheme_of_preset(preset: str) -> type[SemanticScheme]:
+    """The scheme that sends a P-frame preset of PVSC, or of its extension with motion vectors.
+
+    Raises ``InputError`` for an unknown preset.
+    """
+    check_preset(preset)
+    return PvscMcScheme if PRESETS[preset].family == PvscMcScheme.family else SemanticScheme
 
 
 class _Engine:

@@ -37,7 +37,7 @@ CBR = [0.01, 0.02, 0.04, 0.08]
 def points():
     rows = curve("x265", "", CBR, LPIPS)
     rows += curve("precoded", "VTM-17.0", [c / 4 for c in CBR], LPIPS)
-    rows += curve("pvsc", "pvsc_tiny", [c / 2 for c in CBR], LPIPS)
+    rows += curve("pvsc-mc", "pvsc_mc_small", [c / 2 for c in CBR], LPIPS)
     rows += curve("lvc", "lvc-perceptual", CBR, LPIPS, status="untrained")
     return pd.DataFrame(rows)
 
@@ -63,7 +63,7 @@ def test_untrained_rows_and_missing_conditions_are_not_measured(points):
 
 def test_several_clips_count_by_their_mean(points):
     other = points.assign(clip="carphone")
-    other.loc[other["scheme"] == "pvsc", "cbr"] *= 2
+    other.loc[other["scheme"] == "pvsc-mc", "cbr"] *= 2
     found = of(pd.concat([points, other]), 3, "lpips").found
     assert "BD-CBR -25.0 %" in found
     assert "carphone +0.0" in found
@@ -72,12 +72,12 @@ def test_several_clips_count_by_their_mean(points):
 def test_under_fading_every_equalizer_of_pvsc_has_a_verdict_of_its_own():
     fading = {"channel": "rayleigh", "csi_nmse_db": -10.0}
     rows = curve("lvc", "lvc-perceptual", CBR, LPIPS, equalizer="lmmse", **fading)
-    rows += curve("pvsc", "pvsc_small", [2 * c for c in CBR], LPIPS, equalizer="zf", **fading)
+    rows += curve("pvsc-mc", "pvsc_mc_small", [2 * c for c in CBR], LPIPS, equalizer="zf", **fading)
     shrunk = {"equalizer": "biased_lmmse", **fading}
-    rows += curve("pvsc", "pvsc_small", [c / 2 for c in CBR], LPIPS, **shrunk)
+    rows += curve("pvsc-mc", "pvsc_mc_small", [c / 2 for c in CBR], LPIPS, **shrunk)
     found = [v for v in gates.verdicts(pd.DataFrame(rows)) if "rayleigh" in v.title]
     assert [v.holds for v in found] == [False, True, None]
-    assert "pvsc zf against" in found[0].title
+    assert "pvsc-mc zf against" in found[0].title
     assert "BD-CBR -50.0 %" in found[1].found
 
 
@@ -85,9 +85,9 @@ def test_weights_for_another_channel_have_a_verdict_of_their_own():
     fading = {"channel": "rayleigh", "csi_nmse_db": -10.0}
     rows = curve("lvc", "lvc-perceptual", CBR, LPIPS, equalizer="lmmse", **fading)
     pvsc = {"equalizer": "biased_lmmse", **fading}
-    rows += curve("pvsc", "pvsc_small-range", CBR, LPIPS, **pvsc)
+    rows += curve("pvsc-mc", "pvsc_mc_small-range", CBR, LPIPS, **pvsc)
     halved = [c / 2 for c in CBR]
-    rows += curve("pvsc", "pvsc_small-range, weights rayleigh", halved, LPIPS, **pvsc)
+    rows += curve("pvsc-mc", "pvsc_mc_small-range, weights rayleigh", halved, LPIPS, **pvsc)
     found = {v.title: v.found for v in gates.verdicts(pd.DataFrame(rows)) if "biased" in v.title}
     own, other = (found[t] for t in sorted(found, key=len))
     assert "BD-CBR +0.0 %" in own
@@ -114,8 +114,13 @@ def test_drift_of_other_weights_than_those_of_the_sweeps_says_nothing(points, tm
     assert gates._drift_verdict(both, {"new"}).holds is True
     points.assign(note="").to_csv(tmp_path / "points.csv", index=False)
     drift.to_csv(tmp_path / "drift.csv", index=False)
+<<<<<<< HEAD
     weights = {"lvc:lvc-l1": "old", "pvsc:pvsc_tiny": "new"}
     (tmp_path / "manifest.json").write_text(json.dumps({"weights": weights}))
+=======
+    schemes = [{"scheme": "lvc", "weights": "old"}, {"scheme": "pvsc-mc", "weights": "new"}]
+    (tmp_path / "manifest.json").write_text(json.dumps({"scenario": {"schemes": schemes}}))
+>>>>>>> e202aca (Scheme pvsc is the paper's system and refuses other models; the extension is the scheme pvsc-mc with the preset pvsc_mc_small)
     assert gates.main([str(tmp_path), "--drift", str(tmp_path / "drift.csv")]) == 1
     said = capsys.readouterr()
     assert "drift.csv is of weights old, the results of new" in said.out

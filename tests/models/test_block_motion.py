@@ -16,7 +16,7 @@ from pvsc_link.models.entropy.range_coder import (
     encode,
     information,
 )
-from pvsc_link.models.presets import PVSC_SMALL
+from pvsc_link.models.presets import PVSC_MC_SMALL
 from pvsc_link.models.pvsc_mc.motion import (
     MAX_MOTION,
     STEPS,
@@ -114,9 +114,9 @@ def test_the_search_finds_a_shift(vector):
 
 
 def test_a_picture_that_stands_still_moves_nowhere_and_costs_next_to_nothing():
-    motion = search_motion(waves(), waves(), penalty(PVSC_SMALL, 2))
+    motion = search_motion(waves(), waves(), penalty(PVSC_MC_SMALL, 2))
     assert not motion.any()
-    prior = MotionPrior(PVSC_SMALL)
+    prior = MotionPrior(PVSC_MC_SMALL)
     prior.fit([np.zeros_like(motion[0])] * 50)
     assert information(prior.parts(motion[0])) < 0.2 * motion[0].size
 
@@ -124,7 +124,7 @@ def test_a_picture_that_stands_still_moves_nowhere_and_costs_next_to_nothing():
 def test_dearer_bits_give_fewer_of_them():
     rng = np.random.default_rng(2)
     noise = [0.1 * rng.standard_normal(waves().shape).astype(np.float32) for _ in range(2)]
-    prior = MotionPrior(PVSC_SMALL)
+    prior = MotionPrior(PVSC_MC_SMALL)
     bits = [
         information(prior.parts(search_motion(waves() + noise[0], waves(2) + noise[1], slope)[0]))
         for slope in (0.0, 6.0, 60.0)
@@ -133,7 +133,7 @@ def test_dearer_bits_give_fewer_of_them():
 
 
 def test_coarse_presets_pay_more_for_a_bit_of_motion():
-    config = replace(PVSC_SMALL, motion_penalty=(100.0, 25.0))
+    config = replace(PVSC_MC_SMALL, motion_penalty=(100.0, 25.0))
     slopes = [penalty(config, index) for index in range(config.num_omega)]
     assert (slopes[0], slopes[-1]) == pytest.approx((100.0, 25.0))
     assert slopes == sorted(slopes, reverse=True)
@@ -161,7 +161,7 @@ def test_a_vector_is_predicted_by_the_median_of_its_neighbours():
 @pytest.mark.parametrize("fitted", [False, True])
 def test_vectors_survive_and_cost_their_information(fitted):
     rng = np.random.default_rng(4)
-    prior = MotionPrior(PVSC_SMALL)
+    prior = MotionPrior(PVSC_MC_SMALL)
     if fitted:
         prior.fit([random_motion(rng) for _ in range(40)])
     extreme = np.full((6, 9, 2), MAX_MOTION, np.int32)
@@ -177,7 +177,7 @@ def test_vectors_survive_and_cost_their_information(fitted):
 
 def test_a_fit_makes_vectors_like_those_seen_cheaper():
     rng = np.random.default_rng(5)
-    prior, seen = MotionPrior(PVSC_SMALL), [random_motion(rng) for _ in range(80)]
+    prior, seen = MotionPrior(PVSC_MC_SMALL), [random_motion(rng) for _ in range(80)]
     before = information(prior.parts(seen[0]))
     prior.fit(seen[1:])
     assert (ops.convert_to_numpy(prior.counts).sum(axis=1) == TOTAL).all()
@@ -185,7 +185,7 @@ def test_a_fit_makes_vectors_like_those_seen_cheaper():
 
 
 def test_damage_is_refused_or_read_as_other_vectors():
-    prior = MotionPrior(PVSC_SMALL)
+    prior = MotionPrior(PVSC_MC_SMALL)
     motion = random_motion(np.random.default_rng(6))
     message = bytearray(encode(prior.parts(motion)))
     message[2] ^= 4

@@ -33,8 +33,14 @@ def test_a_config_survives_json(config):
 @pytest.mark.parametrize("path", sorted(PACKAGED.glob("*.json")), ids=lambda p: p.stem)
 def test_released_files_describe_the_family_of_their_preset(path):
     config = config_of(json.loads(path.read_text()))
-    moves = {"pvsc_small": PvscMcConfig, "pvsc_small_intra": IntraConfig}
-    assert isinstance(config, moves[config.name])
+    kinds = {
+        "pvsc_mc_small": PvscMcConfig,
+        "pvsc_mc_small_intra": IntraConfig,
+        "pvsc_small": PvscConfig,
+        "pvsc_small_intra": IntraConfig,
+    }
+    assert isinstance(config, kinds[config.name])
+    assert isinstance(config, PvscMcConfig) == (config.name == "pvsc_mc_small")
     assert config.channels_y == PRESETS[config.name].channels_y
 
 
@@ -84,7 +90,7 @@ def test_streams_of_dvst_of_the_first_version_are_translated():
 
 
 def test_i_frames_have_the_latent_grid_of_their_p_frames():
-    for name in ("pvsc_paper", "pvsc_tiny", "pvsc_small"):
+    for name in ("pvsc_paper", "pvsc_tiny", "pvsc_small", "pvsc_mc_small"):
         inter, intra = PRESETS[name], intra_of(PRESETS[name])
         assert intra == PRESETS[f"{name}_intra"]
         assert (intra.channels_y, intra.rate_set) == (inter.channels_y, inter.rate_set)

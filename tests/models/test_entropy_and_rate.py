@@ -200,7 +200,7 @@ def test_a_missing_preset_is_refused(prior):
 
 
 def test_eta_factors_scale_the_reals_of_their_quality_preset():
-    config = replace(PRESETS["pvsc_small_intra"], eta_factors=(1.0, 1.0, 1.0, 1.0, 2.5))
+    config = replace(PRESETS["pvsc_mc_small_intra"], eta_factors=(1.0, 1.0, 1.0, 1.0, 2.5))
     model = IntraModel(config)
     eta = ops.convert_to_numpy(model.eta_of(np.array([0, 4], np.int32)))
     np.testing.assert_allclose(eta.ravel(), [0.2, 0.5], rtol=1e-6)
@@ -209,7 +209,7 @@ def test_eta_factors_scale_the_reals_of_their_quality_preset():
     reals = np.array(config.rate_set)[ops.convert_to_numpy(index)]
     assert (reals[0] == 16).all()  # 12.8
     assert (reals[1] == 32).all()
-    with pytest.raises(InputError, match="eta_factors of pvsc_small_intra"):
+    with pytest.raises(InputError, match="eta_factors of pvsc_mc_small_intra"):
         replace(config, eta_factors=(1.0, 2.0))
 
 

@@ -207,8 +207,8 @@ def test_every_table_is_whole_and_reaches_to_its_tail():
 @pytest.mark.parametrize("clip", [pytest.param("bikes", marks=pytest.mark.slow), "carphone"])
 def test_shipped_weights_code_real_clips_within_one_percent_of_the_estimate_and_exactly(clip):
     """Container included; at the coarsest preset its bytes alone are more than that."""
-    files = pretrained.find_weights("pvsc_small", training="lvc_perceptual")
-    codec = IdealCodec(*pretrained.load_models("pvsc_small", files))
+    files = pretrained.find_weights("pvsc_mc_small", training="lvc_perceptual")
+    codec = IdealCodec(*pretrained.load_models("pvsc_mc_small", files))
     frames = load_clip(clip, num_frames=2).frames
     padded = pad_to_multiple(frames, codec.padding_multiple)
     for preset in (1, 2, 4):

@@ -8,7 +8,7 @@ import pytest
 
 from pvsc_link.models.dvst.model import DvstModel
 from pvsc_link.models.layers.rate_adaptive import unpack
-from pvsc_link.models.presets import DVST_PRESETS, PRESETS, PVSC_SMALL, config_of, intra_of
+from pvsc_link.models.presets import DVST_PRESETS, PRESETS, PVSC_MC_SMALL, config_of, intra_of
 from pvsc_link.models.pvsc.feature_codec import NoiseInput
 from pvsc_link.models.pvsc_mc.config import PvscMcConfig
 from pvsc_link.models.stream import Receiver, Transmitter
@@ -179,17 +179,17 @@ def test_a_receiver_hands_the_noise_variances_on(models):
 
 
 def test_released_weights_start_the_preset_that_has_the_input():
-    plain = load_model(PRESETS["pvsc_small_intra"], find_weights("pvsc_small").intra)
+    plain = load_model(PRESETS["pvsc_mc_small_intra"], find_weights("pvsc_mc_small").intra)
     assert not plain.config.noise_input
     told = model_of(replace(plain.config, noise_input=True))
     load_by_path(told, weights_by_path(plain), plain.config.rate_set, plain.config.rate_set)
     new = set(weights_by_path(told)) - set(weights_by_path(plain))
     assert new == {f"feature_decoder/noise_input/{name}" for name in ("exponent", "offset")}
     assert not any(weights_by_path(told)[name].any() for name in new)
-    assert PRESETS["pvsc_small_noise"] == replace(
-        PVSC_SMALL, name="pvsc_small_noise", noise_input=True
+    assert PRESETS["pvsc_mc_small_noise"] == replace(
+        PVSC_MC_SMALL, name="pvsc_mc_small_noise", noise_input=True
     )
-    assert PRESETS["pvsc_small_noise_intra"].noise_input
+    assert PRESETS["pvsc_mc_small_noise_intra"].noise_input
 
 
 def test_the_weights_of_the_input_follow_their_rates_into_another_rate_set():

@@ -19,7 +19,7 @@ from pvsc_link.models.zoo import (
     save_difference,
     save_weights,
 )
-from pvsc_link.schemes.semantic import SemanticScheme
+from pvsc_link.schemes.semantic import PvscMcScheme, SemanticScheme
 from pvsc_link.types import InputError
 
 
@@ -81,8 +81,8 @@ def test_weights_of_a_training_run_are_loaded_with_their_own_config(micro, run_f
 
 
 def test_only_results_of_trained_weights_are_ok(micro, run_folder):
-    assert SemanticScheme(micro, weights=str(run_folder[0])).status == "ok"
-    assert SemanticScheme(micro).status == UNTRAINED
+    assert PvscMcScheme(micro, weights=str(run_folder[0])).status == "ok"
+    assert PvscMcScheme(micro).status == UNTRAINED
 
 
 @pytest.mark.parametrize("changed", ["intra.weights.h5", "inter.json"])
@@ -111,8 +111,8 @@ def test_curves_of_two_checkpoints_have_two_names(folder, label):
 
 
 def test_a_scheme_has_the_quality_presets_of_its_weights():
-    trained = SemanticScheme("pvsc_small")
-    intra, inter = load_models("pvsc_small", find_weights("pvsc_small"))
+    trained = PvscMcScheme("pvsc_mc_small")
+    intra, inter = load_models("pvsc_mc_small", find_weights("pvsc_mc_small"))
     rows = {model.vector_tx.rows.shape[0] for model in (intra, inter)}
     assert rows == {len(trained.allowed_rates)}
     assert len(SemanticScheme("pvsc_tiny").allowed_rates) == PRESETS["pvsc_tiny"].num_omega
@@ -145,3 +145,20 @@ def test_files_that_differ_throughout_stay_whole(micro, stirred, tmp_path):
     before = (tmp_path / "inter.weights.h5").read_bytes()
     assert not save_difference(tmp_path / "inter.weights.h5", tmp_path / "base.weights.h5", "x")
     assert (tmp_path / "inter.weights.h5").read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("scheme", "preset", "allowed"),
+    [
+        (SemanticScheme, "pvsc_mc_small", "family pvsc"),
+        (PvscMcScheme, "pvsc_small", "family pvsc_mc"),
+    ],
+)
+def test_a_scheme_refuses_the_models_of_the_other_family(scheme, preset, allowed):
+    with pytest.raises(InputError, match=allowed):
+        scheme(preset)
+
+
+def test_weights_of_the_extension_are_not_taken_for_the_papers_system(run_folder):
+    with pytest.raises(InputError, match="family pvsc_mc"):
+        SemanticScheme("pvsc_small", weights=str(run_folder[0]))

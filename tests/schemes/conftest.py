@@ -6,7 +6,7 @@ from keras import ops
 
 from pvsc_link.models.zoo import load_models
 from pvsc_link.schemes import semantic
-from pvsc_link.schemes.semantic import SemanticScheme
+from pvsc_link.schemes.semantic import PvscMcScheme
 from pvsc_link.types import Video
 
 
@@ -28,7 +28,7 @@ def move():
 @pytest.fixture(scope="session")
 def scheme(micro):
     """A scheme whose models do something; session-wide, so that it is traced once."""
-    made = SemanticScheme(micro)
+    made = PvscMcScheme(micro)
     models = load_models.__wrapped__(micro, made._files[0])  # not those that other tests are given
     for seed, model in enumerate(models):
         stir(model, seed)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from pvsc_link.schemes.base import LinkOptions
-from pvsc_link.schemes.semantic import SemanticScheme
+from pvsc_link.schemes.semantic import PvscMcScheme
 from pvsc_link.types import ChannelPoint, InputError
 
 POINT = ChannelPoint("awgn", 20.0)
@@ -23,7 +23,7 @@ def shown(scheme, sent):
 
 
 def test_pvsc_does_not_need_equal_arithmetic_at_both_ends(scheme, sent, micro, same_models):
-    other = SemanticScheme(micro, receiver_arithmetic="bfloat16")
+    other = PvscMcScheme(micro, receiver_arithmetic="bfloat16")
     assert other.variant == f"{micro}, receiver bfloat16"
     same, rounded = shown(scheme, sent), shown(other, sent)
     difference = same - rounded
@@ -33,4 +33,4 @@ def test_pvsc_does_not_need_equal_arithmetic_at_both_ends(scheme, sent, micro, s
 
 def test_an_unknown_arithmetic_is_refused(micro):
     with pytest.raises(InputError, match="receiver_arithmetic"):
-        SemanticScheme(micro, receiver_arithmetic="float12")
+        PvscMcScheme(micro, receiver_arithmetic="float12")

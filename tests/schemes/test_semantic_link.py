@@ -15,7 +15,7 @@ from pvsc_link.models.stream import Receiver, Transmitter
 from pvsc_link.models.zoo import model_of
 from pvsc_link.schemes import semantic, side_stream
 from pvsc_link.schemes.base import LinkOptions
-from pvsc_link.schemes.semantic import SemanticScheme, side_link_options, side_seed
+from pvsc_link.schemes.semantic import PvscMcScheme, side_link_options, side_seed
 from pvsc_link.train.weights import load_by_path, weights_by_path
 from pvsc_link.types import ChannelPoint, InputError
 
@@ -89,7 +89,7 @@ def test_a_receiver_with_noise_input_is_told_the_variances_of_its_symbols(
         layer.set_weights([rng.standard_normal(w.shape) for w in layer.get_weights()])
         models.append(told)
     monkeypatch.setattr(semantic, "load_models", lambda *_: tuple(models))
-    gop, told = gops[1][:1], SemanticScheme(micro)
+    gop, told = gops[1][:1], PvscMcScheme(micro)
     (reception,) = told.transmit(gop, RAYLEIGH, LINK, MCS, [11])
     expected = np.stack(list(apart(models, video, gop, 1, RAYLEIGH, LINK, [11])))
     assert np.abs(reception.frames_hat.astype(int) - expected).max() <= 1
@@ -101,7 +101,7 @@ def test_a_refreshed_frame_is_shown_as_the_streaming_receiver_shows_it(
     micro, scheme, video, same_models
 ):
     """Frame 2 of a GOP of 4 is finer than the GOP, and the graph decodes it by its own preset."""
-    refreshing = SemanticScheme(micro, refresh_every=2)
+    refreshing = PvscMcScheme(micro, refresh_every=2)
     refreshing._engines.update(scheme._engines)
     (gop,) = refreshing.encode(video, 4, 0)
     assert [frame.side.preset for frame in gop.frames] == [0, 0, REFRESH_PRESETS, 0]
@@ -239,7 +239,7 @@ def sent_as(micro, scheme, video):
     """GOPs of quality preset 1 with the rate map in another format."""
 
     def send(side_format):
-        other = SemanticScheme(micro, side_format=side_format)
+        other = PvscMcScheme(micro, side_format=side_format)
         other._engines = scheme._engines
         assert other.variant == f"{micro}-{side_format}"
         return other.encode(video, 2, 1)
@@ -271,7 +271,7 @@ def test_a_range_coded_map_is_chosen_for_its_bits_and_gets_there(gops, sent_as):
 
 @pytest.mark.slow
 def test_xla_changes_no_more_than_a_rounding(micro, scheme, gops, same_models):
-    compiled = SemanticScheme(micro, jit_compile=True)
+    compiled = PvscMcScheme(micro, jit_compile=True)
     shown = [s.transmit(gops[0], RAYLEIGH, LINK, MCS, [1, 2]) for s in (scheme, compiled)]
     ours, theirs = (np.concatenate([r.frames_hat for r in one]).astype(int) for one in shown)
     assert np.abs(ours - theirs).max() <= 1
@@ -293,4 +293,4 @@ def test_results_without_trained_weights_say_so(scheme, gops):
 )
 def test_bad_options_are_refused_with_what_is_allowed(options, said):
     with pytest.raises(InputError, match=said):
-        SemanticScheme(**options)
+        PvscMcScheme(**options)

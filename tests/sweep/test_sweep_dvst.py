@@ -17,7 +17,7 @@ def test_dvst_stands_beside_pvsc(own_caches, write_scenario, micro, micro_dvst, 
         link={"channel": "awgn", "snr_db": 10},
         schemes=[
             {"scheme": "dvst", "preset": micro_dvst, "rates": [0, 2], "mcs": 2},
-            {"scheme": "pvsc", "preset": micro, "rates": [0], "mcs": 2},
+            {"scheme": "pvsc-mc", "preset": micro, "rates": [0], "mcs": 2},
         ],
         anchor=None,
     )
@@ -30,7 +30,7 @@ def test_dvst_stands_beside_pvsc(own_caches, write_scenario, micro, micro_dvst, 
     np.testing.assert_allclose(ours.cbr, ours.cbr_y + ours.cbr_intra + ours.cbr_z + ours.cbr_k)
     assert np.isfinite(ours.psnr_db).all()
     # The same I frame by the same model, whatever the scheme of the P frames is called.
-    (theirs,) = points[points.scheme == "pvsc"].cbr_intra
+    (theirs,) = points[points.scheme == "pvsc-mc"].cbr_intra
     np.testing.assert_allclose(ours.cbr_intra, theirs)
 
 

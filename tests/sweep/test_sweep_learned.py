@@ -42,7 +42,7 @@ def test_other_weights_of_any_variant_are_other_points(no_weights):
     variants = {"variant": ["lvc-l1", "lvc-perceptual"]}
     before = [point.point_id for point in plan(variants).points]
     for kind in ("", "_intra"):
-        path = no_weights / f"pvsc_small_lvc_perceptual{kind}.weights.h5"
+        path = no_weights / f"pvsc_mc_small_lvc_perceptual{kind}.weights.h5"
         path.write_bytes(b"some weights")
     after = [point.point_id for point in plan(variants).points]
     assert not set(before) & set(after)

@@ -23,7 +23,7 @@ def test_a_codec_and_pvsc_over_two_speeds(own_caches, write_scenario, micro, tmp
         link=LINK,
         schemes=[
             {"scheme": "x264", "rates": [42], "mcs": 4},
-            {"scheme": "pvsc", "preset": micro, "rates": [0], "mcs": 4},
+            {"scheme": "pvsc-mc", "preset": micro, "rates": [0], "mcs": 4},
         ],
         anchor=None,
     )

@@ -21,7 +21,10 @@ def run(scenario, out, *words):
 @pytest.fixture
 def both(write_scenario, micro):
     """PVSC named before its baseline, which has to be sent first all the same."""
-    schemes = [{"scheme": "pvsc", "preset": micro}, {"scheme": "x265", "rates": [27, 32, 37, 42]}]
+    schemes = [
+        {"scheme": "pvsc-mc", "preset": micro},
+        {"scheme": "x265", "rates": [27, 32, 37, 42]},
+    ]
     media = {"clips": ["carphone"], "gop": 2, "num_gops": 2}
     return lambda **changes: write_scenario(
         **{"media": media, "link": LINK, "schemes": schemes, "anchor": "x265"} | changes
@@ -32,7 +35,7 @@ def test_pvsc_stands_beside_its_baseline(own_caches, both, micro, tmp_path):
     assert run(both(), tmp_path / "out") == 0
     folder = tmp_path / "out" / "small"
     points = read_points(folder)
-    ours, theirs = points[points.scheme == "pvsc"], points[points.scheme == "x265"]
+    ours, theirs = points[points.scheme == "pvsc-mc"], points[points.scheme == "x265"]
     assert len(ours) == 2 * 3
     assert set(ours.variant) == {micro}
     assert set(ours.equalizer) == {"zf"}
@@ -45,13 +48,13 @@ def test_pvsc_stands_beside_its_baseline(own_caches, both, micro, tmp_path):
     assert (ours[["cbr_y", "cbr_intra", "cbr_z", "cbr_k"]] > 0).all(axis=None)
     assert (ours.side_lost <= ours.frames_lost).all()
     assert set(ours.status) == {"untrained"}
-    assert not (pd.read_csv(folder / "bd_cbr.csv").scheme == "pvsc").any()
+    assert not (pd.read_csv(folder / "bd_cbr.csv").scheme == "pvsc-mc").any()
     # The switch changes what is compared; no row is sent again.
     seconds = ours.seconds.tolist()
     assert run(both(), tmp_path / "out", "--with-untrained") == 0
     again = read_points(folder)
-    assert again[again.scheme == "pvsc"].seconds.tolist() == seconds
-    assert (pd.read_csv(folder / "bd_cbr.csv").scheme == "pvsc").any()
+    assert again[again.scheme == "pvsc-mc"].seconds.tolist() == seconds
+    assert (pd.read_csv(folder / "bd_cbr.csv").scheme == "pvsc-mc").any()
 
 
 @pytest.mark.parametrize(
@@ -66,7 +69,7 @@ def test_pvsc_stands_beside_its_baseline(own_caches, both, micro, tmp_path):
     ],
 )
 def test_what_pvsc_does_not_have_is_told_at_load(entry, said, write_scenario, tmp_path, capsys):
-    scenario = write_scenario(schemes=[{"scheme": "pvsc", **entry}], anchor=None)
+    scenario = write_scenario(schemes=[{"scheme": "pvsc-mc", **entry}], anchor=None)
     assert run(scenario, tmp_path / "out") == 2
     assert said in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
@@ -90,7 +93,7 @@ def policy(both, tmp_path, monkeypatch):
 
 def test_without_a_baseline_the_fastest_clean_mcs_is_taken(policy):
     plan, _, of_clip = policy
-    point = next(p for p in plan.points if p.scheme == "pvsc")
+    point = next(p for p in plan.points if p.scheme == "pvsc-mc")
     assert of_clip.choices(point)[0].mcs in (9, 10)
 
 
@@ -100,7 +103,7 @@ def test_the_mcs_is_that_of_the_baseline_at_the_same_condition(policy):
         if point.scheme == "x265":
             mcs = {10.0: 3, 16.0: 7}[point.snr_db]
             store.add([{"point_id": point.point_id, "mcs": mcs, "status": "ok"}])
-    ours = [point for point in plan.points if point.scheme == "pvsc"]
+    ours = [point for point in plan.points if point.scheme == "pvsc-mc"]
     assert {point.snr_db for point in ours} == {10.0, 16.0}
     for point in ours:
         assert of_clip.choices(point)[0].mcs == {10.0: 3, 16.0: 7}[point.snr_db]
@@ -108,7 +111,7 @@ def test_the_mcs_is_that_of_the_baseline_at_the_same_condition(policy):
 
 def test_an_mcs_that_the_scenario_gives_is_kept(both, micro, policy, tmp_path):
     _, _, of_clip = policy
-    given = both(schemes=[{"scheme": "pvsc", "preset": micro, "mcs": 2}], anchor=None)
+    given = both(schemes=[{"scheme": "pvsc-mc", "preset": micro, "mcs": 2}], anchor=None)
     point = build(load_scenario(given)).points[0]
     choice = of_clip.choices(point)[0]
     assert (choice.mcs, choice.role, choice.bler) == (2, "given", None)
@@ -116,7 +119,7 @@ def test_an_mcs_that_the_scenario_gives_is_kept(both, micro, policy, tmp_path):
 
 def test_a_batch_never_holds_two_seeds_of_one_point(both):
     scenario = load_scenario(both(seed=[1, 2, 3]))
-    points = [p for p in build(scenario).points if p.scheme == "pvsc"]
+    points = [p for p in build(scenario).points if p.scheme == "pvsc-mc"]
     batches = list(_batches(points, 8))
     assert [point for batch in batches for point in batch] == points
     assert max(map(len, batches)) > 1
@@ -130,7 +133,7 @@ def test_a_baseline_that_is_added_moves_the_mcs_of_finished_side_information(
 ):
     """Alone it takes the fastest clean MCS, beside a baseline that of the baseline."""
     monkeypatch.setattr("pvsc_link.sweep.mcs._bler", lambda point, options, mcs: float(mcs > 9))
-    pvsc = {"scheme": "pvsc", "preset": micro, "rates": [0, 1]}
+    pvsc = {"scheme": "pvsc-mc", "preset": micro, "rates": [0, 1]}
     alone = {"schemes": [pvsc], "anchor": None, "metrics": ["psnr"]}
     beside = {"schemes": [pvsc, {"scheme": "x264", "rates": [37], "mcs": 3}], "anchor": "x264"}
     assert run(both(**alone), tmp_path / "grown") == 0

@@ -57,7 +57,7 @@ def test_other_presets_than_the_runs_are_refused(micro_run, trained):
 
 def test_a_preset_stands_for_its_weights_in_the_package(micro_run):
     config = micro_run({"model": "intra"}, omega=[1, 2, 3, 4, 5, 6])
-    store = loaded(config, "pvsc_small")
+    store = loaded(config, "pvsc_mc_small")
     assert set(store.weights) == {"intra", "inter"}
     with pytest.raises(InputError, match="pvsc_tiny"):
         loaded(config, "pvsc_tiny")

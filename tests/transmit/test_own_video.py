@@ -32,21 +32,21 @@ def numbers_of(folder):
 def sent(transmit, odd_video, micro):
     """PVSC and x264 on ten frames of 99x77 in GOPs of four, with losses."""
     code, folder = transmit(
-        *(odd_video, "--scheme", "pvsc", "x264", *LOSSY, "--gop", "4", "--with-untrained"),
-        *("--rates", "pvsc=1", "x264=24", "--metrics", "psnr", "--still-frame", "5"),
-        *("--option", f"pvsc.preset={micro}", "x264.preset=ultrafast"),
+        *(odd_video, "--scheme", "pvsc-mc", "x264", *LOSSY, "--gop", "4", "--with-untrained"),
+        *("--rates", "pvsc-mc=1", "x264=24", "--metrics", "psnr", "--still-frame", "5"),
+        *("--option", f"pvsc-mc.preset={micro}", "x264.preset=ultrafast"),
     )
     assert code == 0
     return folder
 
 
-@pytest.mark.parametrize("scheme", ["x264", pytest.param("pvsc", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("scheme", ["x264", pytest.param("pvsc-mc", marks=pytest.mark.slow)])
 def test_a_video_meets_what_a_point_of_a_sweep_meets(
     scheme, transmit, micro, tmp_path, monkeypatch
 ):
     """Same realisation, same losses, same concealment across GOPs: the same row."""
     monkeypatch.setenv("PVSC_LINK_CACHE", str(transmit.cache))
-    preset, rate = {"x264": ("ultrafast", 37), "pvsc": (micro, 1)}[scheme]
+    preset, rate = {"x264": ("ultrafast", 37), "pvsc-mc": (micro, 1)}[scheme]
     code, folder = transmit(
         *("carphone", "--scheme", scheme, *LOSSY, "--gop", "2", "--frames", "8"),
         *("--rates", f"{scheme}={rate}", "--metrics", "psnr", "--with-untrained"),
@@ -76,11 +76,11 @@ def test_a_video_meets_what_a_point_of_a_sweep_meets(
 def test_every_file_is_there_and_whole(sent, odd_video):
     names = {path.name for path in sent.iterdir()}
     assert names == {
-        *("pvsc_untrained.mp4", "x264.mp4", "side_by_side.mp4"),
+        *("pvsc-mc_untrained.mp4", "x264.mp4", "side_by_side.mp4"),
         *("still.png", "transmit.json", "gops.csv"),
     }
     source = frames_of(odd_video)
-    for name in ("pvsc_untrained.mp4", "x264.mp4"):
+    for name in ("pvsc-mc_untrained.mp4", "x264.mp4"):
         shown = frames_of(sent / name)
         assert shown.shape == (10, 78, 100, 3), "odd sizes get one row and column more"
     error = shown[:, :77, :99].astype(float) - source
@@ -114,7 +114,7 @@ def test_the_numbers_add_up(sent):
             assert total[name] == sum(int(row[name]) for row in own)
         parts = total["cbr_source"] + total["cbr_side"]
         assert total["cbr"] == pytest.approx(parts)
-    assert numbers["schemes"]["pvsc"]["status"] == "untrained"
+    assert numbers["schemes"]["pvsc-mc"]["status"] == "untrained"
     assert numbers["schemes"]["x264"]["frames_lost"] > 0
     assert "ultrafast" in numbers["schemes"]["x264"]["codec_command"]
 

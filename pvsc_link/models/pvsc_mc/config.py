@@ -73,7 +73,7 @@ def with_eta_factors(intra: IntraConfig, factors: tuple[float, ...]) -> IntraCon
             f"eta_factors of {intra.name}",
             found=factors,
             allowed="none: the paper has one eta",
-            remedy="Leave the factors out, or choose a preset of the extension (pvsc_small).",
+            remedy="Leave the factors out, or choose a preset of the extension (pvsc_mc_small).",
         )
     return replace(intra, eta_factors=factors)
 

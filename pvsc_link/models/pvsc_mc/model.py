@@ -1,4 +1,4 @@
-"""PVSC with explicit motion: what the preset ``pvsc_small`` adds to the paper's P-frame model.
+"""PVSC with explicit motion: what the preset ``pvsc_mc_small`` adds to the paper's P-frame model.
 
     buffer       instead of F: the previous picture of this end, in [0, 1]
     reference    that picture, moved by vectors that travel with z_hat (``motion.py``)
