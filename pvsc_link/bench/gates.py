@@ -178,7 +178,6 @@ def _drift_verdict(drift: pd.DataFrame | None, weights: Collection[str] = ()) ->
     return Verdict(5, title, bool(min(growths) <= DRIFT_LIMIT_PERCENT), found)
 
 
-<<<<<<< HEAD
 def _manifests(folders: Iterable[Path]) -> dict[str, dict[str, Any]]:
     """The manifests of the results that have one, by the name of the folder."""
     paths = ((folder.name, folder / "manifest.json") for folder in folders)
@@ -186,25 +185,14 @@ def _manifests(folders: Iterable[Path]) -> dict[str, dict[str, Any]]:
 
 
 def _weights_of(manifests: Iterable[Mapping[str, Any]]) -> set[str]:
-    """Digests of PVSC's weights, as the manifests of the results state them."""
+    """Digests of PVSC-MC's weights, as the manifests of the results state them."""
     stated = (manifest.get("weights", {}) for manifest in manifests)
     return {
         identity
         for weights in stated
         for label, identity in weights.items()
-        if label.split(":")[0] == "pvsc"
+        if label.split(":")[0] == "pvsc-mc"
     }
-=======
-def _weights_of(folders: Iterable[Path]) -> set[str]:
-    """Identities of PVSC-MC's weights, as the manifests of the results give them."""
-    manifests = (folder / "manifest.json" for folder in folders)
-    scenarios = (
-        json.loads(path.read_text()).get("scenario", {}) for path in manifests if path.is_file()
-    )
-    schemes = (scheme for scenario in scenarios for scheme in scenario.get("schemes", ()))
-    named = (scheme.get("weights") or "" for scheme in schemes if scheme.get("scheme") == "pvsc-mc")
-    return {identity.strip() for name in named for identity in name.split(",") if identity}
->>>>>>> e202aca (Scheme pvsc is the paper's system and refuses other models; the extension is the scheme pvsc-mc with the preset pvsc_mc_small)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

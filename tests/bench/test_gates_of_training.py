@@ -114,13 +114,8 @@ def test_drift_of_other_weights_than_those_of_the_sweeps_says_nothing(points, tm
     assert gates._drift_verdict(both, {"new"}).holds is True
     points.assign(note="").to_csv(tmp_path / "points.csv", index=False)
     drift.to_csv(tmp_path / "drift.csv", index=False)
-<<<<<<< HEAD
-    weights = {"lvc:lvc-l1": "old", "pvsc:pvsc_tiny": "new"}
+    weights = {"lvc:lvc-l1": "old", "pvsc-mc:pvsc_mc_small": "new"}
     (tmp_path / "manifest.json").write_text(json.dumps({"weights": weights}))
-=======
-    schemes = [{"scheme": "lvc", "weights": "old"}, {"scheme": "pvsc-mc", "weights": "new"}]
-    (tmp_path / "manifest.json").write_text(json.dumps({"scenario": {"schemes": schemes}}))
->>>>>>> e202aca (Scheme pvsc is the paper's system and refuses other models; the extension is the scheme pvsc-mc with the preset pvsc_mc_small)
     assert gates.main([str(tmp_path), "--drift", str(tmp_path / "drift.csv")]) == 1
     said = capsys.readouterr()
     assert "drift.csv is of weights old, the results of new" in said.out
@@ -131,7 +126,7 @@ def test_drift_of_other_weights_than_those_of_the_sweeps_says_nothing(points, tm
 def test_a_gate_counts_what_stands_behind_it_and_takes_the_default_transport_alone(points):
     plain = points.assign(num_frames=8, num_fades=3)
     dearer = plain.assign(block_length=1536)
-    dearer.loc[dearer["scheme"] == "pvsc", "cbr"] *= 4
+    dearer.loc[dearer["scheme"] == "pvsc-mc", "cbr"] *= 4
     found = of(pd.concat([plain, dearer]), 3, "lpips").found
     assert "BD-CBR -50.0 %, no interval, 1 clip, 2 GOPs, 1 seed, 3 fades" in found
 
