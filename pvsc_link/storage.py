@@ -70,6 +70,8 @@ def write_atomically(path: str | Path, content: str | bytes) -> None:
 
 def require_writable(folder: str | Path) -> None:
     """Raise ``InputError`` if ``folder`` cannot be made or written into; nothing is made here."""
+    if "\0" in str(folder):  # which no file system can take
+        raise _unusable(Path(folder), OSError(errno.EINVAL, "a null character"))
     found = Path(folder).absolute()
     while not (found.exists() or found.is_symlink()):
         found = found.parent

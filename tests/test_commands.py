@@ -65,6 +65,11 @@ def test_bad_input_is_one_line_with_exit_status_2(capsys):
     assert "Traceback" not in said
 
 
+def test_a_null_character_in_a_path_is_bad_input(capsys):
+    assert main(["sweep", "quickstart", "--out", "a\0b"]) == 2
+    assert "null character" in capsys.readouterr().err
+
+
 def test_a_benchmark_gets_its_own_options(capsys):
     with pytest.raises(SystemExit) as end:
         main(["bench", "gates", "--help"])

@@ -38,6 +38,7 @@ from .registry import active_impairments as active_impairments
 from .registry import condition_fields as condition_fields
 from .registry import find_channel as find_channel
 from .registry import link_fields as link_fields
+from .registry import refuse_unused as refuse_unused
 from .sionna_channel import SionnaChannel as SionnaChannel
 from .transport import Segmentation as Segmentation
 from .transport_options import DEFAULT_TRANSPORT as DEFAULT_TRANSPORT

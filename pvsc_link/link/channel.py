@@ -170,7 +170,8 @@ class Traced:
 def checked_output(output: Any, x: tf.Tensor) -> ChannelOutput:
     """What a channel returned for ``x``, if it has the form of ``ChannelOutput``.
 
-    Raises ``InputError`` that says what came back otherwise.
+    A negative noise variance becomes NaN, which whoever looks at values refuses. Raises
+    ``InputError`` that says what came back otherwise.
     """
 
     def description(value: Any) -> str:
@@ -189,7 +190,8 @@ def checked_output(output: Any, x: tf.Tensor) -> ChannelOutput:
         if not bad:
             for value in output[:2]:  # where sizes are open in the graph
                 tf.debugging.assert_equal(tf.shape(value), tf.shape(x), "channel: another shape")
-            return ChannelOutput(*output)
+            no_eff = tf.where(output[1] >= 0.0, output[1], math.nan)
+            return ChannelOutput(*output)._replace(no_eff=no_eff)
         found = ", ".join(f"{name} {description(value)}" for name, value in bad)
     raise InputError(
         "what the channel returned",
@@ -217,6 +219,18 @@ def link_stats(x: tf.Tensor, output: ChannelOutput, num_sent: tf.Tensor) -> tf.T
     peak = tf.reduce_max(powers) * tf.reduce_sum(sent) / power
     papr = output.stats.get("papr", peak)
     return tf.stack([csi_nmse, power / tf.maximum(error, 1e-12 * power), papr])
+
+
+def checked_overhead(overhead: Any) -> int:
+    """The channel uses beyond the symbols; ``InputError`` for fewer than none."""
+    if int(overhead) < 0:
+        raise InputError(
+            "overhead of the channel",
+            found=int(overhead),
+            allowed="0 or a positive number of channel uses",
+            remedy="Return the channel uses beyond num_symbols, such as pilots, of a row.",
+        )
+    return int(overhead)
 
 
 class SymbolReception(NamedTuple):
@@ -266,7 +280,7 @@ class ChannelFunction:
         Input: ``symbols`` : [num_symbols], complex64, unit mean power; ``point`` : of this kind of
         channel; ``first_symbol`` : channel use of the first symbol in the process of ``seed``.
         Raises ``InputError`` for a bad point or seed, and for a channel that returns values that
-        are not finite.
+        are not finite, a negative noise variance or a negative overhead.
         """
         if places is not None:
             raise InputError(
@@ -276,14 +290,14 @@ class ChannelFunction:
         condition, snr_db = condition_tensors(point), as_snr_db(point.snr_db)
         numbers = snr_db, seed_tensor(seed), tf.constant(first_symbol)
         x_hat, no_eff, overhead, stats = self._traced(x, *numbers, condition=condition)
-        uses, num = len(symbols) + int(overhead), len(symbols)
+        uses, num = len(symbols) + checked_overhead(overhead), len(symbols)
         for name, values in (("x_hat", x_hat), ("no_eff", no_eff)):
             bad = int(np.sum(~np.isfinite(values.numpy())))
             if bad:
                 raise InputError(
                     f"{name} of the channel {point.channel}",
-                    found=f"{bad} of {num} NaN or infinite",
-                    allowed="finite values",
+                    found=f"{bad} of {num} NaN, infinite or, of no_eff, negative",
+                    allowed="finite values, of no_eff from 0",
                     remedy="Correct the channel, or what its equaliser divides by.",
                 )
         measured = LinkStats(num, *stats.numpy().tolist())

@@ -28,7 +28,7 @@ _ALLOWED = (
 
 
 class ImpulseResponses(NamedTuple):
-    """Impulse responses of a file, scaled as a whole to a mean power of 1.
+    """Impulse responses of a file, scaled as a whole to E|h|^2 = 1 over the subcarriers of a grid.
 
     ``a`` : [num_examples, num_rx, num_paths, num_time_steps], complex64, a time step per OFDM
     symbol, or one alone for a channel that does not move; ``tau`` : [num_examples, num_paths],
@@ -47,8 +47,14 @@ def file_digest(path: str | None) -> str | None:
         return None
 
 
-def read_cir(path: str | None, num_rx: int) -> ImpulseResponses:
+def read_cir(
+    path: str | None, num_rx: int, num_prb: int, subcarrier_spacing_khz: int
+) -> ImpulseResponses:
     """Impulse responses in the layout of Sionna's ``CIRDataset``, of one transmit antenna.
+
+    They are scaled to a mean power of 1 over examples, antennas, time steps and the subcarriers of
+    the grid. Paths whose delays the grid cannot tell apart add with their phases, so this is not
+    the sum of the powers of the paths.
 
     Raises ``InputError`` for a file that is missing, is no NPZ file or lacks an array, for shapes,
     dtypes and numbers of antennas that do not fit, for values that are not finite, delays that are
@@ -73,8 +79,27 @@ def read_cir(path: str | None, num_rx: int) -> ImpulseResponses:
     if tau.max() > _LONGEST_DELAY:
         found, allowed = f"delays up to {tau.max():g} s", f"delays up to {_LONGEST_DELAY:g} s"
         raise _refused(path, found, allowed)
-    scaled = a[:, 0, :, 0, 0] / np.sqrt(power)
+    frequencies = (np.arange(12 * num_prb) - 6 * num_prb) * subcarrier_spacing_khz * 1e3
+    examples = zip(a[:, 0, :, 0, 0], tau[:, 0, 0], strict=True)
+    in_band = float(np.mean([_power_in_band(one, delays, frequencies) for one, delays in examples]))
+    if in_band < 1e-12 * power:
+        raise _refused(path, "paths that cancel each other in the band of the grid")
+    scaled = a[:, 0, :, 0, 0] / np.sqrt(in_band)
     return ImpulseResponses(scaled.astype(np.complex64), tau[:, 0, 0].astype(np.float32))
+
+
+def _power_in_band(a: np.ndarray, delays: np.ndarray, frequencies: np.ndarray) -> float:
+    """Mean of |h|^2 over antennas, time steps and frequencies.
+
+    With the phases p(f) of the paths, h(f) = p(f)^T a, and the mean of |h|^2 is the sum over pairs
+    of paths of a_i a_j^* times the mean of p_i p_j^* over f.
+
+    Input: ``a`` : [num_rx, num_paths, num_time_steps]; ``delays`` : [num_paths], seconds.
+    """
+    phases = np.exp(-2j * np.pi * frequencies[:, None] * delays.astype(np.float64))
+    together = phases.T @ phases.conj() / len(frequencies)
+    pairs = np.einsum("rit,rjt->ij", a, a.conj()) / (a.shape[0] * a.shape[2])
+    return float(np.sum(pairs * together).real)
 
 
 def _refused(path: str | None, found: str, more: str = "") -> InputError:

@@ -26,6 +26,7 @@ from pvsc_link.link.channel import (
     as_snr_db,
     as_tensors,
     checked_output,
+    checked_overhead,
     condition_tensors,
     impairment_tensors,
     link_stats,
@@ -120,7 +121,7 @@ class CodedBitChannel:
         llr, overhead, stats = run(padded, *numbers, snr_db, seed, condition=condition)
         # The channel counts for all that it was given.
         given = size * self._num_symbols if self._jit_compile else num_sent
-        pilots = -(-int(overhead) * num_sent // given)
+        pilots = -(-checked_overhead(overhead) * num_sent // given)
         measured = LinkStats(num_rows * num_sent, *stats.numpy().tolist())
         return llr[:, :num_blocks], pilots, measured
 

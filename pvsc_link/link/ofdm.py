@@ -34,7 +34,7 @@ from pvsc_link.link.equalizers import Equalizer, as_complex, receiver_knowledge
 from pvsc_link.link.ofdm_condition import SLOT_SYMBOLS, pilot_symbols
 from pvsc_link.link.registry import CHANNELS, find_equalizer
 from pvsc_link.link.sionna_random import sionna_draws
-from pvsc_link.types import noise_variance
+from pvsc_link.types import InputError, noise_variance
 
 # Streams of the random generators. Row b of a batch uses 256 b for the noise of its first antenna,
 # 256 b + 255 for its choice of impulse responses. Sionna's models draw for all rows together.
@@ -213,6 +213,13 @@ class OfdmChannel(Block):
             "channel_estimation": channel_estimation,
             "normalize_channel": normalize_channel,
         }
+        if channel_model != "cir" and cir_file is not None:
+            raise InputError(
+                "cir_file",
+                found=f"{cir_file} with the channel model {channel_model}",
+                allowed="none: only the channel model cir reads a file",
+                remedy='Take channel_model "cir", or leave cir_file out.',
+            )
         plain = {name: value for name, value in given.items() if not tf.is_tensor(value)}
         self._condition: Any = CHANNELS["ofdm"].condition(plain)
         numbers = ((n, given[n]) for n in ("delay_spread_ns", "speed_kmh", "carrier_ghz"))
@@ -221,7 +228,8 @@ class OfdmChannel(Block):
             for name, value in numbers
         }
         self._equalizer, self._csi_aware = find_equalizer(equalizer), csi_aware
-        self._grid = _grid(num_prb, subcarrier_spacing_khz, pilots)
+        usual = self._condition.model_dump()["pilots"]
+        self._grid = _grid(num_prb, subcarrier_spacing_khz, usual)
 
     @property
     def num_data(self) -> int:
@@ -388,7 +396,8 @@ class OfdmChannel(Block):
         An example lasts as many slots as it has time steps for; with one step, the whole stream.
         """
         file = self._condition.cir_file, self._condition.cir_digest
-        a, tau = _impulse_responses(*file, self._condition.num_rx)
+        grid = self._condition.num_prb, self._condition.subcarrier_spacing_khz
+        a, tau = _impulse_responses(*file, self._condition.num_rx, *grid)
         num_examples, num_rx, num_paths, num_steps = a.shape
         slots = first_slot + tf.range(num_slots)
         length = num_steps // SLOT_SYMBOLS
@@ -529,9 +538,9 @@ def _array(num_antennas: int, carrier_frequency: float = _UNIT_CARRIER) -> Panel
 
 
 @functools.lru_cache(maxsize=8)
-def _impulse_responses(path: str, content: str, num_rx: int) -> ImpulseResponses:
+def _impulse_responses(path: str, content: str, *antennas_and_grid: int) -> ImpulseResponses:
     """``read_cir``, once per content of the file."""
-    return read_cir(path, num_rx)
+    return read_cir(path, *antennas_and_grid)
 
 
 def _power(values: tf.Tensor) -> tf.Tensor:

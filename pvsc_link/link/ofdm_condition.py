@@ -6,7 +6,7 @@ The channel itself is ``ofdm.OfdmChannel``.
 from itertools import pairwise
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from pvsc_link.link.cir_file import file_digest, read_cir
 from pvsc_link.options import PathText, StrictModel
@@ -41,6 +41,13 @@ def pilot_symbols(pilots: str) -> tuple[int, ...]:
         "additional positions, 0 to 3",
         remedy="kronecker-2-11 and dmrs-1 are usual; at least one OFDM symbol must carry data.",
     )
+
+
+def _usual_spelling(pilots: str) -> str:
+    """One spelling for equal pilots: symbols in their order, without leading zeros."""
+    kind, *words = pilots.split("-")
+    symbols = pilot_symbols(pilots)  # raises for what is none
+    return "-".join([kind, *map(str, symbols if kind == "kronecker" else map(int, words))])
 
 
 class OfdmCondition(StrictModel):
@@ -95,7 +102,7 @@ class OfdmCondition(StrictModel):
     num_prb: int = Field(
         52, ge=1, le=275, description="Physical resource blocks of 12 subcarriers."
     )
-    pilots: str = Field(
+    pilots: Annotated[str, AfterValidator(_usual_spelling)] = Field(
         "kronecker-2-11",
         description="kronecker-2-11: all subcarriers of these OFDM symbols; dmrs-1: DMRS of NR "
         "with so many additional positions, 0 to 3.",
@@ -157,7 +164,6 @@ class OfdmCondition(StrictModel):
                 allowed=(15, 30, 60, 120),
                 remedy="These are the spacings of TS 38.211, 4.2, for data.",
             )
-        pilot_symbols(self.pilots)
         for name in ("delay_spread_ns", "speed_kmh", "carrier_ghz"):
             needed = self.channel_model != "cir"
             needed &= not (self.is_system_level and name == "delay_spread_ns")
@@ -170,7 +176,7 @@ class OfdmCondition(StrictModel):
                 )
         self._check_estimation()
         if self.channel_model == "cir":
-            read_cir(self.cir_file, self.num_rx)
+            read_cir(self.cir_file, self.num_rx, self.num_prb, self.subcarrier_spacing_khz)
         return self
 
     def _check_estimation(self) -> None:

@@ -15,7 +15,7 @@ import functools
 import importlib.util
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
@@ -210,6 +210,28 @@ def active_impairments(values: Mapping[str, Any]) -> dict[str, Any]:
     if "carrier_offset" not in on and "phase_noise" not in on:
         on.pop("phase_interval", None)
     return on
+
+
+def refuse_unused(given: Mapping[str, list[Any]], conditions: Iterable[Mapping[str, Any]]) -> None:
+    """Raise ``InputError`` for a key of a channel with a value that no condition has.
+
+    Impairments may be without effect (``active_impairments``).
+
+    Parameters: ``given`` : the values of keys that a user wrote, without those that are the
+    default; ``conditions`` : the values of every channel condition.
+    """
+    used = {name for one in conditions for name, value in one.items() if value is not None}
+    for name, values in given.items():
+        if name not in {*used, *Impairments.model_fields} and any(
+            value is not None for value in values
+        ):
+            raise InputError(
+                name,
+                found=values,
+                allowed="a key that a channel of this file takes",
+                remedy="Leave it out, or add the channel that it is for. "
+                f"{condition_fields()[name].description}",
+            )
 
 
 @dataclass(frozen=True, eq=False)

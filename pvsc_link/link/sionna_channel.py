@@ -27,6 +27,8 @@ from pvsc_link.types import InputError, db_to_linear, linear_to_db, noise_varian
 
 #: How far the measured gain of a block may be from the stated one, in dB.
 GAIN_TOLERANCE_DB = 1.5
+#: Most power of what h does not explain, over that of y, without noise.
+_UNEXPLAINED = 0.1
 
 #: Size of a call of the check, [batch, num_symbols], and its fewest and most calls. The gain of a
 #: channel that fades as a whole is known after many calls only.
@@ -41,21 +43,22 @@ class SionnaChannel(Block):
     On first use, the block is called on a few known symbols and traced for any number of them.
     Refused are a block that raises, a wrong shape, an output that is not complex or not finite,
     draws that do not follow from the seed, an output that ``no`` does not change, noise that is
-    the same for every seed, and a mean gain that is more than ``GAIN_TOLERANCE_DB`` from the
-    stated one.
+    the same for every seed, a mean gain that is more than ``GAIN_TOLERANCE_DB`` from the stated
+    one, and an h that without noise leaves more than a tenth of the power of y unexplained.
 
     Parameters
     ----------
     block : called as ``block(x, no)`` with ``x`` : [batch, num_symbols], ``tf.complex64``, and
         ``no`` : [] or [batch, 1], ``tf.float32``, the noise variance. It returns ``y``, like ``x``,
         or ``(y, h)`` with one value of h per symbol or per row. Without h, y is taken as received;
-        with h, the receiver knows it perfectly and equalises.
+        with h, the receiver takes it for the true channel and equalises: ``no_eff`` does not count
+        what may be wrong with h. ``stats["snr"]``, which is measured, does.
     gain_db : mean power of the channel, E|h|^2, in dB. The SNR is that of the received symbols: a
         block of gain G is given ``no`` = G 10^(-snr_db / 10), and G is taken out of the result.
     per_symbol : whether the block sees every symbol as an example of its own: x : [examples, 1];
         None: it does if it is Sionna's ``FlatFadingChannel``
     equalizer : key of ``registry.SYMBOL_EQUALIZERS`` or a callable like ``equalizers.zf``
-    csi_aware : without effect, since h is known perfectly or not at all
+    csi_aware : without effect, since h is taken for the truth or not known at all
 
     Input and output: as ``channel.Channel``. Raises ``InputError`` for an unknown equaliser, a gain
     that is no number, and, on first use, what the check refuses.
@@ -131,7 +134,7 @@ class SionnaChannel(Block):
             graph.get_concrete_function(spec)
         except InputError:
             raise
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             raise self._refused(
                 f"{type(error).__name__}: {error}"[:300],
                 f"a call of the form block(x, no) -> y or (y, h), with x : {list(x.shape)} and, in "
@@ -157,11 +160,21 @@ class SionnaChannel(Block):
                 "Draw noise and fading from config.tf_rng, without a seed of your own.",
             )
         powers: list[float] = []
+        errors: list[float] = []
         while len(powers) < _MOST_CALLS:
-            y, _ = self._received(x, tf.constant(_NO_NOISE), len(powers), 0)
+            y, h = self._received(x, tf.constant(_NO_NOISE), len(powers), 0)
             powers.append(float(np.mean(np.abs(y.numpy()) ** 2)))
+            errors.append(0.0 if h is None else float(np.mean(np.abs(y - h * x) ** 2)))
             difference_db = linear_to_db(max(float(np.mean(powers)), 1e-12)) - self._gain_db
             if len(powers) >= _FEWEST_CALLS and abs(difference_db) <= GAIN_TOLERANCE_DB:
+                unexplained = float(np.sum(errors) / np.sum(powers))
+                if unexplained > _UNEXPLAINED:
+                    raise self._refused(
+                        f"an h of which y - h x has {unexplained:.2g} times the power of y without "
+                        "noise",
+                        f"at most {_UNEXPLAINED:g} times",
+                        "Return the h that multiplied x, in the order of x.",
+                    )
                 self._is_checked = True
                 return
         raise self._refused(
@@ -246,7 +259,7 @@ def named_channel(
             made = make(**json.loads(block_options))
     except InputError:
         raise
-    except Exception as error:  # whatever the user's code raises
+    except (Exception, SystemExit) as error:  # whatever the user's code raises
         raise InputError(
             f"block {block}",
             found=f"options {block_options}: {type(error).__name__}: {error}"[:300],

@@ -48,6 +48,7 @@ def run(words: argparse.Namespace) -> int:
             remedy="For instance: python -m pvsc_link.report results/quickstart",
         )
     require_writable(words.out or words.folder)
+    _refuse_a_folder_of_nothing(Path(words.folder))
     most = MOST_OF_A_KIND if words.most_figures is None else words.most_figures
     report = write_report(words.folder, words.out, most_figures=most, workers=os.cpu_count() or 1)
     for remark in report.remarks:
@@ -57,6 +58,18 @@ def run(words: argparse.Namespace) -> int:
         print(f"error: not one row of results can be read in {words.folder}", file=sys.stderr)
         return FAILED
     return 0
+
+
+def _refuse_a_folder_of_nothing(folder: Path) -> None:
+    """Raise ``InputError`` for a folder with no file that a sweep or a benchmark writes."""
+    written = ("points.csv", "points.sqlite", "manifest.json", "bd_cbr.csv", "complexity.csv")
+    if folder.is_dir() and not any((folder / name).exists() for name in written):
+        raise InputError(
+            "results folder",
+            found=f"{folder} without results",
+            allowed=f"a folder with one of {', '.join(written)}",
+            remedy="Run a sweep first, or name the folder that it wrote.",
+        )
 
 
 if __name__ == "__main__":

@@ -33,6 +33,8 @@ from pvsc_link.link import (
     Impairments,
     Transport,
     active_impairments,
+    condition_fields,
+    refuse_unused,
 )
 from pvsc_link.metrics import METRICS, MetricType
 from pvsc_link.options import (
@@ -122,7 +124,8 @@ class Link(StrictModel):
 
         The axes of a condition that a channel does not have collapse to one point. Impairments
         that are off are not among the values.
-        Raises ``InputError`` for a value that the channel's condition refuses.
+        Raises ``InputError`` for a value that the channel's condition refuses, and for a key that
+        no channel here takes.
         """
         seen = []
         for name in self.channel:
@@ -135,6 +138,10 @@ class Link(StrictModel):
                 point = (name, snr_db, condition | active_impairments(given))
                 if point not in seen:
                     seen.append(point)
+        keys = [name for name in self.model_fields_set if name in condition_fields()]
+        defaults = type(self).model_fields
+        given = {n: getattr(self, n) for n in keys if getattr(self, n) != defaults[n].default}
+        refuse_unused(given, [condition for *_, condition in seen])
         yield from seen
 
     def transports(self) -> list[Transport]:

@@ -12,7 +12,13 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, SerializeAsAny, create_model, model_validator
 
-from pvsc_link.link import CHANNELS, SYMBOL_EQUALIZERS, ChannelType, Impairments
+from pvsc_link.link import (
+    CHANNELS,
+    SYMBOL_EQUALIZERS,
+    ChannelType,
+    Impairments,
+    refuse_unused,
+)
 from pvsc_link.options import Axis, NameIn, SnrDb, StrictModel, check_name, validated
 from pvsc_link.scenario import load_yaml
 from pvsc_link.types import InputError
@@ -93,8 +99,13 @@ class ChannelConfig(StrictModel):
     @model_validator(mode="after")
     def _consistent(self) -> "ChannelConfig":
         kind, condition = CHANNELS[self.channel], self.condition
-        for combination in itertools.product(*condition.values()):
+        points = [
             kind.point(self.snr_db[0], dict(zip(condition, combination, strict=True)))
+            for combination in itertools.product(*condition.values())
+        ]
+        defaults = type(self).model_fields
+        given = {n: v for n, v in condition.items() if v != defaults[n].default}
+        refuse_unused(given, [point.condition for point in points])
         for name in self.impairments:
             if None in condition[name]:
                 raise InputError(

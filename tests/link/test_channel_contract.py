@@ -2,6 +2,7 @@
 
 import dataclasses
 import doctest
+import math
 
 import numpy as np
 import pytest
@@ -261,3 +262,28 @@ def test_the_examples_in_the_docstrings_run_as_printed(module):
     found = doctest.testmod(module)
     assert found.attempted > 3
     assert not found.failed
+
+
+@pytest.mark.parametrize(
+    ("parts", "said"),
+    [
+        ({"no_eff": -0.1}, "no_eff of the channel.*negative"),
+        ({"no_eff": math.nan}, "no_eff of the channel"),
+        ({"overhead": -5}, "overhead.*-5"),
+    ],
+)
+def test_a_channel_that_returns_impossible_values_is_refused(monkeypatch, parts, said):
+    def make(**options):
+        def send(x, *, snr_db, seed, first_symbol=0):
+            given = {"no_eff": 0.1, "overhead": 0} | parts
+            no_eff = given["no_eff"] + tf.zeros(tf.shape(x))
+            return ChannelOutput(x, no_eff, given["overhead"], {})
+
+        return send
+
+    monkeypatch.setitem(CHANNELS, "made_up", ChannelType("made_up", "Made up", NoOptions, make))
+    point = ChannelPoint("made_up", 10.0)
+    with pytest.raises(InputError, match=said):
+        get_channel_function("made_up", "zf", False)(np.ones(8, np.complex64), point, 1)
+    with pytest.raises(InputError, match="overhead" if "overhead" in parts else "NaN"):
+        CodedLink(4, "made_up").send(np.zeros(100, np.uint8), point, 1)

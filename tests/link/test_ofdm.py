@@ -442,6 +442,33 @@ def test_what_a_model_lacks_is_no_axis_of_it():
     assert kind.condition(perfect).speed_kmh == 500.0
 
 
+def test_a_file_without_a_model_that_reads_it_is_refused():
+    with pytest.raises(InputError, match=r"cir_file.*tdl_c"):
+        OfdmChannel("tdl_c", cir_file="absent.npz")
+
+
+@pytest.mark.parametrize(
+    ("given", "usual"),
+    [("kronecker-11-2", "kronecker-2-11"), ("kronecker-02", "kronecker-2"), ("dmrs-01", "dmrs-1")],
+)
+def test_equal_pilots_have_one_spelling(given, usual):
+    assert find_channel("ofdm").condition({"pilots": given}).pilots == usual
+    assert (
+        OfdmChannel(pilots=given, num_prb=1).num_data
+        == OfdmChannel(pilots=usual, num_prb=1).num_data
+    )
+
+
+@pytest.mark.parametrize("delays", [[0.0, 0.0], [0.0, 1e-9], [0.0, 2e-7]])
+def test_impulse_responses_of_any_delays_have_mean_power_one(tmp_path, delays):
+    """Paths that the grid cannot tell apart add with their phases."""
+    gains = np.array([[1.0, 0.9j], [0.8, 0.3], [1.0, 1.0]])[:, None, None, None, None, :, None]
+    path = cir_file(tmp_path / "paths.npz", gains, np.tile(delays, (3, 1))[:, None, None])
+    channel = OfdmChannel("cir", cir_file=path, channel_estimation="perfect", **SMALL)
+    h, _ = channel.draw(1, 600, 0, 1)
+    assert np.mean(np.abs(h) ** 2) == pytest.approx(1.0, rel=0.1)
+
+
 def test_block_errors_are_counted_over_a_street_canyon():
     """Its number of paths is not known while a graph for any number of blocks is traced."""
     condition = {"channel_model": "umi", "num_prb": 4, "channel_estimation": "ls_linear"}

@@ -25,6 +25,8 @@ from pvsc_link.types import InputError
 CALL = {"snr_db": 6.0, "seed": 4}
 NO = 10**-0.6
 MODULE = """
+import sys
+
 import tensorflow as tf
 from sionna.phy import config
 from sionna.phy.channel import AWGN, FlatFadingChannel
@@ -50,6 +52,14 @@ def number():
 
 def raises():
     raise RuntimeError("no such antenna")
+
+
+def leaves():
+    sys.exit(0)
+
+
+def leaves_later():
+    return lambda x, no: sys.exit(0)
 """
 
 
@@ -156,6 +166,22 @@ def not_seeded(x, no):
     return x + tf.cast(tf.random.normal(tf.shape(x)), tf.complex64) * tf.cast(no, tf.complex64)
 
 
+def with_h_of(claimed):
+    """A fading block that returns ``claimed`` of its h."""
+
+    def block(x, no):
+        h = tf.complex(*tf.unstack(config.tf_rng.normal([2, *tf.unstack(tf.shape(x))])))
+        h *= tf.cast(0.5**0.5, tf.complex64)
+        return AWGN()(h * x, no), claimed(h)
+
+    return block
+
+
+def test_an_h_that_is_nearly_right_is_taken():
+    out = SionnaChannel(with_h_of(lambda h: 1.1 * h))(symbols(1, 100), **CALL)
+    assert np.isfinite(out.x_hat).all()
+
+
 @pytest.mark.parametrize(
     ("block", "said"),
     [
@@ -168,6 +194,8 @@ def not_seeded(x, no):
         (lambda x: x, "TypeError.*block"),
         (lambda x, no: 1.0 * x, "the same for every noise variance"),
         (lambda x, no: x + tf.cast(tf.sqrt(no), x.dtype), "the same for every seed"),
+        (with_h_of(lambda h: tf.reverse(h, [1])), "y - h x"),
+        (with_h_of(tf.math.conj), "y - h x"),
         (not_seeded, "two calls with the same seed that differ.*tf_rng"),
     ],
 )
@@ -237,6 +265,8 @@ def test_a_scenario_may_sweep_blocks_and_their_options(module):
         ({"block": "MODULE:gone"}, "gone"),
         ({"block": "MODULE:number"}, "makes a int"),
         ({"block": "MODULE:raises"}, "RuntimeError: no such antenna"),
+        ({"block": "MODULE:leaves"}, "SystemExit: 0"),
+        ({"block": "MODULE:leaves_later"}, "SystemExit: 0"),
         ({"block": "MODULE:awgn", "block_options": {"width": 3}}, "width"),
         ({"block": "MODULE:awgn", "block_options": "wide"}, "a mapping"),
         ({"block": "MODULE:scaled", "block_options": {"gain": 2.0}}, "gain of 6.02 dB"),

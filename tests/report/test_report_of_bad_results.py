@@ -49,6 +49,12 @@ def test_an_empty_folder_gives_a_page_that_says_so(tmp_path):
         load_results(tmp_path)
 
 
+def test_the_command_writes_nothing_for_a_folder_without_results(tmp_path, capsys):
+    assert command.main([str(tmp_path)]) == 2
+    assert "without results" in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
+
+
 def test_a_running_sweep_is_shown_as_far_as_it_is(tmp_path, few_points):
     store = SweepStore(tmp_path, version="0")
     store.add(json.loads(few_points.iloc[:5].to_json(orient="records")))

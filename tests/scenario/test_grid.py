@@ -43,10 +43,29 @@ def test_every_list_multiplies_the_grid():
 
 def test_nmse_and_coherence_collapse_under_awgn():
     axes = {"csi_nmse_db": [None, -10], "coherence_length": [1, 16]}
-    points = expand(scenario({"channel": "awgn", "snr_db": [0, 6]} | axes))
-    assert len(points) == 2 * 2  # snr, rate
-    conditions = [point.channel_point.condition for point in points]
-    assert conditions == [{"csi_nmse_db": None, "coherence_length": None}] * 4
+    points = expand(scenario({"channel": ["awgn", "rayleigh"], "snr_db": [0, 6]} | axes))
+    conditions = [p.channel_point.condition for p in points if p.channel == "awgn"]
+    assert conditions == [{"csi_nmse_db": None, "coherence_length": None}] * 4  # snr, rate
+
+
+@pytest.mark.parametrize(
+    ("channel", "key"),
+    [
+        ({"channel": "awgn"}, {"csi_nmse_db": -10}),
+        ({"channel": ["awgn", "ofdm"]}, {"csi_nmse_db": [None, -10]}),
+        ({"channel": "ofdm", "channel_model": "umi"}, {"delay_spread_ns": 30}),
+        ({"channel": "ofdm"}, {"cir_file": "absent.npz"}),
+        ({"channel": "rayleigh"}, {"k_factor_db": 3}),
+    ],
+)
+def test_a_key_that_no_channel_takes_is_refused(channel, key):
+    with pytest.raises(InputError, match=next(iter(key))):
+        expand(scenario({"snr_db": 6} | channel | key))
+
+
+def test_a_key_that_is_its_default_belongs_to_every_channel():
+    points = expand(scenario({"channel": "awgn", "snr_db": 6, "coherence_length": 1}))
+    assert len(points) == 2
 
 
 def test_awgn_beside_rayleigh_keeps_the_axes_of_rayleigh():

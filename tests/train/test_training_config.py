@@ -92,6 +92,7 @@ CODING = {"stage": 2, "quantiser": "ste"}
     [
         ({"channel": "raileigh"}, "rayleigh"),
         ({"channel": "awgn", "csi_nmse_db": [-10]}, "csi_nmse_db"),
+        ({"channel": "ofdm", "cir_file": "absent.npz"}, "cir_file"),
         ({"channel": "awgn", "coherence_length": [4]}, "coherence_length"),
         ({"channel": "rayleigh", "equalizer": "mmse"}, "lmmse"),
         ({"channel": "rayleigh", "csi_nmse": [-10]}, "csi_nmse_db"),
