@@ -1,7 +1,8 @@
 """``python -m pvsc_link.bench gates``: how far the weights have come, from committed results.
 
-Each gate is a claim about BD-CBR between two systems of a sweep, or about drift within a GOP; the
-verdict and the number come from ``points.csv`` and ``drift.csv``, nothing is run. Rows count that
+Each gate is a claim about BD-CBR between two systems of a sweep, about drift within a GOP, or about
+the symbols of P frames; the verdict and the number come from ``points.csv``, ``drift.csv`` and
+``p_frames.csv``, nothing is run. Rows count that
 were sent with the default transport; what makes them stale is told first.
 """
 
@@ -24,6 +25,8 @@ _REFERENCE = Path("results/reference")
 #: Growth of LPIPS from the second to the last frame of a GOP of 12 that still counts as no drift.
 DRIFT_LIMIT_PERCENT = 10.0
 _DRIFT_GOP = 12
+#: Least share of a GOP's channel uses that symbols of P frames must have at finer quality presets.
+SYMBOL_SHARE_LIMIT = 0.2
 _Condition = dict[str, str | float]
 _AWGN_6_DB: _Condition = {"channel": "awgn", "snr_db": 6.0}
 _AWGN_0_DB: _Condition = {"channel": "awgn", "snr_db": 0.0}
@@ -178,6 +181,35 @@ def _drift_verdict(drift: pd.DataFrame | None, weights: Collection[str] = ()) ->
     return Verdict(5, title, bool(min(growths) <= DRIFT_LIMIT_PERCENT), found)
 
 
+def p_frame_verdicts(table: pd.DataFrame | None) -> Iterator[Verdict]:
+    """Whether the P frames of ``bench p_frames`` send symbols, and whether these help.
+
+    Gate 6: from preset 2 on, more than ``SYMBOL_SHARE_LIMIT`` of all channel uses of a GOP of 4 are
+    symbols of P frames (mean over clips). Gate 7: at every preset LPIPS is lower with them.
+    """
+    titles = (
+        (6, f"symbols of P frames above {SYMBOL_SHARE_LIMIT:.0%} of the CBR at presets 2 and up"),
+        (7, "LPIPS of P frames lower with their symbols than without"),
+    )
+    if table is None or table.empty:
+        yield from (Verdict(number, title, None, "no p_frames.csv") for number, title in titles)
+        return
+    means = table.groupby("rate")[["symbol_share", "lpips", "lpips_silent"]].mean()
+    shares = means.loc[means.index >= 2, "symbol_share"]
+    sending = means[means["symbol_share"] > 0]
+    helps = bool((sending["lpips"] < sending["lpips_silent"]).all()) and not sending.empty
+    texts = (
+        ", ".join(f"preset {rate} {share:.0%}" for rate, share in means["symbol_share"].items()),
+        ", ".join(
+            f"preset {rate} {row.lpips:.3f} with, {row.lpips_silent:.3f} without"
+            for rate, row in sending.iterrows()
+        ),
+    )
+    held = (bool(len(shares) and (shares > SYMBOL_SHARE_LIMIT).all()), helps)
+    for (number, title), holds, found in zip(titles, held, texts, strict=True):
+        yield Verdict(number, title, holds, found)
+
+
 def _manifests(folders: Iterable[Path]) -> dict[str, dict[str, Any]]:
     """The manifests of the results that have one, by the name of the folder."""
     paths = ((folder.name, folder / "manifest.json") for folder in folders)
@@ -206,6 +238,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         help="results folders of sweeps (default: %(default)s)",
     )
     parser.add_argument("--drift", type=Path, default=_REFERENCE / "drift/drift.csv")
+    parser.add_argument("--p-frames", type=Path, default=_REFERENCE / "p_frames/p_frames.csv")
     given = parser.parse_args(arguments)
     found = [read_points(folder) for folder in given.folders if (folder / "points.csv").is_file()]
     if not found:
@@ -218,6 +251,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         for reason in stale_reasons(manifest):
             print(f"{name}: {reason}", file=sys.stderr)
     every = list(verdicts(points, drift, _weights_of(manifests.values())))
+    every += p_frame_verdicts(pd.read_csv(given.p_frames) if given.p_frames.is_file() else None)
     for verdict in every:
         print(verdict)
     return 0 if all(verdict.holds for verdict in every) else 1
