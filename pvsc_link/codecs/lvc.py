@@ -1,13 +1,13 @@
-"""``lvc``: the ideal branch of PVSC as a video codec, behind the same 5G LDPC as every other.
+"""``lvc``: the ideal branch of PVSC-MC as a video codec, behind the same 5G LDPC as every other.
 
-Transforms, entropy model, training data and training budget are those of PVSC. Range-coded bits,
+Transforms, entropy model, training data and training budget are those of PVSC-MC. Range-coded bits,
 LDPC and QAM replace only the joint source-channel coding (F_tx, F_rx), so that the difference
-between PVSC and this codec is the gain of joint coding alone. The variants differ by their weights:
+between PVSC-MC and this codec is the gain of joint coding alone. The variants differ by their weights:
 
 * ``lvc-l1``: trained for l1 distortion (``scenarios/train_lvc_l1.yaml``).
-* ``lvc-perceptual``: the ideal branch after stage 1 of PVSC's training.
+* ``lvc-perceptual``: the ideal branch after stage 1 of PVSC-MC's training.
 
-This is the only codec that imports ``models``, because it runs the networks of PVSC themselves.
+This is the only codec that imports ``models``, because it runs the networks of PVSC-MC themselves.
 """
 
 import threading

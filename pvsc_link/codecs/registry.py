@@ -72,7 +72,7 @@ class ExternalOptions(StrictModel):
 
 
 class LvcOptions(StrictModel):
-    """Options of PVSC's ideal branch as a codec."""
+    """Options of PVSC-MC's ideal branch as a codec."""
 
     variant: str = Field("lvc-l1", description="Training of the weights: lvc-l1, lvc-perceptual.")
     preset: str = Field("pvsc_mc_small", description="Network size, a preset of P frames.")
