@@ -2,7 +2,7 @@
 
 Transforms, entropy model, training data and training budget are those of PVSC-MC. Range-coded bits,
 LDPC and QAM replace only the joint source-channel coding (F_tx, F_rx), so that the difference
-between PVSC-MC and this codec is the gain of joint coding alone. The variants differ by their weights:
+between PVSC-MC and this codec is the gain of joint coding alone. The variants differ by weights:
 
 * ``lvc-l1``: trained for l1 distortion (``scenarios/train_lvc_l1.yaml``).
 * ``lvc-perceptual``: the ideal branch after stage 1 of PVSC-MC's training.
