@@ -10,15 +10,17 @@ import io
 import math
 import re
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache, cached_property
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
+from pvsc_link.intervals import MIN_UNITS, bootstrap_interval
 from pvsc_link.link import CHANNELS
 from pvsc_link.metrics import METRICS
 from pvsc_link.report.curves import (
@@ -41,18 +43,25 @@ NAN = float("nan")
 class Row:
     """One line: who says so (``OURS`` or ``PUBLISHED``), what it is about, and its numbers.
 
-    ``cells`` : per column one number for each measure, NaN where there is none.
+    ``cells`` : per column one number for each measure, NaN where there is none; ``ends`` : by
+    column and measure the ends of the number's 95 % interval, of those that have one.
     """
 
     source: str
     keys: tuple[str, ...]
     cells: tuple[tuple[float, ...], ...]
+    ends: Mapping[tuple[int, int], tuple[float, float]] = field(default_factory=dict)
 
 
-def make_row(source: str, keys: Sequence[object], cells: Sequence[Sequence[float]]) -> Row:
+def make_row(
+    source: str,
+    keys: Sequence[object],
+    cells: Sequence[Sequence[float]],
+    ends: Mapping[tuple[int, int], tuple[float, float]] | None = None,
+) -> Row:
     """A row from plain values."""
     numbers = tuple(tuple(float(value) for value in cell) for cell in cells)
-    return Row(source, tuple(str(key) for key in keys), numbers)
+    return Row(source, tuple(str(key) for key in keys), numbers, ends or {})
 
 
 @dataclass(frozen=True)
@@ -76,7 +85,17 @@ class Table:
 
     def text(self, row: int, column: int, measure: int) -> str:
         """A number as printed; an empty text where there is none."""
-        value = self.rows[row].cells[column][measure]
+        return self._as_text(self.rows[row].cells[column][measure], column)
+
+    def interval_text(self, row: int, column: int, measure: int) -> str:
+        """The interval of a number as printed behind it; an empty text where there is none."""
+        ends = self.rows[row].ends.get((column, measure))
+        if ends is None:
+            return ""
+        low, high = (self._as_text(end, column) for end in ends)
+        return f" [{low}, {high}]"
+
+    def _as_text(self, value: float, column: int) -> str:
         if not math.isfinite(value):
             return ""
         digits = self.digits[column] if self.digits else 1
@@ -120,7 +139,8 @@ class Table:
                 for measure in range(len(cell)):
                     text = self.text(row, column, measure)
                     rank = self.ranks.get((row, column, measure))
-                    shown.append(mark(text, rank) if rank else text or absent)
+                    interval = self.interval_text(row, column, measure)
+                    shown.append((mark(text, rank) if rank else text or absent) + interval)
                 cells.append(absent if set(shown) == {absent} else " / ".join(shown))
             yield cells
 
@@ -138,18 +158,29 @@ def write_formats(table: Table, folder: Path) -> list[Path]:
 
 
 def as_csv(table: Table) -> str:
-    """One column per number, unrounded, and ``source`` (ours or published) as the first."""
+    """One column per number, unrounded, and ``source`` (ours or published) as the first.
+
+    Where numbers have intervals, columns of their ends follow each of them.
+    """
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
     several = len(table.measures) > 1
-    heads = [
-        f"{name} {measure}" if several else name
-        for name in table.column_names
-        for measure in table.measures
+    names = [
+        ((column, measure), f"{name} {word}" if several else name)
+        for column, name in enumerate(table.column_names)
+        for measure, word in enumerate(table.measures)
     ]
+    bounded = {place for row in table.rows for place in row.ends}
+    heads = []
+    for place, name in names:
+        heads += [name, f"{name} low", f"{name} high"] if place in bounded else [name]
     writer.writerow(["source", *table.key_names, *heads])
     for row in table.rows:
-        numbers = [value for cell in row.cells for value in cell]
+        numbers: list[float] = []
+        for (column, measure), _ in names:
+            numbers.append(row.cells[column][measure])
+            if (column, measure) in bounded:
+                numbers += row.ends.get((column, measure), (NAN, NAN))
         values = ["" if math.isnan(value) else f"{value:.10g}" for value in numbers]
         writer.writerow([row.source, *row.keys, *values])
     return out.getvalue()
@@ -348,14 +379,19 @@ def _comparison(form: _Form, metrics: list[str], labels: dict[str, str]) -> Tabl
     columns.append(AVERAGE)
     anchor = scheme_style(str(rows["anchor"].iloc[0]).split(":")[0]).label
     measures = tuple(METRICS[name].short_label for name in metrics)
+    lines = list(_lines(rows, form, metrics, columns, labels, theirs))
     return Table(
         name=form.name + ("_psnr" if metrics == _PSNR else ""),
         title=f"BD-CBR (%) on {' / '.join(measures)}, {form.under} (form of Table {form.number})",
         key_names=("Method", *map(_key_title, form.keys)),
         column_names=tuple(columns),
         measures=measures,
-        rows=list(_lines(rows, form, metrics, columns, labels, theirs)),
-        notes=[f"Smaller is better. Anchor of ours: {anchor}.", *([CAVEAT] if theirs else [])],
+        rows=lines,
+        notes=[
+            f"Smaller is better. Anchor of ours: {anchor}.",
+            *_behind(rows, any(line.ends for line in lines)),
+            *([CAVEAT] if theirs else []),
+        ],
         group_by=tuple(range(1, 1 + len(form.keys))),
     )
 
@@ -374,7 +410,7 @@ def _lines(
         for key, group in of_scheme.groupby(list(form.keys), dropna=False):
             shown = [_key_text(*pair) for pair in zip(form.keys, key, strict=True)]
             for curve, own in group.groupby("curve", sort=False):
-                yield make_row(OURS, [labels[curve], *shown], _own_cells(own, metrics, columns))
+                yield make_row(OURS, [labels[curve], *shown], *_own_cells(own, metrics, columns))
             found = theirs.get((method, *map(_comparable, key))) if theirs else None
             if found:
                 cells = [found.get(name, [NAN] * len(metrics)) for name in columns]
@@ -383,15 +419,69 @@ def _lines(
 
 def _own_cells(
     own: pd.DataFrame, metrics: Sequence[str], columns: Sequence[str]
-) -> list[list[float]]:
-    """Mean over the clips of each column; the average is over columns, NaN if one has none."""
-    by_metric = []
-    for metric in metrics:
-        here = own[own["metric"] == metric]
-        means = here.groupby("column")["bd_cbr_percent"].agg(lambda v: v.mean(skipna=False))
-        average = means.mean(skipna=False) if len(means) else NAN
-        by_metric.append([*(means.get(name, NAN) for name in columns[:-1]), average])
-    return [list(cell) for cell in zip(*by_metric, strict=True)]
+) -> tuple[list[list[float]], dict[tuple[int, int], tuple[float, float]]]:
+    """Mean over the clips of each column, and over columns (NaN if one has none); interval ends.
+
+    The interval of a single clip is that of ``bd_cbr.csv``; that of a mean resamples its clips, and
+    that of the average the columns.
+    """
+    cells: list[list[float]] = [[] for _ in columns]
+    ends = {}
+    for measure, metric in enumerate(metrics):
+        by_column = own[own["metric"] == metric].groupby("column")
+        found = {name: _mean_and_ends(rows) for name, rows in by_column}
+        means = [mean for mean, _ in found.values()]
+        average = float(np.mean(means)) if means else NAN
+        found[AVERAGE] = (average, _ends(means)) if len(means) != 1 else next(iter(found.values()))
+        for column, name in enumerate(columns):
+            mean, bounds = found.get(name, (NAN, None))
+            cells[column].append(mean)
+            if bounds is not None:
+                ends[column, measure] = bounds
+    return cells, ends
+
+
+def _mean_and_ends(rows: pd.DataFrame) -> tuple[float, tuple[float, float] | None]:
+    values = rows["bd_cbr_percent"].astype(float).tolist()
+    if len(values) > 1:
+        return float(np.mean(values)), _ends(values)
+    named = [rows[name].iloc[0] for name in ("bd_cbr_low", "bd_cbr_high") if name in rows]
+    known = len(named) == 2 and pd.notna(named).all()
+    return values[0], (float(named[0]), float(named[1])) if known else None
+
+
+def _ends(values: Sequence[float]) -> tuple[float, float] | None:
+    """Ends of the interval of a mean; None for too few values, or where one is missing."""
+    interval = bootstrap_interval(values) if values and np.isfinite(values).all() else None
+    return None if interval is None else (interval.low, interval.high)
+
+
+def _behind(rows: pd.DataFrame, with_intervals: bool) -> Iterator[str]:
+    """Sentences: what stands behind the numbers, and which intervals there are, or why none."""
+    num_clips = rows["clip"].nunique()
+    of_clip = [
+        f"{_span(rows[name])} {word}"
+        for name, word in (
+            ("num_gops", "GOPs"),
+            ("num_seeds", "seeds"),
+            ("num_fades", "independent fades"),
+        )
+        if name in rows and rows[name].notna().any()
+    ]
+    of_each = f", of each {', '.join(of_clip)}" if of_clip else ""
+    yield f"Clips behind the table: {num_clips}{of_each}."
+    if with_intervals:
+        yield (
+            "In brackets: 95 % bootstrap intervals, over the seeds of a clip or over the clips of "
+            f"a mean; none for fewer than {MIN_UNITS}."
+        )
+    else:
+        yield f"No intervals: fewer than {MIN_UNITS} clips in a mean, and seeds of a clip."
+
+
+def _span(counts: pd.Series) -> str:
+    low, high = counts.min(), counts.max()
+    return f"{low:g}" if low == high else f"{low:g} to {high:g}"
 
 
 def _published_lines(form: _Form, metrics: list[str]) -> _Lines:
