@@ -171,6 +171,59 @@ def test_complexity_and_ablation_stand_beside_the_papers(make_results):
     assert any("Table VI" in remark for remark in remarks)
 
 
+def test_a_row_of_the_ablation_is_of_one_preset_alone(make_results, make_points):
+    """BD-CBR was run for the small models, MACs were counted for the large ones: two rows."""
+    points = make_points(schemes=("pvsc", "vvenc"), clips=("bikes",), seeds=(1,))
+    points.loc[points["scheme"] == "pvsc", "variant"] = "pvsc_tiny_m_b-range"
+    folder = make_results(points)
+    (folder / "complexity.csv").write_text(
+        "preset,label,params_m,macs_g,tx_ms,rx_ms\n"
+        "pvsc_paper_m_b,table_v,33.3,790,,\n"
+        "pvsc_paper_m_b,1080p,33.3,800,12,10\n"
+    )
+    table = next(t for t in model_tables(read_results(folder))[0] if t.name == "table_5_ablation")
+    ours = {row.keys: [cell[0] for cell in row.cells] for row in table.rows if row.source == OURS}
+    assert set(ours) == {("M_B", "pvsc_paper_m_b"), ("M_B", "pvsc_tiny_m_b")}
+    bd_cbr, macs, *_, tx_ms, rx_ms = ours["M_B", "pvsc_paper_m_b"]
+    assert pd.isna(bd_cbr)
+    assert macs == 790
+    assert pd.isna(tx_ms), "the times were measured at another size"
+    assert pd.isna(rx_ms)
+    bd_cbr, macs, *_ = ours["M_B", "pvsc_tiny_m_b"]
+    assert pd.notna(bd_cbr)
+    assert pd.isna(macs)
+
+
+def test_printed_tables_carry_intervals_and_what_stands_behind_them(make_results, make_points):
+    clips = ("bikes", "carphone", "akiyo")
+    points = make_points(clips=clips, snrs=(6.0,), channels=(("awgn", None, None),))
+    results = read_results(make_results(points))
+    table = comparison_tables(results)[0]
+    bd = results.bd[(results.bd["scheme"] == "x265") & (results.bd["metric"] == "lpips")]
+    place = next(i for i, row in enumerate(table.rows) if row.keys[0].startswith("x265"))
+    of_bikes = bd[bd["clip"] == "bikes"].iloc[0]
+    ends = table.rows[place].ends
+    expected = (of_bikes["bd_cbr_low"], of_bikes["bd_cbr_high"])
+    assert ends[table.column_names.index("bikes"), 0] == pytest.approx(expected)
+    mean = bd[bd["clip"] == "mean"].iloc[0]
+    expected = (mean["bd_cbr_low"], mean["bd_cbr_high"])
+    assert ends[table.column_names.index("Average"), 0] == pytest.approx(expected)
+    low, high = (f"{value:.1f}" for value in expected)
+    assert f"[{low}, {high}]" in as_latex(table)
+    assert f"[{low}, {high}]" in as_markdown(table)
+    line = list(csv.DictReader(io.StringIO(as_csv(table))))[place]
+    assert float(line["Average LPIPS low"]) == pytest.approx(mean["bd_cbr_low"])
+    assert any("Clips behind the table: 3, of each 9 GOPs, 3 seeds" in n for n in table.notes)
+
+
+def test_one_clip_and_one_seed_have_no_interval_and_the_table_says_so(make_results, make_points):
+    points = make_points(clips=("bikes",), seeds=(1,), snrs=(6.0,))
+    table = comparison_tables(read_results(make_results(points)))[0]
+    assert not any(row.ends for row in table.rows)
+    assert any(note.startswith("No intervals: fewer than 3 clips") for note in table.notes)
+    assert " low" not in as_csv(table).splitlines()[0]
+
+
 def test_complexity_is_found_beside_the_results_too(make_results):
     folder = make_results()
     (folder.parent / "complexity").mkdir()
