@@ -130,6 +130,7 @@ class _GopModel(keras.Model):
         seed: Any = None,
         side_ok: Any = None,
         training: bool = False,
+        first_symbol: Any = 0,
     ) -> GopOutput:
         """One batch of GOPs over the channel; the class says what goes in."""
         if isinstance(frames, Mapping):
@@ -139,6 +140,7 @@ class _GopModel(keras.Model):
         quality = tf.broadcast_to(self._quality(quality), [batch])
         snr_db = as_snr_db(self._given("snr_db", snr_db))
         given = [frames, quality, tf.cast(snr_db, tf.float32), self._seed(seed, training)]
+        given.append(tf.cast(first_symbol, tf.int32))
         if side_ok is not None:
             given.append(tf.broadcast_to(tf.cast(side_ok, tf.bool), [batch, num_frames]))
         whole = self.jit_compile_gop and not self._moves
@@ -225,6 +227,7 @@ class _GopModel(keras.Model):
         quality: tf.Tensor,
         snr_db: tf.Tensor,
         seed: tf.Tensor,
+        first_symbol: tf.Tensor,
         side_ok: tf.Tensor | None = None,
     ) -> GopOutput:
         """The graph: everything from frames to frames."""
@@ -235,7 +238,7 @@ class _GopModel(keras.Model):
         symbols = tf.complex(pairs[..., 0], pairs[..., 1])
         if not self.jit_compile_gop or self._moves:  # XLA needs one length for all rate maps
             symbols = symbols[:, : tf.maximum(tf.reduce_max(count), 1)]
-        received = self.channel(symbols, snr_db=snr_db, seed=seed)
+        received = self.channel(symbols, snr_db=snr_db, seed=seed, first_symbol=first_symbol)
         symbols_hat = received.x_hat
         reals = unpack_gop(symbols_hat, sent, rate_sets)
         no_eff = None
@@ -383,6 +386,8 @@ class Pvsc(_GopModel):
     snr_db : float, [] or [batch], dB
     seed : int, or [2], tf.uint32, of the channel; None: the number of the training step, else 0
     side_ok : [batch, T], bool, whose side information arrived; None: all
+    first_symbol : int or [], tf.int32, channel use of the first symbol. In a sweep it is the number
+        of channel uses of the side stream, which is sent before the symbols
 
     Output
     ------
@@ -488,7 +493,7 @@ class _Graphs:
         return iter(self._traced.values())
 
     def find(self, given: Sequence[tf.Tensor], training: bool, jit_compile: bool) -> Any:
-        batched = {0, 1, 4}  # frames, quality, side_ok
+        batched = {0, 1, 5}  # frames, quality, side_ok
         shapes = [list(one.shape) for one in given]
         for place, shape in enumerate(shapes):
             if shape and (place in batched or place == 2):

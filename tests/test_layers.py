@@ -9,7 +9,7 @@ import tensorflow as tf
 
 import pvsc_link
 from pvsc_link.layers import Dvst, Pvsc
-from pvsc_link.link import Awgn, BlockFading, ChannelOutput
+from pvsc_link.link import DEFAULT_TRANSPORT, Awgn, BlockFading, ChannelOutput, get_coded_link
 from pvsc_link.models import PRESETS, PvscConfig, fresh_models, intra_of
 from pvsc_link.models.zoo import find_dvst_weights, find_weights
 from pvsc_link.schemes import semantic
@@ -103,12 +103,15 @@ def test_the_model_shows_what_the_sweep_shows(kinds, built, kind, channel, point
     preset = kinds[kind][1].config.name
     reception, gop = shown_by_the_sweep(kinds[kind], preset, frames, 1, point, 7)
     model = built(kind, channel)
-    output = model(as_batch(frames), snr_db=point.snr_db, seed=7)
-    sent = np.concatenate([frame.payload.symbols for frame in gop.frames])
+    (outgoing,) = gop.transports(DEFAULT_TRANSPORT)
+    side_link = get_coded_link(ROBUST_MCS, point.channel)
+    behind = side_link.num_channel_uses(outgoing.side_bits.size)
+    output = model(as_batch(frames), snr_db=point.snr_db, seed=7, first_symbol=behind)
+    sent = np.concatenate([frame.symbols for frame in gop.frames])
     np.testing.assert_allclose(output.symbols[0], sent, atol=1e-4)
-    counts = [frame.payload.symbols.size for frame in gop.frames]
+    counts = [frame.symbols.size for frame in gop.frames]
     np.testing.assert_array_equal(output.num_symbols[0], counts)
-    assert model.side_bits(output)[0] == [frame.payload.side_bits for frame in gop.frames]
+    assert model.side_bits(output)[0] == [frame.side_bits for frame in gop.frames]
     assert reception.frames_hat.std() > 5, "a flat picture would prove nothing"
     found = np.rint(255 * output.frames_hat[0].numpy()).astype(int)
     assert np.abs(found - reception.frames_hat).max() <= 1

@@ -37,9 +37,11 @@ from .pvsc_mc.config import with_eta_factors as with_eta_factors
 from .pvsc_mc.model import PvscMcModel as PvscMcModel
 from .pvsc_mc.motion import compensate as compensate
 from .pvsc_mc.motion import search as search
+from .stream import DecodedFrame as DecodedFrame
 from .stream import FrameDecoder as FrameDecoder
 from .stream import Receiver as Receiver
 from .stream import SideInfo as SideInfo
+from .stream import SideLostError as SideLostError
 from .stream import StreamSteps as StreamSteps
 from .stream import Transmitter as Transmitter
 from .zoo import PACKAGED as PACKAGED

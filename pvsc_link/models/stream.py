@@ -125,13 +125,17 @@ class _StreamEnd:
         #: C_s, [1, Hy, Wy, embed_dim], or None.
         self.state: Any = None
 
-    def preset_at(self, place: int) -> int:
-        """Quality preset of the frame at ``place`` of its GOP (0: the I frame)."""
-        num_presets = self._models[False].config.num_omega
-        return preset_at(self.omega_index, place, self.refresh_every, num_presets)
+    def preset_at(self, place: int, omega_index: int | None = None) -> int:
+        """Quality preset of the frame at ``place`` of its GOP (0: the I frame).
 
-    def _coding(self, place: int) -> _Coding:
-        key = place == 0, self.preset_at(place)
+        Parameters: ``omega_index`` : quality preset of the GOP; None: that of the session.
+        """
+        num_presets = self._models[False].config.num_omega
+        omega_index = self.omega_index if omega_index is None else omega_index
+        return preset_at(omega_index, place, self.refresh_every, num_presets)
+
+    def _coding(self, place: int, omega_index: int | None = None) -> _Coding:
+        key = place == 0, self.preset_at(place, omega_index)
         if key not in self._codings:
             intra, preset = key
             row = self._models[intra].config.row(preset)
@@ -143,12 +147,18 @@ class _StreamEnd:
         self._place = 0 if intra else self._place + 1
         return self._place
 
-    def read_side(self, side_bits: Mapping[str, bytes | None], place: int) -> SideInfo:
+    def read_side(
+        self,
+        side_bits: Mapping[str, bytes | None],
+        place: int,
+        omega_index: int | None = None,
+    ) -> SideInfo:
         """Side information of the frame at ``place`` of its GOP, out of b_z ("z") and b_k ("k").
 
+        Parameters: ``omega_index`` : quality preset of the GOP; None: that of the session.
         Raises ``SideLostError`` for a part that is absent or None, or that no encoder has written.
         """
-        coding = self._coding(place)
+        coding = self._coding(place, omega_index)
         model = self._models[coding.intra]
         with _part("z"):
             shape = (self.height // 64, self.width // 64)

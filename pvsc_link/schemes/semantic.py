@@ -1,8 +1,9 @@
 """PVSC and DVST over the link: symbols on the analog channel, side information behind LDPC and QAM.
 
     encode, once per clip, GOP length and rate:   frames --> Transmitter --> symbols, b_z, b_k
-    transmit, per channel point:   symbols --> channel, equaliser --> F_rx, E_s, G --> frames
-                                   b_z, b_k --> CRC, LDPC, QAM, channel --> arrived or not
+    transmit, per channel point:   b_z, b_k --> CRC, LDPC, QAM --+--> channel --> b_z, b_k --+
+                                   symbols ----------------------+--> channel, equaliser ----+
+                                                   frames <-- F_rx, E_s, G <-- GopReceiver <-+
 
 The receiver's networks are one TensorFlow graph per frame kind and frame size: equalised symbols
 and side information in, pictures and buffers out. The channel is a function of its own
@@ -20,7 +21,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from pvsc_link.link import BitReception, get_channel_function, get_coded_link
+from pvsc_link.link import Air, CodedLink, Transport, get_channel_function, get_coded_link
 from pvsc_link.media import pad_to_multiple
 from pvsc_link.models import (
     PRESETS,
@@ -51,51 +52,68 @@ from pvsc_link.models import (
 )
 from pvsc_link.schemes import side_stream
 from pvsc_link.schemes.base import CODED_CSI_AWARE, CODED_EQUALIZER, LinkOptions, Scheme
-from pvsc_link.storage import digest
-from pvsc_link.types import ChannelPoint, InputError, Payload, Reception, Video
-
-
-@dataclass(frozen=True)
-class SentFrame:
-    """One frame on the air, and what its side information tells a receiver that gets it."""
-
-    payload: Payload
-    side: SideInfo
+from pvsc_link.schemes.semantic_receiver import GopReceiver, ReceivedTransport
+from pvsc_link.types import ChannelPoint, InputError, LinkStats, Payload, Reception, Video
 
 
 @dataclass(frozen=True)
 class SentGop:
     """One GOP of a semantic scheme; ``command`` and ``version`` go into the manifest."""
 
-    frames: tuple[SentFrame, ...]
-    messages: list[bytes]  # b_z and b_k of every frame, in the order of the side stream
-    side_stream: bytes
+    frames: tuple[Payload, ...]  # an I frame, then P frames
     size: tuple[int, int]  # height and width without padding
+    padded: tuple[int, int]  # height and width as coded
     omega_index: int
+    session_facts: bytes
     command: str
     version: str
 
     @property
-    def side_bits(self) -> np.ndarray:
-        """The side stream: uint8 [num_bits]."""
-        return np.unpackbits(np.frombuffer(self.side_stream, np.uint8))
-
-    @property
     def num_symbols(self) -> dict[str, int]:
         """Channel uses of the symbols of P frames ("y") and of I frames ("intra")."""
-        count = {"y": 0, "intra": 0}
-        for frame in self.frames:
-            count["intra" if frame.side.intra else "y"] += frame.payload.symbols.size
-        return count
+        intra, *others = (frame.symbols.size for frame in self.frames)
+        return {"y": sum(others), "intra": intra}
+
+    def transports(self, transport: Transport) -> list["_Outgoing"]:
+        """What is sent one after another: of the whole GOP, or frame by frame."""
+        step = 1 if transport.transport_unit == "frame" else len(self.frames)
+        starts = range(0, len(self.frames), step)
+        facts = [self.session_facts if transport.count_headers else b"", *[b""] * len(starts)]
+        return [
+            _Outgoing(self.omega_index, self.frames[start : start + step], of_first)
+            for start, of_first in zip(starts, facts, strict=False)
+        ]
+
+
+@dataclass(frozen=True)
+class _Outgoing:
+    """One transport: its side stream goes first, then the symbols of its frames."""
+
+    omega_index: int
+    frames: tuple[Payload, ...]
+    session_facts: bytes  # empty where they are not sent
+
+    @property
+    def side_bits(self) -> np.ndarray:
+        """The side stream: uint8 [num_bits]."""
+        stream = side_stream.write(self.omega_index, self.frames, self.session_facts)
+        return np.unpackbits(np.frombuffer(stream, np.uint8))
+
+    @property
+    def symbols(self) -> np.ndarray:
+        """The symbols of its frames without a gap: complex64 [num_symbols]."""
+        return np.concatenate([frame.symbols for frame in self.frames])
 
 
 class SemanticScheme(Scheme):
     """PVSC as in the paper (sections II and III): analog symbols with digital side information.
 
-    The symbols of a GOP follow each other without a gap and meet the realisation that a
-    baseline's coded bits meet at the same seed, from its start. The side stream takes other
-    channel uses, so it meets a realisation of its own. A block of it that fails its CRC loses the
-    frames whose bytes it holds; they are concealed (``models.stream.Receiver``).
+    The side stream of a transport (a GOP, or a frame) and the symbols of its frames follow each
+    other without a gap in one fading process (``link.Air``), which is that of a baseline's coded
+    bits at the same seed. The receiver knows what it received (``semantic_receiver``). A block of
+    the side stream that fails its CRC loses the frames whose bytes it holds, and all frames of its
+    transport if it holds a byte of the header; they are concealed (``models.stream.Receiver``).
+    Session facts of 16 bytes are known to both ends, unless the link options count them.
 
     Channel uses: ``source`` = ``y`` (symbols of P frames) + ``intra`` (symbols of I frames);
     ``side`` = ``z`` + ``k`` (side information of all frames, with all its coding overhead);
@@ -157,6 +175,7 @@ class SemanticScheme(Scheme):
         self._jit_compile = jit_compile
         self._lock = threading.Lock()
         self._engines: dict[WeightFiles, _Engine] = {}
+        self._sides: dict[tuple, SideInfo] = {}
 
     def _find(self, preset: str, weights: str | None) -> dict[int, WeightFiles]:
         """Weight files by rate; PVSC has one pair of models for all."""
@@ -194,7 +213,7 @@ class SemanticScheme(Scheme):
             frames = pad_to_multiple(video.frames[first : first + gop], multiple)
             session = {"height": frames.shape[1], "width": frames.shape[2], **self._session(rate)}
             transmitter = Transmitter(*steps.models.values(), steps=steps, **session)
-            return self._sent_gop(transmitter, frames, video.frames.shape[1:3])
+            return self._sent_gop(transmitter, frames, video)
 
     def _session(self, rate: int) -> dict[str, Any]:
         return {
@@ -203,20 +222,17 @@ class SemanticScheme(Scheme):
             "refresh_every": self.refresh_every,
         }
 
-    def _sent_gop(
-        self, transmitter: Transmitter, frames: np.ndarray, size: tuple[int, int]
-    ) -> SentGop:
+    def _sent_gop(self, transmitter: Transmitter, frames: np.ndarray, video: Video) -> SentGop:
         """An I frame, then P frames: uint8 [num_frames, height, width, 3], padded."""
-        payloads = [transmitter.encode(frame, intra=t == 0) for t, frame in enumerate(frames)]
-        messages = [p.side_bits[part] for p in payloads for part in side_stream.PARTS]
-        stream = side_stream.write(messages)
-        read = iter(side_stream.read(stream, len(messages)))  # as a receiver does that gets it all
-        sent = []
-        for place, payload in enumerate(payloads):
-            side_bits = {part: next(read) for part in side_stream.PARTS}
-            sent.append(SentFrame(payload, transmitter.read_side(side_bits, place)))
-        rate = transmitter.omega_index
-        return SentGop(tuple(sent), messages, stream, size, rate, *self._provenance(rate))
+        size, rate = video.frames.shape[1:3], transmitter.omega_index
+        return SentGop(
+            tuple(transmitter.encode(frame, intra=t == 0) for t, frame in enumerate(frames)),
+            size,
+            frames.shape[1:3],
+            rate,
+            side_stream.session_facts(size, video.fps, self.weights_id),
+            *self._provenance(rate),
+        )
 
     def _provenance(self, rate: int) -> tuple[str, str]:
         """Command and version of a GOP, for the manifest."""
@@ -243,10 +259,11 @@ class SemanticScheme(Scheme):
             for gop, seed in zip(itertools.chain([first], rest), seeds, strict=True):
                 yield self._transmit_gop(gop, point, link, mcs, seed, receiver)
 
-    def _receiver(self, gop: SentGop) -> Receiver:
-        engine = self.engine(gop.omega_index)
-        height, width = (64 * size for size in gop.frames[0].side.z_hat.shape[1:3])
-        return Receiver(
+    def _receiver(self, gop: SentGop) -> GopReceiver:
+        """The receiver of a session: of the GOP it takes weights and frame size."""
+        engine, files = self.engine(gop.omega_index), self._files[gop.omega_index]
+        height, width = gop.padded
+        receiver = Receiver(
             *engine.received.models.values(),
             height=height,
             width=width,
@@ -255,6 +272,18 @@ class SemanticScheme(Scheme):
             **self._session(gop.omega_index),
         )
 
+        def read_side(z: bytes, k: bytes, place: int, preset: int) -> SideInfo:
+            # Equal bytes mean equal content: it is read once for all channel points.
+            key = files, gop.padded, z, k, place, preset
+            if key not in self._sides:
+                if len(self._sides) >= _MAX_SIDES:
+                    self._sides.clear()
+                self._sides[key] = receiver.read_side({"z": z, "k": k}, place, preset)
+            return self._sides[key]
+
+        presets = [rate for rate, of_rate in self._files.items() if of_rate == files]
+        return GopReceiver(receiver, read_side, presets)
+
     def _transmit_gop(
         self,
         gop: SentGop,
@@ -262,35 +291,50 @@ class SemanticScheme(Scheme):
         link: LinkOptions,
         mcs: int,
         seed: int,
-        receiver: Receiver,
+        receiver: GopReceiver,
     ) -> Reception:
         side_link = get_coded_link(mcs, point.channel, **asdict(side_link_options(link)))
-        side = side_link.send(gop.side_bits, point, side_seed(seed))
-        side_ok = frames_with_side(gop, side)
         channel = get_channel_function(point.channel, link.equalizer, link.csi_aware)
-        symbols = [frame.payload.symbols for frame in gop.frames]
-        sent = channel(np.concatenate(symbols), point, seed)
-        ends = np.cumsum([part.size for part in symbols])[:-1]
-        received = (np.split(values, ends) for values in (sent.symbols_hat, sent.no_eff))
-        shown = [
-            receiver.receive(frame.side, *part) if arrived else receiver.conceal("side_lost")
-            for frame, arrived, *part in zip(gop.frames, side_ok, *received, strict=True)
-        ]
+        outgoing = gop.transports(link.transport)
+        air = Air(point, seed, link.transport.interleaving, _num_uses(outgoing, side_link))
+        sides, symbols, received = [], [], []
+        for transport in outgoing:
+            side = air.send_bits(side_link, transport.side_bits)
+            sent = air.send_symbols(channel, transport.symbols)
+            sides.append(side)
+            symbols.append(sent)
+            received.append(
+                ReceivedTransport(
+                    side.bits_hat,
+                    side.block_ok,
+                    side.block_num_bits,
+                    sent.symbols_hat,
+                    sent.no_eff,
+                    len(transport.frames),
+                    len(transport.session_facts),
+                )
+            )
+        shown = receiver.receive(received)
         height, width = gop.size
         parts = gop.num_symbols
         source_uses = sum(parts.values())
-        side_uses = side.num_channel_uses - side.num_pilots
-        pilots = sent.num_channel_uses - source_uses + side.num_pilots
+        side_pilots = sum(side.num_pilots for side in sides)
+        side_uses = sum(side.num_channel_uses for side in sides) - side_pilots
+        pilots = sum(sent.num_channel_uses for sent in symbols) - source_uses + side_pilots
+        block_ok = np.concatenate([side.block_ok for side in sides])
         return Reception(
-            frames_hat=np.stack([one.frame_uint8[:height, :width] for one in shown]),
+            frames_hat=np.stack([one.frame_uint8[:height, :width] for one in shown.frames]),
             num_channel_uses={"source": source_uses, "side": side_uses, "pilot": pilots},
-            frames_lost=sum(one.status != "ok" for one in shown),
-            num_blocks=len(side.block_ok),
-            num_block_errors=int(np.sum(~side.block_ok)),
+            frames_lost=int(shown.is_lost.sum()),
+            frames_concealed=shown.frames_concealed,
+            freeze_events=shown.freeze_events,
+            num_blocks=len(block_ok),
+            num_block_errors=int(np.sum(~block_ok)),
+            header_uses=_fact_uses(outgoing[0], side_link),
             status=self.status,
-            finer_channel_uses=parts | side_stream.shares(gop.messages, side_uses),
-            details={"side_lost": int(np.sum(~side_ok))},
-            stats=sent.stats,
+            finer_channel_uses=parts | side_stream.shares(gop.frames, side_uses),
+            details={"side_lost": shown.side_lost},
+            stats=LinkStats.joined(sent.stats for sent in symbols),
         )
 
 
@@ -325,6 +369,25 @@ class PvscMcScheme(SemanticScheme):
         self.refresh_every = refresh_every
         if refresh_every:
             self.variant += f", refresh {refresh_every}"
+
+
+#: Side information that is kept by its bytes, in frames.
+_MAX_SIDES = 4096
+
+
+def _num_uses(outgoing: Iterable[_Outgoing], side_link: CodedLink) -> int:
+    """Channel uses of all transports of a GOP, without pilots and retransmissions."""
+    return sum(
+        side_link.num_channel_uses(transport.side_bits.size) + transport.symbols.size
+        for transport in outgoing
+    )
+
+
+def _fact_uses(first: _Outgoing, side_link: CodedLink) -> int:
+    """Channel uses that session facts take in the first transport of a GOP, sent or not."""
+    others = first.side_bits.size - 8 * len(first.session_facts)
+    with_facts = side_link.num_channel_uses(others + 8 * side_stream.NUM_FACT_BYTES)
+    return with_facts - side_link.num_channel_uses(others)
 
 
 class DvstScheme(SemanticScheme):
@@ -406,14 +469,3 @@ def side_link_options(link: LinkOptions) -> LinkOptions:
     the semantic scheme's choice.
     """
     return replace(link, equalizer=CODED_EQUALIZER, csi_aware=CODED_CSI_AWARE)
-
-
-def side_seed(seed: int) -> int:
-    """Seed of the side stream's realisation, derived from that of its GOP."""
-    return int(digest(f"side {seed}")[:8], 16)
-
-
-def frames_with_side(gop: SentGop, side: BitReception) -> np.ndarray:
-    """Which frames' b_z and b_k both arrived: bool [num_frames]."""
-    lost = side_stream.messages_lost(gop.messages, side.block_ok, side.block_num_bits)
-    return ~np.any(lost.reshape(-1, len(side_stream.PARTS)), axis=1)

@@ -1,6 +1,6 @@
 """A separated baseline: source codec -> 5G LDPC and QAM -> channel -> the same codec."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, replace
 
 import numpy as np
@@ -13,9 +13,9 @@ from pvsc_link.codecs import (
     freeze_events,
     gops_as_sent,
 )
-from pvsc_link.link import get_coded_link
+from pvsc_link.link import Air, CodedLink, Transport, get_coded_link
 from pvsc_link.schemes.base import LinkOptions, Scheme
-from pvsc_link.types import ChannelPoint, EncodedGop, Reception, Video
+from pvsc_link.types import ChannelPoint, EncodedGop, LinkStats, Reception, Video
 
 #: ``rates: all`` of a codec, as far as it has these QPs, unless it states ``default_rates``.
 DEFAULT_RATES = (22, 27, 32, 37, 42, 47)
@@ -24,9 +24,10 @@ DEFAULT_RATES = (22, 27, 32, 37, 42, 47)
 class SeparatedScheme(Scheme):
     """Codec + 5G LDPC (section IV-A, "Each traditional codec and LVC baseline").
 
-    A GOP's bitstream is one transport of consecutive blocks. A frame is lost if a block that
-    carries any of its bytes fails its CRC. From there to the end of the GOP the last good frame is
-    shown, because no later frame can be decoded without the lost one. Session facts of the
+    A GOP's bitstream is one transport of consecutive blocks, or one per frame
+    (``transport_unit``); all of them follow each other in one fading process. A frame is lost if a
+    block that carries any of its bytes fails its CRC. From there to the end of the GOP the last
+    good frame is shown, because no later frame can be decoded without it. Session facts of the
     bitstream (``codecs.session_facts``) are not sent, unless the link options count them.
 
     Parameters: ``codec`` : the source codec. Its optional attributes ``default_rates``,
@@ -67,12 +68,19 @@ class SeparatedScheme(Scheme):
         mcs: int,
         seeds: Iterable[int],
     ) -> Iterator[Reception]:
-        coded_link = get_coded_link(mcs, point.channel, **asdict(link))
+        coded_link, transport = get_coded_link(mcs, point.channel, **asdict(link)), link.transport
         shown: np.ndarray | None = None
         is_frozen = False
-        for (gop, num_fact_bits), seed in zip(gops_as_sent(gops), seeds, strict=True):
-            sent = coded_link.send(payload_bits(gop), point, seed)
-            lost = frames_lost(gop.frame_num_bytes, sent.block_ok, sent.block_num_bits)
+        sent_gops = gops_as_sent(gops, transport.count_headers)
+        for (gop, num_fact_bits), seed in zip(sent_gops, seeds, strict=True):
+            bits = np.split(payload_bits(gop), np.cumsum(transport_bits(gop, transport))[:-1])
+            air = Air(point, seed, transport.interleaving, _num_uses(bits, coded_link))
+            sent = [air.send_bits(coded_link, one) for one in bits]
+            block_ok, block_num_bits = (
+                np.concatenate(blocks)
+                for blocks in zip(*((s.block_ok, s.block_num_bits) for s in sent), strict=True)
+            )
+            lost = frames_lost(gop.frame_num_bytes, block_ok, block_num_bits)
             details: dict[str, float] = {}
             if gop.num_decodable is not None:
                 out_of_step = np.arange(len(lost)) >= gop.num_decodable
@@ -83,24 +91,46 @@ class SeparatedScheme(Scheme):
             repeated = np.arange(len(lost)) >= len(lost) - concealed.frames_lost
             events = freeze_events(repeated, is_frozen)
             is_frozen = bool(repeated[-1])
-            facts = coded_link.num_channel_uses(gop.num_bits + num_fact_bits)
+            pilots = sum(one.num_pilots for one in sent)
+            uses = sum(one.num_channel_uses for one in sent)
             yield Reception(
                 frames_hat=concealed.frames,
-                num_channel_uses={
-                    "source": sent.num_channel_uses - sent.num_pilots,
-                    "pilot": sent.num_pilots,
-                },
+                num_channel_uses={"source": uses - pilots, "pilot": pilots},
                 frames_lost=concealed.frames_lost,
                 frames_concealed=concealed.frames_lost,
                 freeze_events=events,
-                num_blocks=len(sent.block_ok),
-                num_block_errors=int(np.sum(~sent.block_ok)),
-                header_uses=facts - coded_link.num_channel_uses(gop.num_bits),
+                num_blocks=len(block_ok),
+                num_block_errors=int(np.sum(~block_ok)),
+                header_uses=_fact_uses(bits[0].size, num_fact_bits, transport, coded_link),
                 status=self.status,
                 note=gop.note,
                 details=details,
-                stats=sent.stats,
+                stats=LinkStats.joined(one.stats for one in sent),
             )
+
+
+def transport_bits(gop: EncodedGop, transport: Transport) -> list[int]:
+    """Payload bits of the transports of a GOP, in order: of the whole GOP, or frame by frame."""
+    if transport.transport_unit == "gop":
+        return [gop.num_bits]
+    return [8 * num_bytes for num_bytes in gop.frame_num_bytes]
+
+
+def _num_uses(bits: Sequence[np.ndarray], coded_link: CodedLink) -> int:
+    """Channel uses of all transports of a GOP, without pilots and retransmissions."""
+    return sum(coded_link.num_channel_uses(one.size) for one in bits)
+
+
+def _fact_uses(
+    num_bits: int, num_fact_bits: int, transport: Transport, coded_link: CodedLink
+) -> int:
+    """Channel uses that session facts take in the first transport of a GOP, sent or not.
+
+    Parameters: ``num_bits`` : of that transport as it is sent.
+    """
+    others = num_bits - num_fact_bits if transport.count_headers else num_bits
+    with_facts = coded_link.num_channel_uses(others + num_fact_bits)
+    return with_facts - coded_link.num_channel_uses(others)
 
 
 def payload_bits(gop: EncodedGop) -> np.ndarray:

@@ -1,82 +1,155 @@
-"""The side stream of a GOP: hyper-latents and rate maps of its frames as one run of bytes.
+"""The side stream: hyper-latents and rate maps of the frames of one transport as a run of bytes.
 
-    header: length of every message as a varint | z of frame 0 | k of frame 0 | z of frame 1 | ...
+    header: session facts, where they are counted | quality preset, one byte
+            | symbols of a frame, length of its z, length of its k, as varints, frame by frame
+    then:   z of the first frame | k of the first frame | z of the second frame | ...
 
-How many messages there are, both ends know: two per frame of the GOP. The lengths they do not
-know, so these are sent, and counted like every other byte. Whoever loses a block of the header
-cannot tell where a message begins and loses them all.
+A transport holds all frames of a GOP or one frame. How many frames it holds, how many bytes and
+how many channel uses it has, is scheduled: both ends know it, as they know the transport block size
+of a codec's bits. Everything else the receiver reads from the bits that it received. The number of
+symbols tells it where the symbols of every frame lie, also behind a frame whose rate map is lost.
+
+Whoever loses a block of the header cannot tell where a message begins, and loses them all. A failed
+block behind the header loses the messages that have a byte in it.
 """
 
 import itertools
-from collections.abc import Sequence
+import struct
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
-from pvsc_link.codecs import frames_lost
+from pvsc_link.types import Payload
 
 #: Messages of a frame, in order.
 PARTS = ("z", "k")
+_SESSION = struct.Struct(">HHf8s")
+#: Bytes of the session facts of a semantic scheme.
+NUM_FACT_BYTES = _SESSION.size
 
 
-def header_of(messages: Sequence[bytes]) -> bytes:
-    """Lengths of the messages, little-endian groups of 7 bits, the top bit set but in the last."""
-    header = bytearray()
-    for message in messages:
-        length = len(message)
-        while length >= 128:
-            header.append(length & 127 | 128)
-            length >>= 7
-        header.append(length)
-    return bytes(header)
+class SideStreamError(ValueError):
+    """A header that did not arrive, or that no transmitter writes."""
 
 
-def write(messages: Sequence[bytes]) -> bytes:
-    """The stream of a GOP's messages."""
-    return header_of(messages) + b"".join(messages)
+@dataclass(frozen=True)
+class FrameSide:
+    """What arrived of the side information of one frame.
 
-
-def read(stream: bytes, num_messages: int) -> list[bytes]:
-    """The messages of a stream that arrived whole; the inverse of ``write``.
-
-    Raises ``ValueError`` for a stream that does not hold ``num_messages`` messages exactly.
+    ``num_symbols`` : of its symbols on the air; ``messages`` : by name of ``PARTS``, None for one
+    that lost a byte.
     """
-    lengths, place = [], 0
-    for _ in range(num_messages):
-        length, place = _varint(stream, place)
-        lengths.append(length)
-    ends = place + np.cumsum([0, *lengths])
-    if ends[-1] != len(stream):
-        raise ValueError(f"side stream of {len(stream)} bytes, its header says {ends[-1]}")
-    return [stream[a:b] for a, b in itertools.pairwise(ends)]
+
+    num_symbols: int
+    messages: Mapping[str, bytes | None]
+
+    @property
+    def arrived(self) -> bool:
+        """Whether every message is there."""
+        return None not in self.messages.values()
 
 
-def messages_lost(
-    messages: Sequence[bytes], block_ok: np.ndarray, block_num_bits: np.ndarray
-) -> np.ndarray:
-    """Which messages lose a byte, or the header that says where they are.
+@dataclass(frozen=True)
+class SideRead:
+    """A side stream as the receiver reads it: the quality preset, and every frame."""
 
-    Input: CRC results and information bits of the blocks that carry ``write(messages)``.
-    Output: [num_messages], bool.
+    preset: int
+    frames: tuple[FrameSide, ...]
+
+
+def session_facts(size: tuple[int, int], fps: float, weights: str | None) -> bytes:
+    """Height, width, frame rate and the start of the weights' digest: ``NUM_FACT_BYTES`` bytes."""
+    return _SESSION.pack(*size, fps, (weights or "").encode()[:8])
+
+
+def write(preset: int, payloads: Sequence[Payload], facts: bytes = b"") -> bytes:
+    """The stream of the frames of one transport.
+
+    Parameters: ``preset`` : quality preset of the GOP; ``facts`` : session facts, where they are
+    sent.
     """
-    sizes = [len(header_of(messages)), *(len(message) for message in messages)]
-    lost = frames_lost(sizes, block_ok, block_num_bits)
-    return lost[1:] | lost[0]
+    header = bytearray(facts) + bytes([preset])
+    for payload in payloads:
+        sizes = [payload.symbols.size, *(len(payload.side_bits[part]) for part in PARTS)]
+        header += b"".join(map(_varint, sizes))
+    return bytes(header) + b"".join(p.side_bits[part] for p in payloads for part in PARTS)
 
 
-def shares(messages: Sequence[bytes], num_channel_uses: int) -> dict[str, int]:
+def read(
+    stream: bytes, intact: np.ndarray, num_frames: int, num_symbols: int, num_fact_bytes: int = 0
+) -> SideRead:
+    """What a receiver has of the stream of a transport; the inverse of ``write``.
+
+    Input: ``stream`` : the received bytes; ``intact`` : [len(stream)], bool, whether the block of a
+    byte passed its CRC.
+    Parameters: ``num_frames`` : of the transport; ``num_symbols`` : channel uses that it has for
+    symbols; ``num_fact_bytes`` : of session facts in front.
+    Raises ``SideStreamError`` where a byte of the header is lost, or where its numbers do not add
+    up to this stream and these symbols, as after a CRC that passes on wrong bits.
+    """
+    place = num_fact_bytes
+    numbers = []
+    preset, place = _byte(stream, intact, place), place + 1
+    for _ in range((1 + len(PARTS)) * num_frames):
+        number, place = _read_varint(stream, intact, place)
+        numbers.append(number)
+    if not intact[:place].all():
+        raise SideStreamError("a block of the header is lost")
+    symbols, lengths = numbers[:: 1 + len(PARTS)], numbers.copy()
+    del lengths[:: 1 + len(PARTS)]
+    if place + sum(lengths) != len(stream) or sum(symbols) != num_symbols:
+        found = f"{place + sum(lengths)} bytes and {sum(symbols)} symbols"
+        raise SideStreamError(f"{len(stream)} bytes, {num_symbols} symbols; header says {found}")
+    ends = itertools.accumulate(lengths, initial=place)
+    messages = [stream[a:b] if intact[a:b].all() else None for a, b in itertools.pairwise(ends)]
+    return SideRead(preset, tuple(map(FrameSide, symbols, _groups(messages))))
+
+
+def _groups(messages: Sequence[bytes | None]) -> list[dict[str, bytes | None]]:
+    step = len(PARTS)
+    return [
+        dict(zip(PARTS, messages[place : place + step], strict=True))
+        for place in range(0, len(messages), step)
+    ]
+
+
+def intact_bytes(block_ok: np.ndarray, block_num_bits: np.ndarray) -> np.ndarray:
+    """Which bytes of a stream lie in blocks whose CRC holds: [num_bytes], bool.
+
+    Input: CRC results and payload bits of its blocks, both [num_blocks]; whole bytes in all.
+    """
+    bits = np.repeat(np.asarray(block_ok, bool), np.asarray(block_num_bits, np.int64))
+    return np.min(bits.reshape(-1, 8), axis=1)
+
+
+def shares(payloads: Sequence[Payload], num_channel_uses: int) -> dict[str, int]:
     """Channel uses of z and of k: header, CRC and parity shared in proportion to their bytes."""
-    num_bytes = {
-        part: sum(map(len, messages[place :: len(PARTS)])) for place, part in enumerate(PARTS)
-    }
+    num_bytes = {part: sum(len(p.side_bits[part]) for p in payloads) for part in PARTS}
     of_z = round(num_channel_uses * num_bytes["z"] / max(sum(num_bytes.values()), 1))
     return {"z": of_z, "k": num_channel_uses - of_z}
 
 
-def _varint(stream: bytes, place: int) -> tuple[int, int]:
+def _varint(number: int) -> bytes:
+    """A number in groups of 7 bits, the lowest first, the top bit set but in the last."""
+    groups = bytearray()
+    while number >= 128:
+        groups.append(number & 127 | 128)
+        number >>= 7
+    groups.append(number)
+    return bytes(groups)
+
+
+def _byte(stream: bytes, intact: np.ndarray, place: int) -> int:
+    if place >= len(stream) or not intact[place]:
+        raise SideStreamError("the header ends early, or a block of it is lost")
+    return stream[place]
+
+
+def _read_varint(stream: bytes, intact: np.ndarray, place: int) -> tuple[int, int]:
     value = shift = 0
-    while place < len(stream):
-        byte = stream[place]
+    while True:
+        byte = _byte(stream, intact, place)
         value, shift, place = value | (byte & 127) << shift, shift + 7, place + 1
         if byte < 128:
             return value, place
-    raise ValueError("side stream ends within its header")

@@ -272,7 +272,10 @@ class McsPolicy:
                 mcs: (get_coded_link(mcs, point.channel, **asdict(options)), bler)
                 for mcs, bler in blers.items()
             }
-            sent = {r: [gop for gop, _ in gops_as_sent(gops)] for r, gops in self._curve.items()}
+            sent = {
+                rate: [gop for gop, _ in gops_as_sent(gops, options.transport.count_headers)]
+                for rate, gops in self._curve.items()
+            }
             worth = useful_bits_per_use(sent, self._frames, links, self._quality(point))
             stored = [[mcs, blers[mcs], list(of_rate.items())] for mcs, of_rate in worth.items()]
             self._store.set_fact(key, stored)

@@ -58,7 +58,7 @@ def test_channel_uses_are_counted_by_part_as_pvsc_counts_them(dvst, gops):
     (reception, _) = dvst.transmit(
         gops[0], ChannelPoint("rayleigh", 9.0, -20.0, 1), LINK, 2, [1, 2]
     )
-    sent = [frame.payload.symbols.size for frame in gops[0][0].frames]
+    sent = [frame.symbols.size for frame in gops[0][0].frames]
     finer, uses = reception.finer_channel_uses, reception.num_channel_uses
     assert (finer["intra"], finer["y"]) == tuple(sent)
     assert uses["source"] == sum(sent)

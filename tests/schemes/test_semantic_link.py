@@ -7,15 +7,17 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from pvsc_link.link.channel import make_channel
-from pvsc_link.link.coded_link import CodedLink, get_coded_link
+from pvsc_link.link.channel import ChannelFunction, make_channel
+from pvsc_link.link.coded_link import BitReception, CodedLink, get_coded_link
+from pvsc_link.link.transport_options import DEFAULT_TRANSPORT, Transport
 from pvsc_link.media.pixels import pad_to_multiple
+from pvsc_link.models.layers import rate_adaptive
 from pvsc_link.models.pvsc_mc.config import REFRESH_PRESETS
 from pvsc_link.models.stream import Receiver, Transmitter
 from pvsc_link.models.zoo import model_of
 from pvsc_link.schemes import semantic, side_stream
 from pvsc_link.schemes.base import LinkOptions
-from pvsc_link.schemes.semantic import PvscMcScheme, side_link_options, side_seed
+from pvsc_link.schemes.semantic import PvscMcScheme, side_link_options
 from pvsc_link.train.weights import load_by_path, weights_by_path
 from pvsc_link.types import ChannelPoint, InputError
 
@@ -47,15 +49,19 @@ def apart(models, video, gops, rate, point, link, seeds, **options):
     receiver = Receiver(*models, **session(video, rate), **options)
     channel = make_channel(point, equalizer=link.equalizer, csi_aware=link.csi_aware)
     height, width = video.frames.shape[1:3]
+    side_link = get_coded_link(MCS, point.channel)
     for gop, seed in zip(gops, seeds, strict=True):
-        stream = np.concatenate([frame.payload.symbols for frame in gop.frames])
-        received = channel(tf.constant(stream[None]), snr_db=point.snr_db, seed=seed)
-        ends = np.cumsum([frame.payload.symbols.size for frame in gop.frames])[:-1]
+        (outgoing,) = gop.transports(DEFAULT_TRANSPORT)
+        received = channel(
+            tf.constant(outgoing.symbols[None]),
+            snr_db=point.snr_db,
+            seed=seed,
+            first_symbol=side_link.num_channel_uses(outgoing.side_bits.size),
+        )
+        ends = np.cumsum([frame.symbols.size for frame in gop.frames])[:-1]
         parts = (np.split(v.numpy()[0], ends) for v in (received.x_hat, received.no_eff))
-        for frame, symbols_hat, no_eff in zip(gop.frames, *parts, strict=True):
-            decoded = receiver.decode(
-                symbols_hat, frame.payload.side_bits, intra=frame.side.intra, no_eff=no_eff
-            )
+        for place, (frame, symbols_hat, no_eff) in enumerate(zip(gop.frames, *parts, strict=True)):
+            decoded = receiver.decode(symbols_hat, frame.side_bits, intra=place == 0, no_eff=no_eff)
             yield decoded.frame_uint8[:height, :width]
 
 
@@ -104,7 +110,9 @@ def test_a_refreshed_frame_is_shown_as_the_streaming_receiver_shows_it(
     refreshing = PvscMcScheme(micro, refresh_every=2)
     refreshing._engines.update(scheme._engines)
     (gop,) = refreshing.encode(video, 4, 0)
-    assert [frame.side.preset for frame in gop.frames] == [0, 0, REFRESH_PRESETS, 0]
+    end = Transmitter(*models_of(scheme), **session(video, 0), refresh_every=2)
+    presets = [end.read_side(frame.side_bits, t).preset for t, frame in enumerate(gop.frames)]
+    assert presets == [0, 0, REFRESH_PRESETS, 0]
     sent = [gop], RAYLEIGH, LINK
     (reception,) = refreshing.transmit(*sent, MCS, [11])
     apart_from_it = apart(models_of(scheme), video, [gop], 0, *sent[1:], [11], refresh_every=2)
@@ -150,49 +158,91 @@ def test_24_channel_points_and_all_rates_are_one_trace_per_frame_kind(scheme, go
     assert scheme.engine(0).trace_count == {"intra": 1, "predicted": 1}
 
 
-def test_the_side_stream_meets_another_realisation_than_the_symbols():
-    seeds = [7, 8, 9]
-    assert len({*seeds, *(side_seed(seed) for seed in seeds)}) == 6
-
-
-def test_the_bit_link_of_every_gop_is_given_the_side_streams_own_seed(scheme, gops, monkeypatch):
-    given, send = [], CodedLink.send
-
-    def spy(link, bits, point, seed):
-        given.append(seed)
-        return send(link, bits, point, seed)
-
-    monkeypatch.setattr(CodedLink, "send", spy)
-    scheme.transmit(gops[0], RAYLEIGH, LINK, MCS, [7, 8])
-    assert given == [side_seed(7), side_seed(8)]
-
-
 def test_channel_uses_are_symbols_and_coded_side_bits_by_part(scheme, gops):
     (reception, _) = scheme.transmit(gops[1], RAYLEIGH, LINK, 5, [1, 2])
     gop = gops[1][0]
     uses, finer = reception.num_channel_uses, reception.finer_channel_uses
-    assert uses["source"] == sum(frame.payload.symbols.size for frame in gop.frames)
-    assert finer["intra"] == gop.frames[0].payload.symbols.size
+    assert uses["source"] == sum(frame.symbols.size for frame in gop.frames)
+    assert finer["intra"] == gop.frames[0].symbols.size
     assert finer["y"] + finer["intra"] == uses["source"]
     assert finer["z"] + finer["k"] == uses["side"]
     link = get_coded_link(5, "rayleigh", **dataclasses.asdict(side_link_options(LINK)))
-    num_bytes = len(side_stream.write(gop.messages))
-    assert uses["side"] == link.num_channel_uses(8 * num_bytes)
-    assert reception.num_blocks == link.num_blocks(8 * num_bytes)
+    num_bits = 8 * len(side_stream.write(1, gop.frames))
+    assert uses["side"] == link.num_channel_uses(num_bits)
+    assert reception.num_blocks == link.num_blocks(num_bits)
+
+
+def test_session_facts_are_counted_where_the_scenario_says_so(scheme, gops):
+    counted = dataclasses.replace(LINK, transport=Transport(count_headers=True))
+    free, paid = (scheme.transmit(gops[1], RAYLEIGH, one, 5, [1, 2])[0] for one in (LINK, counted))
+    assert len(gops[1][0].session_facts) == side_stream.NUM_FACT_BYTES == 16
+    assert free.header_uses == paid.header_uses > 0
+    more = paid.num_channel_uses["side"] - free.num_channel_uses["side"]
+    assert more == paid.header_uses
+    assert free.num_channel_uses["source"] == paid.num_channel_uses["source"]
+
+
+@pytest.fixture
+def streams(monkeypatch):
+    """Every stream that a scheme sends: (first channel use, channel uses, seed)."""
+    sent, send_bits, send_symbols = [], CodedLink.send, ChannelFunction.__call__
+
+    def spy_on_bits(link, bits, point, seed, first_symbol=0, *more):
+        sent.append((first_symbol, link.num_channel_uses(len(bits)), seed))
+        return send_bits(link, bits, point, seed, first_symbol, *more)
+
+    def spy_on_symbols(channel, symbols, point, seed, first_symbol=0, *more):
+        sent.append((first_symbol, len(symbols), seed))
+        return send_symbols(channel, symbols, point, seed, first_symbol, *more)
+
+    monkeypatch.setattr(CodedLink, "send", spy_on_bits)
+    monkeypatch.setattr(ChannelFunction, "__call__", spy_on_symbols)
+    return sent
+
+
+@pytest.mark.parametrize(("unit", "per_gop"), [("gop", 2), ("frame", 4)])
+def test_side_stream_and_symbols_follow_each_other_in_one_process(
+    scheme, gops, streams, unit, per_gop
+):
+    link = dataclasses.replace(LINK, transport=Transport(transport_unit=unit))
+    first, second = scheme.transmit(gops[0], RAYLEIGH, link, MCS, [7, 8])
+    assert len(streams) == 2 * per_gop
+    for gop, seed, reception in ((streams[:per_gop], 7, first), (streams[per_gop:], 8, second)):
+        places = np.cumsum([0, *(length for _, length, _ in gop)])
+        assert [place for place, *_ in gop] == places[:-1].tolist()
+        assert {one for *_, one in gop} == {seed}
+        assert places[-1] == sum(reception.num_channel_uses.values())
+    assert first.frames_lost == second.frames_lost == 0
+
+
+def test_frames_as_transports_show_what_a_gop_as_transport_shows(scheme, gops):
+    clear = ChannelPoint("awgn", 60.0)
+    shown = []
+    for unit in ("gop", "frame"):
+        link = dataclasses.replace(LINK, transport=Transport(transport_unit=unit))
+        shown.append(scheme.transmit(gops[1][:1], clear, link, MCS, [1])[0].frames_hat.astype(int))
+    assert np.abs(shown[0] - shown[1]).mean() < 0.1
+    assert shown[0].std() > 5
 
 
 class LossySide:
     """A bit link of one message per block that loses the blocks it is told to."""
 
-    def __init__(self, gop, lost):
-        sizes = [side_stream.header_of(gop.messages), *gop.messages]
-        self.block_num_bits = np.array([8 * len(part) for part in sizes])
-        self.block_ok = np.array([index not in lost for index in range(len(sizes))])
-        self.num_channel_uses, self.num_pilots = 1, 0
+    def __init__(self, gop, lost, found=None):
+        self.bits, self.found = gop.transports(DEFAULT_TRANSPORT)[0].side_bits, found
+        messages = [8 * len(frame.side_bits[part]) for frame in gop.frames for part in "zk"]
+        sizes = [len(self.bits) - sum(messages), *messages]
+        self.sizes, self.ok = np.array(sizes), ~np.isin(np.arange(len(sizes)), list(lost))
 
-    def send(self, bits, point, seed):
-        assert len(bits) == self.block_num_bits.sum()
-        return self
+    def num_channel_uses(self, num_bits):
+        return num_bits
+
+    def send(self, bits, *place, **options):
+        np.testing.assert_array_equal(bits, self.bits)
+        # Nothing of a block that failed may be used: its bits are turned.
+        bits_hat = np.where(np.repeat(self.ok, self.sizes), bits, 1 - bits)
+        bits_hat = bits_hat if self.found is None else self.found
+        return BitReception(bits_hat.astype(np.uint8), self.ok, self.sizes, len(bits))
 
 
 # Blocks: header, z and k of the I frame, z and k of the P frame.
@@ -204,11 +254,14 @@ def test_lost_side_information_repeats_the_last_frame(
     scheme, gops, monkeypatch, lost, side_lost, concealed
 ):
     gop = gops[0][0]
+    monkeypatch.setattr(semantic, "get_coded_link", lambda *_, **__: LossySide(gop, set()))
     clean = scheme.transmit([gop], RAYLEIGH, LINK, MCS, [3])[0]
     monkeypatch.setattr(semantic, "get_coded_link", lambda *_, **__: LossySide(gop, lost))
     reception = scheme.transmit([gop], RAYLEIGH, LINK, MCS, [3])[0]
     assert reception.details == {"side_lost": side_lost}
     assert reception.frames_lost == len(concealed)
+    assert reception.frames_concealed == (2 - concealed[0] if concealed else 0)
+    assert reception.freeze_events == bool(concealed)
     assert reception.num_block_errors == len(lost)
     grey = np.full_like(clean.frames_hat[0], 128)
     expected = list(clean.frames_hat)
@@ -217,21 +270,53 @@ def test_lost_side_information_repeats_the_last_frame(
     np.testing.assert_array_equal(reception.frames_hat, np.stack(expected))
 
 
-def test_the_next_gop_recovers_from_a_lost_one(scheme, gops, monkeypatch):
-    clean = scheme.transmit(gops[0], RAYLEIGH, LINK, MCS, [3, 4])
-    links = iter([LossySide(gops[0][0], {0}), LossySide(gops[0][1], set())])
+def test_frames_behind_a_lost_one_are_concealed_though_they_are_decoded(
+    micro, scheme, video, same_models, monkeypatch
+):
+    """In the second GOP the I frame is lost; P frames go on from the buffers of the first."""
+    gops = scheme.encode(video, 2, 0)
+    links = iter([LossySide(gops[0], {3}), LossySide(gops[1], {1})])
     monkeypatch.setattr(semantic, "get_coded_link", lambda *_, **__: next(links))
-    damaged = scheme.transmit(gops[0], RAYLEIGH, LINK, MCS, [3, 4])
+    first, second = scheme.transmit(gops, RAYLEIGH, LINK, MCS, [3, 4])
+    assert (first.frames_lost, first.frames_concealed, first.freeze_events) == (1, 1, 1)
+    # The run of repeated frames goes on into the second GOP, where it is not counted again.
+    assert (second.frames_lost, second.frames_concealed, second.freeze_events) == (1, 2, 0)
+    assert np.any(second.frames_hat[1] != second.frames_hat[0])
+
+
+def test_the_next_gop_recovers_from_a_lost_one(scheme, gops, monkeypatch):
+    shown = []
+    for lost in (set(), {0}):
+        links = iter([LossySide(gops[0][0], lost), LossySide(gops[0][1], set())])
+        monkeypatch.setattr(semantic, "get_coded_link", lambda *_, links=links, **__: next(links))
+        shown.append(scheme.transmit(gops[0], RAYLEIGH, LINK, MCS, [3, 4]))
+    clean, damaged = shown
     assert damaged[0].frames_lost == 2
     np.testing.assert_array_equal(damaged[1].frames_hat, clean[1].frames_hat)
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_wrong_bits_behind_a_crc_that_passes_do_no_harm(scheme, gops, monkeypatch, seed):
+    """All blocks are said to be right, and hold anything: frames are shown, nothing is raised."""
+    gop, rng = gops[0][0], np.random.default_rng(seed)
+    link = LossySide(gop, set())
+    found = rng.integers(0, 2, len(link.bits)) if seed < 2 else link.bits.copy()
+    if seed >= 2:
+        wrong = rng.integers(0, len(link.bits) if seed < 4 else 64, 5)
+        found[wrong] ^= 1
+    found = found.astype(np.uint8)
+    monkeypatch.setattr(semantic, "get_coded_link", lambda *_, **__: LossySide(gop, set(), found))
+    (reception,) = scheme.transmit([gop], RAYLEIGH, LINK, MCS, [3])
+    assert reception.frames_hat.shape == (2, 72, 100, 3)
+    assert 0 < reception.frames_lost <= 2
 
 
 def test_what_was_encoded_side_by_side_equals_what_was_encoded_alone(micro, scheme, video, gops):
     """Sharing traces between quality presets must not share anything else."""
     alone = scheme.encode(dataclasses.replace(video, frames=video.frames[2:]), 2, 1)[0]
     for ours, theirs in zip(gops[1][1].frames, alone.frames, strict=True):
-        np.testing.assert_array_equal(ours.payload.symbols, theirs.payload.symbols)
-        assert ours.payload.side_bits == theirs.payload.side_bits
+        np.testing.assert_array_equal(ours.symbols, theirs.symbols)
+        assert ours.side_bits == theirs.side_bits
 
 
 @pytest.fixture
@@ -247,25 +332,35 @@ def sent_as(micro, scheme, video):
     return send
 
 
+def num_bytes(gop):
+    return len(side_stream.write(gop.omega_index, gop.frames))
+
+
 def test_bytes_of_the_rate_map_without_png_are_fewer_and_nothing_else_changes(gops, sent_as):
     for png, ours in zip(gops[1], sent_as("payload"), strict=True):
-        assert len(ours.side_stream) < len(png.side_stream)
+        assert num_bytes(ours) < num_bytes(png)
         for theirs, frame in zip(png.frames, ours.frames, strict=True):
-            np.testing.assert_array_equal(frame.side.rate_index, theirs.side.rate_index)
-            np.testing.assert_array_equal(frame.payload.symbols, theirs.payload.symbols)
-            assert frame.payload.side_bits["z"] == theirs.payload.side_bits["z"]
+            np.testing.assert_array_equal(frame.symbols, theirs.symbols)
+            assert frame.side_bits["z"] == theirs.side_bits["z"]
 
 
-def test_a_range_coded_map_is_chosen_for_its_bits_and_gets_there(gops, sent_as):
+def test_a_range_coded_map_is_chosen_for_its_bits_and_gets_there(scheme, video, gops, sent_as):
     """The receiver's map is the chosen one: the symbols fit it. z is that of the same frame."""
+    ends = {
+        form: Transmitter(*models_of(scheme), **session(video, 1), side_format=form)
+        for form in ("png", "range")
+    }
     for png, ours in zip(gops[1], sent_as("range"), strict=True):
-        assert len(ours.side_stream) < len(png.side_stream)
-        assert ours.frames[0].payload.side_bits["z"] == png.frames[0].payload.side_bits["z"]
-        for frame in ours.frames:
-            sent = int(np.count_nonzero(frame.payload.symbols))
-            assert 0 < sent <= frame.payload.symbols.size
-        pairs = zip(ours.frames, png.frames, strict=True)
-        maps = [(a.side.rate_index, b.side.rate_index) for a, b in pairs]
+        assert num_bytes(ours) < num_bytes(png)
+        assert ours.frames[0].side_bits["z"] == png.frames[0].side_bits["z"]
+        maps = []
+        for place, (frame, theirs) in enumerate(zip(ours.frames, png.frames, strict=True)):
+            chosen = ends["range"].read_side(frame.side_bits, place).rate_index
+            nearest = ends["png"].read_side(theirs.side_bits, place).rate_index
+            maps.append((chosen, nearest))
+            kind = place == 0
+            rates = ends["range"]._models[kind].config.rate_set
+            assert rate_adaptive.num_symbols(chosen, rates) == frame.symbols.size > 0
         assert any(not np.array_equal(chosen, nearest) for chosen, nearest in maps)
 
 
