@@ -67,6 +67,7 @@ class EncodedGop:
     num_decodable: int | None = None
     # Bytes of the first frame that both ends know before it, as pairs of first byte and end.
     fact_spans: tuple[tuple[int, int], ...] = ()
+    fps: float = 30.0  # frames per second of the source
 
     @property
     def num_bits(self) -> int:
@@ -154,6 +155,7 @@ class Reception:
     frames_concealed: int = 0  # frames shown that are not what a receiver without losses shows
     freeze_events: int = 0  # runs of frames that repeat the one before; each counts where it begins
     header_uses: int = 0  # channel uses that session facts take, or would take if they were sent
+    latency_ms: tuple[float, ...] = ()  # per frame; empty: the scheme states none
     status: str = "ok"
     note: str = ""  # what a reader of the row must know
     finer_channel_uses: dict[str, int] = field(default_factory=dict)  # the same in finer parts

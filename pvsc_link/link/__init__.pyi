@@ -7,6 +7,7 @@ from .bler import measure_bler as measure_bler
 from .channel import Channel as Channel
 from .channel import ChannelFunction as ChannelFunction
 from .channel import ChannelOutput as ChannelOutput
+from .channel import SymbolReception as SymbolReception
 from .channel import as_snr_db as as_snr_db
 from .channel import condition_tensors as condition_tensors
 from .channel import get_channel_function as get_channel_function

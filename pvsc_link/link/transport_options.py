@@ -15,8 +15,7 @@ from pvsc_link.types import InputError
 #: Fields of ``Transport`` that only have their default, because nothing carries out another value.
 UNAVAILABLE = frozenset(
     {
-        "interleaving",
-        *("harq", "latency_budget_ms", "symbol_retransmission"),
+        *("interleaving", "harq"),
     }
 )
 

@@ -130,6 +130,15 @@ POINTS = (
         "frames shown that are not what a receiver without losses shows: from the first lost one "
         "to the end of the GOP, for every scheme",
     ),
+    Column(
+        "latency_ms_p50",
+        "ms",
+        "median latency of a frame, from when it is complete to the end of the last transmission "
+        "that carries it, without the time of coding",
+    ),
+    Column("latency_ms_p95", "ms", "95th percentile of that latency"),
+    Column("latency_ms_max", "ms", "largest latency of a frame"),
+    Column("deadline_misses", "frames", "frames later than latency_budget_ms: they are lost"),
     Column("freeze_events", "", "runs of frames that only show the frame before again"),
     Column(
         "status",

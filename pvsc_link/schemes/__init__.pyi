@@ -1,5 +1,6 @@
 from .base import LinkOptions as LinkOptions
 from .base import Scheme as Scheme
+from .latency import latency_columns as latency_columns
 from .registry import SCHEMES as SCHEMES
 from .registry import SchemeType as SchemeType
 from .registry import scheme_types as scheme_types

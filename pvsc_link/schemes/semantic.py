@@ -21,7 +21,15 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from pvsc_link.link import Air, CodedLink, Transport, get_channel_function, get_coded_link
+from pvsc_link.link import (
+    Air,
+    ChannelFunction,
+    CodedLink,
+    SymbolReception,
+    Transport,
+    get_channel_function,
+    get_coded_link,
+)
 from pvsc_link.media import pad_to_multiple
 from pvsc_link.models import (
     PRESETS,
@@ -52,6 +60,7 @@ from pvsc_link.models import (
 )
 from pvsc_link.schemes import side_stream
 from pvsc_link.schemes.base import CODED_CSI_AWARE, CODED_EQUALIZER, LinkOptions, Scheme
+from pvsc_link.schemes.latency import Clock
 from pvsc_link.schemes.semantic_receiver import GopReceiver, ReceivedTransport
 from pvsc_link.types import ChannelPoint, InputError, LinkStats, Payload, Reception, Video
 
@@ -65,6 +74,7 @@ class SentGop:
     padded: tuple[int, int]  # height and width as coded
     omega_index: int
     session_facts: bytes
+    fps: float
     command: str
     version: str
 
@@ -113,7 +123,9 @@ class SemanticScheme(Scheme):
     bits at the same seed. The receiver knows what it received (``semantic_receiver``). A block of
     the side stream that fails its CRC loses the frames whose bytes it holds, and all frames of its
     transport if it holds a byte of the header; they are concealed (``models.stream.Receiver``).
-    Session facts of 16 bytes are known to both ends, unless the link options count them.
+    Session facts of 16 bytes are known to both ends, unless the link options count them. A frame
+    that misses its latency budget is lost. With ``symbol_retransmission: mrc`` the symbols of a
+    transport are sent twice and combined.
 
     Channel uses: ``source`` = ``y`` (symbols of P frames) + ``intra`` (symbols of I frames);
     ``side`` = ``z`` + ``k`` (side information of all frames, with all its coding overhead);
@@ -231,6 +243,7 @@ class SemanticScheme(Scheme):
             frames.shape[1:3],
             rate,
             side_stream.session_facts(size, video.fps, self.weights_id),
+            float(video.fps),
             *self._provenance(rate),
         )
 
@@ -255,9 +268,9 @@ class SemanticScheme(Scheme):
         """Symbols as ``link`` says, side information at ``mcs``; all GOPs have one rate."""
         rest = iter(gops)
         for first in rest:
-            receiver = self._receiver(first)
+            receiver, clock = self._receiver(first), Clock(link.transport, first.fps)
             for gop, seed in zip(itertools.chain([first], rest), seeds, strict=True):
-                yield self._transmit_gop(gop, point, link, mcs, seed, receiver)
+                yield self._transmit_gop(gop, point, link, mcs, seed, receiver, clock)
 
     def _receiver(self, gop: SentGop) -> GopReceiver:
         """The receiver of a session: of the GOP it takes weights and frame size."""
@@ -292,17 +305,23 @@ class SemanticScheme(Scheme):
         mcs: int,
         seed: int,
         receiver: GopReceiver,
+        clock: Clock,
     ) -> Reception:
         side_link = get_coded_link(mcs, point.channel, **asdict(side_link_options(link)))
         channel = get_channel_function(point.channel, link.equalizer, link.csi_aware)
         outgoing = gop.transports(link.transport)
-        air = Air(point, seed, link.transport.interleaving, _num_uses(outgoing, side_link))
-        sides, symbols, received = [], [], []
+        num_times = 2 if link.transport.symbol_retransmission == "mrc" else 1
+        num_uses = _num_uses(outgoing, side_link, num_times)
+        air = Air(point, seed, link.transport.interleaving, num_uses)
+        sides, symbols, received, latency = [], [], [], []
         for transport in outgoing:
             side = air.send_bits(side_link, transport.side_bits)
-            sent = air.send_symbols(channel, transport.symbols)
+            sent = _send_symbols(air, channel, transport.symbols, num_times)
+            uses = side.num_channel_uses - side.num_pilots + num_times * transport.symbols.size
+            latency_ms = clock.sent(len(transport.frames), uses)
             sides.append(side)
             symbols.append(sent)
+            latency.append(latency_ms)
             received.append(
                 ReceivedTransport(
                     side.bits_hat,
@@ -312,11 +331,12 @@ class SemanticScheme(Scheme):
                     sent.no_eff,
                     len(transport.frames),
                     len(transport.session_facts),
+                    clock.in_time(latency_ms),
                 )
             )
         shown = receiver.receive(received)
         height, width = gop.size
-        parts = gop.num_symbols
+        parts = {part: num_times * uses for part, uses in gop.num_symbols.items()}
         source_uses = sum(parts.values())
         side_pilots = sum(side.num_pilots for side in sides)
         side_uses = sum(side.num_channel_uses for side in sides) - side_pilots
@@ -331,6 +351,7 @@ class SemanticScheme(Scheme):
             num_blocks=len(block_ok),
             num_block_errors=int(np.sum(~block_ok)),
             header_uses=_fact_uses(outgoing[0], side_link),
+            latency_ms=tuple(np.concatenate(latency).tolist()),
             status=self.status,
             finer_channel_uses=parts | side_stream.shares(gop.frames, side_uses),
             details={"side_lost": shown.side_lost},
@@ -375,12 +396,41 @@ class PvscMcScheme(SemanticScheme):
 _MAX_SIDES = 4096
 
 
-def _num_uses(outgoing: Iterable[_Outgoing], side_link: CodedLink) -> int:
-    """Channel uses of all transports of a GOP, without pilots and retransmissions."""
+def _num_uses(outgoing: Iterable[_Outgoing], side_link: CodedLink, num_times: int) -> int:
+    """Channel uses of all transports of a GOP, without pilots and repeated blocks.
+
+    Parameters: ``num_times`` : how often symbols are sent.
+    """
     return sum(
-        side_link.num_channel_uses(transport.side_bits.size) + transport.symbols.size
-        for transport in outgoing
+        side_link.num_channel_uses(one.side_bits.size) + num_times * one.symbols.size
+        for one in outgoing
     )
+
+
+def _send_symbols(
+    air: Air, channel: ChannelFunction, symbols: np.ndarray, num_times: int
+) -> SymbolReception:
+    """Symbols sent ``num_times``, each time behind the time before, and combined.
+
+    Maximum ratio: receptions are weighted with the inverse of their noise variances, which add up:
+    x_hat = no_eff sum(x_hat_i / no_i), 1 / no_eff = sum(1 / no_i).
+    """
+    parts = [air.send_symbols(channel, symbols) for _ in range(num_times)]
+    if num_times == 1:
+        return parts[0]
+    weights = [1.0 / np.maximum(part.no_eff, _MIN_VARIANCE) for part in parts]
+    no_eff = 1.0 / sum(weights)
+    weighted = (w * part.symbols_hat for w, part in zip(weights, parts, strict=True))
+    return SymbolReception(
+        (no_eff * sum(weighted)).astype(np.complex64),
+        no_eff.astype(np.float32),
+        sum(part.num_channel_uses for part in parts),
+        LinkStats.joined(part.stats for part in parts),
+    )
+
+
+#: Least noise variance of a symbol that is combined with others.
+_MIN_VARIANCE = 1e-12
 
 
 def _fact_uses(first: _Outgoing, side_link: CodedLink) -> int:

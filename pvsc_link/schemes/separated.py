@@ -15,6 +15,7 @@ from pvsc_link.codecs import (
 )
 from pvsc_link.link import Air, CodedLink, Transport, get_coded_link
 from pvsc_link.schemes.base import LinkOptions, Scheme
+from pvsc_link.schemes.latency import Clock
 from pvsc_link.types import ChannelPoint, EncodedGop, LinkStats, Reception, Video
 
 #: ``rates: all`` of a codec, as far as it has these QPs, unless it states ``default_rates``.
@@ -27,7 +28,8 @@ class SeparatedScheme(Scheme):
     A GOP's bitstream is one transport of consecutive blocks, or one per frame
     (``transport_unit``); all of them follow each other in one fading process. A frame is lost if a
     block that carries any of its bytes fails its CRC. From there to the end of the GOP the last
-    good frame is shown, because no later frame can be decoded without it. Session facts of the
+    good frame is shown, because no later frame can be decoded without it. So is it with a frame
+    that misses its latency budget (``latency``). Session facts of the
     bitstream (``codecs.session_facts``) are not sent, unless the link options count them.
 
     Parameters: ``codec`` : the source codec. Its optional attributes ``default_rates``,
@@ -58,7 +60,7 @@ class SeparatedScheme(Scheme):
             first_frame=video.first_frame + first,
             history=video.frames[:first],
         )
-        return replace(coded, fact_spans=self.codec.fact_spans(coded.payload))
+        return replace(coded, fact_spans=self.codec.fact_spans(coded.payload), fps=float(video.fps))
 
     def stream(
         self,
@@ -71,16 +73,25 @@ class SeparatedScheme(Scheme):
         coded_link, transport = get_coded_link(mcs, point.channel, **asdict(link)), link.transport
         shown: np.ndarray | None = None
         is_frozen = False
+        clock: Clock | None = None
         sent_gops = gops_as_sent(gops, transport.count_headers)
         for (gop, num_fact_bits), seed in zip(sent_gops, seeds, strict=True):
             bits = np.split(payload_bits(gop), np.cumsum(transport_bits(gop, transport))[:-1])
             air = Air(point, seed, transport.interleaving, _num_uses(bits, coded_link))
-            sent = [air.send_bits(coded_link, one) for one in bits]
+            clock = clock or Clock(transport, gop.fps)
+            num_frames = len(gop.frame_num_bytes) // len(bits)
+            sent, latency = [], []
+            for one in bits:
+                sent.append(air.send_bits(coded_link, one))
+                uses = sent[-1].num_channel_uses - sent[-1].num_pilots
+                latency.append(clock.sent(num_frames, uses))
+            latency_ms = np.concatenate(latency)
             block_ok, block_num_bits = (
                 np.concatenate(blocks)
                 for blocks in zip(*((s.block_ok, s.block_num_bits) for s in sent), strict=True)
             )
             lost = frames_lost(gop.frame_num_bytes, block_ok, block_num_bits)
+            lost |= ~clock.in_time(latency_ms)
             details: dict[str, float] = {}
             if gop.num_decodable is not None:
                 out_of_step = np.arange(len(lost)) >= gop.num_decodable
@@ -102,6 +113,7 @@ class SeparatedScheme(Scheme):
                 num_blocks=len(block_ok),
                 num_block_errors=int(np.sum(~block_ok)),
                 header_uses=_fact_uses(bits[0].size, num_fact_bits, transport, coded_link),
+                latency_ms=tuple(latency_ms.tolist()),
                 status=self.status,
                 note=gop.note,
                 details=details,

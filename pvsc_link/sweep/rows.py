@@ -13,7 +13,7 @@ from pvsc_link.link import Transport
 from pvsc_link.metrics import FrameMetrics, channel_bandwidth_ratio
 from pvsc_link.options import Mark, marked
 from pvsc_link.scenario import Point
-from pvsc_link.schemes import scheme_types
+from pvsc_link.schemes import latency_columns, scheme_types
 from pvsc_link.storage import digest
 from pvsc_link.sweep.mcs import NEIGHBOUR, McsChoice
 from pvsc_link.sweep.store import GOPS
@@ -74,11 +74,17 @@ def finished_row(
         "frames_lost": lost,
         "frames_concealed": sum(reception.frames_concealed for reception in receptions),
         "freeze_events": sum(reception.freeze_events for reception in receptions),
+        **_latency(point, receptions),
         "status": _status(receptions, lost, len(frames)),
         "note": "; ".join(dict.fromkeys(r.note for r in receptions if r.note)),
         **_details(receptions),
         **({} if choice.role == NEIGHBOUR else {GOPS: _of_gops(receptions, quality)}),
     }
+
+
+def _latency(point: Point, receptions: Sequence[Reception]) -> dict[str, float | int]:
+    latency_ms = [one for reception in receptions for one in reception.latency_ms]
+    return latency_columns(latency_ms, point.transport.latency_budget_ms)
 
 
 def _of_gops(

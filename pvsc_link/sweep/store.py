@@ -35,7 +35,9 @@ def point_columns() -> list[str]:
         *("csi_nmse_measured_db", "snr_equalized_db", "papr_db"),
         *(metric.column for metric in METRICS.values()),
         *("bler", "num_blocks", "num_block_errors", "num_fades"),
-        *("frames_lost", "frames_concealed", "freeze_events", "status", "seconds"),
+        *("frames_lost", "frames_concealed", "freeze_events"),
+        *("latency_ms_p50", "latency_ms_p95", "latency_ms_max", "deadline_misses"),
+        *("status", "seconds"),
         *("decoder", "num_iter", "note"),
     ]
 
@@ -340,7 +342,7 @@ def _rows(folder: Path, table: str) -> list[dict[str, Any]]:
     whole = {
         *("gop", "rate", "coherence_length", "mcs", "seed", "num_frames", "num_blocks"),
         *("num_block_errors", "num_fades", "frames_lost", "frames_concealed", "freeze_events"),
-        "num_iter",
+        *("deadline_misses", "num_iter"),
         *(name for name, field in conditions.items() if int in kinds_of(field.annotation)),
     }
     gops = _gops(folder)

@@ -5,6 +5,7 @@ from itertools import count
 from typing import Any
 
 from pvsc_link.metrics import METRICS, FrameMetrics
+from pvsc_link.schemes import latency_columns
 from pvsc_link.sweep import GOPS, finished_row, gop_seed, link_options
 from pvsc_link.transmit.request import Chosen
 from pvsc_link.types import LinkStats, Reception, Video
@@ -12,13 +13,13 @@ from pvsc_link.types import LinkStats, Reception, Video
 #: Columns of a row that add up over GOPs; every other number is a mean over frames.
 COUNTS = (
     *("num_frames", "num_blocks", "num_block_errors", "num_fades"),
-    *("frames_lost", "frames_concealed", "freeze_events"),
+    *("frames_lost", "frames_concealed", "freeze_events", "deadline_misses"),
     *("side_lost", "out_of_step"),
 )
 
 
 class Sender:
-    """Sends GOP after GOP and keeps sums only, whatever the length of the video.
+    """Sends GOP after GOP and keeps sums, and of every frame its latency alone.
 
     The realisation of GOP g is that of a sweep's point of the same clip, channel and seed: all
     schemes meet the same one.
@@ -32,6 +33,7 @@ class Sender:
         self._gop: Any = None
         self._sums: dict[str, Any] = {}
         self._stats = LinkStats()
+        self._latency_ms: list[float] = []
         point = chosen.point
         self._receptions = chosen.scheme.stream(
             self._encoded(),
@@ -63,7 +65,9 @@ class Sender:
         del row[GOPS]  # of one GOP the row says it all
         self._add(row)
         self._stats = LinkStats.joined([self._stats, reception.stats])
-        self._sums |= self._stats.columns()
+        self._latency_ms += reception.latency_ms
+        budget_ms = point.transport.latency_budget_ms
+        self._sums |= self._stats.columns() | latency_columns(self._latency_ms, budget_ms)
         return row
 
     def totals(self) -> dict[str, Any]:

@@ -1,0 +1,169 @@
+"""Latency of frames: a clock of channel uses, its budget, and what late frames do to a scheme."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+from pvsc_link.codecs.registry import CODECS
+from pvsc_link.link.air import Air
+from pvsc_link.link.channel import get_channel_function
+from pvsc_link.link.transport_options import Transport
+from pvsc_link.media.clips import load_clip
+from pvsc_link.schemes.base import LinkOptions
+from pvsc_link.schemes.latency import Clock, latency_columns
+from pvsc_link.schemes.semantic import _send_symbols
+from pvsc_link.schemes.separated import SeparatedScheme
+from pvsc_link.types import ChannelPoint
+
+CLEAR = ChannelPoint("awgn", 60.0)
+MCS = 5
+
+
+def slow(**given):
+    """1000 channel uses a second: one each millisecond."""
+    return Transport(symbol_rate_hz=1000.0, **given)
+
+
+def test_a_frame_takes_its_channel_uses():
+    clock = Clock(slow(transport_unit="frame"), fps=10.0)
+    assert [clock.sent(1, uses)[0] for uses in (30, 50, 1)] == pytest.approx([30, 50, 1])
+
+
+def test_frames_wait_for_the_channel_and_catch_up():
+    """250 ms on the air at one frame every 100 ms: each waits 150 ms longer than the one before."""
+    clock = Clock(slow(transport_unit="frame"), fps=10.0)
+    assert [clock.sent(1, 250)[0] for _ in range(3)] == pytest.approx([250, 400, 550])
+    assert [clock.sent(1, 10)[0] for _ in range(6)] == pytest.approx([460, 370, 280, 190, 100, 10])
+
+
+def test_a_gop_waits_for_its_last_frame():
+    clock = Clock(slow(), fps=10.0)
+    np.testing.assert_allclose(clock.sent(3, 40), [240, 140, 40])
+    np.testing.assert_allclose(clock.sent(3, 40), [240, 140, 40])
+
+
+def test_every_further_round_adds_a_round_trip():
+    transport = slow(transport_unit="frame")
+    transport = transport.model_copy(update={"harq": type("", (), {"round_trip_ms": 7.0})()})
+    clock = Clock(transport, fps=10.0)
+    assert clock.sent(1, 30, rounds=3)[0] == pytest.approx(30 + 2 * 7)
+
+
+@pytest.mark.parametrize(
+    ("budget", "rounds"), [(30.0, 1), (36.9, 1), (37.0, 2), (44.0, 3), (5.0, 1)]
+)
+def test_rounds_that_would_be_late_are_not_allowed(budget, rounds):
+    transport = slow(transport_unit="frame", latency_budget_ms=budget)
+    transport = transport.model_copy(update={"harq": type("", (), {"round_trip_ms": 7.0})()})
+    assert Clock(transport, fps=10.0).rounds_in_time(1, 30) == rounds
+
+
+def test_columns_are_order_statistics_and_misses():
+    columns = latency_columns(list(range(101)), 90.0)
+    assert columns == {
+        "latency_ms_p50": 50,
+        "latency_ms_p95": 95,
+        "latency_ms_max": 100,
+        "deadline_misses": 10,
+    }
+    assert latency_columns([5.0], None)["deadline_misses"] == 0
+    assert latency_columns([], 10.0) == {}
+
+
+def link_with(**given):
+    return LinkOptions("lmmse", True, "layered", 20, Transport(**given))
+
+
+@pytest.fixture(scope="module")
+def sent():
+    scheme = SeparatedScheme(CODECS["x264"](preset="ultrafast"))
+    return scheme, scheme.encode(load_clip("carphone", num_frames=4), 4, 32)
+
+
+def test_a_codec_freezes_from_the_first_late_frame_on(sent):
+    """The I frame is large: at this symbol rate it alone takes longer than the budget."""
+    scheme, gops = sent
+    given = {"transport_unit": "frame", "symbol_rate_hz": 1_000_000.0}
+    free = scheme.transmit(gops, CLEAR, link_with(**given), MCS, [1])[0]
+    assert free.frames_lost == 0
+    assert free.latency_ms[0] > 1.5 * max(free.latency_ms[1:])
+    budget = 0.9 * free.latency_ms[0]
+    (late,) = scheme.transmit(gops, CLEAR, link_with(**given, latency_budget_ms=budget), MCS, [1])
+    assert late.latency_ms == free.latency_ms
+    assert (late.frames_lost, late.freeze_events, late.num_block_errors) == (4, 1, 0)
+
+
+def test_by_gop_no_frame_arrives_before_the_gop_is_complete(sent):
+    scheme, gops = sent
+    (reception,) = scheme.transmit(gops, CLEAR, link_with(), MCS, [1])
+    steps = -np.diff(reception.latency_ms)
+    np.testing.assert_allclose(steps, 1000 / gops[0].fps)
+    assert reception.latency_ms[-1] > 0
+
+
+def test_frames_as_transports_lose_what_lies_behind_a_failed_block(sent):
+    """At this SNR the large I frame fails now and then; a later transport may be clean."""
+    scheme, gops = sent
+    link = link_with(transport_unit="frame")
+    (clear,) = scheme.transmit(gops, CLEAR, link, MCS, [1])
+    np.testing.assert_array_equal(clear.frames_hat, gops[0].frames_hat)
+    fading = ChannelPoint("rayleigh", 3.0, None, coherence_length=2000)
+    lost = [scheme.transmit(gops, fading, link, MCS, [seed])[0] for seed in range(12)]
+    partial = [one for one in lost if one.num_block_errors]
+    assert partial
+    for one in partial:
+        good = 4 - one.frames_lost
+        np.testing.assert_array_equal(one.frames_hat[:good], gops[0].frames_hat[:good])
+        assert one.frames_concealed == one.frames_lost
+
+
+def test_late_frames_of_a_semantic_scheme_are_lost_alone(scheme, video):
+    gops = scheme.encode(video, 4, 1)
+    given = {"transport_unit": "frame", "symbol_rate_hz": 50_000.0}
+    link = dataclasses.replace(link_with(**given), equalizer="zf", csi_aware=False)
+    (free,) = scheme.transmit(gops, CLEAR, link, MCS, [1])
+    assert free.frames_lost == 0
+    budget = sorted(free.latency_ms)[-1] - 1e-6
+    link = dataclasses.replace(link, transport=Transport(**given, latency_budget_ms=budget))
+    (late,) = scheme.transmit(gops, CLEAR, link, MCS, [1])
+    index = int(np.argmax(free.latency_ms))
+    np.testing.assert_array_equal(late.frames_hat[:index], free.frames_hat[:index])
+    assert late.frames_concealed == 4 - index
+    assert late.details == {"side_lost": 0}
+    assert late.frames_lost == (4 if index == 0 else 1)
+
+
+def test_symbols_that_are_sent_twice_gain_3_db():
+    symbols = np.exp(2j * np.pi * np.random.default_rng(0).random(40_000)).astype(np.complex64)
+    channel = get_channel_function("awgn", "zf", False)
+    once, twice = (
+        _send_symbols(Air(ChannelPoint("awgn", 6.0), seed=1), channel, symbols, times)
+        for times in (1, 2)
+    )
+    errors = [np.mean(np.abs(one.symbols_hat - symbols) ** 2) for one in (once, twice)]
+    assert errors[0] / errors[1] == pytest.approx(2.0, rel=0.03)
+    np.testing.assert_allclose(twice.no_eff, once.no_eff / 2, rtol=1e-5)
+
+
+def test_a_faded_reception_counts_little_beside_a_good_one():
+    symbols = np.ones(20_000, np.complex64)
+    channel = get_channel_function("rayleigh", "zf", False)
+    point = ChannelPoint("rayleigh", 10.0, None, coherence_length=1)
+    once, twice = (_send_symbols(Air(point, 1), channel, symbols, times) for times in (1, 2))
+    alone = np.abs(once.symbols_hat - symbols) ** 2
+    combined = np.abs(twice.symbols_hat - symbols) ** 2
+    assert np.mean(combined) < np.mean(alone) / 4  # diversity: more than the 3 dB of two times
+    assert np.mean(combined) == pytest.approx(np.mean(twice.no_eff), rel=0.1)
+
+
+def test_symbols_that_are_sent_twice_are_counted_twice(scheme, video):
+    gops = scheme.encode(video, 2, 1)[:1]
+    once, twice = (
+        scheme.transmit(gops, CLEAR, link_with(symbol_retransmission=policy), 0, [3])[0]
+        for policy in ("none", "mrc")
+    )
+    assert twice.num_channel_uses["source"] == 2 * once.num_channel_uses["source"]
+    assert twice.num_channel_uses["side"] == once.num_channel_uses["side"]
+    assert twice.finer_channel_uses["intra"] == 2 * once.finer_channel_uses["intra"]
+    assert twice.frames_lost == 0
