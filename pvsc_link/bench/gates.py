@@ -92,8 +92,8 @@ def verdicts(
     """Every gate on rows of one or more sweeps, then the drift gate.
 
     Input: ``points`` : as ``sweep.store.read_points`` gives them; ``drift`` : ``drift.csv`` of
-    ``python -m pvsc_link.bench drift``; ``weights`` : identities of PVSC-MC's weights in the sweeps,
-    other ones say nothing about them in ``drift`` (default: not compared).
+    ``python -m pvsc_link.bench drift``; ``weights`` : identities of PVSC-MC's weights in the
+    sweeps, other ones say nothing about them in ``drift`` (default: not compared).
     """
     for gate in GATES:
         yield _verdict(gate, points)

@@ -336,9 +336,12 @@ class Transmitter(_StreamEnd):
         return np.clip(ops.convert_to_numpy(frame)[0], 0.0, 1.0)
 
     def _choice_of_rates(self, coding: _Coding) -> Any:
-        """``steps.RateChoice``: with tables of the rate map, the bits of a rate count too."""
-        prior = self._models[coding.intra].rate_map_prior
-        if self.side_format != "range" or prior.choose is None:
+        """``steps.RateChoice``; None: the rate nearest to what eq. 14 asks for.
+
+        The extension with motion also counts the bits of the map where these have tables.
+        """
+        prior, weighs = self._models[coding.intra].rate_map_prior, self._models[False].weighs_maps
+        if self.side_format != "range" or not weighs or prior.choose is None:
             return None
         return partial(prior.choose, preset_index=coding.row)
 

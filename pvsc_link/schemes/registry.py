@@ -30,7 +30,11 @@ class DvstOptions(StrictModel):
         description="Folder of weights of a training run, or the name of another training of the "
         "preset that comes with the package; default: the preset's own.",
     )
-    side_format: str = Field("png", description="Format of the rate map: png (the paper), range.")
+    side_format: str = Field(
+        "png",
+        description="Format of the rate map: png (the paper), payload, or range (range coding; "
+        "pvsc-mc then weighs the bits of the map when it chooses rates).",
+    )
     jit_compile: bool = Field(False, description="Compile transmitter and receiver with XLA.")
     receiver_arithmetic: Annotated[str, Mark.COLUMN] = Field(
         "same", description="Arithmetic of the receiver's networks: same, xla, bfloat16, float16."

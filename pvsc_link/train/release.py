@@ -24,6 +24,7 @@ from keras import ops
 from pvsc_link.models import (
     PACKAGED,
     SUFFIX,
+    PvscMcConfig,
     WeightFiles,
     find_weights,
     save_difference,
@@ -128,7 +129,8 @@ def fit_tables(intra: Any, inter: Any, config: TrainConfig) -> None:
             model.rate_map_prior.fit_to_wanted(z_hat, wanted, preset)
             if model is intra:
                 z_hat = np.concatenate([z_hat, _hyper_latents(intra, pictures, preset)])
-            model.hyper_context.fit(z_hat, preset, model.z_prior.pmf_table(preset))
+            if isinstance(inter.config, PvscMcConfig):  # the paper's prior of z is factorised
+                model.hyper_context.fit(z_hat, preset, model.z_prior.pmf_table(preset))
         motions += [motion for o in others if o["motion"] is not None for motion in o["motion"]]
     if motions:
         inter.motion_prior.fit(motions)

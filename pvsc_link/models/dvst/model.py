@@ -217,6 +217,7 @@ class DvstModel(keras.Model):
     exist after construction.
     """
 
+    weighs_maps = False
     sends_gain = False  # its streams are normalised apart, and share one rate map
     motion_prior = None  # the motion is a stream of its own, not part of z_hat
 

@@ -15,7 +15,8 @@ KERNEL_SIZE = 4
 class Discriminator(keras.layers.Layer):
     """Realism score per patch of a frame: strided 4x4 convolutions, no fully connected layer.
 
-    The paper names the adversarial loss and no architecture; this is the PatchGAN of [42].
+    The paper names the adversarial loss and no architecture; this is the PatchGAN of [42]. It sees
+    the picture alone, where eq. 27 writes every loss given y_t.
     Group normalisation stands where [42] has batch normalisation: it has as many weights, but
     a score then depends on its own frame alone, nothing is assigned while running (a function
     of the weights under every backend), and a batch of one works.

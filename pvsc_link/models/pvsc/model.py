@@ -282,6 +282,7 @@ class PvscModel(LatentCodingModel):
     """
 
     intra = False
+    weighs_maps = False  # the rate nearest to what eq. 14 asks for
     motion_prior: Any = None  # no vectors are sent
 
     def __init__(self, config: Any, **kwargs: Any):
@@ -324,8 +325,12 @@ class PvscModel(LatentCodingModel):
         return buffers
 
     def start(self, frame: Any) -> Any:
-        """F after an I frame: [batch, height/8, width/8, channels_feature]."""
-        return self.intra_adaptor(frame)
+        """F after an I frame: [batch, height/8, width/8, channels_feature].
+
+        Of the picture as it is shown: clipped, with the gradient of the picture before.
+        """
+        shown = ops.stop_gradient(ops.clip(frame, 0.0, 1.0)) + (frame - ops.stop_gradient(frame))
+        return self.intra_adaptor(shown)
 
     def search_motion(self, feature: Any, frames: Any, omega_index: Any) -> Any:
         """Vectors that are sent with z_hat: none in the paper's model."""

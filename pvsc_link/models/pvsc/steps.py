@@ -91,6 +91,8 @@ class StreamModel(Protocol):
     config: Any
     #: Whether a byte of b_k says by how much a frame's power was normalised.
     sends_gain: bool
+    #: Whether the bits of the rate map count when rates are chosen (``side_format: range``).
+    weighs_maps: bool
     #: Tables of the motion vectors that travel with z_hat; None where a model sends none.
     motion_prior: Any
     #: Tables of the rate map. Its ``choose`` is None where the nearest rates are always taken.

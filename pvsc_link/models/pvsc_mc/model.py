@@ -86,6 +86,8 @@ class PvscMcModel(PvscModel):
     [batch, Hy, Wy, 2], int32, quarters of a pixel, rows down and columns to the right.
     """
 
+    weighs_maps = True
+
     def _add_extension(self) -> None:
         self.motion_prior = MotionPrior(self.config, name="motion_prior")
         self.reference_blend: Any = None
