@@ -97,6 +97,8 @@ class _GopModel(keras.Model):
     ):
         super().__init__(**kwargs)
         _check_channel(channel)
+        for one in (intra, model):
+            _check_precision(one)
         self.intra, self.model, self.channel = intra, model, channel
         self.quality, self.snr_db, self.rate_weight = quality, snr_db, rate_weight
         self.side_efficiency = get_mcs(side_mcs).spectral_efficiency
@@ -121,6 +123,8 @@ class _GopModel(keras.Model):
         )
         self._graphs = _Graphs(self._transmit)
         self.built = True
+        # Of Keras: whatever comes in reaches ``call``, which says what is wrong with it.
+        self._allow_non_tensor_positional_args = True
 
     def call(
         self,
@@ -134,17 +138,22 @@ class _GopModel(keras.Model):
     ) -> GopOutput:
         """One batch of GOPs over the channel; the class says what goes in."""
         if isinstance(frames, Mapping):
+            _check_names(frames)
             return self.call(**{"training": training, **frames})
         frames = self._frames(frames)
         batch, num_frames = tf.shape(frames)[0], frames.shape[1]
-        quality = tf.broadcast_to(self._quality(quality), [batch])
-        snr_db = as_snr_db(self._given("snr_db", snr_db))
-        given = [frames, quality, tf.cast(snr_db, tf.float32), self._seed(seed, training)]
+        quality = _of_clips("quality", self._quality(quality), [batch], frames)
+        given = [frames, quality, self._snr_db(snr_db, frames), self._seed(seed, training)]
         given.append(tf.cast(first_symbol, tf.int32))
         if side_ok is not None:
-            given.append(tf.broadcast_to(tf.cast(side_ok, tf.bool), [batch, num_frames]))
+            arrived = _tensor("side_ok", side_ok, "[batch, T], bool", "None: all arrived.")
+            arrived = tf.cast(arrived, tf.bool)
+            given.append(_of_clips("side_ok", arrived, [batch, num_frames], frames))
         whole = self.jit_compile_gop and not self._moves
-        output: GopOutput = self._graphs.find(given, bool(training), whole)(*given)
+        output: GopOutput
+        output, impossible = self._graphs.find(given, bool(training), whole)(*given)
+        if tf.executing_eagerly():
+            _refuse_impossible(impossible.numpy().tolist())
         if training:
             self.add_loss(self.rate_weight * self.rate_loss(output))
         return output
@@ -229,8 +238,8 @@ class _GopModel(keras.Model):
         seed: tf.Tensor,
         first_symbol: tf.Tensor,
         side_ok: tf.Tensor | None = None,
-    ) -> GopOutput:
-        """The graph: everything from frames to frames."""
+    ) -> tuple[GopOutput, tf.Tensor]:
+        """The graph: everything from frames to frames, and ``_impossible`` of the channel."""
         coder = self._coders[training]
         sent = coder.transmit(frames, quality)
         rate_sets = [coder.models[t == 0].config.rate_set for t in range(len(sent))]
@@ -255,7 +264,7 @@ class _GopModel(keras.Model):
         uses += tf.cast(overhead, tf.float32)
         uses += tf.reduce_sum(num_bits_side, axis=1) / self.side_efficiency
         is_sent = tf.range(length) < count[:, None]
-        return GopOutput(
+        output = GopOutput(
             frames_hat=frames_hat,
             symbols=symbols,
             symbols_hat=symbols_hat,
@@ -272,6 +281,15 @@ class _GopModel(keras.Model):
             overhead=overhead,
             stats={**received.stats, "snr": _measured_snr(symbols, symbols_hat, is_sent)},
         )
+        return output, _impossible(received, is_sent)
+
+    def get_config(self) -> dict[str, Any]:
+        """Refused: a channel object is not among what Keras can write down."""
+        raise _cannot_be_saved()
+
+    def save(self, *arguments: Any, **options: Any) -> None:
+        """Refused, with what takes its place."""
+        raise _cannot_be_saved()
 
     def _search_in_graph(self, feature: Any, frame: Any, quality: Any) -> tuple[Any, Any]:
         """``models.gop.MotionSearch`` through numpy; vectors have no gradient."""
@@ -292,18 +310,18 @@ class _GopModel(keras.Model):
 
     def _frames(self, frames: Any) -> tf.Tensor:
         multiple = max(self.intra.config.padding_multiple, self.model.config.padding_multiple)
-        frames = tf.convert_to_tensor(frames)
         allowed = (
             "float in [0, 1], [batch, T, height, width, 3], height and width multiples of "
             f"{multiple}"
         )
         remedy = "Divide 8-bit pixels by 255; pad with pvsc_link.media.pad_to_multiple."
+        frames = _tensor("frames", frames, allowed, remedy)
         shape = frames.shape
         fits = shape.rank == 5 and shape[-1] == 3 and None not in shape[1:] and shape[1] > 0
         fits = fits and shape[0] != 0
         fits = fits and all(size > 0 and size % multiple == 0 for size in shape[2:4])
         if not fits:
-            raise InputError("shape of frames", found=tuple(shape), allowed=allowed, remedy=remedy)
+            raise InputError("shape of frames", found=str(shape), allowed=allowed, remedy=remedy)
         if not frames.dtype.is_floating:
             raise InputError(
                 "type of frames", found=frames.dtype.name, allowed=allowed, remedy=remedy
@@ -317,10 +335,10 @@ class _GopModel(keras.Model):
         return tf.cast(frames, tf.float32)
 
     def _quality(self, quality: Any) -> tf.Tensor:
-        quality = tf.convert_to_tensor(self._given("quality", quality))
         highest = min(self.intra.config.num_omega, self.model.config.num_omega) - 1
         allowed = f"integers from 0 to {highest}, one or one per clip"
         remedy = "Name quality presets of the weights."
+        quality = _tensor("quality", self._given("quality", quality), allowed, remedy)
         if not quality.dtype.is_integer or quality.shape.rank not in (0, 1):
             found = f"{quality.dtype.name} {quality.shape}"
             raise InputError("quality", found=found, allowed=allowed, remedy=remedy)
@@ -330,6 +348,22 @@ class _GopModel(keras.Model):
                 found = values.tolist()
                 raise InputError("quality", found=found, allowed=allowed, remedy=remedy)
         return tf.cast(quality, tf.int32)
+
+    def _snr_db(self, snr_db: Any, frames: tf.Tensor) -> tf.Tensor:
+        snr_db, allowed = self._given("snr_db", snr_db), "a number (dB), or one per clip"
+        remedy = "Give Es/N0 per complex symbol in dB."
+        values = _tensor("snr_db", snr_db, allowed, remedy)
+        if not (values.dtype.is_floating or values.dtype.is_integer) or values.shape.rank not in (
+            0,
+            1,
+        ):
+            found = f"{values.dtype.name} {values.shape}"
+            raise InputError("snr_db", found=found, allowed=allowed, remedy=remedy)
+        values = tf.cast(as_snr_db(values if tf.is_tensor(snr_db) else snr_db), tf.float32)
+        if not values.shape.rank or values.shape.is_compatible_with(frames.shape[:1]):
+            return values
+        found = f"{values.shape[0]} for {frames.shape[0]} clips"
+        raise InputError("snr_db", found=found, allowed=allowed, remedy=remedy)
 
     def _given(self, name: str, value: Any) -> Any:
         """The value of a call, or that of the model."""
@@ -569,6 +603,89 @@ def _side_of(output: GopOutput, clip: int, t: int) -> SideInfo:
         motion=None if motion is None else motion[one].numpy(),
         rate_index=output.rate_index[t][one].numpy(),
         gain=output.gain[clip, t].numpy(),
+    )
+
+
+def _impossible(received: Any, is_sent: tf.Tensor) -> tf.Tensor:
+    """Sent symbols with an x_hat that is not finite, with such or a negative no_eff, and the least
+    overhead: [3], int32."""
+    finite_x = tf.math.is_finite(tf.abs(received.x_hat))
+    finite_no = tf.math.is_finite(received.no_eff) & (received.no_eff >= 0.0)
+    bad = [tf.math.count_nonzero(is_sent & ~good, dtype=tf.int32) for good in (finite_x, finite_no)]
+    return tf.stack([*bad, tf.reduce_min(tf.cast(received.overhead, tf.int32))])
+
+
+def _refuse_impossible(counts: Sequence[int]) -> None:
+    """Raise ``InputError`` for what ``_impossible`` found."""
+    remedy = "Correct the channel, or what its equaliser divides by."
+    names = {"x_hat": "finite values", "no_eff": "finite values from 0"}
+    for count, (name, allowed) in zip(counts, names.items(), strict=False):
+        if count:
+            found = f"{count} values that are not"
+            what = f"{name} of the channel"
+            raise InputError(what, found=found, allowed=allowed, remedy=remedy)
+    if counts[2] < 0:
+        allowed = "0 or a positive number of channel uses"
+        raise InputError("overhead of the channel", found=counts[2], allowed=allowed, remedy=remedy)
+
+
+def _tensor(name: str, value: Any, allowed: str, remedy: str) -> tf.Tensor:
+    """``value`` as a tensor; ``InputError`` where TensorFlow makes none of it."""
+    try:
+        return tf.convert_to_tensor(value)
+    except (TypeError, ValueError) as error:
+        found = f"{type(value).__name__}: {error}"[:200]
+        raise InputError(name, found=found, allowed=allowed, remedy=remedy) from error
+
+
+def _of_clips(name: str, value: tf.Tensor, shape: list[Any], frames: tf.Tensor) -> tf.Tensor:
+    """``value`` for every clip; ``InputError`` where its static shape does not fit."""
+    wanted = frames.shape[: len(shape)]
+    try:
+        fits = tf.broadcast_static_shape(value.shape, wanted).is_compatible_with(wanted)
+    except ValueError:
+        fits = False
+    if fits:
+        return tf.broadcast_to(value, shape)
+    raise InputError(
+        name,
+        found=f"shape {value.shape}",
+        allowed=f"one value, or shape {wanted}",
+        remedy="Give one value, or one for each clip of the batch.",
+    )
+
+
+def _check_names(given: Mapping[str, Any]) -> None:
+    """Raise ``InputError`` for a dict that is not one of the arguments of a call."""
+    known = ("frames", "quality", "snr_db", "seed", "first_symbol", "side_ok", "training")
+    if "frames" not in given or not set(given) <= set(known):
+        raise InputError(
+            "names of the input",
+            found=sorted(map(str, given)),
+            allowed=known,
+            remedy="frames is needed; the others are those of a call.",
+        )
+
+
+def _check_precision(model: Any) -> None:
+    """Raise ``InputError`` for a layer that does not compute in float32."""
+    for layer in model._flatten_layers():
+        if layer.compute_dtype != "float32":
+            raise InputError(
+                "precision of the model",
+                found=f"{layer.dtype_policy.name} ({layer.name})",
+                allowed="float32",
+                remedy='Make the model under keras.config.set_dtype_policy("float32"): both ends '
+                "must compute equal numbers.",
+            )
+
+
+def _cannot_be_saved() -> InputError:
+    return InputError(
+        "saving the whole model",
+        found="a model that holds a channel object",
+        allowed="save_preset(folder) and from_preset(weights=folder), or save_weights(file)",
+        remedy="Save the weights, and make the model over a channel again.",
     )
 
 

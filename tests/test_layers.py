@@ -1,8 +1,11 @@
 """The public Keras models: the sweep's pictures, gradients, training, saving, and bad input."""
 
 import dataclasses
+import re
+from pathlib import Path
 from types import SimpleNamespace
 
+import keras
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -18,6 +21,8 @@ from pvsc_link.schemes.semantic import DvstScheme, SemanticScheme
 from pvsc_link.types import ChannelPoint, InputError, Video
 
 RAYLEIGH = BlockFading("rayleigh", csi_nmse_db=-20.0)
+#: Kinds of models beside the paper's: building their graphs takes long.
+LONG = [pytest.param(kind, marks=pytest.mark.slow) for kind in ("motion", "dvst")]
 ROBUST_MCS = 0  # side information arrives
 
 
@@ -96,7 +101,7 @@ CHANNELS = [
 ]
 
 
-@pytest.mark.parametrize("kind", ["plain", "motion"])
+@pytest.mark.parametrize("kind", ["plain", *LONG])
 @pytest.mark.parametrize(("channel", "point"), CHANNELS, ids=["awgn", "rayleigh"])
 def test_the_model_shows_what_the_sweep_shows(kinds, built, kind, channel, point):
     frames = moving_frames()
@@ -117,6 +122,19 @@ def test_the_model_shows_what_the_sweep_shows(kinds, built, kind, channel, point
     assert np.abs(found - reception.frames_hat).max() <= 1
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("preset", ["pvsc_tiny", "pvsc_small"])
+@pytest.mark.parametrize(("channel", "point"), CHANNELS, ids=["awgn", "rayleigh"])
+def test_presets_show_what_the_sweep_shows(preset, channel, point):
+    frames = moving_frames(4, (128, 192))
+    model = Pvsc.from_preset(preset, channel=channel)
+    models = model.intra, model.model
+    reception, _ = shown_by_the_sweep(models, preset, frames, 2, point, 7)
+    output = model(as_batch(frames), quality=2, snr_db=point.snr_db, seed=7)
+    found = np.rint(255 * output.frames_hat[0].numpy()).astype(int)
+    assert np.abs(found - reception.frames_hat).max() <= 1
+
+
 def gradients(model, frames, **given):
     with tf.GradientTape() as tape:
         output = model(frames, training=True, **given)
@@ -124,7 +142,7 @@ def gradients(model, frames, **given):
     return loss, tape.gradient(loss, model.trainable_weights)
 
 
-@pytest.mark.parametrize("kind", ["plain"])
+@pytest.mark.parametrize("kind", ["plain", *LONG])
 def test_gradients_reach_every_weight_through_the_channel(built, kind):
     model = built(kind)
     _, found = gradients(model, FRAMES, snr_db=10.0, seed=1)
@@ -149,6 +167,14 @@ def test_without_training_the_transforms_before_rounding_have_no_gradient(built)
     assert any(np.any(gradient) for gradient in behind)
 
 
+def test_training_shows_the_same_pictures_up_to_float_rounding(built):
+    model = built("plain")
+    given = {"snr_db": 10.0, "seed": 1}
+    shown = [model(FRAMES, training=training, **given) for training in (False, True)]
+    np.testing.assert_allclose(shown[0].frames_hat, shown[1].frames_hat, atol=2e-3)
+    np.testing.assert_array_equal(shown[0].num_symbols, shown[1].num_symbols)
+
+
 def test_sent_symbols_cbr_and_side_bits_agree(built):
     model = built("plain")
     output = model(FRAMES, snr_db=10.0, seed=1)
@@ -163,6 +189,20 @@ def test_sent_symbols_cbr_and_side_bits_agree(built):
     assert float(output.stats["snr"]) == pytest.approx(power / error, rel=1e-4)
     exact = [8 * (len(one["z"]) + len(one["k"])) for one in model.side_bits(output, "payload")[0]]
     np.testing.assert_allclose(output.num_bits_side[0], exact, rtol=0.5, atol=150)
+
+
+@pytest.mark.slow
+def test_the_gradient_of_cbr_is_that_of_the_rates_and_side_bits(built):
+    model = built("plain")
+    with tf.GradientTape(persistent=True) as tape:
+        output = model(FRAMES, snr_db=10.0, seed=1, training=True)
+        cbr = tf.reduce_sum(output.cbr)
+        side = tf.reduce_sum(output.num_bits_side) / model.side_efficiency
+        uses = (0.5 * tf.reduce_sum(output.num_reals) + side) / FRAMES[0].size
+    weight = model.intra.hyper_encoder.trainable_weights[0]
+    ours, expected = tape.gradient(cbr, weight), tape.gradient(uses, weight)
+    assert np.any(expected)
+    np.testing.assert_allclose(ours, expected, rtol=1e-4, atol=1e-9)
 
 
 def test_a_batch_holds_the_clips_as_they_are_alone_and_traces_nothing_new(built):
@@ -189,7 +229,7 @@ def test_snr_of_each_clip_is_its_own(built):
     np.testing.assert_allclose(error, [1.0, 1e-3], rtol=0.3)
 
 
-@pytest.mark.parametrize("kind", ["plain"])
+@pytest.mark.parametrize("kind", ["plain", LONG[0]])
 def test_lost_side_information_is_concealed_as_the_receiver_does(built, kind):
     model = built(kind)
     given = {"snr_db": 10.0, "seed": 1}
@@ -227,6 +267,79 @@ def test_one_frame_is_a_gop(built):
     assert output.frames_hat.shape == (1, 1, 64, 64, 3)
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("channel", [Awgn(), RAYLEIGH], ids=["awgn", "rayleigh"])
+@pytest.mark.parametrize("preset", ["plain", "pvsc_tiny"])
+def test_xla_compiles_pictures_and_gradients(kinds, preset, channel):
+    options = {"quality": 1, "channel": channel}
+    plain = Pvsc(*kinds["plain"], **options) if preset == "plain" else None
+    plain = plain or Pvsc.from_preset(preset, **options)
+    compiled = Pvsc(plain.intra, plain.model, jit_compile=True, **options)
+    given = {"snr_db": 10.0, "seed": 1}
+    ours, theirs = (one(FRAMES, **given) for one in (compiled, plain))
+    np.testing.assert_array_equal(ours.num_symbols, theirs.num_symbols)
+    assert np.abs(ours.frames_hat - theirs.frames_hat).max() < 1.5 / 255
+    assert float(ours.cbr[0]) == pytest.approx(float(theirs.cbr[0]), rel=1e-5)
+    whole = tf.function(lambda x: gradients(compiled, x, **given), jit_compile=True)
+    loss, found = whole(tf.constant(FRAMES))
+    expected_loss, expected = gradients(plain, FRAMES, **given)
+    assert float(loss) == pytest.approx(float(expected_loss), rel=1e-2)
+    norms = [float(tf.linalg.global_norm(one)) for one in (found, expected)]
+    assert norms[0] == pytest.approx(norms[1], rel=0.1)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["plain", "dvst"])
+def test_fit_lowers_the_loss_over_a_fixed_batch(plain, micro_dvst, kind):
+    keras.utils.set_random_seed(1)
+    if kind == "dvst":
+        model = Dvst.from_preset(micro_dvst, channel=RAYLEIGH, rate=1, snr_db=10.0)
+    else:
+        model = Pvsc.from_preset(plain, channel=RAYLEIGH, quality=1, snr_db=10.0)
+    model.compile(keras.optimizers.Adam(3e-3), loss="mae")
+    frames = FRAMES[:, :2]
+    history = model.fit(frames, epochs=12, verbose=0).history["loss"]
+    assert np.mean(history[-3:]) < 0.95 * np.mean(history[:3])
+    assert model.predict(frames, verbose=0).shape == frames.shape
+    assert np.isfinite(model.evaluate(frames, verbose=0))
+
+
+@pytest.mark.slow
+def test_fit_takes_the_arguments_of_a_call_by_name(plain):
+    model = Pvsc.from_preset(plain, channel=RAYLEIGH)
+    model.compile("sgd", loss="mse")
+    frames = np.concatenate([FRAMES[:, :2]] * 2)
+    given = {"frames": frames, "quality": np.array([0, 2]), "snr_db": np.float32([0.0, 20.0])}
+    before = [weight.numpy() for weight in model.trainable_weights]
+    model.fit(given, frames, batch_size=2, verbose=0)
+    assert any(np.any(a != b) for a, b in zip(before, model.trainable_weights, strict=True))
+
+
+def test_weights_make_the_round_trip_by_keras_and_by_folder(built, plain, kinds, tmp_path):
+    model = built("plain")
+    given = {"snr_db": 10.0, "seed": 1}
+    expected = model(FRAMES, **given).frames_hat
+    model.save_weights(tmp_path / "whole.weights.h5")
+    model.save_preset(tmp_path / "folder")
+    by_keras = Pvsc.from_preset(plain, channel=RAYLEIGH, quality=1)
+    by_keras.load_weights(tmp_path / "whole.weights.h5")
+    by_folder = Pvsc.from_preset(weights=tmp_path / "folder", channel=RAYLEIGH, quality=1)
+    by_name = Pvsc.from_preset(str(tmp_path / "folder"), channel=RAYLEIGH, quality=1)
+    for other in (by_keras, by_folder, by_name):
+        for ours, theirs in zip(model.weights, other.weights, strict=True):
+            np.testing.assert_array_equal(ours, theirs)
+    np.testing.assert_array_equal(by_keras(FRAMES, **given).frames_hat, expected)
+    assert SemanticScheme(plain, weights=str(tmp_path / "folder")).weights_id != "untrained"
+
+
+def test_dvst_weights_make_the_round_trip_by_folder(built, micro_dvst, tmp_path):
+    model = built("dvst")
+    model.save_preset(tmp_path)
+    other = Dvst.from_preset(micro_dvst, weights=tmp_path, rate=1, channel=RAYLEIGH)
+    for ours, theirs in zip(model.weights, other.weights, strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+
+
 def test_training_one_model_leaves_the_sweeps_models_alone():
     files = find_weights("pvsc_tiny")
     pair = fresh_models("pvsc_tiny", files), fresh_models("pvsc_tiny", files)
@@ -242,6 +355,11 @@ def test_training_one_model_leaves_the_sweeps_models_alone():
         (FRAMES[:, :0], "shape of frames"),
         (FRAMES[:0], "shape of frames"),
         (moving_frames()[None], "type of frames.*255"),
+        ("a picture", "frames"),
+        (None, "frames"),
+        ([[1.0], [1.0, 2.0]], "frames"),
+        ({"quality": 1}, "names of the input"),
+        ({"frames": FRAMES, "snr": np.ones(1)}, "names of the input"),
         (255 * FRAMES, "values of frames"),
         (FRAMES * np.float32(np.nan), "values of frames"),
     ],
@@ -261,6 +379,16 @@ def test_bad_frames_are_refused(built, frames, said):
         ({"snr_db": float("nan")}, "finite"),
         ({"seed": -1}, "seed"),
         ({"seed": tf.constant(1.5)}, "seed"),
+        ({"seed": "one"}, "seed"),
+        ({"quality": "best"}, "quality"),
+        ({"quality": [0, 1]}, "quality"),
+        ({"quality": {"a": 1}}, "quality"),
+        ({"snr_db": "high"}, "snr_db"),
+        ({"snr_db": True}, "snr_db"),
+        ({"snr_db": [1.0, 2.0]}, "snr_db"),
+        ({"snr_db": [[1.0]]}, "snr_db"),
+        ({"side_ok": [[True] * 4]}, "side_ok"),
+        ({"side_ok": object()}, "side_ok"),
     ],
 )
 def test_bad_arguments_are_refused(built, given, said):
@@ -300,12 +428,62 @@ def test_a_channel_that_breaks_the_contract_is_refused(kinds, channel, said):
         Pvsc(*kinds["plain"], channel)
 
 
+class Spoils:
+    """An ideal channel that breaks one promise, by the SNR that it is given."""
+
+    def __call__(self, x, *, snr_db, seed, first_symbol=0):
+        bad = tf.where(snr_db == 1.0, np.nan, 0.0)
+        x_hat = x + tf.complex(bad, bad)
+        no_eff = tf.where(snr_db == 2.0, -1.0, tf.where(snr_db == 3.0, np.inf, 0.1))
+        return ChannelOutput(x_hat, no_eff + 0.0 * tf.abs(x), tf.where(snr_db == 4.0, -5, 0), {})
+
+
+def test_impossible_values_of_a_channel_are_refused(kinds):
+    model = Pvsc(*kinds["plain"], Spoils(), quality=1)
+    frames = FRAMES[:, :1]
+    assert np.isfinite(model(frames, snr_db=0.0).frames_hat).all()
+    for snr_db, said in ((1.0, "x_hat"), (2.0, "no_eff"), (3.0, "no_eff"), (4.0, "overhead")):
+        with pytest.raises(InputError, match=f"{said} of the channel"):
+            model(frames, snr_db=snr_db)
+
+
+def test_half_precision_is_refused(plain):
+    keras.config.set_dtype_policy("mixed_float16")
+    try:
+        with pytest.raises(InputError, match="float32"):
+            Pvsc.from_preset(plain, channel=RAYLEIGH)
+    finally:
+        keras.config.set_dtype_policy("float32")
+
+
+def test_saving_the_whole_model_is_refused_with_what_to_do(kinds, tmp_path):
+    model = Pvsc(*kinds["plain"], RAYLEIGH)
+    with pytest.raises(InputError, match="save_preset"):
+        model.save(tmp_path / "whole.keras")
+    assert not list(tmp_path.iterdir())
+    with pytest.raises(InputError, match="save_preset"):
+        keras.saving.save_model(model, tmp_path / "whole.keras")
+
+
 def test_unknown_names_are_refused(tmp_path):
     for given in ({"preset": "pvsc_huge"}, {"preset": "pvsc_tiny", "weights": tmp_path}):
         with pytest.raises(InputError):
             Pvsc.from_preset(channel=RAYLEIGH, **given)
     with pytest.raises(InputError, match="side_format"):
         Pvsc.side_bits(None, None, "gif")
+
+
+@pytest.mark.slow
+def test_the_examples_of_the_guide_run(tmp_path, monkeypatch, capsys):
+    guide = (Path(__file__).parents[1] / "docs" / "layers.md").read_text()
+    blocks = [part.split("```")[0] for part in guide.split("```python\n")[1:]]
+    assert len(blocks) == 2
+    monkeypatch.chdir(tmp_path)
+    for block in blocks:
+        exec(compile(block, "docs/layers.md", "exec"), {})
+    printed = capsys.readouterr().out.split("\n")
+    assert np.isfinite(float(next(line for line in printed if re.fullmatch(r"[\d.]+", line))))
+    assert (tmp_path / "my_weights" / "inter.weights.h5").is_file()
 
 
 def test_public_names_are_there():
