@@ -2,8 +2,10 @@ from . import channels as channels
 from .air import Air as Air
 from .bler import BlerCache as BlerCache
 from .bler import BlerEstimate as BlerEstimate
+from .bler import bler_of_length as bler_of_length
 from .bler import estimate_of as estimate_of
 from .bler import measure_bler as measure_bler
+from .bler import measured_lengths as measured_lengths
 from .channel import Channel as Channel
 from .channel import ChannelFunction as ChannelFunction
 from .channel import ChannelOutput as ChannelOutput

@@ -1,5 +1,6 @@
 """The channel uses of one GOP: bits and symbols follow each other in one process of the channel."""
 
+import math
 from typing import Literal
 
 import numpy as np
@@ -47,28 +48,53 @@ class Air:
         interleaving: Literal["none", "gop"] = "none",
         num_symbols: int | None = None,
     ):
-        if interleaving != "none":
-            raise InputError(
-                "interleaving",
-                found=interleaving,
-                allowed="none",
-                remedy="This version sends channel uses in order: leave the key out.",
-            )
-        self.point, self.seed = point, seed
-        self.interleaving, self.num_symbols = interleaving, num_symbols
-        #: The next channel use that is free.
+        self.point, self.seed, self.num_symbols = point, seed, num_symbols
+        self._places: np.ndarray | None = None
+        if interleaving == "gop":
+            if num_symbols is None:
+                raise self._error("None", "their number")
+            self._places = interleaved_places(num_symbols)
+        #: The next channel use that is free, before interleaving.
         self.place = 0
 
     def send_bits(self, coded_link: CodedLink, bits: np.ndarray) -> BitReception:
         """Payload bits, uint8 ``[num_bits]``, at the next channel uses."""
-        received = coded_link.send(bits, self.point, self.seed, self.place)
-        self.place += received.num_channel_uses - received.num_pilots
-        return received
+        where = self._next(coded_link.num_channel_uses(len(bits)))
+        return coded_link.send(bits, self.point, self.seed, *where)
 
     def send_symbols(
         self, channel_function: ChannelFunction, symbols: np.ndarray
     ) -> SymbolReception:
         """Analog symbols, complex64 ``[num_symbols]``, at the next channel uses."""
-        received = channel_function(symbols, self.point, self.seed, self.place)
-        self.place += len(symbols)
-        return received
+        return channel_function(symbols, self.point, self.seed, *self._next(len(symbols)))
+
+    def _next(self, num: int) -> tuple[int, np.ndarray | None]:
+        """First channel use and places after it of the next ``num`` symbols."""
+        first, end = self.place, self.place + num
+        if self.num_symbols is not None and end > self.num_symbols:
+            raise self._error(self.num_symbols, f"at least {end}, which are sent")
+        self.place = end
+        return (first, None) if self._places is None else (0, self._places[first:end])
+
+    @staticmethod
+    def _error(found: object, allowed: str) -> InputError:
+        return InputError(
+            "num_symbols of the air",
+            found=found,
+            allowed=allowed,
+            remedy="Count all channel uses of the GOP without pilots.",
+        )
+
+
+def interleaved_places(num_symbols: int) -> np.ndarray:
+    """Channel use of each symbol of a GOP: a permutation that both ends know.
+
+    Symbol i is sent at channel use ``i * step mod num_symbols``; step is the first integer from
+    ``num_symbols`` over the golden ratio on that has no divisor in common with ``num_symbols``.
+    Symbols that are close to each other are then far apart on the air, and the other way round.
+    Output: [num_symbols], int64.
+    """
+    step = max(1, round(num_symbols * (math.sqrt(5.0) - 1.0) / 2.0))
+    while math.gcd(step, num_symbols) > 1:
+        step += 1
+    return np.arange(num_symbols) * step % max(num_symbols, 1)

@@ -1,24 +1,26 @@
 """Block error rate of one MCS at one channel point, measured once and kept.
 
-A measurement adds runs of random full blocks over the link (``CodedLink.count_block_errors``)
-until it has met enough errors or sent enough blocks. The file ``bler/<condition>/<seed>.json`` in
-the cache folder holds one run: so many errors in so many blocks under one condition with one seed.
-Files are written whole and never changed, so two processes may fill one cache, and merging two
-caches is copying files: runs with different seeds add up, the same run counts once. A file that is
-not exactly what this module wrote for that condition is ignored with a warning.
+A measurement adds runs of random blocks of one length over the link
+(``CodedLink.count_block_errors``) until it has met enough errors or sent enough blocks. The file
+``bler/<condition>/<seed>.json`` in the cache folder holds one run: so many errors in so many blocks
+under one condition with one seed. Files are written whole and never changed, so two processes may
+fill one cache, and merging two caches is copying files: runs with different seeds add up, the same
+run counts once. A file that is not exactly what this module wrote for that condition is ignored
+with a warning.
 """
 
 import json
 import math
 import warnings
+from bisect import bisect_left
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from pvsc_link.intervals import wilson_interval
 from pvsc_link.link.coded_link import get_coded_link
-from pvsc_link.link.mcs import get_mcs
+from pvsc_link.link.mcs import NUM_CRC_BITS, Mcs, get_mcs
 from pvsc_link.link.registry import DECODERS, EQUALIZERS, active_impairments, find, find_channel
 from pvsc_link.link.transport_options import DEFAULT_TRANSPORT, Transport
 from pvsc_link.storage import cache_directory, json_digest, write_atomically
@@ -144,6 +146,7 @@ def condition_of(
     decoder: str,
     num_iter: int,
     transport: Transport = DEFAULT_TRANSPORT,
+    n: int | None = None,
 ) -> dict[str, Any]:
     """All that a block error rate depends on, as flat JSON: the key of the cache.
 
@@ -159,7 +162,7 @@ def condition_of(
         "version": ALGORITHM_VERSION,
         "mcs": mcs.index,
         **({"mcs_table": mcs.table} if mcs.table != 1 else {}),
-        "n": mcs.n,
+        "n": n or mcs.n,
         "channel": point.channel,
         "snr_db": float(point.snr_db),
         "csi_nmse_db": None,
@@ -202,10 +205,10 @@ def _run_size(total: BlerEstimate, target_errors: int, max_blocks: int) -> int:
 
 
 def _count_errors(
-    mcs_index: int, point: ChannelPoint, num_blocks: int, seed: int, **options: Any
+    mcs_index: int, point: ChannelPoint, num_blocks: int, seed: int, n: int | None, **options: Any
 ) -> int:
     link = get_coded_link(mcs_index, point.channel, **options)
-    return link.count_block_errors(point, num_blocks, seed)
+    return link.count_block_errors(point, num_blocks, seed, n)
 
 
 def measure_bler(
@@ -221,13 +224,15 @@ def measure_bler(
     max_blocks: int = 20_000,
     seed: int = 0,
     cache: BlerCache | None = None,
+    n: int | None = None,
 ) -> BlerEstimate:
     """Block error rate from the cache, with further runs until ``target_errors`` or ``max_blocks``.
 
     The seed of a run follows from condition, ``seed`` and the number of the run, so another machine
     repeats it exactly, and caches filled with different ``seed`` add up when merged.
 
-    Parameters: link options as in ``CodedLink``; ``cache`` : None for that of the user.
+    Parameters: link options as in ``CodedLink``; ``cache`` : None for that of the user; ``n`` :
+    coded bits of a block at the rate of the MCS, None for those of a full block.
     Raises ``InputError`` for an unknown MCS, channel, equalizer or decoder, and for bounds below 1.
     """
     if target_errors < 1 or max_blocks < 1:
@@ -239,7 +244,7 @@ def measure_bler(
         )
     options: dict[str, Any] = {"equalizer": equalizer, "csi_aware": csi_aware}
     options |= {"decoder": decoder, "num_iter": num_iter, "transport": transport}
-    condition = condition_of(mcs_index, point, **options)
+    condition = condition_of(mcs_index, point, **options, n=n)
     cache = cache or BlerCache()
     runs = {run.seed: run for run in cache.runs(condition)}
     index = 0
@@ -251,6 +256,57 @@ def measure_bler(
         index += 1
         if run_seed not in runs:
             size = _run_size(total, target_errors, max_blocks)
-            errors = _count_errors(mcs_index, point, size, run_seed, **options)
+            errors = _count_errors(mcs_index, point, size, run_seed, n, **options)
             runs[run_seed] = Run(run_seed, errors, size)
             cache.add(condition, runs[run_seed])
+
+
+#: Blocks of fewer coded bits than this are not measured: they are taken to fail like the shortest.
+SHORTEST_MEASURED = 192
+
+
+def measured_lengths(mcs: Mcs) -> list[int]:
+    """Coded bits of the blocks whose error rate is measured, ascending.
+
+    They are n of the MCS, n / 2, n / 4, ... down to ``SHORTEST_MEASURED``, in whole symbols, as far
+    as there is a payload beside the CRC.
+    """
+    lengths, n = [mcs.n], mcs.n
+    while n // 2 >= SHORTEST_MEASURED:
+        n //= 2
+        whole = n - n % mcs.num_bits_per_symbol
+        if replace(mcs, n=whole).k > NUM_CRC_BITS:
+            lengths.insert(0, whole)
+    return lengths
+
+
+def bler_of_length(
+    mcs_index: int,
+    point: ChannelPoint,
+    n: int,
+    *,
+    transport: Transport = DEFAULT_TRANSPORT,
+    **options: Any,
+) -> float:
+    """Block error rate of blocks of ``n`` coded bits, read between those of measured lengths.
+
+    log(BLER) is linear in log(n) between two lengths of ``measured_lengths``; where one of the two
+    has no error at all, BLER itself is. Beyond the shortest and the longest nothing changes.
+    Only the lengths that are needed are measured (``measure_bler``, which has the parameters).
+    """
+    lengths = measured_lengths(get_mcs(mcs_index, transport.mcs_table, transport.block_length))
+
+    def measured(length: int) -> float:
+        return measure_bler(mcs_index, point, transport=transport, n=length, **options).bler
+
+    if n <= lengths[0] or n >= lengths[-1]:
+        return measured(lengths[0] if n <= lengths[0] else lengths[-1])
+    above = bisect_left(lengths, n)
+    if lengths[above] == n:
+        return measured(n)
+    low, high = lengths[above - 1 : above + 1]
+    share = math.log(n / low) / math.log(high / low)
+    ends = measured(low), measured(high)
+    if not all(ends):
+        return (1.0 - share) * ends[0] + share * ends[1]
+    return ends[0] ** (1.0 - share) * ends[1] ** share

@@ -250,22 +250,20 @@ class ChannelFunction:
     Parameters
     ----------
     kind : ChannelType
-    equalizer : key of ``registry.SYMBOL_EQUALIZERS``
+    equalizer : key of ``registry.SYMBOL_EQUALIZERS``, or a callable like ``equalizers.zf``
     csi_aware : whether the equaliser knows the variance of the channel estimation error
     """
 
-    def __init__(self, kind: ChannelType, equalizer: str, csi_aware: bool):
+    def __init__(self, kind: ChannelType, equalizer: Any, csi_aware: bool):
         self._make: Callable[..., Channel] = functools.partial(
             kind.make, equalizer=equalizer, csi_aware=csi_aware
         )
         self.trace_count = 0
-        signature = [
-            tf.TensorSpec([1, None], tf.complex64),
-            tf.TensorSpec([], tf.float32),
-            tf.TensorSpec([2], tf.uint32),
-            tf.TensorSpec([], tf.int32),
-        ]
-        self._traced = Traced(self._run, signature, jit_compile=False)
+        one, scalar = tf.TensorSpec([1, None], tf.complex64), tf.TensorSpec([], tf.int32)
+        numbers = tf.TensorSpec([], tf.float32), tf.TensorSpec([2], tf.uint32), scalar
+        self._traced = Traced(self._run, [one, *numbers], jit_compile=False)
+        places = tf.TensorSpec([None], tf.int32), scalar
+        self._scattered = Traced(self._run_scattered, [one, *numbers, *places], jit_compile=False)
 
     def __call__(
         self,
@@ -278,19 +276,25 @@ class ChannelFunction:
         """One stream of symbols through the channel.
 
         Input: ``symbols`` : [num_symbols], complex64, unit mean power; ``point`` : of this kind of
-        channel; ``first_symbol`` : channel use of the first symbol in the process of ``seed``.
-        Raises ``InputError`` for a bad point or seed, and for a channel that returns values that
-        are not finite, a negative noise variance or a negative overhead.
+        channel; ``first_symbol`` : channel use of the first symbol in the process of ``seed``;
+        ``places`` : [num_symbols], integers from 0, channel use of each symbol after
+        ``first_symbol`` where they do not follow each other. Pilots are then those of the symbols'
+        share of all channel uses from the first to the last.
+        Raises ``InputError`` for a bad point, seed or places, and for a channel that returns values
+        that are not finite, a negative noise variance or a negative overhead.
         """
-        if places is not None:
-            raise InputError(
-                "places", found="an array", allowed=None, remedy="Interleaving is not available."
-            )
-        x = tf.constant(symbols[None], tf.complex64)
+        x, num = tf.constant(symbols[None], tf.complex64), len(symbols)
         condition, snr_db = condition_tensors(point), as_snr_db(point.snr_db)
-        numbers = snr_db, seed_tensor(seed), tf.constant(first_symbol)
-        x_hat, no_eff, overhead, stats = self._traced(x, *numbers, condition=condition)
-        uses, num = len(symbols) + checked_overhead(overhead), len(symbols)
+        if places is None or not num:
+            numbers = snr_db, seed_tensor(seed), tf.constant(first_symbol)
+            outputs, span = self._traced(x, *numbers, condition=condition), num
+        else:
+            first, span = _extent(places, num)
+            numbers = snr_db, seed_tensor(seed), tf.constant(first_symbol + first)
+            at = tf.constant(places - first, tf.int32), tf.constant(span)
+            outputs = self._scattered(x, *numbers, *at, condition=condition)
+        x_hat, no_eff, overhead, stats = outputs
+        uses = num + -(-checked_overhead(overhead) * num // max(span, 1))
         for name, values in (("x_hat", x_hat), ("no_eff", no_eff)):
             bad = int(np.sum(~np.isfinite(values.numpy())))
             if bad:
@@ -310,9 +314,39 @@ class ChannelFunction:
         stats = link_stats(x, output, tf.shape(x)[1])
         return output.x_hat, output.no_eff, tf.cast(output.overhead, tf.int32), stats
 
+    def _run_scattered(self, x, snr_db, seed, first_symbol, places, span, condition):
+        """``_run`` of symbols at ``places`` of a stream of ``span``; nothing is sent elsewhere."""
+        self.trace_count += 1
+        whole = tf.scatter_nd(places[:, None], x[0], [span])[None]
+        channel = self._make(**condition)
+        numbers = {"snr_db": snr_db, "seed": seed, "first_symbol": first_symbol}
+        output = checked_output(channel(whole, **numbers), whole)
+        x_hat, no_eff = (tf.gather(part, places, axis=1) for part in output[:2])
+        overhead = tf.cast(output.overhead, tf.int32)
+        gathered = ChannelOutput(x_hat, no_eff, overhead, output.stats)
+        return x_hat, no_eff, overhead, link_stats(x, gathered, tf.shape(x)[1])
+
+
+def _extent(places: np.ndarray, num_symbols: int) -> tuple[int, int]:
+    """The first of the places, and the channel uses from there to the last.
+
+    Raises ``InputError`` unless there are as many distinct places from 0 as symbols.
+    """
+    places = np.asarray(places)
+    whole = places.dtype.kind in "iu" and places.shape == (num_symbols,)
+    if not whole or places.min() < 0 or len(np.unique(places)) < num_symbols:
+        raise InputError(
+            "places",
+            found=f"{places.dtype.name} {list(places.shape)}",
+            allowed=f"{num_symbols} distinct integers from 0",
+            remedy="Give one channel use per symbol.",
+        )
+    return int(places.min()), int(places.max() - places.min()) + 1
+
 
 @functools.lru_cache(maxsize=64)
-def _channel_function(kind: ChannelType, equalizer: str, csi_aware: bool) -> ChannelFunction:
+def channel_function(kind: ChannelType, equalizer: Any, csi_aware: bool) -> ChannelFunction:
+    """The ``ChannelFunction`` of these parameters, traced once per process."""
     return ChannelFunction(kind, equalizer, csi_aware)
 
 
@@ -322,4 +356,4 @@ def get_channel_function(channel: str, equalizer: str, csi_aware: bool) -> Chann
     Raises ``InputError`` for an unknown channel or equaliser.
     """
     find("equalizer", equalizer, SYMBOL_EQUALIZERS)
-    return _channel_function(find_channel(channel), equalizer, csi_aware)
+    return channel_function(find_channel(channel), equalizer, csi_aware)

@@ -3,15 +3,15 @@
     payload --> split, CRC24B --> LDPC --> scrambler --> QAM --> channel, equaliser --> LLRs
     payload <-- join  <-- CRC <-- LDPC decoder <-- rate recovery <-- descrambler <---------+
 
-The stages are the same for arrays and for tensors in a graph. Scrambler to descrambler is one XLA
-program (``CodedBitChannel``), so that one compilation serves every MCS of a modulation and every
-channel point. LDPC runs on the CPU outside of graphs, and as XLA programs inside.
+The stages are the same for arrays and for tensors in a graph. QAM to LLRs is one XLA program
+(``CodedBitChannel``), so that one compilation serves every MCS of a modulation, every block size
+and every channel point. LDPC runs on the CPU outside of graphs, and as XLA programs inside.
 """
 
 import functools
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
 import numba
@@ -21,10 +21,10 @@ from sionna.phy.mapping import Mapper
 
 from pvsc_link.link.channel import (
     Channel,
-    ChannelOutput,
     Traced,
     as_snr_db,
     as_tensors,
+    channel_function,
     checked_output,
     checked_overhead,
     condition_tensors,
@@ -33,10 +33,10 @@ from pvsc_link.link.channel import (
 )
 from pvsc_link.link.counter_random import seed_tensor
 from pvsc_link.link.equalizers import Equalizer
-from pvsc_link.link.ldpc.code import CERTAIN_LLR, get_ldpc_code
-from pvsc_link.link.ldpc.decoder import IN_GRAPH, get_decoder
-from pvsc_link.link.mcs import Mcs, get_mcs
-from pvsc_link.link.qam import QamDemapper, descramble, scramble
+from pvsc_link.link.ldpc.code import CERTAIN_LLR, LdpcCode, get_ldpc_code
+from pvsc_link.link.ldpc.decoder import IN_GRAPH, GraphDecoder, get_decoder
+from pvsc_link.link.mcs import BLOCK_LENGTH, NUM_CRC_BITS, Mcs, get_mcs
+from pvsc_link.link.qam import QamDemapper, descramble, scramble, scrambling_sequence
 from pvsc_link.link.registry import (
     EQUALIZERS,
     ChannelType,
@@ -44,130 +44,137 @@ from pvsc_link.link.registry import (
     find_channel,
     find_equalizer,
 )
-from pvsc_link.link.transport import NUM_CRC_BITS, BlockCrc, Segmentation
+from pvsc_link.link.transport import SEGMENTATIONS, BlockCrc, Segmentation
 from pvsc_link.link.transport_options import DEFAULT_TRANSPORT, Transport
 from pvsc_link.storage import json_digest
 from pvsc_link.types import ChannelPoint, InputError, LinkStats
 
-#: Blocks per call of the traced function. XLA wants a fixed number: short calls are padded there.
+#: Coded bits per call of the compiled function: 32 blocks of the default length. XLA wants fixed
+#: numbers, so that shorter calls are padded; a call that needs few bits has few.
+BATCH_BITS, FEW_BITS = 32 * BLOCK_LENGTH, 2 * BLOCK_LENGTH
+#: Rows that an XLA decoder is called with.
 BATCH_SIZE = 32
 
 
 class CodedBitChannel:
-    """From coded bits to their LLRs: scrambler, QAM, channel, equaliser, exact demapper.
+    """From scrambled bits to their LLRs: QAM, channel, equaliser, exact demapper.
 
-    Bits are scrambled (TS 38.211, 7.3.1.1), so that symbols have unit power on average whatever
-    the payload is. Each LLR is computed with the noise variance of its own symbol.
+    Bits are scrambled before (TS 38.211, 7.3.1.1), so that symbols have unit power on average
+    whatever the payload is. Each LLR is computed with the noise variance of its own symbol. The
+    bits of a stream are given without regard to blocks, so that one compilation serves every block
+    size of a modulation.
 
     Parameters
     ----------
-    n : int, coded bits of a block
     num_bits_per_symbol : int
     make : makes the channel from its condition, given as keyword arguments
     jit_compile : whether XLA compiles it
 
     Input
     -----
-    c : [batch, num_blocks, n], uint8, coded bits of consecutive blocks, which follow each other in
-        the channel without a gap; outside of a graph at most BATCH_SIZE, inside all of a stream
-    num_sent : int, symbols of a row that are sent: the end of a short last block is not
+    c : [batch, num_bits], uint8, whole symbols; outside of a graph at most BATCH_BITS
     first_symbol : int, place of their first symbol in the channel
     snr_db : [] or [batch], tf.float32, Es/N0 in dB
     condition : scalar tensors by name
     seed : [2], tf.uint32
+    few : whether a call of few bits may be padded to FEW_BITS only
 
     Output
     ------
-    llr : [batch, num_blocks, n], tf.float32, log p(1)/p(0) of the coded bits
+    llr : [batch, num_bits], tf.float32, log p(1)/p(0) of the scrambled bits
     overhead : int, further channel uses (pilots) of a row; not counted inside a graph
-    stats : LinkStats of the symbols that are sent; under XLA ``csi_nmse`` is that of BATCH_SIZE
-        blocks; not measured inside a graph
+    stats : LinkStats of the symbols that are sent; under XLA ``csi_nmse`` is that of all symbols
+        that the call was padded to; not measured inside a graph
     """
 
-    def __init__(
-        self, n: int, num_bits_per_symbol: int, make: Callable[..., Channel], jit_compile: bool
-    ):
-        self._num_symbols, self._make = n // num_bits_per_symbol, make
-        self._mapper = Mapper("qam", num_bits_per_symbol)
-        self._demapper = QamDemapper(num_bits_per_symbol)
+    def __init__(self, num_bits_per_symbol: int, make: Callable[..., Channel], jit_compile: bool):
+        self._order, self._make = num_bits_per_symbol, make
+        self.mapper = Mapper("qam", num_bits_per_symbol)
+        self.demapper = QamDemapper(num_bits_per_symbol)
         self.trace_count = 0
         self._jit_compile = jit_compile
-        blocks = BATCH_SIZE if jit_compile else None
-        scalar = tf.TensorSpec([], tf.int32)
-
-        def traced(snr_db_shape: list[None]) -> Traced:
-            numbers = tf.TensorSpec(snr_db_shape, tf.float32), tf.TensorSpec([2], tf.uint32)
-            c = tf.TensorSpec([None, blocks, n], tf.uint8)
-            return Traced(self._run, [c, scalar, scalar, *numbers], jit_compile)
-
-        self._traced = {len(shape): traced(shape) for shape in ([], [None])}
+        self._traced: dict[tuple[int | None, int], Traced] = {}
 
     def __call__(
         self,
         c: tf.Tensor,
-        num_sent: int,
         first_symbol: int,
         snr_db: tf.Tensor,
         condition: dict[str, Any],
         seed: tf.Tensor,
+        few: bool = True,
     ) -> tuple[tf.Tensor, int, LinkStats]:
         if not tf.executing_eagerly():
-            return self._in_graph(c, num_sent, snr_db, condition, seed), 0, LinkStats()
-        num_rows, num_blocks = c.shape[:2]
-        size = BATCH_SIZE if self._jit_compile else num_blocks
-        padded = tf.pad(c, [[0, 0], [0, size - num_blocks], [0, 0]])
-        numbers = tf.constant(num_sent), tf.constant(first_symbol)
-        run = self._traced[snr_db.shape.rank]
-        llr, overhead, stats = run(padded, *numbers, snr_db, seed, condition=condition)
+            return self._in_graph(c, first_symbol, snr_db, condition, seed), 0, LinkStats()
+        num_rows, num_bits = c.shape
+        num_sent = given = num_bits // self._order
+        size = None
+        if self._jit_compile:
+            size = FEW_BITS if few and num_bits <= FEW_BITS else BATCH_BITS
+            spare = tf.tile(_padding(size)[None, num_bits:], [num_rows, 1])
+            c, given = tf.concat([c, spare], axis=1), size // self._order
+        numbers = tf.constant(num_sent), tf.constant(first_symbol), snr_db, seed
+        llr, overhead, stats = self._trace(size, snr_db.shape.rank)(
+            c, *numbers, condition=condition
+        )
         # The channel counts for all that it was given.
-        given = size * self._num_symbols if self._jit_compile else num_sent
         pilots = -(-checked_overhead(overhead) * num_sent // given)
         measured = LinkStats(num_rows * num_sent, *stats.numpy().tolist())
-        return llr[:, :num_blocks], pilots, measured
+        return llr[:, :num_bits], pilots, measured
+
+    def _trace(self, size: int | None, snr_db_rank: int) -> Traced:
+        key = size, snr_db_rank
+        if key not in self._traced:
+            scalar = tf.TensorSpec([], tf.int32)
+            snr_db = tf.TensorSpec([None] * snr_db_rank, tf.float32)
+            c, seed = tf.TensorSpec([None, size], tf.uint8), tf.TensorSpec([2], tf.uint32)
+            signature = [c, scalar, scalar, snr_db, seed]
+            self._traced[key] = Traced(self._run, signature, self._jit_compile)
+        return self._traced[key]
 
     def _in_graph(
         self,
         c: tf.Tensor,
-        num_sent: int,
+        first_symbol: int,
         snr_db: tf.Tensor,
         condition: dict[str, Any],
         seed: tf.Tensor,
     ) -> tf.Tensor:
         # This function is not kept, because the channel may hold tensors of the graph around it.
         def run(c):
-            return self._run(c, num_sent, 0, snr_db, seed, condition)[0]
+            num_sent = c.shape[1] // self._order
+            return self._run(c, num_sent, first_symbol, snr_db, seed, condition)[0]
 
         return tf.function(run, jit_compile=self._jit_compile, autograph=False)(c)
 
     def _run(self, c, num_sent, first_symbol, snr_db, seed, condition):
         self.trace_count += 1
-        mapped = self._mapper(scramble(tf.cast(c, tf.float32)))
-        num_blocks = tf.shape(c)[1] if c.shape[1] is None else c.shape[1]
-        x = tf.reshape(mapped, [tf.shape(c)[0], num_blocks * self._num_symbols])
-        if not self._jit_compile:
-            x = x[:, :num_sent]
+        x = self.map(c)
         channel = self._make(**condition)
         output = checked_output(channel(x, snr_db=snr_db, seed=seed, first_symbol=first_symbol), x)
-        x_hat, no_eff = self._whole_blocks(output, mapped)
-        llr = tf.reshape(descramble(self._demapper(x_hat, no_eff)), tf.shape(c))
+        llr = tf.reshape(self.demapper(*output[:2]), tf.shape(c))
         return llr, tf.cast(output.overhead, tf.int32), link_stats(x, output, num_sent)
 
-    @staticmethod
-    def _whole_blocks(output: ChannelOutput, mapped: tf.Tensor) -> list[tf.Tensor]:
-        """Equalised symbols and their noise variances in blocks; 0 and 1 where none was sent."""
-        shape = tf.shape(mapped)
-        missing = shape[1] * shape[2] - tf.shape(output.x_hat)[1]
-        parts = zip(output[:2], (0, 1), strict=True)
-        padded = [tf.pad(part, [[0, 0], [0, missing]], constant_values=v) for part, v in parts]
-        return [tf.reshape(part, [-1, mapped.shape[2]]) for part in padded]
+    def map(self, c: tf.Tensor) -> tf.Tensor:
+        """Symbols, [batch, num_symbols], ``tf.complex64``, of bits [batch, num_bits], uint8."""
+        num_symbols = tf.shape(c)[1] // self._order if c.shape[1] is None else -1
+        bits = tf.reshape(tf.cast(c, tf.float32), [tf.shape(c)[0], num_symbols, self._order])
+        return tf.squeeze(self.mapper(bits), axis=-1)
+
+
+@functools.cache
+def _padding(size: int) -> tf.Tensor:
+    """Bits in place of those that a call lacks: of unit power on average. [size], uint8."""
+    with tf.init_scope():
+        return tf.constant(np.resize(scrambling_sequence(BLOCK_LENGTH), size))
 
 
 @functools.lru_cache(maxsize=64)
 def _coded_bit_channel(
-    n: int, num_bits_per_symbol: int, kind: ChannelType, equalizer: Equalizer, csi_aware: bool
+    num_bits_per_symbol: int, kind: ChannelType, equalizer: Equalizer, csi_aware: bool
 ) -> CodedBitChannel:
     make = functools.partial(kind.make, equalizer=equalizer, csi_aware=csi_aware)
-    return CodedBitChannel(n, num_bits_per_symbol, make, kind.jit_compile)
+    return CodedBitChannel(num_bits_per_symbol, make, kind.jit_compile)
 
 
 @dataclass(frozen=True)
@@ -185,13 +192,14 @@ class BitReception:
 class CodedLink:
     """Sends bits as CRC24B + 5G LDPC + QAM blocks over a channel.
 
-    Blocks follow each other in the channel without a gap. The last block is shortened: its known
-    fillers are neither sent nor counted. Bits are interleaved within a block only (TS 38.212,
-    5.4.2.2), so a coherence interval longer than a block is not interleaved away.
+    Blocks follow each other in the channel without a gap. They have one size (``equal_blocks``), or
+    all but the last are full (``transport.segmentation``: ``shortened``). Bits are interleaved
+    within a block only (TS 38.212, 5.4.2.2), so a coherence interval longer than a block is not
+    interleaved away.
 
     Parameters
     ----------
-    mcs : int (row of TS 38.214 Table 5.1.3.1-1) or ``Mcs`` (for another block length)
+    mcs : int (row of the table that ``transport`` names), or ``Mcs`` (with its own block length)
     channel : key of ``registry.CHANNELS``, or a channel object (``channel.Channel``), which brings
         its condition, equaliser and awareness with it. XLA compiles it unless its attribute
         ``jit_compile`` is False
@@ -275,21 +283,26 @@ class CodedLink:
         self.transport = transport
         of_table = transport.mcs_table, transport.block_length
         self.mcs = mcs if isinstance(mcs, Mcs) else get_mcs(mcs, *of_table)
-        self.code = get_ldpc_code(self.mcs.k, self.mcs.n, self.mcs.num_bits_per_symbol)
-        size = self.mcs.n, self.mcs.num_bits_per_symbol
         self._kind: ChannelType | None = None
+        order = self.mcs.num_bits_per_symbol
         if isinstance(channel, str):
             self._kind = find_channel(channel)
             found = find_equalizer(equalizer, EQUALIZERS)
-            self._channel = _coded_bit_channel(*size, self._kind, found, csi_aware)
+            self._channel = _coded_bit_channel(order, self._kind, found, csi_aware)
+            self._in_places = functools.partial(channel_function, self._kind, found, csi_aware)
         else:
             jit_compile = getattr(channel, "jit_compile", True)
-            self._channel = CodedBitChannel(*size, lambda: channel, jit_compile)
-        self._decoder = get_decoder(decoder, self.code, num_iter)
-        in_graph = IN_GRAPH.get(decoder, decoder)
-        self._decoder_in_graph = get_decoder(in_graph, self.code, num_iter)
+            self._channel = CodedBitChannel(order, lambda: channel, jit_compile)
+        self._decoder = decoder, num_iter
+        get_decoder(*self._decoder_of(self.code))  # raises for an unknown one
         self._crc = BlockCrc()
+        #: Payload bits of a full block.
         self.block_payload = self.mcs.k - NUM_CRC_BITS
+
+    @property
+    def code(self) -> LdpcCode:
+        """The code of full blocks."""
+        return get_ldpc_code(self.mcs.k, self.mcs.n, self.mcs.num_bits_per_symbol)
 
     @tf.autograph.experimental.do_not_convert
     def __call__(
@@ -322,33 +335,47 @@ class CodedLink:
         parity. Raises ``InputError`` for bits that are no bits.
         """
         rows, as_given = _rows_of(bits)
-        segments = Segmentation(rows.shape[1], self.block_payload)
+        segments = self.segmentation(rows.shape[1])
         if not segments.num_blocks:
             return bits
-        b = self._crc.attach(segments.split(rows), segments.num_fillers)
-        coded = self._stream(self._coded(b, segments.num_fillers), segments.num_bits)
+        b = self._crc.attach(segments.split(rows), segments.num_unsent)
+        blocks = self._coded(self.code_of(segments), b, segments.num_unsent)
+        coded = _flat(blocks)[:, : self._num_coded_bits(segments)]
         return as_given(tf.cast(coded, rows.dtype))
 
     @property
     def trace_count(self) -> int:
-        """How often the link was traced: 1 however many points and MCS of a modulation it saw."""
+        """How often the link was traced: at most twice, for long and for short calls, however many
+        points, block sizes and MCS of a modulation it saw.
+        """
         return self._channel.trace_count
+
+    def segmentation(self, num_bits: int) -> Segmentation:
+        """How ``num_bits`` payload bits are divided into blocks."""
+        return SEGMENTATIONS[self.transport.segmentation](num_bits, self.mcs)
 
     def num_blocks(self, num_bits: int) -> int:
         """Blocks that carry ``num_bits`` payload bits."""
-        return Segmentation(num_bits, self.block_payload).num_blocks
+        return self.segmentation(num_bits).num_blocks
 
     def num_channel_uses(self, num_bits: int) -> int:
         """Complex symbols that ``num_bits`` payload bits take, with CRC and parity, exactly.
 
         Pilots of the channel are not among them; ``BitReception.num_channel_uses`` has them.
         """
-        segments = Segmentation(num_bits, self.block_payload)
+        return self._num_coded_bits(self.segmentation(num_bits)) // self.mcs.num_bits_per_symbol
+
+    def _num_coded_bits(self, segments: Segmentation) -> int:
         if not segments.num_blocks:
             return 0
-        num_sent = len(self.code.transmit_order(segments.num_fillers))
-        coded_bits = (segments.num_blocks - 1) * self.mcs.n + num_sent
-        return coded_bits // self.mcs.num_bits_per_symbol
+        last = segments.n
+        if segments.num_unsent:
+            last = len(self.code_of(segments).transmit_order(segments.num_unsent))
+        return (segments.num_blocks - 1) * segments.n + last
+
+    def code_of(self, segments: Segmentation) -> LdpcCode:
+        """The code of the blocks of a stream."""
+        return get_ldpc_code(segments.k, segments.n, self.mcs.num_bits_per_symbol)
 
     def send(
         self,
@@ -360,70 +387,83 @@ class CodedLink:
     ) -> BitReception:
         """Payload bits over the channel of ``point``; otherwise as calling the link.
 
-        Parameters: ``first_symbol`` : channel use of the first symbol in the process of ``seed``.
-        Raises ``InputError`` in addition for a point of another channel.
+        Parameters: ``first_symbol`` : channel use of the first symbol in the process of ``seed``;
+        ``places`` : [num_channel_uses], integers from 0, channel use of each symbol after
+        ``first_symbol`` where they do not follow each other.
+        Raises ``InputError`` in addition for a point of another channel, and for bad places.
         """
-        if places is not None:
-            raise InputError(
-                "places", found="an array", allowed=None, remedy="Interleaving is not available."
-            )
         rows = tf.constant(_require_bits(bits)[None])
-        passed = self._through(rows, *self._tensors(point), seed, first_symbol)
+        tensors = self._tensors(point)
+        if places is None:
+            passed = self._through(rows, *tensors, seed, first_symbol)
+        else:
+            passed = self._through(rows, *tensors, seed, at=(point, first_symbol, places))
         return BitReception(
             passed.bits_hat[0].numpy(),
             passed.block_ok[0].numpy(),
-            Segmentation(len(bits), self.block_payload).block_num_bits,
+            self.segmentation(len(bits)).block_num_bits,
             self.num_channel_uses(len(bits)) + passed.num_pilots,
             passed.num_pilots,
             passed.stats,
         )
 
     def full_blocks(
-        self, point: ChannelPoint, num_blocks: int, seed: int
+        self, point: ChannelPoint, num_blocks: int, seed: int, n: int | None = None
     ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        """Random full blocks over the channel, batch by batch, for measurements.
+        """Random whole blocks over the channel, batch by batch, for measurements.
 
-        Input: ``point``, ``seed`` as in ``send``; the payload depends on ``seed`` as well.
+        Input: ``point``, ``seed`` as in ``send``; the payload depends on ``seed`` as well; ``n`` :
+        coded bits of a block at the rate of the MCS, None for those of a full block.
         Output: pairs of information bits ``b`` : [batch, k], uint8, and the LLRs of the bits that
         the LDPC encoder emits : [batch, mother_n], float32.
         """
-        return (send() for send in self._batches(point, num_blocks, seed))
+        return (send() for send in self._batches(point, num_blocks, seed, self._measured(n)))
 
-    def count_block_errors(self, point: ChannelPoint, num_blocks: int, seed: int) -> int:
+    def count_block_errors(
+        self, point: ChannelPoint, num_blocks: int, seed: int, n: int | None = None
+    ) -> int:
         """Blocks of ``full_blocks`` with a wrong payload bit, whatever their CRC says.
 
         Batches run on as many threads as numba has.
         """
+        code = self._measured(n)
+        decoder = get_decoder(*self._decoder_of(code))
 
         def count(send: Callable[[], tuple[np.ndarray, np.ndarray]]) -> int:
             b, llr = send()
-            wrong = np.asarray(self._decoder(llr)) != b
-            return int(np.any(wrong[:, : self.block_payload], axis=1).sum())
+            wrong = np.asarray(decoder(llr)) != b
+            return int(np.any(wrong[:, : code.k - NUM_CRC_BITS], axis=1).sum())
 
         with ThreadPoolExecutor(numba.get_num_threads()) as pool:
-            return sum(pool.map(count, self._batches(point, num_blocks, seed)))
+            return sum(pool.map(count, self._batches(point, num_blocks, seed, code)))
 
-    def _batches(self, point: ChannelPoint, num_blocks: int, seed: int) -> Iterator[Any]:
+    def _measured(self, n: int | None) -> LdpcCode:
+        row = self.mcs if n is None else replace(self.mcs, n=n)
+        return get_ldpc_code(row.k, row.n, row.num_bits_per_symbol)
+
+    def _batches(
+        self, point: ChannelPoint, num_blocks: int, seed: int, code: LdpcCode
+    ) -> Iterator[Any]:
         tensors, alone = self._tensors(point), find_channel(point.channel).independent_blocks
-        for first in range(0, num_blocks, BATCH_SIZE):
-            size = min(BATCH_SIZE, num_blocks - first)
+        together = BATCH_BITS // code.n
+        for first in range(0, num_blocks, together):
+            size = min(together, num_blocks - first)
             # Blocks of their own are rows of a batch, whose realisations another seed continues.
             of_batch = int(json_digest([seed, first])[:16], 16) if alone else seed
             arguments = *tensors, seed_tensor(of_batch)
-            yield functools.partial(self._random_blocks, first, size, seed, alone, arguments)
+            yield functools.partial(self._random_blocks, code, first, size, seed, alone, arguments)
 
     def _random_blocks(
-        self, first: int, size: int, seed: int, alone: bool, arguments: tuple
+        self, code: LdpcCode, first: int, size: int, seed: int, alone: bool, arguments: tuple
     ) -> tuple[np.ndarray, np.ndarray]:
         generator = np.random.default_rng([seed, self.mcs.index, first])
         in_rows = (size, 1) if alone else (1, size)
-        payload = generator.integers(0, 2, (*in_rows, self.block_payload), dtype=np.uint8)
+        payload = generator.integers(0, 2, (*in_rows, code.k - NUM_CRC_BITS), dtype=np.uint8)
         b = self._crc.attach(payload)
-        num_sent = in_rows[1] * self.mcs.n // self.mcs.num_bits_per_symbol
-        place = 0 if alone else first * self.mcs.n // self.mcs.num_bits_per_symbol
-        llr, *_ = self._channel(self._coded(b), num_sent, place, *arguments)
+        place = 0 if alone else first * code.n // self.mcs.num_bits_per_symbol
+        llr, *_ = self._llrs(self._coded(code, b), in_rows[1] * code.n, place, arguments)
         b, llr = tf.reshape(b, [size, -1]), tf.reshape(llr, [size, -1])
-        return b.numpy().astype(np.uint8), self.code.combine(llr).numpy()
+        return b.numpy().astype(np.uint8), code.combine(llr).numpy()
 
     def _tensors(self, point: ChannelPoint) -> tuple[tf.Tensor, dict[str, Any]]:
         """SNR and condition of a point of this link's channel."""
@@ -443,73 +483,123 @@ class CodedLink:
         condition: dict[str, Any],
         seed: Any,
         first_symbol: int = 0,
+        at: "_At | None" = None,
     ) -> "_Passed":
-        """Rows of bits over the channel: in one go in a graph, else by BATCH_SIZE blocks."""
+        """Rows of bits over the channel: in one go in a graph, else by BATCH_BITS coded bits.
+
+        Parameters: ``at`` : where the symbols are sent if not one after the other.
+        """
+        segments = self.segmentation(bits.shape[1])
+        if not segments.num_blocks:
+            return _Passed(bits, tf.cast(bits, tf.bool), tf.cast(bits, tf.float32), 0, LinkStats())
         arguments = _snr_db_of_rows(snr_db, bits), condition, seed_tensor(seed)
-        segments = Segmentation(bits.shape[1], self.block_payload)
-        blocks, num_blocks = segments.split(bits), segments.num_blocks
-        left, parts = self.num_channel_uses(segments.num_bits), []
-        size = BATCH_SIZE if tf.executing_eagerly() else max(num_blocks, 1)
+        code, blocks, num_blocks = (
+            self.code_of(segments),
+            segments.split(bits),
+            segments.num_blocks,
+        )
+        left, parts = self._num_coded_bits(segments), []
+        in_one_go = at is not None or not tf.executing_eagerly()
+        size = num_blocks if in_one_go else BATCH_BITS // segments.n
         for first in range(0, num_blocks, size):
-            fillers = segments.num_fillers if first + size >= num_blocks else 0
-            b = self._crc.attach(blocks[:, first : first + size], fillers)
-            c = self._coded(b, fillers)
-            num_sent = min(left, c.shape[1] * self.mcs.n // self.mcs.num_bits_per_symbol)
-            place = first_symbol + first * self.mcs.n // self.mcs.num_bits_per_symbol
-            llr, pilots, measured = self._channel(c, num_sent, place, *arguments)
-            payload, ok = self._crc.check(self._decoded(llr, fillers), fillers)
+            unsent = segments.num_unsent if first + size >= num_blocks else 0
+            b = self._crc.attach(blocks[:, first : first + size], unsent)
+            c = self._coded(code, b, unsent)
+            num_sent = min(left, c.shape[1] * segments.n)
+            if at is None:
+                place = first_symbol + first * segments.n // self.mcs.num_bits_per_symbol
+                llr, pilots, measured = self._llrs(c, num_sent, place, arguments)
+            else:
+                llr, pilots, measured = self._llrs_at(c, num_sent, seed, at)
+            payload, ok = self._crc.check(self._decoded(code, llr, unsent), unsent)
+            llr = _flat(llr)[:, :num_sent]
             parts.append(_Passed(tf.cast(payload, bits.dtype), ok, llr, pilots, measured))
             left -= num_sent
-        if not parts:
-            return _Passed(bits, tf.cast(bits, tf.bool), tf.cast(bits, tf.float32), 0, LinkStats())
         payload, ok, llr = (tf.concat(each, axis=1) for each in list(zip(*parts, strict=True))[:3])
         return _Passed(
             segments.join(payload),
             ok,
-            self._stream(llr, segments.num_bits),
+            llr,
             sum(part.num_pilots for part in parts),
             LinkStats.joined([part.stats for part in parts]),
         )
 
-    def _stream(self, blocks: tf.Tensor, num_bits: int) -> tf.Tensor:
-        """What is sent of the blocks of ``num_bits`` payload bits, which are padded to n bits.
+    def _llrs(
+        self, c: tf.Tensor, num_sent: int, first_symbol: int, arguments: tuple
+    ) -> tuple[tf.Tensor, int, LinkStats]:
+        """Coded bits of blocks over the channel, one after the other.
 
-        Input: [batch, num_blocks, n]. Output: [batch, num_coded_bits].
+        Input: ``c`` : [batch, num_blocks, n], uint8; ``num_sent`` : coded bits of a row that are
+        sent; ``arguments`` : SNR, condition and seed.
+        Output: LLRs, like ``c``, 0 where nothing was sent; pilots; what was measured.
         """
-        num_coded_bits = self.num_channel_uses(num_bits) * self.mcs.num_bits_per_symbol
-        padded = tf.reshape(blocks, [tf.shape(blocks)[0], blocks.shape[1] * self.mcs.n])
-        return padded[:, :num_coded_bits]
+        few = self.transport.segmentation != "shortened"  # its calls always have BATCH_BITS
+        sent, (snr_db, condition, seed) = _flat(scramble(c))[:, :num_sent], arguments
+        llr, *measured = self._channel(sent, first_symbol, snr_db, condition, seed, few)
+        return self._in_blocks(llr, c), *measured
 
-    def _coded(self, b: tf.Tensor, num_fillers: int = 0) -> tf.Tensor:
+    def _llrs_at(
+        self, c: tf.Tensor, num_sent: int, seed: int, at: "_At"
+    ) -> tuple[tf.Tensor, int, LinkStats]:
+        """As ``_llrs``, of symbols that do not follow each other in the channel."""
+        point, first_symbol, places = at
+        symbols = self._channel.map(_flat(scramble(c))[:, :num_sent])[0].numpy()
+        got = self._in_places()(symbols, point, seed, first_symbol, places)
+        llr = self._channel.demapper(got.symbols_hat[None], got.no_eff[None])
+        return self._in_blocks(llr, c), got.num_channel_uses - len(symbols), got.stats
+
+    @staticmethod
+    def _in_blocks(llr: tf.Tensor, c: tf.Tensor) -> tf.Tensor:
+        missing = c.shape[1] * c.shape[2] - llr.shape[1]
+        if missing:
+            llr = tf.pad(llr, [[0, 0], [0, missing]])
+        return descramble(tf.reshape(llr, tf.shape(c)))
+
+    def _coded(self, code: LdpcCode, b: tf.Tensor, num_unsent: int = 0) -> tf.Tensor:
         """Bits to send, [batch, num_blocks, n], uint8; zeros after a short last block.
 
         Input: ``b`` : [batch, num_blocks, k], ``tf.float32``.
         """
-        rows = tf.reshape(b, [-1, self.mcs.k])
-        emitted = self.code.emit(rows.numpy() if tf.executing_eagerly() else rows)
+        rows = tf.reshape(b, [-1, code.k])
+        emitted = code.emit(rows.numpy() if tf.executing_eagerly() else rows)
         emitted = tf.cast(emitted, tf.uint8)
-        emitted = tf.reshape(emitted, [tf.shape(b)[0], b.shape[1], self.code.mother_n])
-        if not num_fillers:
-            return self.code.select(emitted)
-        last = self.code.select(emitted[:, -1:], num_fillers)
-        last = tf.pad(last, [[0, 0], [0, 0], [0, self.mcs.n - last.shape[-1]]])
-        return tf.concat([self.code.select(emitted[:, :-1]), last], axis=1)
+        emitted = tf.reshape(emitted, [tf.shape(b)[0], b.shape[1], code.mother_n])
+        if not num_unsent:
+            return code.select(emitted)
+        last = code.select(emitted[:, -1:], num_unsent)
+        last = tf.pad(last, [[0, 0], [0, 0], [0, code.n - last.shape[-1]]])
+        return tf.concat([code.select(emitted[:, :-1]), last], axis=1)
 
-    def _decoded(self, llr: tf.Tensor, num_fillers: int) -> tf.Tensor:
+    def _decoded(self, code: LdpcCode, llr: tf.Tensor, num_unsent: int) -> tf.Tensor:
         """Information bits. [batch, num_blocks, n] -> [batch, num_blocks, k], ``tf.float32``."""
-        combined = self.code.combine(llr)
-        if num_fillers:
-            last = self.code.combine(llr[:, -1:], num_fillers)
+        combined = code.combine(llr)
+        if num_unsent:
+            last = code.combine(llr[:, -1:], num_unsent)
             combined = tf.concat([combined[:, :-1], last], axis=1)
-        rows = tf.reshape(combined, [-1, self.code.mother_n])
-        if tf.executing_eagerly():
+        rows = tf.reshape(combined, [-1, code.mother_n])
+        decoder = get_decoder(*self._decoder_of(code))
+        if tf.executing_eagerly() and isinstance(decoder, GraphDecoder):
             # Decoders are traced for BATCH_SIZE rows; spare rows are a codeword: no iterations.
             spare = -len(rows) % BATCH_SIZE
             padded = tf.pad(rows, [[0, spare], [0, 0]], constant_values=-CERTAIN_LLR)
-            b_hat = self._decoder(padded)[: len(rows)]
+            b_hat = decoder(padded)[: len(rows)]
         else:
-            b_hat = self._decoder_in_graph(rows)
-        return tf.reshape(b_hat, [tf.shape(llr)[0], llr.shape[1], self.mcs.k])
+            b_hat = decoder(rows)
+        return tf.reshape(b_hat, [tf.shape(llr)[0], llr.shape[1], code.k])
+
+    def _decoder_of(self, code: LdpcCode) -> tuple[str, LdpcCode, int]:
+        """Arguments of ``get_decoder`` where this is called: inside or outside of a graph."""
+        name, num_iter = self._decoder
+        return name if tf.executing_eagerly() else IN_GRAPH.get(name, name), code, num_iter
+
+
+#: Where symbols are sent that do not follow each other: point, first channel use, places after it.
+_At = tuple[ChannelPoint, int, np.ndarray]
+
+
+def _flat(blocks: tf.Tensor) -> tf.Tensor:
+    """[batch, num_blocks, n] -> [batch, num_blocks * n]."""
+    return tf.reshape(blocks, [tf.shape(blocks)[0], blocks.shape[1] * blocks.shape[2]])
 
 
 class _Passed(NamedTuple):

@@ -1,9 +1,12 @@
 """Modulation and coding schemes: TS 38.214, Tables 5.1.3.1-1, 5.1.3.1-2 and 5.1.3.1-3."""
 
+import math
 from dataclasses import dataclass, replace
 
 from pvsc_link.types import InputError
 
+#: Bits of the CRC24B of a code block (TS 38.212, 5.1).
+NUM_CRC_BITS = 24
 #: Most coded bits of a code block unless ``block_length`` says otherwise (the paper's Section IV);
 #: whole symbols in 4, 16, 64 and 256-QAM.
 BLOCK_LENGTH = 6144
@@ -71,8 +74,9 @@ def get_mcs(index: int, table: int = 1, block_length: int = BLOCK_LENGTH) -> Mcs
 
     Parameters: ``table`` : key of ``MCS_TABLES``; ``block_length`` : most coded bits of a block,
     rounded down to whole symbols.
-    Raises ``InputError`` for a table that there is not, and unless ``index`` is an integer from 0
-    to 28 (Table 2: 27; what follows is reserved).
+    Raises ``InputError`` for a table that there is not, for a block length that no base graph has
+    at the rate of the row or that leaves no room for a payload, and unless ``index`` is an integer
+    from 0 to 28 (Table 2: 27; what follows is reserved).
     """
     if table not in MCS_TABLES:
         raise InputError(
@@ -87,4 +91,24 @@ def get_mcs(index: int, table: int = 1, block_length: int = BLOCK_LENGTH) -> Mcs
             remedy="Choose a row of the table; further rows are reserved for retransmissions.",
         )
     row = rows[index]
-    return replace(row, n=block_length - block_length % row.num_bits_per_symbol)
+    full = replace(row, n=block_length - block_length % row.num_bits_per_symbol)
+    _check_block(full)
+    return full
+
+
+def _check_block(mcs: Mcs) -> None:
+    """Raise ``InputError`` for full blocks that carry nothing or that no base graph carries.
+
+    Base graphs and their sizes are those of TS 38.212, 7.2.2 and 5.2.2: graph 2 up to 3,840 bits
+    where the rate is at most 1/4, else graph 1 up to 8,448 bits. Graph 1 has rates from 1/3.
+    """
+    rate = mcs.target_coderate
+    most = 3840 if rate <= 1 / 4 else 8448 if rate >= 1 / 3 else 3824
+    if not NUM_CRC_BITS < mcs.k <= most:
+        raise InputError(
+            f"block_length at MCS {mcs.index} of table {mcs.table} (code rate {rate:.4f})",
+            found=f"{mcs.n} coded bits, which are {mcs.k} information bits",
+            allowed=f"{NUM_CRC_BITS + 1} to {most} information bits, the CRC of 24 included",
+            remedy=f"Give a block_length from {math.ceil((NUM_CRC_BITS + 1) / rate)} to "
+            f"{int(most / rate)}, or another MCS.",
+        )

@@ -59,7 +59,8 @@ class QamDemapper:
         num_axis_bits = self._num_bits_per_symbol // 2
         bits = [_llr(exponents, 2**bit) for bit in reversed(range(num_axis_bits))]
         llr = tf.stack(bits, axis=-2)
-        return tf.reshape(llr, [-1, x_hat.shape[-1] * self._num_bits_per_symbol])
+        num_symbols = x_hat.shape[-1] or tf.shape(x_hat)[-1]
+        return tf.reshape(llr, [-1, num_symbols * self._num_bits_per_symbol])
 
 
 def _llr(exponents: list[tf.Tensor], bit_mask: int) -> tf.Tensor:
@@ -75,18 +76,27 @@ def _log_sum_exp(exponents: list[tf.Tensor]) -> tf.Tensor:
     return largest + tf.math.log(tf.add_n([tf.exp(value - largest) for value in exponents]))
 
 
-@functools.lru_cache(maxsize=8)
-def scrambling_sequence(n: int) -> np.ndarray:
-    """Gold sequence of 38.211 5.2.1 for RNTI 1 and cell identity 1. Output: [n], float32."""
+#: Longest code block that can be scrambled, in coded bits.
+LONGEST_SEQUENCE = 2**15
+
+
+@functools.cache
+def _gold_sequence() -> np.ndarray:
     with tf.init_scope():  # outside of any graph, because the values are kept
-        return TB5GScrambler(channel_type="PDSCH")(tf.zeros([1, n]))[0].numpy()
+        sequence = TB5GScrambler(channel_type="PDSCH")(tf.zeros([1, LONGEST_SEQUENCE]))
+        return sequence[0].numpy().astype(np.uint8)
+
+
+def scrambling_sequence(n: int) -> np.ndarray:
+    """Gold sequence of 38.211 5.2.1 for RNTI 1 and cell identity 1. Output: [n], uint8."""
+    return _gold_sequence()[:n]
 
 
 def scramble(bits: tf.Tensor) -> tf.Tensor:
-    """Bits xor the sequence. Input and output: [batch, n], ``tf.float32``."""
-    return tf.abs(bits - scrambling_sequence(bits.shape[-1]))
+    """Bits xor the sequence. Input and output: [..., n], ``tf.uint8``."""
+    return tf.bitwise.bitwise_xor(bits, scrambling_sequence(bits.shape[-1]))
 
 
 def descramble(llr: tf.Tensor) -> tf.Tensor:
-    """LLRs of the bits before ``scramble``. Input and output: [batch, n], ``tf.float32``."""
-    return llr * (1.0 - 2.0 * scrambling_sequence(llr.shape[-1]))
+    """LLRs of the bits before ``scramble``. Input and output: [..., n], ``tf.float32``."""
+    return llr * (1.0 - 2.0 * scrambling_sequence(llr.shape[-1]).astype(np.float32))

@@ -2,35 +2,49 @@
 
 TS 38.212, 5.2.2 attaches a CRC24B (5.1) to every code block of a segmented transport block. This
 checksum tells which block failed. The CRC24A over the whole transport block is left out, because
-frames are lost block by block here.
+frames are lost block by block here. For the same reason a single block has a CRC24B, and each block
+has the base graph that 7.2.2 gives a transport block of its size and rate.
 """
 
 from dataclasses import dataclass
+from fractions import Fraction
 
 import numpy as np
 import tensorflow as tf
 from sionna.phy.fec.crc import CRCDecoder, CRCEncoder
 
-NUM_CRC_BITS = 24
+from pvsc_link.link.mcs import NUM_CRC_BITS, Mcs
 
 
 @dataclass(frozen=True)
 class Segmentation:
-    """How ``num_bits`` payload bits are divided into blocks of ``block_payload`` bits.
+    """How ``num_bits`` payload bits are divided into ``num_blocks`` blocks.
 
-    ``num_fillers`` : known zero bits that fill up the last block.
+    ``k`` : information bits of a block, CRC included; ``n`` : coded bits of a block.
+    ``is_shortened`` : whether the known zeros that fill up the last block are not sent; they are
+    information bits like any other else.
     """
 
     num_bits: int
-    block_payload: int
+    num_blocks: int
+    k: int
+    n: int
+    is_shortened: bool = False
 
     @property
-    def num_blocks(self) -> int:
-        return -(-self.num_bits // self.block_payload)
+    def block_payload(self) -> int:
+        """Payload bits of a block, those that fill up the last one included."""
+        return self.k - NUM_CRC_BITS
 
     @property
     def num_fillers(self) -> int:
+        """Known zero bits that fill up the last block."""
         return self.num_blocks * self.block_payload - self.num_bits
+
+    @property
+    def num_unsent(self) -> int:
+        """Of these, bits that are not sent."""
+        return self.num_fillers if self.is_shortened else 0
 
     @property
     def block_num_bits(self) -> np.ndarray:
@@ -61,6 +75,37 @@ class Segmentation:
     @property
     def _start_of_last(self) -> int:
         return max(self.num_blocks - 1, 0) * self.block_payload
+
+
+def equal_blocks(num_bits: int, mcs: Mcs) -> Segmentation:
+    """Blocks of one size at the rate of an MCS (TS 38.212, 5.2.2 and 5.4.2.1).
+
+    C is the smallest number of blocks with n' <= n of ``mcs``, where a block has
+    k' = ceil(num_bits / C) + 24 information bits and n' = Q ceil(k' / (R Q)) coded bits: code rate
+    R, Q bits per symbol. At most C - 1 bits are missing to C equal blocks: zeros in front of the
+    last block's payload.
+    """
+    num_blocks = -(-num_bits // (mcs.k - NUM_CRC_BITS))
+    if not num_blocks:
+        return Segmentation(0, 0, mcs.k, mcs.n)
+    k = -(-num_bits // num_blocks) + NUM_CRC_BITS
+    return Segmentation(num_bits, num_blocks, k, coded_length(k, mcs))
+
+
+def coded_length(k: int, mcs: Mcs) -> int:
+    """Fewest coded bits in whole symbols that carry k information bits at the rate of an MCS."""
+    bits_per_use = Fraction(mcs.target_coderate) * mcs.num_bits_per_symbol
+    return mcs.num_bits_per_symbol * -(-k * bits_per_use.denominator // bits_per_use.numerator)
+
+
+def full_blocks(num_bits: int, mcs: Mcs) -> Segmentation:
+    """Full blocks of an MCS, the last of which is shortened and keeps all its parity bits."""
+    num_blocks = -(-num_bits // (mcs.k - NUM_CRC_BITS))
+    return Segmentation(num_bits, num_blocks, mcs.k, mcs.n, is_shortened=True)
+
+
+#: Rules of segmentation, by the values of the key ``segmentation`` of a scenario's ``link``.
+SEGMENTATIONS = {"equal": equal_blocks, "shortened": full_blocks}
 
 
 class BlockCrc:

@@ -1,10 +1,10 @@
 """Which MCS a point is sent at: as the scenario says, or chosen by what an MCS delivers.
 
-An MCS is worth the *useful source bits per channel use* that it delivers. Blocks fail
-independently with the measured block error rate, so the expected quality of a rate is the mean over
-the first lost frame of the quality of the GOP that is frozen there. Without errors that quality
-would have cost a certain number of bits, which the codec's own error-free curve of rate and quality
-gives; these are the useful bits.
+An MCS is worth the *useful source bits per channel use* that it delivers. Blocks fail independently
+with the measured block error rate of their length, so the expected quality of a rate is the mean
+over the first lost frame of the quality of the GOP that is frozen there. Without errors that
+quality would have cost a certain number of bits, which the codec's own error-free curve of rate and
+quality gives; these are the useful bits.
 
 ``best`` takes, for a codec, clip, GOP length and channel condition, the one MCS with the highest
 geometric mean over all rates and GOPs of the scenario. ``envelope`` takes the best MCS per rate,
@@ -17,13 +17,21 @@ Where the scenario gives the MCS, nothing is measured.
 
 import functools
 from bisect import bisect_left
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 
 import numpy as np
 
 from pvsc_link.codecs import MID_GREY, frames_lost, freeze, gops_as_sent
-from pvsc_link.link import MCS_TABLE, CodedLink, Segmentation, get_coded_link, measure_bler
+from pvsc_link.link import (
+    MCS_TABLES,
+    CodedLink,
+    bler_of_length,
+    get_coded_link,
+    get_mcs,
+    measured_lengths,
+)
 from pvsc_link.metrics import METRICS, FrameMetrics
 from pvsc_link.scenario import Point
 from pvsc_link.schemes import LinkOptions, side_link_options
@@ -39,23 +47,26 @@ _WORTHLESS = 1e-9
 TARGET_ERRORS, MAX_BLOCKS = 100, 2000
 #: Why a row has its MCS: the scenario gave it, the rule chose it, or it is next to the chosen one.
 GIVEN, CHOSEN, NEIGHBOUR = "given", "chosen", "neighbour"
+#: Block error rate by coded bits of a block.
+BlerOfLength = Callable[[int], float]
 #: Quality per frame of (reference, shown) uint8 frames, higher is better.
 Quality = Callable[[np.ndarray, np.ndarray], np.ndarray]
 
 
-def by_efficiency() -> list[int]:
-    """MCS indices in order of spectral efficiency (17 comes before 16, 10 before 9)."""
-    return [mcs.index for mcs in sorted(MCS_TABLE, key=lambda mcs: mcs.spectral_efficiency)]
+def by_efficiency(table: int = 1) -> list[int]:
+    """MCS indices in order of spectral efficiency (in table 1, 17 comes before 16, 10 before 9)."""
+    rows = sorted(MCS_TABLES[table], key=lambda mcs: mcs.spectral_efficiency)
+    return [mcs.index for mcs in rows]
 
 
-def neighbours(mcs: int) -> list[int]:
+def neighbours(mcs: int, table: int = 1) -> list[int]:
     """The next slower and the next faster MCS, by spectral efficiency."""
-    order = by_efficiency()
+    order = by_efficiency(table)
     place = order.index(mcs)
     return [order[i] for i in (place - 1, place + 1) if 0 <= i < len(order)]
 
 
-def candidates(bler_of: Callable[[int], float]) -> dict[int, float]:
+def candidates(bler_of: Callable[[int], float], table: int = 1) -> dict[int, float]:
     """Block error rate by MCS of those that can be best.
 
     Within a modulation the block error rate grows with the code rate. There a bisection finds the
@@ -63,27 +74,28 @@ def candidates(bler_of: Callable[[int], float]) -> dict[int, float]:
     modulations it does not grow: in fast fading QPSK at rate 0.66 (MCS 9) can fail where 16-QAM at
     rate 0.33 (MCS 10) does not. An MCS that is slower than an error-free one is left out.
     """
-    blers = _worth_measuring(bler_of)
-    order = by_efficiency()
+    blers = _worth_measuring(bler_of, table)
+    order = by_efficiency(table)
     clean = [order.index(mcs) for mcs, bler in blers.items() if bler == 0.0]
     kept = [mcs for mcs in blers if not clean or order.index(mcs) >= max(clean)]
     alive = [mcs for mcs in kept if blers[mcs] < LOST]
     return {mcs: blers[mcs] for mcs in alive} or {order[0]: blers[order[0]]}
 
 
-def fastest_clean(bler_of: Callable[[int], float]) -> int:
+def fastest_clean(bler_of: Callable[[int], float], table: int = 1) -> int:
     """The MCS of highest spectral efficiency whose BLER is 0; if there is none, the slowest."""
-    blers = _worth_measuring(bler_of)
-    order = by_efficiency()
+    blers = _worth_measuring(bler_of, table)
+    order = by_efficiency(table)
     return max((mcs for mcs in blers if blers[mcs] == 0.0), key=order.index, default=order[0])
 
 
-def _worth_measuring(bler_of: Callable[[int], float]) -> dict[int, float]:
+def _worth_measuring(bler_of: Callable[[int], float], table: int) -> dict[int, float]:
     """Per modulation, BLER of the fastest error-free MCS and of those above it up to a lost one."""
     bler = functools.cache(bler_of)
     blers: dict[int, float] = {}
-    for num_bits in sorted({mcs.num_bits_per_symbol for mcs in MCS_TABLE}):
-        falling = [mcs.index for mcs in MCS_TABLE if mcs.num_bits_per_symbol == num_bits][::-1]
+    rows = MCS_TABLES[table]
+    for num_bits in sorted({mcs.num_bits_per_symbol for mcs in rows}):
+        falling = [mcs.index for mcs in rows if mcs.num_bits_per_symbol == num_bits][::-1]
         fastest = bisect_left(falling, True, key=lambda mcs: bler(mcs) == 0.0)
         for mcs in reversed(falling[: fastest + 1]):
             blers[mcs] = bler(mcs)
@@ -95,14 +107,15 @@ def _worth_measuring(bler_of: Callable[[int], float]) -> dict[int, float]:
 def useful_bits_per_use(
     curve: Mapping[int, Sequence[EncodedGop]],
     reference: np.ndarray,
-    links: Mapping[int, tuple[CodedLink, float]],
+    links: Mapping[int, tuple[CodedLink, BlerOfLength]],
     quality: Quality,
+    unit: str = "gop",
 ) -> dict[int, dict[int, float]]:
     """Useful source bits per channel use, ``[mcs][rate]``.
 
     ``curve`` : the encoded GOPs of a clip by rate; ``reference`` : uint8
     ``[num_frames, height, width, 3]``, the frames they encode; ``links`` : by MCS, the link and
-    its measured BLER.
+    its block error rates; ``unit`` : whether a ``gop`` or a ``frame`` is one transport.
     """
     tables = {
         rate: _quality_by_first_loss(gops, reference, quality) for rate, gops in curve.items()
@@ -113,32 +126,53 @@ def useful_bits_per_use(
         nothing=float(np.mean(quality(reference, np.full_like(reference, MID_GREY)))),
     )
     worth: dict[int, dict[int, float]] = {}
-    for mcs, (link, bler) in links.items():
+    for mcs, (link, bler_of) in links.items():
         worth[mcs] = {}
         for rate, gops in curve.items():
-            useful = float(price.bits[rate])
-            if bler:
-                useful = price.of(_expected_quality(gops, tables[rate], link, bler))
-            worth[mcs][rate] = useful / sum(link.num_channel_uses(gop.num_bits) for gop in gops)
+            useful, sizes = float(price.bits[rate]), stream_sizes(gops, unit)
+            if mean_bler(sizes, link, bler_of):
+                chances = [_first_loss_chances(gop, link, bler_of, unit) for gop in gops]
+                useful = price.of(_expected_quality(chances, tables[rate]))
+            worth[mcs][rate] = useful / sum(map(link.num_channel_uses, sizes))
     return worth
 
 
-def best_mcs(worth: Mapping[int, Mapping[int, float]]) -> int:
+def transports(gop: EncodedGop, unit: str) -> list[tuple[int, ...]]:
+    """Bytes of the frames of each transport of a GOP, which is one ``gop`` or a ``frame`` each."""
+    sizes = gop.frame_num_bytes
+    return [sizes] if unit == "gop" else [(size,) for size in sizes]
+
+
+def stream_sizes(gops: Iterable[EncodedGop], unit: str) -> list[int]:
+    """Bits of every transport."""
+    return [8 * sum(sizes) for gop in gops for sizes in transports(gop, unit)]
+
+
+def mean_bler(stream_sizes: Iterable[int], link: CodedLink, bler_of: BlerOfLength) -> float:
+    """Block error rate over all blocks of streams of so many bits."""
+    counts: Counter[int] = Counter()
+    for segments in map(link.segmentation, stream_sizes):
+        counts[segments.n] += segments.num_blocks
+    errors = sum(count * bler_of(n) for n, count in counts.items() if count)
+    return errors / max(counts.total(), 1)
+
+
+def best_mcs(worth: Mapping[int, Mapping[int, float]], table: int = 1) -> int:
     """The MCS of the highest geometric mean over rates; ties go to the slower one."""
 
     def mean_log(mcs: int) -> float:
         return float(np.mean(np.log(np.maximum(list(worth[mcs].values()), _WORTHLESS))))
 
-    return max(_slow_first(worth), key=mean_log)
+    return max(_slow_first(worth, table), key=mean_log)
 
 
-def envelope_mcs(worth: Mapping[int, Mapping[int, float]], rate: int) -> int:
+def envelope_mcs(worth: Mapping[int, Mapping[int, float]], rate: int, table: int = 1) -> int:
     """The best MCS of one rate alone."""
-    return max(_slow_first(worth), key=lambda mcs: worth[mcs][rate])
+    return max(_slow_first(worth, table), key=lambda mcs: worth[mcs][rate])
 
 
-def _slow_first(worth: Mapping[int, object]) -> list[int]:
-    return [mcs for mcs in by_efficiency() if mcs in worth]
+def _slow_first(worth: Mapping[int, object], table: int) -> list[int]:
+    return [mcs for mcs in by_efficiency(table) if mcs in worth]
 
 
 def _quality_by_first_loss(
@@ -163,34 +197,34 @@ def _quality_by_first_loss(
     return tables
 
 
-def _expected_quality(
-    gops: Sequence[EncodedGop], tables: Sequence[np.ndarray], link: CodedLink, bler: float
-) -> float:
-    """Mean over GOPs of the expected quality, blocks failing independently with ``bler``."""
+def _expected_quality(chances: Sequence[np.ndarray], tables: Sequence[np.ndarray]) -> float:
+    """Mean over GOPs of the expected quality, by the chances of each GOP's first loss."""
     expected, dark = [], 1.0  # dark: probability that no frame has been shown so far
-    for gop, table in zip(gops, tables, strict=True):
-        chances = _first_loss_chances(gop, link, bler)
+    for of_gop, table in zip(chances, tables, strict=True):
         lost_start = dark * table[0] + (1.0 - dark) * table[1]
-        expected.append(chances[0] * lost_start + float(np.dot(chances[1:], table[2:])))
-        dark *= chances[0]
+        expected.append(of_gop[0] * lost_start + float(np.dot(of_gop[1:], table[2:])))
+        dark *= of_gop[0]
     return float(np.mean(expected))
 
 
-def _first_loss_chances(gop: EncodedGop, link: CodedLink, bler: float) -> np.ndarray:
-    """Probability that frame t is the first lost, ``[num_frames + 1]``; last entry: none is."""
-    sizes = Segmentation(gop.num_bits, link.block_payload).block_num_bits
-    num_frames = len(gop.frame_num_bytes)
-    hurts_first = [
-        int(np.argmax(frames_lost(gop.frame_num_bytes, np.arange(len(sizes)) != block, sizes)))
-        for block in range(len(sizes))
-    ]
-    survive, chances = 1.0, np.zeros(num_frames + 1)
-    for frame in range(num_frames):
-        intact = (1.0 - bler) ** hurts_first.count(frame)
-        chances[frame] = survive * (1.0 - intact)
-        survive *= intact
-    chances[num_frames] = survive
-    return chances
+def _first_loss_chances(
+    gop: EncodedGop, link: CodedLink, bler_of: BlerOfLength, unit: str
+) -> np.ndarray:
+    """Probability that frame t is the first lost, ``[num_frames + 1]``; last entry: none is.
+
+    Blocks fail independently of each other.
+    """
+    intact = np.ones(len(gop.frame_num_bytes))
+    first = 0
+    for num_bytes in transports(gop, unit):
+        segments = link.segmentation(8 * sum(num_bytes))
+        sizes, indices = segments.block_num_bits, np.arange(segments.num_blocks)
+        for block in indices:
+            hurt = first + int(np.argmax(frames_lost(num_bytes, indices != block, sizes)))
+            intact[hurt] *= 1.0 - bler_of(segments.n)
+        first += len(num_bytes)
+    survive = np.cumprod(intact)
+    return np.append(np.append(1.0, survive[:-1]) * (1.0 - intact), survive[-1])
 
 
 @dataclass(frozen=True)
@@ -246,7 +280,7 @@ class McsPolicy:
 
     def mcs(self, point: Point) -> int:
         """The point's MCS alone."""
-        return point.mcs if isinstance(point.mcs, int) else _chosen(point, self._worth(point)[0])
+        return point.mcs if isinstance(point.mcs, int) else _chosen(point, self._worth(point))
 
     def choices(self, point: Point) -> list[McsChoice]:
         """The point's MCS first; where it was chosen, its neighbours in spectral efficiency too.
@@ -255,31 +289,34 @@ class McsPolicy:
         """
         if isinstance(point.mcs, int):
             return [McsChoice(point.mcs, None, GIVEN)]
-        worth, blers = self._worth(point)
-        mcs = _chosen(point, worth)
-        options = link_options(point)
-        beside = [McsChoice(m, _bler(point, options, m), NEIGHBOUR) for m in neighbours(mcs)]
-        return [McsChoice(mcs, blers[mcs], CHOSEN), *beside]
+        mcs = _chosen(point, self._worth(point))
+        sizes = stream_sizes(
+            self._sent(point, [point.rate])[point.rate], point.transport.transport_unit
+        )
+        beside = neighbours(mcs, point.transport.mcs_table)
+        roles = {mcs: CHOSEN} | dict.fromkeys(beside, NEIGHBOUR)
+        return [McsChoice(m, mean_bler(sizes, *_link(point, m)), r) for m, r in roles.items()]
 
-    def _worth(self, point: Point) -> tuple[dict[int, dict[int, float]], dict[int, float]]:
-        """Useful bits per channel use by MCS and rate, and BLER by MCS; computed once."""
+    def _worth(self, point: Point) -> dict[int, dict[int, float]]:
+        """Useful bits per channel use by MCS and rate; computed once."""
         key = _worth_key(point, self._curve)
         stored = self._store.fact(key)
         if stored is None:
-            options = link_options(point)
-            blers = candidates(lambda mcs: _bler(point, options, mcs))
-            links = {
-                mcs: (get_coded_link(mcs, point.channel, **asdict(options)), bler)
-                for mcs, bler in blers.items()
-            }
-            sent = {
-                rate: [gop for gop, _ in gops_as_sent(gops, options.transport.count_headers)]
-                for rate, gops in self._curve.items()
-            }
-            worth = useful_bits_per_use(sent, self._frames, links, self._quality(point))
+            sent, unit = self._sent(point, self._curve), point.transport.transport_unit
+            sizes = [size for gops in sent.values() for size in stream_sizes(gops, unit)]
+            blers = candidates(
+                lambda mcs: mean_bler(sizes, *_link(point, mcs)), point.transport.mcs_table
+            )
+            links = {mcs: _link(point, mcs) for mcs in blers}
+            worth = useful_bits_per_use(sent, self._frames, links, self._quality(point), unit)
             stored = [[mcs, blers[mcs], list(of_rate.items())] for mcs, of_rate in worth.items()]
             self._store.set_fact(key, stored)
-        return _worth_of(stored), {m: b for m, b, _ in stored}
+        return _worth_of(stored)
+
+    def _sent(self, point: Point, rates: Iterable[int]) -> dict[int, list[EncodedGop]]:
+        """GOPs as they are sent at a point, by rate."""
+        counted = point.transport.count_headers
+        return {r: [gop for gop, _ in gops_as_sent(self._curve[r], counted)] for r in rates}
 
     def _quality(self, point: Point):
         metric = METRICS[point.mcs_metric]
@@ -309,7 +346,8 @@ def forget_choices(point: Point, store: SweepStore) -> None:
 
 
 def _chosen(point: Point, worth: Mapping[int, Mapping[int, float]]) -> int:
-    return best_mcs(worth) if point.mcs == "best" else envelope_mcs(worth, point.rate)
+    table = point.transport.mcs_table
+    return best_mcs(worth, table) if point.mcs == "best" else envelope_mcs(worth, point.rate, table)
 
 
 def _worth_of(stored: Sequence) -> dict[int, dict[int, float]]:
@@ -346,7 +384,7 @@ class SideMcsPolicy:
 
     ``best`` and ``envelope`` take the MCS of the anchor's row at the same channel condition; else
     that of the first separated entry that has a row; else, where no baseline was sent, the fastest
-    MCS without a block error in a measurement.
+    MCS without a block error at any length that is measured.
 
     Parameters: ``store`` holds the rows of the baselines, which are sent before, and keeps a choice
     that was made without them.
@@ -371,16 +409,21 @@ class SideMcsPolicy:
         if isinstance(point.mcs, int):
             return [McsChoice(point.mcs, None, GIVEN)]
         mcs = self.mcs(point)
-        bler = _bler(point, side_link_options(link_options(point)), mcs)
+        options = side_link_options(link_options(point))
+        bler = _bler(point, options, mcs, max(_lengths(point, mcs)))
         return [McsChoice(mcs, bler, CHOSEN)]
 
     def _fastest_clean(self, point: Point) -> int:
         options = side_link_options(link_options(point))
-        words = [*_condition_words(point), *(f"{k}={v}" for k, v in asdict(options).items())]
+        of_link = {k: v for k, v in asdict(options).items() if k != "transport"}
+        words = [*_condition_words(point), *(f"{k}={v}" for k, v in of_link.items())]
         key = f"mcs_fastest_clean {' '.join(words)}"
         mcs = self._store.fact(key)
         if mcs is None:
-            mcs = fastest_clean(lambda index: _bler(point, options, index))
+            mcs = fastest_clean(
+                lambda index: max(_bler(point, options, index, n) for n in _lengths(point, index)),
+                point.transport.mcs_table,
+            )
             self._store.set_fact(key, mcs)
         return mcs
 
@@ -389,19 +432,34 @@ class SideMcsPolicy:
         return next((row["mcs"] for row in rows if row is not None and "mcs" in row), None)
 
 
-def _bler(point: Point, options: LinkOptions, mcs: int) -> float:
+def _link(point: Point, mcs: int) -> tuple[CodedLink, BlerOfLength]:
+    """The link of a point's coded bits at an MCS, and its block error rates by coded length."""
+    options = link_options(point)
+    link = get_coded_link(mcs, point.channel, **asdict(options))
+    return link, functools.cache(functools.partial(_bler, point, options, mcs))
+
+
+def _bler(point: Point, options: LinkOptions, mcs: int, n: int) -> float:
     """Block error rate of an MCS at the channel condition of a point; measured once ever."""
-    return measure_bler(
+    return bler_of_length(
         mcs,
         point.channel_point,
+        n,
         **asdict(options),
         target_errors=TARGET_ERRORS,
         max_blocks=MAX_BLOCKS,
-    ).bler
+    )
+
+
+def _lengths(point: Point, mcs: int) -> list[int]:
+    """Coded lengths at which the block error rate of an MCS is measured."""
+    transport = point.transport
+    return measured_lengths(get_mcs(mcs, transport.mcs_table, transport.block_length))
 
 
 def _condition_words(point: Point) -> list[str]:
     values = {"channel": point.channel, "snr_db": point.snr_db, **point.channel_point.condition}
+    values |= point.transport.columns()
     return [f"{name}={value}" for name, value in values.items()]
 
 

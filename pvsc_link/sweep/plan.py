@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 
-from pvsc_link.link import find_channel, get_mcs
+from pvsc_link.link import MCS_TABLES, find_channel, get_mcs
 from pvsc_link.media import load_clip, read_video
 from pvsc_link.metrics import METRICS
 from pvsc_link.options import Mark, check_name, marked
@@ -43,7 +43,7 @@ def build(scenario: Scenario) -> Plan:
     Raises ``InputError`` for an unknown or ambiguous anchor, a rate or option value that a scheme
     does not take, a program that the scenario names and that does not work, entries that mean the
     same, a stop rule on a metric that is not measured, a channel that cannot work, an MCS that its
-    table does not have, and if no clip at all can be sent.
+    table does not have, a block length that an MCS cannot have, and if no clip at all can be sent.
     """
     schemes: dict[tuple[int, str], Scheme] = {}
     entries, weights = [], []
@@ -62,8 +62,8 @@ def build(scenario: Scenario) -> Plan:
     for channel_point in dict.fromkeys(point.channel_point for point in points):
         find_channel(channel_point.channel).check_point(channel_point)
     for mcs, transport in dict.fromkeys((point.mcs, point.transport) for point in points):
-        if isinstance(mcs, int):
-            get_mcs(mcs, transport.mcs_table, transport.block_length)
+        for index in [mcs] if isinstance(mcs, int) else range(len(MCS_TABLES[transport.mcs_table])):
+            get_mcs(index, transport.mcs_table, transport.block_length)
     names = [clip_name(clip) for clip in scenario.media.clips]
     if twice := [name for name, count in Counter(names).items() if count > 1]:
         raise InputError(

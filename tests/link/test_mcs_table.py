@@ -8,7 +8,7 @@ from pvsc_link.link.mcs import BLOCK_LENGTH, MCS_TABLE, MCS_TABLES, get_mcs
 from pvsc_link.types import InputError
 
 
-@pytest.mark.parametrize("table, num_rows", [(1, 29), (2, 28), (3, 29)])
+@pytest.mark.parametrize(("table", "num_rows"), [(1, 29), (2, 28), (3, 29)])
 def test_all_rows_are_those_of_the_pdsch_tables_in_sionna(table, num_rows):
     order, rate = decode_mcs_index(np.arange(num_rows), table_index=table, is_pusch=False)
     rows = MCS_TABLES[table]
@@ -19,15 +19,17 @@ def test_all_rows_are_those_of_the_pdsch_tables_in_sionna(table, num_rows):
 
 
 @pytest.mark.parametrize(
-    "table, row, efficiency",
-    [(1, 0, 0.2344), (1, 28, 5.5547), (2, 5, 1.4766), (2, 20, 5.3320), (2, 26, 7.1602)]
-    + [(2, 27, 7.4063), (3, 0, 0.0586), (3, 14, 1.1758), (3, 21, 2.5664), (3, 28, 4.5234)],
+    ("table", "row", "efficiency"),
+    [
+        *((1, 0, 0.2344), (1, 28, 5.5547), (2, 5, 1.4766), (2, 20, 5.3320), (2, 26, 7.1602)),
+        *((2, 27, 7.4063), (3, 0, 0.0586), (3, 14, 1.1758), (3, 21, 2.5664), (3, 28, 4.5234)),
+    ],
 )
 def test_spectral_efficiencies_are_those_that_38_214_prints(table, row, efficiency):
     assert get_mcs(row, table).spectral_efficiency == pytest.approx(efficiency, abs=5e-5)
 
 
-@pytest.mark.parametrize("row, n", [(0, 1000), (12, 1000), (25, 996), (27, 1000)])
+@pytest.mark.parametrize(("row", "n"), [(0, 1000), (12, 1000), (25, 996), (27, 1000)])
 def test_a_block_length_is_rounded_down_to_whole_symbols(row, n):
     assert get_mcs(row, 2 if row == 27 else 1, block_length=1001).n == n
 

@@ -3,8 +3,19 @@
 import numpy as np
 import pytest
 
-from pvsc_link.link.mcs import MCS_TABLE
-from pvsc_link.sweep.mcs import best_mcs, candidates, envelope_mcs, neighbours, useful_bits_per_use
+from pvsc_link.link.coded_link import get_coded_link
+from pvsc_link.link.mcs import MCS_TABLE, MCS_TABLES
+from pvsc_link.link.transport import Segmentation
+from pvsc_link.sweep.mcs import (
+    best_mcs,
+    by_efficiency,
+    candidates,
+    envelope_mcs,
+    mean_bler,
+    neighbours,
+    stream_sizes,
+    useful_bits_per_use,
+)
 from pvsc_link.types import EncodedGop
 
 NUM_FRAMES = 3
@@ -18,6 +29,10 @@ class FakeLink:
 
     def num_channel_uses(self, num_bits):
         return num_bits / self.efficiency
+
+    def segmentation(self, num_bits):
+        num_blocks = -(-num_bits // self.block_payload)
+        return Segmentation(num_bits, num_blocks, self.block_payload + 24, 6144, True)
 
 
 def picture(level):
@@ -43,7 +58,13 @@ def closeness(frames, shown):
     return -np.abs(frames.astype(float) - shown).mean(axis=(1, 2, 3))
 
 
+def at(bler):
+    """The same block error rate at every coded length."""
+    return lambda n: bler
+
+
 def worth(links):
+    links = {mcs: (link, at(bler)) for mcs, (link, bler) in links.items()}
     return useful_bits_per_use(CURVE, REFERENCE, links, closeness)
 
 
@@ -69,7 +90,7 @@ def test_a_frame_of_an_earlier_gop_is_only_there_if_it_came_through():
     """With every block lost, a long clip is as grey as a short one."""
     long = {rate: gops * 4 for rate, gops in CURVE.items()}
     values = useful_bits_per_use(
-        long, np.concatenate([REFERENCE] * 4), {9: (FakeLink(1.0), 1.0)}, closeness
+        long, np.concatenate([REFERENCE] * 4), {9: (FakeLink(1.0), at(1.0))}, closeness
     )
     assert max(values[9].values()) == pytest.approx(0.0)
 
@@ -89,7 +110,7 @@ def test_expected_quality_follows_every_gop_through_its_first_loss():
     ]
     reference = np.stack([picture(level) for pair in wanted for level in pair])
     link = FakeLink(1.0)
-    worth = useful_bits_per_use({30: gops}, reference, {9: (link, p)}, closeness)[9][30]
+    worth = useful_bits_per_use({30: gops}, reference, {9: (link, at(p))}, closeness)[9][30]
 
     def quality(shown, truth):
         return -np.mean(np.abs(np.subtract(shown, truth)))
@@ -179,6 +200,39 @@ def test_neighbours_go_by_spectral_efficiency_not_by_index():
     assert neighbours(28) == [27]
 
 
+@pytest.mark.parametrize("table", [2, 3])
+def test_other_tables_are_searched_by_their_own_rows(table):
+    order = by_efficiency(table)
+    assert sorted(order) == list(range(len(MCS_TABLES[table])))
+    efficiency = [MCS_TABLES[table][mcs].spectral_efficiency for mcs in order]
+    assert efficiency == sorted(efficiency)
+    fastest = order[-1]
+    assert candidates(lambda mcs: 0.0, table) == {fastest: 0.0}
+    assert neighbours(fastest, table) == [order[-2]]
+
+
+def test_the_block_error_rate_of_streams_counts_the_blocks_of_each_length():
+    link = get_coded_link(11, "awgn")
+    small, large = 400, 3 * link.block_payload
+    lengths = {link.segmentation(size).n for size in (small, large)}
+    blers = dict(zip(sorted(lengths), (0.5, 0.1), strict=True))
+    assert mean_bler([small, large], link, blers.get) == pytest.approx((0.5 + 3 * 0.1) / 4)
+    assert mean_bler([], link, blers.get) == 0.0
+
+
+def test_a_frame_that_is_a_transport_of_its_own_fails_by_itself():
+    """Three frames, each a block that fails with p: the first loss is geometric."""
+    p, link = 0.2, FakeLink(1.0)
+    gops = [gop(100, 180)]
+    assert stream_sizes(gops, "frame") == [800] * 3
+    assert stream_sizes(gops, "gop") == [2400]
+    curve = {40: gops}
+    whole = useful_bits_per_use(curve, REFERENCE, {9: (link, at(0.0))}, closeness, "frame")[9][40]
+    worth = useful_bits_per_use(curve, REFERENCE, {9: (link, at(p))}, closeness, "frame")[9][40]
+    assert whole == 1.0
+    assert worth == pytest.approx(1.0 - p)  # grey unless the first frame came; later ones repeat it
+
+
 def test_when_nothing_gets_through_the_most_robust_mcs_is_the_candidate():
     assert candidates(lambda mcs: 1.0) == {0: 1.0}
 
@@ -187,7 +241,7 @@ def test_one_rate_alone_still_chooses():
     values = useful_bits_per_use(
         {30: CURVE[30]},
         REFERENCE,
-        {5: (FakeLink(0.74), 0.0), 20: (FakeLink(3.32), 1.0)},
+        {5: (FakeLink(0.74), at(0.0)), 20: (FakeLink(3.32), at(1.0))},
         closeness,
     )
     assert best_mcs(values) == 5
