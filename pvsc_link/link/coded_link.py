@@ -34,7 +34,7 @@ from pvsc_link.link.channel import (
 from pvsc_link.link.counter_random import seed_tensor
 from pvsc_link.link.equalizers import Equalizer
 from pvsc_link.link.ldpc.code import CERTAIN_LLR, LdpcCode, get_ldpc_code
-from pvsc_link.link.ldpc.decoder import IN_GRAPH, GraphDecoder, get_decoder
+from pvsc_link.link.ldpc.decoder import IN_GRAPH, Decoder, GraphDecoder, get_decoder
 from pvsc_link.link.mcs import BLOCK_LENGTH, NUM_CRC_BITS, Mcs, get_mcs
 from pvsc_link.link.qam import QamDemapper, descramble, scramble, scrambling_sequence
 from pvsc_link.link.registry import (
@@ -157,7 +157,8 @@ class CodedBitChannel:
 
     def map(self, c: tf.Tensor) -> tf.Tensor:
         """Symbols, [batch, num_symbols], ``tf.complex64``, of bits [batch, num_bits], uint8."""
-        num_symbols = tf.shape(c)[1] // self._order if c.shape[1] is None else -1
+        num_bits = tf.shape(c)[1] if c.shape[1] is None else c.shape[1]
+        num_symbols = num_bits // self._order
         bits = tf.reshape(tf.cast(c, tf.float32), [tf.shape(c)[0], num_symbols, self._order])
         return tf.squeeze(self.mapper(bits), axis=-1)
 
@@ -294,7 +295,7 @@ class CodedLink:
             jit_compile = getattr(channel, "jit_compile", True)
             self._channel = CodedBitChannel(order, lambda: channel, jit_compile)
         self._decoder = decoder, num_iter
-        get_decoder(*self._decoder_of(self.code))  # raises for an unknown one
+        self._decoder_of(self.code)  # raises for an unknown one
         self._crc = BlockCrc()
         #: Payload bits of a full block.
         self.block_payload = self.mcs.k - NUM_CRC_BITS
@@ -375,7 +376,8 @@ class CodedLink:
 
     def code_of(self, segments: Segmentation) -> LdpcCode:
         """The code of the blocks of a stream."""
-        return get_ldpc_code(segments.k, segments.n, self.mcs.num_bits_per_symbol)
+        with tf.init_scope():  # because it is kept
+            return get_ldpc_code(segments.k, segments.n, self.mcs.num_bits_per_symbol)
 
     def send(
         self,
@@ -427,7 +429,7 @@ class CodedLink:
         Batches run on as many threads as numba has.
         """
         code = self._measured(n)
-        decoder = get_decoder(*self._decoder_of(code))
+        decoder = self._decoder_of(code)
 
         def count(send: Callable[[], tuple[np.ndarray, np.ndarray]]) -> int:
             b, llr = send()
@@ -577,7 +579,7 @@ class CodedLink:
             last = code.combine(llr[:, -1:], num_unsent)
             combined = tf.concat([combined[:, :-1], last], axis=1)
         rows = tf.reshape(combined, [-1, code.mother_n])
-        decoder = get_decoder(*self._decoder_of(code))
+        decoder = self._decoder_of(code)
         if tf.executing_eagerly() and isinstance(decoder, GraphDecoder):
             # Decoders are traced for BATCH_SIZE rows; spare rows are a codeword: no iterations.
             spare = -len(rows) % BATCH_SIZE
@@ -587,10 +589,13 @@ class CodedLink:
             b_hat = decoder(rows)
         return tf.reshape(b_hat, [tf.shape(llr)[0], llr.shape[1], code.k])
 
-    def _decoder_of(self, code: LdpcCode) -> tuple[str, LdpcCode, int]:
-        """Arguments of ``get_decoder`` where this is called: inside or outside of a graph."""
+    def _decoder_of(self, code: LdpcCode) -> Decoder:
+        """The decoder of a code where this is called: inside or outside of a graph."""
         name, num_iter = self._decoder
-        return name if tf.executing_eagerly() else IN_GRAPH.get(name, name), code, num_iter
+        if not tf.executing_eagerly():
+            name = IN_GRAPH.get(name, name)
+        with tf.init_scope():  # because it is kept
+            return get_decoder(name, code, num_iter)
 
 
 #: Where symbols are sent that do not follow each other: point, first channel use, places after it.

@@ -262,9 +262,10 @@ def _sionna_encoder(k: int, n: int, order: int | None, mother: MotherCode) -> LD
     Parameters: ``order`` : bits per symbol of the interleaver; None: the order of the buffer.
     """
     longest = (3 if mother.base_graph == 1 else 5) * k
-    encoder = LDPC5GEncoder(
-        k, min(n, longest), num_bits_per_symbol=order, bg=f"bg{mother.base_graph}"
-    )
+    with tf.init_scope():  # outside of any graph, because it is kept
+        encoder = LDPC5GEncoder(
+            k, min(n, longest), num_bits_per_symbol=order, bg=f"bg{mother.base_graph}"
+        )
     encoder._n, encoder._coderate = n, k / n
     return encoder
 
