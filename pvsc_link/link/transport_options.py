@@ -13,11 +13,7 @@ from pvsc_link.options import StrictModel
 from pvsc_link.types import InputError
 
 #: Fields of ``Transport`` that only have their default, because nothing carries out another value.
-UNAVAILABLE = frozenset(
-    {
-        *("interleaving", "harq"),
-    }
-)
+UNAVAILABLE = frozenset({"harq"})
 
 
 class Harq(StrictModel):
