@@ -39,7 +39,7 @@ def test_there_are_committed_sweeps_and_the_list_names_no_other_folder():
 
 @pytest.mark.parametrize("name", SWEEPS)
 def test_rows_are_those_of_the_rules_in_force_and_of_the_weights_in_the_package(name):
-    reasons = stale_reasons(manifest_of(name))
+    reasons = stale_reasons(manifest_of(name), packaged_identities())
     assert bool(reasons) == (name in EARLIER), reasons or "current: take it out of EARLIER"
 
 
@@ -93,12 +93,15 @@ def test_drift_is_that_of_the_weights_in_the_package():
 
 
 def test_another_digest_other_rules_and_a_missing_statement_are_reasons():
-    (identity, *_) = packaged_identities()
+    known = packaged_identities()
+    (identity, *_) = known
     current = {"rules": RULES, "weights": {"pvsc:pvsc_small-range": identity}}
-    assert stale_reasons(current) == []
-    (other,) = stale_reasons(current | {"weights": {"pvsc:pvsc_small-range": "0123456789ab"}})
+    assert stale_reasons(current, known) == []
+    changed = current | {"weights": {"pvsc:pvsc_small-range": "0123456789ab"}}
+    assert stale_reasons(changed) == [], "weights are compared where those in the package are given"
+    (other,) = stale_reasons(changed, known)
     assert "0123456789ab, which the package lacks" in other
-    (rules,) = stale_reasons(current | {"rules": RULES - 1})
+    (rules,) = stale_reasons(current | {"rules": RULES - 1}, known)
     assert f"version {RULES} is in force" in rules
     unstated = stale_reasons({})
     assert len(unstated) == 2

@@ -17,6 +17,7 @@ from typing import Any
 import pandas as pd
 
 from pvsc_link.link import DEFAULT_TRANSPORT
+from pvsc_link.models import packaged_identities
 from pvsc_link.report import UNTRAINED
 from pvsc_link.sweep import MEAN_CLIP, bd_table, read_points, stale_reasons
 
@@ -248,7 +249,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     points = pd.concat(found, ignore_index=True)
     manifests = _manifests(given.folders)
     for name, manifest in manifests.items():
-        for reason in stale_reasons(manifest):
+        for reason in stale_reasons(manifest, packaged_identities()):
             print(f"{name}: {reason}", file=sys.stderr)
     every = list(verdicts(points, drift, _weights_of(manifests.values())))
     every += p_frame_verdicts(pd.read_csv(given.p_frames) if given.p_frames.is_file() else None)

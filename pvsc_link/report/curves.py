@@ -3,6 +3,7 @@
 A curve is one scheme at one place (clip and GOP length) under one channel condition, over rates.
 """
 
+import re
 from collections import Counter
 from collections.abc import Collection, Hashable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -252,8 +253,25 @@ def condition_slug(condition: Mapping) -> str:
         value = condition.get(name)
         if value is not None and not pd.isna(value):
             parts.append(f"{short}{value:g}")
-    parts += [f"{name}{value}" for name, value in _further(condition)]
+    parts += [_short(name, value) for name, value in _further(condition)]
     return "_".join(parts)
+
+
+#: Short forms of conditions in file names; a word as a value stands alone.
+_SHORT = {
+    **{"delay_spread": "ds", "speed": "v", "carrier": "fc", "subcarrier_spacing": "scs"},
+    **{"clip PAPR": "papr", "block_length": "n", "latency_budget": "budget", "symbol_rate": "rs"},
+}
+
+
+def _short(name: str, value: Any) -> str:
+    """``delay_spread_ns`` of 300 as ``ds300``, ``channel_estimation`` of lmmse as ``lmmse``."""
+    if isinstance(value, str):
+        return re.sub(r"[^A-Za-z0-9.+-]+", "-", clip_stem(value)).strip("-")
+    said, _ = _name_and_unit(name)
+    said = _SHORT.get(said.replace(" ", "_"), _SHORT.get(said, said)).replace(" ", "")
+    flag = isinstance(value, (bool, np.bool_))
+    return f"{said}{value if flag else f'{value:g}'}"
 
 
 def place_words(clip: str, gop: float) -> str:
@@ -277,8 +295,8 @@ def short_clip_names(clips: Iterable[str], taken: Collection[str] = ()) -> dict[
     }
 
 
-#: Most bytes of a file name without its ending; file systems take 255 with it.
-_LONGEST_NAME = 200
+#: Most bytes of a file name without its ending.
+_LONGEST_NAME = 100
 
 
 def file_names(names: Mapping[Hashable, str]) -> dict[Hashable, str]:

@@ -96,7 +96,7 @@ def _plain(text: str) -> str:
 
 def _stacked_panels(count: int, num_labels: int, title: str) -> tuple[Figure, np.ndarray]:
     """A one-column figure of ``count`` panels over each other, with room for the legend."""
-    height = count * _PANEL + _REST + _LEGEND_LINE * np.ceil(num_labels / 2)
+    height = count * _PANEL + _REST + _LEGEND_LINE * (np.ceil(num_labels / 2) + title.count("\n"))
     figure = Figure(figsize=(COLUMN_WIDTH, height), layout="constrained")
     figure.suptitle(title, fontsize=8)
     return figure, figure.subplots(count, 1, squeeze=False, sharex=True)[:, 0]
@@ -205,14 +205,16 @@ def _grid(
     title: str,
     varying: Sequence[str],
 ) -> Figure:
-    size = PAGE_WIDTH * max(len(metrics), 2) / 3, 0.9 + 1.65 * len(conditions)
-    figure = Figure(figsize=size, layout="constrained")
+    said = [wrap(condition_words(condition, varying), 60) for condition, _ in conditions]
+    labels = {key for _, rows in conditions for key in _styles_in(rows, styles)}
+    lines = sum(len(words) - 1 for words in said) + len(labels) / max(len(metrics), 2)
+    height = 0.9 + 1.65 * len(conditions) + _LEGEND_LINE * lines
+    figure = Figure(figsize=(PAGE_WIDTH * max(len(metrics), 2) / 3, height), layout="constrained")
     panels = figure.subplots(len(conditions), len(metrics), squeeze=False)
-    for row, (condition, rows) in zip(panels, conditions, strict=True):
+    for row, words, (_, rows) in zip(panels, said, conditions, strict=True):
         for panel, metric in zip(row, metrics, strict=True):
             _draw_curves(panel, rows, metric, styles)
-        said = wrap(condition_words(condition, varying), 60)
-        row[0].set_title("\n".join(said), loc="left")
+        row[0].set_title("\n".join(words), loc="left")
     for panel in panels[-1]:
         panel.set_xlabel("CBR")
     _add_legend(figure, panels.flat, columns=max(len(metrics), 2))
@@ -255,8 +257,8 @@ def finest_parts(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def parts_of(rows: pd.DataFrame) -> list[str]:
-    """Columns ``cbr_<part>`` that hold a positive number."""
-    names = [name for name in rows if str(name).startswith("cbr_")]
+    """Columns ``cbr_<part>`` that hold a positive number; ``cbr_headers`` is no part of its own."""
+    names = [name for name in rows if str(name).startswith("cbr_") and name != "cbr_headers"]
     return [name for name in names if rows[name].gt(0).any()]
 
 
@@ -276,10 +278,13 @@ def _cbr_figure(rows: pd.DataFrame, styles: Styles, title: str) -> Figure:
         f"{here[key].short}, rate {rate:g}"
         for key, rate in zip(bars["curve"], bars["rate"], strict=True)
     ]
-    figure = Figure(figsize=(COLUMN_WIDTH, 0.95 + 0.15 * len(bars)), layout="constrained")
+    parts = parts_of(rows)
+    lines = title.count("\n") + -(-len(parts) // 4)  # above the bars, and of the legend below
+    height = _REST + 0.35 + _LEGEND_LINE * (lines + max(len(bars), 3))
+    figure = Figure(figsize=(COLUMN_WIDTH, height), layout="constrained")
     panel = figure.subplots()
     start = np.zeros(len(bars))
-    for part, face, hatch in zip(parts_of(rows), _FACES * 3, _HATCHES * 3, strict=False):
+    for part, face, hatch in zip(parts, _FACES * 3, _HATCHES * 3, strict=False):
         width = bars[part].fillna(0.0).to_numpy()
         look: dict[str, Any] = {"color": face, "hatch": hatch, "edgecolor": "black"}
         panel.barh(labels, width, left=start, label=part.removeprefix("cbr_"), lw=0.4, **look)

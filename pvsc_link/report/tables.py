@@ -590,7 +590,8 @@ def _ablation_rows(results: Results) -> list[Row]:
     if len(bd) and "variant" in bd:
         own = (bd["scheme"] == "pvsc") & (bd["metric"] == "lpips") & (bd["clip"] != "mean")
         # The variant begins with the preset; the format of rate maps and the training follow.
-        presets = bd["variant"].astype(str).str.split(",").str[0].str.split("-").str[0]
+        variants = bd["variant"].fillna("").astype(str)
+        presets = variants.str.extract("^([^,-]*)", expand=False)
         for preset, values in bd[own].groupby(presets[own]):
             mean = values["bd_cbr_percent"].mean(skipna=False)
             of_presets.setdefault(str(preset), {})["bd_cbr_percent"] = mean

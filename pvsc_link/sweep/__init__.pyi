@@ -18,6 +18,7 @@ from .store import points_table as points_table
 from .store import read_gops as read_gops
 from .store import read_points as read_points
 from .store import read_unfinished as read_unfinished
+from .store import stale_reasons as stale_reasons
 from .store import write_csv as write_csv
 from .tables import MEAN_CLIP as MEAN_CLIP
 from .tables import bd_table as bd_table
@@ -25,4 +26,3 @@ from .tables import git_commit as git_commit
 from .tables import machine as machine
 from .tables import package_versions as package_versions
 from .tables import seed_means as seed_means
-from .tables import stale_reasons as stale_reasons

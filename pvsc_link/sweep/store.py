@@ -318,6 +318,31 @@ def restore(folder: Path, *, version: str) -> int:
     return len(rows)
 
 
+def stale_reasons(
+    manifest: Mapping[str, Any], known_weights: Collection[str] | None = None
+) -> list[str]:
+    """Why rows are not those that this package would make; empty where nothing speaks against it.
+
+    Input: ``manifest`` : ``manifest.json`` of a sweep; ``known_weights`` : digests of the weights
+    in the package (``models.packaged_identities``), None: weights are not compared. Other weights are
+    a reason, because nobody who has the package alone can make their rows.
+    """
+    reasons = []
+    rules = manifest.get("rules")
+    if rules != RULES:
+        stated = "earlier rules" if rules is None else f"version {rules} of the rules"
+        reasons.append(f"its rows were made under {stated}, and version {RULES} is in force")
+    if "weights" not in manifest:
+        reasons.append("it does not state the weights of its schemes")
+    if known_weights is not None:
+        reasons += [
+            f"rows of {label} were made with weights {identity}, which the package lacks"
+            for label, identity in manifest.get("weights", {}).items()
+            if identity not in known_weights
+        ]
+    return reasons
+
+
 def _missing(folder: Path) -> list[str]:
     return [name for name in ("points.csv", "manifest.json") if not (folder / name).is_file()]
 

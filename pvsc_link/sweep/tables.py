@@ -32,7 +32,7 @@ from pvsc_link.intervals import (
 )
 from pvsc_link.link import link_fields
 from pvsc_link.metrics import METRICS, BdResult, bd_cbr
-from pvsc_link.models import UNTRAINED, packaged_identities
+from pvsc_link.models import UNTRAINED
 from pvsc_link.scenario import Scenario
 from pvsc_link.storage import write_atomically
 from pvsc_link.sweep.plan import Plan, scheme_label
@@ -303,7 +303,7 @@ def _of_group(
             for ending, percent in _PERCENTILES.items():
                 yield f"{name}{ending}", float(np.percentile(values.astype(float), percent))
     for name in _COUNTS:
-        yield name, rows[name].astype(float).sum(min_count=len(rows))
+        yield name, int(rows[name].sum()) if rows[name].notna().all() else math.nan
     num_blocks = int(rows["num_blocks"].sum())
     if num_blocks:
         interval = wilson_interval(int(rows["num_block_errors"].sum()), num_blocks)
@@ -381,28 +381,6 @@ def write_manifest(
         "machine": machine(),
     }
     write_atomically(path, json.dumps(manifest, indent=1) + "\n")
-
-
-def stale_reasons(manifest: Mapping[str, Any]) -> list[str]:
-    """Why rows are not those that this package would make; empty where nothing speaks against it.
-
-    Input: ``manifest`` : ``manifest.json`` of a sweep. Weights that are not in the package are
-    named, too, because nobody who has the package alone can make their rows.
-    """
-    reasons = []
-    rules = manifest.get("rules")
-    if rules != RULES:
-        stated = "earlier rules" if rules is None else f"version {rules} of the rules"
-        reasons.append(f"its rows were made under {stated}, and version {RULES} is in force")
-    if "weights" not in manifest:
-        reasons.append("it does not state the weights of its schemes")
-    known = packaged_identities()
-    for label, identity in (manifest.get("weights") or {}).items():
-        if identity not in known:
-            reasons.append(
-                f"rows of {label} were made with weights {identity}, which the package lacks"
-            )
-    return reasons
 
 
 def package_versions() -> dict[str, str]:
