@@ -60,17 +60,18 @@ def run(words: argparse.Namespace) -> int:
 
 
 def _request(words: argparse.Namespace) -> Any:
-    from pvsc_link.transmit.request import Request, parse_options, parse_rates
+    from pvsc_link.transmit.request import Request, parse_link, parse_options, parse_rates
 
+    named = {
+        "channel": words.channel,
+        "snr_db": words.snr_db,
+        "csi_nmse_db": words.nmse_db,
+        "coherence_length": words.coherence_length,
+    }
     return Request(
         source=_source(words),
         schemes=words.scheme,
-        link={
-            "channel": words.channel,
-            "snr_db": words.snr_db,
-            "csi_nmse_db": words.nmse_db,
-            "coherence_length": words.coherence_length,
-        },
+        link=parse_link(words.link, named),
         gop=words.gop,
         first_frame=words.first_frame,
         num_frames=words.frames,
@@ -132,6 +133,14 @@ def _add_link(group: argparse._ArgumentGroup) -> None:
     group.add_argument("--snr-db", type=float, required=True, help="Es/N0 per symbol")
     group.add_argument("--nmse-db", type=float, help="CSI error (default: perfect CSI)")
     group.add_argument("--coherence-length", type=int, default=1, help="channel uses (default: 1)")
+    group.add_argument(
+        "--link",
+        nargs="+",
+        default=[],
+        metavar="KEY=VALUE",
+        help="further keys of link in a scenario: of the channel, such as k_factor_db=6, "
+        "channel_model=tdl_c or block=package.module:make, and impairments, such as erasure_rate=.1",
+    )
     group.add_argument("--mcs", default="best", help="best (default) or an index, 0 to 28")
     group.add_argument("--seed", type=int, default=1, help="of fading, CSI error and noise")
 

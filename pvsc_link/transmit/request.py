@@ -196,6 +196,28 @@ def parse_options(words: Iterable[str]) -> dict[str, dict[str, Any]]:
     return options
 
 
+def parse_link(words: Iterable[str], named: Mapping[str, Any]) -> dict[str, Any]:
+    """``["k_factor_db=6"]`` as ``{"k_factor_db": 6}``, beside what has an option of its own.
+
+    The keys and values are those of ``link`` of a scenario, which checks them.
+    Raises ``InputError`` for another form, a list of values, and a key that stands twice.
+    """
+    link = dict(named)
+    for word in words:
+        key, equals, text = word.partition("=")
+        value = parse_yaml(text, where=f"--link {key}").data if key and equals else None
+        if not (key and equals) or isinstance(value, list) or key in link:
+            raise InputError(
+                "--link",
+                found=word,
+                allowed="KEY=VALUE, one value, for instance k_factor_db=6",
+                remedy="KEY is a key of link in a scenario, given once; those with an option of "
+                f"their own are {', '.join(named)}.",
+            )
+        link[key] = value
+    return link
+
+
 #: Ratio to the target CBR that needs no note.
 _NEAR = 1.1
 

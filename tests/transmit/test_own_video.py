@@ -73,6 +73,36 @@ def test_a_video_meets_what_a_point_of_a_sweep_meets(
         assert 0 < row["frames_lost"] < 8, "some frames come, some do not: so is concealment"
 
 
+def test_keys_of_the_channel_and_impairments_are_given_by_name(transmit):
+    code, folder = transmit(
+        *("carphone", "--scheme", "x264", "--channel", "rician", "--snr-db", "20", "--mcs", "4"),
+        *("--link", "k_factor_db=10", "erasure_rate=0.01", "--gop", "2", "--frames", "2"),
+        *(*FAST, "--rates", "x264=37"),
+    )
+    assert code == 0
+    link = numbers_of(folder)["link"]
+    assert (link["k_factor_db"], link["erasure_rate"]) == ([10.0], [0.01])
+
+
+@pytest.mark.parametrize(
+    ("word", "said"),
+    [
+        ("k_factor_db", "KEY=VALUE"),
+        ("k_factor_db=[1, 2]", "one value"),
+        ("snr_db=3", "of their own"),
+        ("k_factor=3", "k_factor_db"),
+        ("erasure_rate=2", "erasure_rate"),
+        ("num_rx=2", "num_rx"),
+    ],
+)
+def test_bad_keys_of_the_link_are_told(word, said, transmit, capsys):
+    words = "carphone", "--scheme", "x264", "--channel", "rayleigh", "--snr-db", "9"
+    code, folder = transmit(*words, "--link", word)
+    assert code == 2
+    assert said in capsys.readouterr().err
+    assert not folder.exists()
+
+
 def test_every_file_is_there_and_whole(sent, odd_video):
     names = {path.name for path in sent.iterdir()}
     assert names == {
