@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pvsc_link.commands import run_command
-from pvsc_link.link import MCS_TABLE, condition_fields, find_channel
+from pvsc_link.link import MCS_TABLES, Transport, condition_fields, find_channel
+from pvsc_link.options import validated
 from pvsc_link.types import InputError
 
 if TYPE_CHECKING:
@@ -34,10 +35,10 @@ def numbers(text: str) -> list[float]:
     return [first + i * step for i in range(int((last - first) / step + 1.5 - 1e-9))]
 
 
-def mcs_indices(text: str) -> list[int]:
-    """``all``, a list of rows, or ``first:last:step``."""
+def mcs_indices(text: str) -> list[int] | None:
+    """A list of rows, or ``first:last:step``; None for ``all``."""
     if text == "all":
-        return [mcs.index for mcs in MCS_TABLE]
+        return None
     return [int(value) for value in numbers(text if text.count(":") != 1 else text + ":1")]
 
 
@@ -61,7 +62,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("--channel", help="measure over this channel")
     add("--snr-db", type=numbers, default=numbers("0:14:2"), help="first:last:step or a,b,c")
-    add("--mcs", type=mcs_indices, default=mcs_indices("all"), help="all, a,b,c or first:last")
+    add("--mcs", type=mcs_indices, default=None, help="all, a,b,c or first:last")
+    of_table = Transport.model_fields
+    add("--mcs-table", type=int, default=1, help=of_table["mcs_table"].description)
+    add("--block-length", type=int, default=6144, help="coded bits of a block")
     for name, field in condition_fields().items():
         option, text = f"--{name.replace('_', '-')}", str(field.description).replace("%", "%%")
         add(option, type=_value, default=argparse.SUPPRESS, help=text)
@@ -84,7 +88,10 @@ def measure(options: argparse.Namespace, cache: "BlerCache") -> Iterator[Row]:
     from pvsc_link.link import measure_bler
 
     channel = find_channel(options.channel)
-    for mcs in options.mcs:
+    keys = {"mcs_table": options.mcs_table, "block_length": options.block_length}
+    transport = validated(keys, Transport, "options", "--mcs-table 1 --block-length 6144")
+    everything = range(len(MCS_TABLES[transport.mcs_table]))
+    for mcs in everything if options.mcs is None else options.mcs:
         for snr_db in options.snr_db:
             point = channel.point(snr_db, vars(options))
             estimate = measure_bler(
@@ -94,6 +101,7 @@ def measure(options: argparse.Namespace, cache: "BlerCache") -> Iterator[Row]:
                 csi_aware=options.csi_aware,
                 decoder=options.decoder,
                 num_iter=options.num_iter,
+                transport=transport,
                 target_errors=options.target_errors,
                 max_blocks=options.max_blocks,
                 seed=options.seed,

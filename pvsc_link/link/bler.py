@@ -205,7 +205,13 @@ def _run_size(total: BlerEstimate, target_errors: int, max_blocks: int) -> int:
 
 
 def _count_errors(
-    mcs_index: int, point: ChannelPoint, num_blocks: int, seed: int, n: int | None, **options: Any
+    mcs_index: int,
+    point: ChannelPoint,
+    num_blocks: int,
+    seed: int,
+    *,
+    n: int | None,
+    **options: Any,
 ) -> int:
     link = get_coded_link(mcs_index, point.channel, **options)
     return link.count_block_errors(point, num_blocks, seed, n)
@@ -256,7 +262,7 @@ def measure_bler(
         index += 1
         if run_seed not in runs:
             size = _run_size(total, target_errors, max_blocks)
-            errors = _count_errors(mcs_index, point, size, run_seed, n, **options)
+            errors = _count_errors(mcs_index, point, size, run_seed, n=n, **options)
             runs[run_seed] = Run(run_seed, errors, size)
             cache.add(condition, runs[run_seed])
 
