@@ -27,6 +27,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--most-figures", type=int, help="most figures of each kind (default: a fixed number)"
     )
     parser.add_argument(
+        "--old", help="results folder of an earlier run: print a table of its BD-CBR beside, stop"
+    )
+    parser.add_argument(
         "--columns", action="store_true", help="print meaning and unit of every column, stop"
     )
 
@@ -47,6 +50,12 @@ def run(words: argparse.Namespace) -> int:
             allowed="a folder that a sweep wrote",
             remedy="For instance: python -m pvsc_link.report results/quickstart",
         )
+    if words.old is not None:
+        from pvsc_link.report.results import read_results
+        from pvsc_link.report.tables import as_markdown, old_and_new_table
+
+        print(as_markdown(old_and_new_table(read_results(words.old), read_results(words.folder))))
+        return 0
     require_writable(words.out or words.folder)
     _refuse_a_folder_of_nothing(Path(words.folder))
     most = MOST_OF_A_KIND if words.most_figures is None else words.most_figures

@@ -33,6 +33,7 @@ from pvsc_link.report.curves import (
 from pvsc_link.report.results import Results
 from pvsc_link.report.style import channel_label, scheme_style
 from pvsc_link.storage import write_atomically
+from pvsc_link.types import InputError
 
 OURS, PUBLISHED = "ours", "published"
 BEST, SECOND = 1, 2
@@ -507,6 +508,88 @@ def _published_lines(form: _Form, metrics: list[str]) -> _Lines:
 
 def _comparable(value: object) -> float | None:
     return None if pd.isna(value) else float(value)  # type: ignore[arg-type]
+
+
+# ---- two results of one scenario -----------------------------------------------------------------
+
+_OF_CURVE = ["scheme", "variant", "equalizer", "csi_aware", "mcs_policy"]
+
+
+def old_and_new_table(old: Results, new: Results) -> Table:
+    """BD-CBR of the same curves in two results folders side by side, with their intervals.
+
+    Rows of one curve, anchor, condition, GOP length, clip and metric stand in one line; with
+    several clips only their mean is shown. Rows of the anchor itself are left out; so are those
+    that one folder alone has, which a note counts. Rows of ``pvsc`` with a preset ``pvsc_small``
+    are those of ``pvsc-mc`` with ``pvsc_mc_small``, which has the same networks. Raises
+    ``InputError`` if no line is left.
+    """
+    tables = [_named_as_today(results.bd) for results in (old, new)]
+    fixed = [*_OF_CURVE, "anchor", "channel", "snr_db", "csi_nmse_db", "coherence_length"]
+    more = varying_conditions(pd.concat(tables)) if all(map(len, tables)) else []
+    wanted = [*fixed, *(name for name in more if name not in fixed), "gop", "clip", "metric"]
+    keys = [name for name in wanted if all(name in table for table in tables)]
+    lines = [{_key_of(row, keys): row for _, row in table.iterrows()} for table in tables]
+    both = [key for key in lines[1] if key in lines[0]]
+    if not both:
+        raise InputError(
+            f"results beside {new.folder}",
+            found=f"no row of bd_cbr.csv in {old.folder} with an equal curve and condition",
+            allowed="two results of one scenario",
+            remedy="Name the folders of two runs of one scenario.",
+        )
+    shown = [name for name in keys if len({key[keys.index(name)] for key in both}) > 1]
+    rows = []
+    for key in both:
+        found = [of_folder[key] for of_folder in lines]
+        cells, ends = [], {}
+        for column, line in enumerate(found):
+            mean, bounds = _mean_and_ends(pd.DataFrame([line]))
+            cells.append([mean])
+            if bounds is not None:
+                ends[column, 0] = bounds
+        cells.append([cells[1][0] - cells[0][0]])
+        rows.append(make_row(OURS, [key[keys.index(name)] for name in shown], cells, ends))
+    alone = sum(len(set(of_folder) - set(both)) for of_folder in lines)
+    return Table(
+        name="old_and_new",
+        title=f"BD-CBR (%) of {new.name}, earlier and now",
+        key_names=tuple(_key_title(name) for name in shown),
+        column_names=("Old", "New", "New - old (points)"),
+        measures=("",),
+        rows=rows,
+        notes=[
+            f"Old: {_made(old)}. New: {_made(new)}.",
+            "In brackets: 95 % bootstrap intervals.",
+            *([f"Left out are {alone} rows that one of the folders alone has."] if alone else []),
+        ],
+    )
+
+
+def _named_as_today(bd: pd.DataFrame) -> pd.DataFrame:
+    """Rows of the means over clips where there are several, with today's names of schemes."""
+    if bd.empty:
+        return bd
+    bd = bd.assign(variant=bd["variant"].fillna("").astype(str))
+    moved = (bd["scheme"] == "pvsc") & bd["variant"].str.startswith("pvsc_small")
+    renamed = bd["variant"].str.replace("^pvsc_small", "pvsc_mc_small", regex=True)
+    bd = bd.assign(
+        scheme=bd["scheme"].mask(moved, "pvsc-mc"), variant=bd["variant"].mask(moved, renamed)
+    )
+    bd = bd[bd["scheme"] != bd["anchor"].astype(str).str.split(":").str[0]]
+    means = bd["clip"] == "mean"
+    return bd[means] if means.any() else bd
+
+
+def _key_of(row: pd.Series, keys: Sequence[str]) -> tuple[str, ...]:
+    return tuple(_key_text(name, row[name]) for name in keys)
+
+
+def _made(results: Results) -> str:
+    rules = results.manifest.get("rules")
+    stated = "rules not stated" if rules is None else f"rules {rules}"
+    weights = dict.fromkeys((results.manifest.get("weights") or {}).values())
+    return ", ".join([stated, *(["weights " + " ".join(weights)] if weights else [])])
 
 
 # ---- models: Tables IV (complexity), V (ablation) and VI (loss terms) ----------------------------

@@ -105,6 +105,7 @@ def _of_gops(
             },
             "frames_lost": reception.frames_lost,
             "frames_concealed": reception.frames_concealed,
+            "latency_ms_max": max(reception.latency_ms, default=None),
         }
         for index, (reception, end) in enumerate(zip(receptions, ends, strict=True))
     ]

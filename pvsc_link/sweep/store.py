@@ -49,7 +49,8 @@ GOPS = "gops"
 def gop_columns() -> list[str]:
     """Columns of ``gops.csv`` in order."""
     metrics = (metric.column for metric in METRICS.values())
-    return ["point_id", "gop_index", "channel_uses", *metrics, "frames_lost", "frames_concealed"]
+    losses = ["frames_lost", "frames_concealed", "latency_ms_max"]
+    return ["point_id", "gop_index", "channel_uses", *metrics, *losses]
 
 
 _SCHEMA = """
@@ -324,8 +325,8 @@ def stale_reasons(
     """Why rows are not those that this package would make; empty where nothing speaks against it.
 
     Input: ``manifest`` : ``manifest.json`` of a sweep; ``known_weights`` : digests of the weights
-    in the package (``models.packaged_identities``), None: weights are not compared. Other weights are
-    a reason, because nobody who has the package alone can make their rows.
+    in the package (``models.packaged_identities``), None: weights are not compared. Other weights
+    are a reason, because nobody who has the package alone can make their rows.
     """
     reasons = []
     rules = manifest.get("rules")

@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 
 from pvsc_link.media.clips import SEQUENCES
+from pvsc_link.report import __main__ as command
 from pvsc_link.report.results import read_results
 from pvsc_link.report.tables import (
     BEST,
@@ -22,9 +23,11 @@ from pvsc_link.report.tables import (
     comparison_tables,
     make_row,
     model_tables,
+    old_and_new_table,
     published,
     terms_of,
 )
+from pvsc_link.types import InputError
 
 
 def table_of(*rows, **changes):
@@ -283,3 +286,33 @@ def test_conditions_of_ofdm_have_lines_of_their_own(make_points, make_results):
     assert sorted(lines) == sorted((f"{speed:g}", estimate) for speed, estimate in places)
     assert len({row.cells[0][0] for row in table.rows if row.keys[0].startswith("PVSC")}) == 4
     assert not any("perfect" in key for row in table.rows for key in row.keys)
+
+
+def test_old_and_new_results_of_one_scenario_stand_side_by_side(make_results, make_points, capsys):
+    """The old rows call the scheme pvsc; half its CBR is what the new ones need."""
+    new = make_points(schemes=("pvsc-mc", "vvenc", "x265"), clips=("bikes",), snrs=(6.0,))
+    mine = new["scheme"] == "pvsc-mc"
+    new.loc[mine, "variant"] = "pvsc_mc_small-range"
+    old = new[new["scheme"] != "x265"].copy()
+    old.loc[mine, ["scheme", "variant"]] = "pvsc", "pvsc_small-range"
+    old.loc[mine, "cbr"] *= 2
+    before, after = make_results(old, name="old"), make_results(new, name="new")
+    table = old_and_new_table(read_results(before), read_results(after))
+    assert table.rows
+    for row in table.rows:
+        (was,), (now,), (difference,) = row.cells
+        assert 1 + was / 100 == pytest.approx(2 * (1 + now / 100))
+        assert difference == pytest.approx(now - was)
+        assert set(row.ends) == {(0, 0), (1, 0)}
+    assert len(table.rows) == 3 * 3, "three channels, three metrics; the anchor is left out"
+    assert any("Left out are 9 rows" in note for note in table.notes), "x265 is new"
+    assert command.main([str(after), "--old", str(before)]) == 0
+    assert "| Old | New | New - old (points) |" in capsys.readouterr().out
+    assert not (after / "report.html").exists()
+
+
+def test_results_without_a_common_row_are_refused(make_results, make_points):
+    one = make_results(make_points(schemes=("x265", "vvenc"), clips=("bikes",)), name="one")
+    other = make_results(make_points(schemes=("x264", "vvenc"), clips=("bikes",)), name="other")
+    with pytest.raises(InputError, match="two results of one scenario"):
+        old_and_new_table(read_results(one), read_results(other))
