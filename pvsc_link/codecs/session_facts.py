@@ -11,7 +11,8 @@ sent and counted: access unit delimiters, SEI messages and adaptation parameter 
 they stand among the sets, and sets that stand behind a slice.
 
 A GOP whose sets are not those of the first GOP of its stream changes the session. Its sets are
-sent, and count as part of its first frame.
+sent, and count as part of its first frame. A receiver decodes a GOP that comes without sets with
+those of the session.
 """
 
 from collections.abc import Iterable, Iterator

@@ -129,7 +129,7 @@ def _told(row: Mapping[str, Any]) -> dict[str, Any]:
     return {
         key: value
         for key, value in row.items()
-        if key in (*COUNTS, "status", *measured) or key == "cbr" or key.startswith("cbr_")
+        if key in (*COUNTS, "status", "cbr", *measured) or key.startswith(("cbr_", "latency_"))
     }
 
 
