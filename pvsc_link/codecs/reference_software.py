@@ -2,8 +2,8 @@
 
 A GOP that the package holds as a stream is looked up. Any other GOP is coded by the user's binary,
 one run of the stock low-delay P configuration per GOP, so that each is closed and begins with its
-parameter sets (``session_facts``). Bits per frame are read from the log and checked against the file. libav decodes
-the bitstream and must give the encoder's own reconstruction.
+parameter sets (``session_facts``). Bits per frame are read from the log and checked against the
+file. libav decodes the bitstream and must give the encoder's own reconstruction.
 
 The temporal prefilter of both configurations smooths the first frame of a GOP with up to four
 source frames before it. They are passed in as ``history``, so that a GOP gets the same bits as in
