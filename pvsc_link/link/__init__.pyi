@@ -1,4 +1,8 @@
 from . import channels as channels
+from .adaptation import OLLA_TARGET as OLLA_TARGET
+from .adaptation import Adaptation as Adaptation
+from .adaptation import OuterLoop as OuterLoop
+from .adaptation import as_adaptation as as_adaptation
 from .air import Air as Air
 from .bler import BlerCache as BlerCache
 from .bler import BlerEstimate as BlerEstimate
@@ -20,6 +24,7 @@ from .coded_link import get_coded_link as get_coded_link
 from .counter_random import seed_tensor as seed_tensor
 from .flat_fading import Awgn as Awgn
 from .flat_fading import BlockFading as BlockFading
+from .harq import HarqProcess as HarqProcess
 from .impairments import Impaired as Impaired
 from .ldpc.code import LdpcCode as LdpcCode
 from .ldpc.decoder import Decoder as Decoder

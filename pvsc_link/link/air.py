@@ -7,6 +7,7 @@ import numpy as np
 
 from pvsc_link.link.channel import ChannelFunction, SymbolReception
 from pvsc_link.link.coded_link import BitReception, CodedLink
+from pvsc_link.link.harq import HarqProcess, is_worth_a_round
 from pvsc_link.types import ChannelPoint, InputError
 
 
@@ -17,12 +18,18 @@ class Air:
     ``seed`` has at its place, whatever was sent before it. Pilots take no place: they are counted
     with the stream that they are sent with.
 
+    Bits whose link has ``transport.harq`` are sent as a ``HarqProcess``. A further round begins a
+    round trip after the one before, at the first channel uses that are free from there on; nothing
+    else is sent at these. Slow fading is then the same in all rounds, fast fading another.
+    Retransmissions are not interleaved: they lie behind the GOP's channel uses.
+
     Parameters
     ----------
     point : condition of the channel, which every stream meets
     seed : int, of fading, channel estimation error and noise
     interleaving : ``none``, or ``gop``: the channel uses of the GOP are permuted
-    num_symbols : channel uses of the whole GOP without pilots; needed for interleaving
+    num_symbols : channel uses of the whole GOP, without pilots and retransmissions; needed for
+        interleaving
 
     Raises ``InputError`` for interleaving without ``num_symbols``, and when more is sent than that.
 
@@ -56,11 +63,29 @@ class Air:
             self._places = interleaved_places(num_symbols)
         #: The next channel use that is free, before interleaving.
         self.place = 0
+        self._num_sent = 0  # without retransmissions
+        self._retransmissions: list[tuple[int, int]] = []  # first channel use and end, ascending
 
-    def send_bits(self, coded_link: CodedLink, bits: np.ndarray) -> BitReception:
-        """Payload bits, uint8 ``[num_bits]``, at the next channel uses."""
+    def send_bits(
+        self, coded_link: CodedLink, bits: np.ndarray, deadline: float | None = None
+    ) -> BitReception:
+        """Payload bits, uint8 ``[num_bits]``, at the next channel uses.
+
+        Parameters: ``deadline`` : channel uses from the first of them to the end of the last round,
+        round trips included; a round that would end later is not sent. None: any.
+        """
         where = self._next(coded_link.num_channel_uses(len(bits)))
-        return coded_link.send(bits, self.point, self.seed, *where)
+        harq = coded_link.transport.harq
+        if harq is None:
+            return coded_link.send(bits, self.point, self.seed, *where)
+        round_trip = coded_link.transport.round_trip_uses
+        process, end = HarqProcess(coded_link, bits, harq.combining), self.place
+        process.send(self.point, self.seed, *where)
+        while is_worth_a_round(process, harq, round_trip, deadline):
+            start = self._retransmission(end + round_trip, process.next_uses)
+            end = start + process.next_uses
+            process.send(self.point, self.seed, start)
+        return process.reception()
 
     def send_symbols(
         self, channel_function: ChannelFunction, symbols: np.ndarray
@@ -70,11 +95,27 @@ class Air:
 
     def _next(self, num: int) -> tuple[int, np.ndarray | None]:
         """First channel use and places after it of the next ``num`` symbols."""
-        first, end = self.place, self.place + num
-        if self.num_symbols is not None and end > self.num_symbols:
-            raise self._error(self.num_symbols, f"at least {end}, which are sent")
-        self.place = end
-        return (first, None) if self._places is None else (0, self._places[first:end])
+        self._num_sent += num
+        if self.num_symbols is not None and self._num_sent > self.num_symbols:
+            raise self._error(self.num_symbols, f"at least {self._num_sent}, which are sent")
+        first = self._first_free(self.place, num)
+        self.place = first + num
+        return (first, None) if self._places is None else (0, self._places[first : self.place])
+
+    def _retransmission(self, earliest: int, num: int) -> int:
+        """First channel use of a retransmission of ``num`` symbols, which are then taken."""
+        if self._places is not None:
+            earliest = max(earliest, len(self._places))
+        first = self._first_free(earliest, num)
+        self._retransmissions = sorted([*self._retransmissions, (first, first + num)])
+        return first
+
+    def _first_free(self, start: int, num: int) -> int:
+        """First channel use from ``start`` on where ``num`` follow that no retransmission takes."""
+        for first, end in self._retransmissions:
+            if start < end and first < start + num:
+                start = end
+        return start
 
     @staticmethod
     def _error(found: object, allowed: str) -> InputError:

@@ -33,7 +33,7 @@ from pvsc_link.link.channel import (
 )
 from pvsc_link.link.counter_random import seed_tensor
 from pvsc_link.link.equalizers import Equalizer
-from pvsc_link.link.ldpc.code import CERTAIN_LLR, LdpcCode, get_ldpc_code
+from pvsc_link.link.ldpc.code import CERTAIN_LLR, HeardCode, LdpcCode, get_ldpc_code
 from pvsc_link.link.ldpc.decoder import IN_GRAPH, Decoder, GraphDecoder, get_decoder
 from pvsc_link.link.mcs import BLOCK_LENGTH, NUM_CRC_BITS, Mcs, get_mcs
 from pvsc_link.link.qam import QamDemapper, descramble, scramble, scrambling_sequence
@@ -188,6 +188,18 @@ class BitReception:
     num_channel_uses: int  # with pilots
     num_pilots: int = 0
     stats: LinkStats = field(default_factory=LinkStats)
+    rounds: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int64))
+    """int64 [num_blocks], how often each block was sent: 1 without HARQ."""
+
+    @property
+    def first_ok(self) -> np.ndarray:
+        """Which blocks arrived at their first transmission. [num_blocks], bool."""
+        return self.block_ok & (self.rounds == 1)
+
+    @property
+    def num_rounds(self) -> int:
+        """The most often that a block was sent; 1 where there are no blocks."""
+        return int(self.rounds.max(initial=1))
 
 
 class CodedLink:
@@ -407,7 +419,59 @@ class CodedLink:
             self.num_channel_uses(len(bits)) + passed.num_pilots,
             passed.num_pilots,
             passed.stats,
+            np.ones(passed.block_ok.shape[1], np.int64),
         )
+
+    def information_bits(self, bits: np.ndarray) -> np.ndarray:
+        """Information bits of the blocks that carry a payload, CRC included.
+
+        Input: ``bits`` : [num_bits], np.uint8. Output: [num_blocks, k], np.uint8.
+        Raises ``InputError`` for bits that are no bits.
+        """
+        segments = self.segmentation(len(_require_bits(bits)))
+        if not segments.num_blocks:
+            return np.zeros((0, segments.k), np.uint8)
+        blocks = segments.split(tf.constant(bits[None]))
+        return self._crc.attach(blocks, segments.num_unsent)[0].numpy().astype(np.uint8)
+
+    def pass_blocks(
+        self,
+        coded: np.ndarray,
+        point: ChannelPoint,
+        seed: int,
+        first_symbol: int = 0,
+        places: np.ndarray | None = None,
+    ) -> tuple[np.ndarray, int, LinkStats]:
+        """Coded bits of blocks over the channel of ``point``, without encoding and decoding.
+
+        Input: ``coded`` : [num_blocks, n], np.uint8; otherwise as ``send``.
+        Output: LLRs log p(1)/p(0), like ``coded``, np.float32; pilots; what was measured.
+        """
+        snr_db, condition = self._tensors(point)
+        arguments = snr_db, condition, seed_tensor(seed)
+        c, (num_blocks, n) = tf.constant(coded[None]), coded.shape
+        if places is not None:
+            llr, *measured = self._llrs_at(c, num_blocks * n, seed, (point, first_symbol, places))
+            return llr[0].numpy(), *measured
+        size, parts = BATCH_BITS // n, []
+        for first in range(0, num_blocks, size):
+            part = c[:, first : first + size]
+            place = first_symbol + first * n // self.mcs.num_bits_per_symbol
+            parts.append(self._llrs(part, part.shape[1] * n, place, arguments))
+        if not parts:
+            return np.zeros(coded.shape, np.float32), 0, LinkStats()
+        llrs, pilots, stats = zip(*parts, strict=True)
+        return tf.concat(llrs, axis=1)[0].numpy(), sum(pilots), LinkStats.joined(stats)
+
+    def decode_blocks(self, code: LdpcCode | HeardCode, llr: Any) -> tuple[np.ndarray, np.ndarray]:
+        """Payload and CRC results of blocks.
+
+        Input: ``llr`` : [num_blocks, mother_n], float32, as the decoders of ``code`` take it.
+        Output: payload : [num_blocks, k - 24], np.uint8; ok : [num_blocks], bool.
+        """
+        b_hat = self._information_bits(code, tf.constant(llr))
+        payload, ok = self._crc.check(b_hat[None], 0)
+        return payload[0].numpy().astype(np.uint8), ok[0].numpy()
 
     def full_blocks(
         self, point: ChannelPoint, num_blocks: int, seed: int, n: int | None = None
@@ -579,17 +643,20 @@ class CodedLink:
             last = code.combine(llr[:, -1:], num_unsent)
             combined = tf.concat([combined[:, :-1], last], axis=1)
         rows = tf.reshape(combined, [-1, code.mother_n])
+        b_hat = self._information_bits(code, rows)
+        return tf.reshape(b_hat, [tf.shape(llr)[0], llr.shape[1], code.k])
+
+    def _information_bits(self, code: LdpcCode | HeardCode, rows: tf.Tensor) -> tf.Tensor:
+        """[num_blocks, mother_n] -> [num_blocks, k], ``tf.float32``."""
         decoder = self._decoder_of(code)
         if tf.executing_eagerly() and isinstance(decoder, GraphDecoder):
             # Decoders are traced for BATCH_SIZE rows; spare rows are a codeword: no iterations.
             spare = -len(rows) % BATCH_SIZE
             padded = tf.pad(rows, [[0, spare], [0, 0]], constant_values=-CERTAIN_LLR)
-            b_hat = decoder(padded)[: len(rows)]
-        else:
-            b_hat = decoder(rows)
-        return tf.reshape(b_hat, [tf.shape(llr)[0], llr.shape[1], code.k])
+            return decoder(padded)[: len(rows)]
+        return decoder(rows)
 
-    def _decoder_of(self, code: LdpcCode) -> Decoder:
+    def _decoder_of(self, code: LdpcCode | HeardCode) -> Decoder:
         """The decoder of a code where this is called: inside or outside of a graph."""
         name, num_iter = self._decoder
         if not tf.executing_eagerly():

@@ -12,9 +12,6 @@ from pydantic import BeforeValidator, Field, model_validator
 from pvsc_link.options import StrictModel
 from pvsc_link.types import InputError
 
-#: Fields of ``Transport`` that only have their default, because nothing carries out another value.
-UNAVAILABLE = frozenset({"harq"})
-
 
 class Harq(StrictModel):
     """Hybrid automatic repeat request: blocks that fail are sent again and combined."""
@@ -102,17 +99,30 @@ class Transport(StrictModel):
         return data
 
     @model_validator(mode="after")
-    def _is_available(self) -> "Transport":
-        for name in sorted(UNAVAILABLE):
-            default = type(self).model_fields[name].default
-            if getattr(self, name) != default:
-                raise InputError(
-                    name,
-                    found=getattr(self, name),
-                    allowed=default,
-                    remedy="This version carries out no other value: leave the key out.",
-                )
+    def _harq_fits(self) -> "Transport":
+        if self.harq is None:
+            return self
+        if self.segmentation == "shortened":
+            raise InputError(
+                "segmentation with harq",
+                found="shortened",
+                allowed="equal",
+                remedy="A block that is sent again has no bits that are left out.",
+            )
+        budget, round_trip = self.latency_budget_ms, self.harq.round_trip_ms
+        if budget is not None and budget <= round_trip:
+            raise InputError(
+                "latency_budget_ms with harq",
+                found=budget,
+                allowed=f"more than harq's round_trip_ms, which is {round_trip:g}",
+                remedy="No retransmission can arrive in time: leave harq out at this budget.",
+            )
         return self
+
+    @property
+    def round_trip_uses(self) -> int:
+        """Round trip of HARQ in channel uses; 0 without HARQ."""
+        return round(self.harq.round_trip_ms * self.symbol_rate_hz / 1000.0) if self.harq else 0
 
     def columns(self) -> dict[str, Any]:
         """The values by name, as in the tables; ``harq`` as JSON."""

@@ -28,7 +28,7 @@ class Point:
     channel_point: ChannelPoint
     equalizer: str
     csi_aware: bool
-    mcs: int | str  # index, or the policy "best" or "envelope"
+    mcs: int | str  # index, or the policy "best", "envelope" or "olla"
     decoder: str
     num_iter: int
     mcs_metric: str

@@ -164,10 +164,11 @@ class SchemeEntry(StrictModel):
     rates: Axis[int] | Literal["all"] = Field(
         "all", description="The scheme's own rate index: QP of a codec, quality preset of a model."
     )
-    mcs: Axis[McsIndex | Literal["best", "envelope"]] = Field(
+    mcs: Axis[McsIndex | Literal["best", "envelope", "olla"]] = Field(
         ["best"],
-        description="Index in TS 38.214 Table 5.1.3.1-1, or the rule that chooses it: best per "
-        "channel condition, or best per rate (envelope).",
+        description="Index in the MCS table, or the rule that chooses it: best per channel "
+        "condition, best per rate (envelope), or an outer loop that follows the acknowledgements "
+        "to a block error rate of 10 % (olla).",
     )
     equalizer: Axis[str | None] = Field([None], description="Equalizer of the receiver.")
     csi_aware: Axis[bool | None] = Field(

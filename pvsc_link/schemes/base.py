@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, Protocol
 
-from pvsc_link.link import DEFAULT_TRANSPORT, Transport
+from pvsc_link.link import DEFAULT_TRANSPORT, Adaptation, Transport
 from pvsc_link.types import ChannelPoint, Reception, Video
 
 
@@ -75,15 +75,16 @@ class Scheme(Protocol):
         gops: Iterable[Any],
         point: ChannelPoint,
         link: LinkOptions,
-        mcs: int,
+        mcs: int | Adaptation,
         seeds: Iterable[int],
     ) -> Iterator[Reception]:
         """Send coded GOPs over one channel point, each when its reception is asked for.
 
         The receiver's state goes on from GOP to GOP; nothing else is kept.
 
-        Parameters: ``mcs`` : of all coded bits; ``seeds`` : one per GOP, fixes its fading, CSI
-        error and noise.
+        Parameters: ``mcs`` : of all coded bits, or what gives it for each transport and hears
+        which blocks arrived at once; ``seeds`` : one per GOP, fixes its fading, CSI error and
+        noise.
         Output: one ``Reception`` per GOP.
         """
 
@@ -92,7 +93,7 @@ class Scheme(Protocol):
         gops: Sequence[Any],
         point: ChannelPoint,
         link: LinkOptions,
-        mcs: int,
+        mcs: int | Adaptation,
         seeds: Sequence[int],
     ) -> list[Reception]:
         """All receptions of :meth:`stream`."""

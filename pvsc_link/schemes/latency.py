@@ -53,18 +53,16 @@ class Clock:
             return np.ones(len(latency_ms), bool)
         return latency_ms <= self._budget
 
-    def rounds_in_time(self, num_frames: int, num_channel_uses: int) -> int | None:
-        """Most rounds after which the first frame of the next transport can still keep its budget.
+    def uses_left(self, num_frames: int) -> float | None:
+        """Channel uses from the start of the next transport until its first frame is too late.
 
-        A round is counted with the channel uses of the first one, ``num_channel_uses``. Output: at
-        least 1, because what is complete is sent; None without a budget.
+        Round trips are counted in them as well. None without a budget.
         """
-        if self._budget is None or not self._round_trip:
+        if self._budget is None:
             return None
         complete = self._frame_ms * (self._num_frames + num_frames - 1)
         waited = max(complete, self._free_ms) - self._frame_ms * self._num_frames
-        left = self._budget - waited - num_channel_uses / self._rate_per_ms
-        return 1 + max(0, int(left // self._round_trip))
+        return (self._budget - waited) * self._rate_per_ms
 
 
 def latency_columns(latency_ms: Sequence[float], budget_ms: float | None) -> dict[str, float | int]:

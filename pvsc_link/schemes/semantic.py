@@ -22,11 +22,13 @@ import numpy as np
 import tensorflow as tf
 
 from pvsc_link.link import (
+    Adaptation,
     Air,
     ChannelFunction,
     CodedLink,
     SymbolReception,
     Transport,
+    as_adaptation,
     get_channel_function,
     get_coded_link,
 )
@@ -262,15 +264,16 @@ class SemanticScheme(Scheme):
         gops: Iterable[SentGop],
         point: ChannelPoint,
         link: LinkOptions,
-        mcs: int,
+        mcs: int | Adaptation,
         seeds: Iterable[int],
     ) -> Iterator[Reception]:
         """Symbols as ``link`` says, side information at ``mcs``; all GOPs have one rate."""
         rest = iter(gops)
         for first in rest:
             receiver, clock = self._receiver(first), Clock(link.transport, first.fps)
+            adaptation = as_adaptation(mcs)
             for gop, seed in zip(itertools.chain([first], rest), seeds, strict=True):
-                yield self._transmit_gop(gop, point, link, mcs, seed, receiver, clock)
+                yield self._transmit_gop(gop, point, link, adaptation, seed, receiver, clock)
 
     def _receiver(self, gop: SentGop) -> GopReceiver:
         """The receiver of a session: of the GOP it takes weights and frame size."""
@@ -302,23 +305,34 @@ class SemanticScheme(Scheme):
         gop: SentGop,
         point: ChannelPoint,
         link: LinkOptions,
-        mcs: int,
+        mcs: Adaptation,
         seed: int,
         receiver: GopReceiver,
         clock: Clock,
     ) -> Reception:
-        side_link = get_coded_link(mcs, point.channel, **asdict(side_link_options(link)))
+        side_options = asdict(side_link_options(link))
+
+        def next_link() -> CodedLink:
+            return get_coded_link(mcs.mcs, point.channel, **side_options)
+
         channel = get_channel_function(point.channel, link.equalizer, link.csi_aware)
         outgoing = gop.transports(link.transport)
         num_times = 2 if link.transport.symbol_retransmission == "mrc" else 1
-        num_uses = _num_uses(outgoing, side_link, num_times)
+        first_link = next_link()
+        # With an adaptation that is not known before; interleaving has none (``sweep.plan``).
+        is_permuted = link.transport.interleaving != "none"
+        num_uses = _num_uses(outgoing, first_link, num_times) if is_permuted else None
         air = Air(point, seed, link.transport.interleaving, num_uses)
         sides, symbols, received, latency = [], [], [], []
         for transport in outgoing:
-            side = air.send_bits(side_link, transport.side_bits)
+            symbol_uses = num_times * transport.symbols.size
+            left = clock.uses_left(len(transport.frames))
+            deadline = None if left is None else left - symbol_uses
+            side = air.send_bits(next_link(), transport.side_bits, deadline)
+            mcs.report(side.first_ok)
             sent = _send_symbols(air, channel, transport.symbols, num_times)
-            uses = side.num_channel_uses - side.num_pilots + num_times * transport.symbols.size
-            latency_ms = clock.sent(len(transport.frames), uses)
+            uses = side.num_channel_uses - side.num_pilots + symbol_uses
+            latency_ms = clock.sent(len(transport.frames), uses, side.num_rounds)
             sides.append(side)
             symbols.append(sent)
             latency.append(latency_ms)
@@ -350,7 +364,7 @@ class SemanticScheme(Scheme):
             freeze_events=shown.freeze_events,
             num_blocks=len(block_ok),
             num_block_errors=int(np.sum(~block_ok)),
-            header_uses=_fact_uses(outgoing[0], side_link),
+            header_uses=_fact_uses(outgoing[0], first_link),
             latency_ms=tuple(np.concatenate(latency).tolist()),
             status=self.status,
             finer_channel_uses=parts | side_stream.shares(gop.frames, side_uses),

@@ -13,7 +13,7 @@ from pvsc_link.codecs import (
     freeze_events,
     gops_as_sent,
 )
-from pvsc_link.link import Air, CodedLink, Transport, get_coded_link
+from pvsc_link.link import Adaptation, Air, CodedLink, Transport, as_adaptation, get_coded_link
 from pvsc_link.schemes.base import LinkOptions, Scheme
 from pvsc_link.schemes.latency import Clock
 from pvsc_link.types import ChannelPoint, EncodedGop, LinkStats, Reception, Video
@@ -67,24 +67,33 @@ class SeparatedScheme(Scheme):
         gops: Iterable[EncodedGop],
         point: ChannelPoint,
         link: LinkOptions,
-        mcs: int,
+        mcs: int | Adaptation,
         seeds: Iterable[int],
     ) -> Iterator[Reception]:
-        coded_link, transport = get_coded_link(mcs, point.channel, **asdict(link)), link.transport
+        adaptation, transport = as_adaptation(mcs), link.transport
+
+        def next_link() -> CodedLink:
+            return get_coded_link(adaptation.mcs, point.channel, **asdict(link))
+
         shown: np.ndarray | None = None
         is_frozen = False
         clock: Clock | None = None
         sent_gops = gops_as_sent(gops, transport.count_headers)
         for (gop, num_fact_bits), seed in zip(sent_gops, seeds, strict=True):
             bits = np.split(payload_bits(gop), np.cumsum(transport_bits(gop, transport))[:-1])
-            air = Air(point, seed, transport.interleaving, _num_uses(bits, coded_link))
+            first_link = next_link()
+            # With an adaptation that is not known before; interleaving has none (``sweep.plan``).
+            num_uses = _num_uses(bits, first_link) if transport.interleaving != "none" else None
+            air = Air(point, seed, transport.interleaving, num_uses)
             clock = clock or Clock(transport, gop.fps)
             num_frames = len(gop.frame_num_bytes) // len(bits)
             sent, latency = [], []
             for one in bits:
-                sent.append(air.send_bits(coded_link, one))
-                uses = sent[-1].num_channel_uses - sent[-1].num_pilots
-                latency.append(clock.sent(num_frames, uses))
+                received = air.send_bits(next_link(), one, clock.uses_left(num_frames))
+                adaptation.report(received.first_ok)
+                uses = received.num_channel_uses - received.num_pilots
+                latency.append(clock.sent(num_frames, uses, received.num_rounds))
+                sent.append(received)
             latency_ms = np.concatenate(latency)
             block_ok, block_num_bits = (
                 np.concatenate(blocks)
@@ -112,7 +121,7 @@ class SeparatedScheme(Scheme):
                 freeze_events=events,
                 num_blocks=len(block_ok),
                 num_block_errors=int(np.sum(~block_ok)),
-                header_uses=_fact_uses(bits[0].size, num_fact_bits, transport, coded_link),
+                header_uses=_fact_uses(bits[0].size, num_fact_bits, transport, first_link),
                 latency_ms=tuple(latency_ms.tolist()),
                 status=self.status,
                 note=gop.note,

@@ -13,6 +13,9 @@ and 16 have nearly the same spectral efficiency.
 
 A semantic scheme sends its side information at the MCS of the baseline that it is compared with.
 Where the scenario gives the MCS, nothing is measured.
+
+``olla`` begins with the fastest MCS whose block error rate is at most 10 % and follows the
+acknowledgements from there (``link.adaptation.OuterLoop``), for codecs and side information alike.
 """
 
 import functools
@@ -26,7 +29,9 @@ import numpy as np
 from pvsc_link.codecs import MID_GREY, frames_lost, freeze, gops_as_sent
 from pvsc_link.link import (
     MCS_TABLES,
+    OLLA_TARGET,
     CodedLink,
+    OuterLoop,
     bler_of_length,
     get_coded_link,
     get_mcs,
@@ -35,7 +40,7 @@ from pvsc_link.link import (
 from pvsc_link.metrics import METRICS, FrameMetrics
 from pvsc_link.scenario import Point
 from pvsc_link.schemes import LinkOptions, side_link_options
-from pvsc_link.sweep.plan import Plan, link_options, scheme_label
+from pvsc_link.sweep.plan import OLLA, Plan, link_options, scheme_label
 from pvsc_link.sweep.store import SweepStore
 from pvsc_link.types import EncodedGop
 
@@ -82,11 +87,14 @@ def candidates(bler_of: Callable[[int], float], table: int = 1) -> dict[int, flo
     return {mcs: blers[mcs] for mcs in alive} or {order[0]: blers[order[0]]}
 
 
-def fastest_clean(bler_of: Callable[[int], float], table: int = 1) -> int:
-    """The MCS of highest spectral efficiency whose BLER is 0; if there is none, the slowest."""
-    blers = _worth_measuring(bler_of, table)
-    order = by_efficiency(table)
-    return max((mcs for mcs in blers if blers[mcs] == 0.0), key=order.index, default=order[0])
+def fastest_within(bler_of: Callable[[int], float], most: float, table: int = 1) -> int:
+    """The MCS of highest spectral efficiency whose BLER is at most ``most``; else the slowest."""
+    bler, order, rows = functools.cache(bler_of), by_efficiency(table), MCS_TABLES[table]
+    found = []
+    for num_bits in {mcs.num_bits_per_symbol for mcs in rows}:
+        falling = [mcs.index for mcs in rows if mcs.num_bits_per_symbol == num_bits][::-1]
+        found += falling[bisect_left(falling, True, key=lambda mcs: bler(mcs) <= most) :][:1]
+    return max(found, key=order.index, default=order[0])
 
 
 def _worth_measuring(bler_of: Callable[[int], float], table: int) -> dict[int, float]:
@@ -259,6 +267,14 @@ class McsChoice:
     mcs: int
     bler: float | None
     role: str
+    mean: float | None = None  # index over the transports of an outer loop that began with mcs
+
+
+def adaptation_of(point: Point, first: int) -> int | OuterLoop:
+    """What a scheme sends a point at: an MCS, or an outer loop that begins with it."""
+    if point.mcs != OLLA:
+        return first
+    return OuterLoop(by_efficiency(point.transport.mcs_table), first)
 
 
 class McsPolicy:
@@ -279,8 +295,10 @@ class McsPolicy:
         self._frame_metrics, self._store = frame_metrics, store
 
     def mcs(self, point: Point) -> int:
-        """The point's MCS alone."""
-        return point.mcs if isinstance(point.mcs, int) else _chosen(point, self._worth(point))
+        """The point's MCS alone; the first one of an outer loop."""
+        if isinstance(point.mcs, int):
+            return point.mcs
+        return self._first(point) if point.mcs == OLLA else _chosen(point, self._worth(point))
 
     def choices(self, point: Point) -> list[McsChoice]:
         """The point's MCS first; where it was chosen, its neighbours in spectral efficiency too.
@@ -289,13 +307,26 @@ class McsPolicy:
         """
         if isinstance(point.mcs, int):
             return [McsChoice(point.mcs, None, GIVEN)]
-        mcs = _chosen(point, self._worth(point))
-        sizes = stream_sizes(
-            self._sent(point, [point.rate])[point.rate], point.transport.transport_unit
-        )
-        beside = neighbours(mcs, point.transport.mcs_table)
+        mcs, sizes = self.mcs(point), self._sizes(point)
+        beside = [] if point.mcs == OLLA else neighbours(mcs, point.transport.mcs_table)
         roles = {mcs: CHOSEN} | dict.fromkeys(beside, NEIGHBOUR)
         return [McsChoice(m, mean_bler(sizes, *_link(point, m)), r) for m, r in roles.items()]
+
+    def _sizes(self, point: Point) -> list[int]:
+        sent = self._sent(point, [point.rate])[point.rate]
+        return stream_sizes(sent, point.transport.transport_unit)
+
+    def _first(self, point: Point) -> int:
+        """The first MCS of an outer loop; computed once."""
+        key = _first_key(point)
+        mcs = self._store.fact(key)
+        if mcs is None:
+            sizes, table = self._sizes(point), point.transport.mcs_table
+            mcs = fastest_within(
+                lambda index: mean_bler(sizes, *_link(point, index)), OLLA_TARGET, table
+            )
+            self._store.set_fact(key, mcs)
+        return mcs
 
     def _worth(self, point: Point) -> dict[int, dict[int, float]]:
         """Useful bits per channel use by MCS and rate; computed once."""
@@ -336,13 +367,16 @@ def known_mcs(point: Point, rates: Iterable[int], store: SweepStore) -> int | No
     """
     if isinstance(point.mcs, int):
         return point.mcs
+    if point.mcs == OLLA:
+        return store.fact(_first_key(point))
     stored = store.fact(_worth_key(point, rates))
     return None if stored is None else _chosen(point, _worth_of(stored))
 
 
 def forget_choices(point: Point, store: SweepStore) -> None:
     """Forget every choice that rests on the curve of the point's codec, clip and GOP length."""
-    store.forget_facts(f"mcs_worth {_curve_words(point)} ")
+    for rule in ("mcs_worth", "mcs_first"):
+        store.forget_facts(f"{rule} {_curve_words(point)} ")
 
 
 def _chosen(point: Point, worth: Mapping[int, Mapping[int, float]]) -> int:
@@ -357,14 +391,22 @@ def _worth_of(stored: Sequence) -> dict[int, dict[int, float]]:
 
 def _worth_key(point: Point, rates: Iterable[int]) -> str:
     """Name of the fact that holds what each MCS is worth for a curve at a channel condition."""
+    return f"mcs_worth {_curve_words(point)} {_link_words(point)} rates={sorted(rates)}"
+
+
+def _first_key(point: Point) -> str:
+    """Name of the fact that holds the first MCS of an outer loop, for the streams of a rate."""
+    return f"mcs_first {_curve_words(point)} {_link_words(point)} rate={point.rate}"
+
+
+def _link_words(point: Point) -> str:
     coordinates = point.coordinates
     names = (
         *("channel", "snr_db", *point.channel_point.condition),
         *("equalizer", "csi_aware", "decoder", "num_iter", "mcs_metric"),
         *point.transport.columns(),
     )
-    condition = " ".join(f"{name}={coordinates[name]}" for name in names)
-    return f"mcs_worth {_curve_words(point)} {condition} rates={sorted(rates)}"
+    return " ".join(f"{name}={coordinates[name]}" for name in names)
 
 
 _CURVE = ("scheme", "variant", "options", "clip", "gop", "num_gops", "first_frame")
@@ -398,11 +440,13 @@ class SideMcsPolicy:
             self._baselines.setdefault(_condition(point), []).append(point)
 
     def mcs(self, point: Point) -> int:
-        """The point's MCS alone."""
+        """The point's MCS alone; the first one of an outer loop."""
         if isinstance(point.mcs, int):
             return point.mcs
+        if point.mcs == OLLA:
+            return self._fastest(point, OLLA_TARGET)
         of_baseline = self._of_baseline(self._baselines.get(_condition(point), []))
-        return self._fastest_clean(point) if of_baseline is None else of_baseline
+        return self._fastest(point, 0.0) if of_baseline is None else of_baseline
 
     def choices(self, point: Point) -> list[McsChoice]:
         """The one MCS of the point."""
@@ -413,15 +457,18 @@ class SideMcsPolicy:
         bler = _bler(point, options, mcs, max(_lengths(point, mcs)))
         return [McsChoice(mcs, bler, CHOSEN)]
 
-    def _fastest_clean(self, point: Point) -> int:
+    def _fastest(self, point: Point, most: float) -> int:
+        """The fastest MCS whose BLER is at most ``most`` at every length that is measured."""
         options = side_link_options(link_options(point))
         of_link = {k: v for k, v in asdict(options).items() if k != "transport"}
         words = [*_condition_words(point), *(f"{k}={v}" for k, v in of_link.items())]
-        key = f"mcs_fastest_clean {' '.join(words)}"
+        rule = f"mcs_fastest_within_{most:g}" if most else "mcs_fastest_clean"
+        key = f"{rule} {' '.join(words)}"
         mcs = self._store.fact(key)
         if mcs is None:
-            mcs = fastest_clean(
+            mcs = fastest_within(
                 lambda index: max(_bler(point, options, index, n) for n in _lengths(point, index)),
+                most,
                 point.transport.mcs_table,
             )
             self._store.set_fact(key, mcs)

@@ -15,6 +15,9 @@ from pvsc_link.storage import digest
 from pvsc_link.sweep.store import point_columns
 from pvsc_link.types import CodecFailure, InputError, Video
 
+#: The rule of an MCS that follows the acknowledgements.
+OLLA = "olla"
+
 
 @dataclass(frozen=True)
 class Plan:
@@ -62,6 +65,14 @@ def build(scenario: Scenario) -> Plan:
     for channel_point in dict.fromkeys(point.channel_point for point in points):
         find_channel(channel_point.channel).check_point(channel_point)
     for mcs, transport in dict.fromkeys((point.mcs, point.transport) for point in points):
+        if mcs == OLLA and transport.interleaving != "none":
+            raise InputError(
+                "mcs: olla with interleaving",
+                found=transport.interleaving,
+                allowed="none",
+                remedy="How long a GOP is has to be known before it is interleaved: give another "
+                "rule, or leave interleaving out.",
+            )
         for index in [mcs] if isinstance(mcs, int) else range(len(MCS_TABLES[transport.mcs_table])):
             get_mcs(index, transport.mcs_table, transport.block_length)
     names = [clip_name(clip) for clip in scenario.media.clips]

@@ -62,6 +62,7 @@ def finished_row(
         **_coordinates(point),
         "point_id": row_id(point, choice),
         "mcs": choice.mcs,
+        **({} if choice.mean is None else {"mcs_mean": choice.mean}),
         "mcs_role": choice.role,
         "num_frames": len(frames),
         **_cbr_columns(receptions, frames.shape),

@@ -27,6 +27,7 @@ from rich.progress import Progress as Bar
 
 from pvsc_link._version import __version__
 from pvsc_link.intervals import mean_interval
+from pvsc_link.link import OuterLoop
 from pvsc_link.metrics import METRICS, FrameMetrics
 from pvsc_link.scenario import Point, Scenario, Stop, clip_name
 from pvsc_link.schemes import Scheme
@@ -37,6 +38,7 @@ from pvsc_link.sweep.mcs import (
     McsChoice,
     McsPolicy,
     SideMcsPolicy,
+    adaptation_of,
     curve_identity,
     forget_choices,
     known_mcs,
@@ -427,7 +429,7 @@ class SweepRunner:
                 choices = policy.choices(point)
             try:
                 with self._clock("link and decoding"):
-                    trials = [(choice, *self._transmit(point, curve, choice)) for choice in choices]
+                    trials = [self._transmit(point, curve, choice) for choice in choices]
             except InputError:
                 raise
             except Exception as error:
@@ -454,13 +456,16 @@ class SweepRunner:
 
     def _transmit(
         self, point: Point, curve: Mapping[int, Sequence[Any]], choice: McsChoice
-    ) -> tuple[list[Reception], float]:
+    ) -> tuple[McsChoice, list[Reception], float]:
         """What was received of the point's real bits and symbols, and the seconds it took."""
         start, gops = time.perf_counter(), curve[point.rate]
         scheme, seeds = self.plan.schemes[point.entry, point.variant], link_seeds(point, len(gops))
         options = link_options(point)
-        received = scheme.transmit(gops, point.channel_point, options, choice.mcs, seeds)
-        return received, time.perf_counter() - start
+        mcs = adaptation_of(point, choice.mcs)
+        received = scheme.transmit(gops, point.channel_point, options, mcs, seeds)
+        if isinstance(mcs, OuterLoop):
+            choice = replace(choice, mean=mcs.mean_mcs)
+        return choice, received, time.perf_counter() - start
 
     def _row(
         self,

@@ -30,7 +30,16 @@ def point_columns() -> list[str]:
     return [
         *("point_id", "scheme", "variant", "clip", "gop", "rate"),
         *("channel", "snr_db", *link_fields()),
-        *("equalizer", "csi_aware", "mcs", "mcs_policy", "mcs_role", "seed", "num_frames"),
+        *(
+            "equalizer",
+            "csi_aware",
+            "mcs",
+            "mcs_mean",
+            "mcs_policy",
+            "mcs_role",
+            "seed",
+            "num_frames",
+        ),
         *("cbr", "cbr_source", "cbr_side", "cbr_pilot", "cbr_headers"),
         *("csi_nmse_measured_db", "snr_equalized_db", "papr_db"),
         *(metric.column for metric in METRICS.values()),

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from pvsc_link.link.registry import Impairments
-from pvsc_link.link.transport_options import UNAVAILABLE, Harq, Transport
+from pvsc_link.link.transport_options import Harq, Transport
 from pvsc_link.scenario.grid import expand
 from pvsc_link.scenario.loader import parse_scenario
 from pvsc_link.types import InputError
@@ -103,23 +103,28 @@ def test_the_transport_is_axes_for_every_channel_and_its_defaults_change_no_id()
     assert {point.coordinates["block_length"] for point in points} == {1536, 6144, 8448}
 
 
-@pytest.mark.parametrize("name", sorted(UNAVAILABLE))
-def test_a_transport_that_is_not_carried_out_is_refused_by_its_name(name):
-    values = {
-        "transport_unit": "frame",
-        "interleaving": "gop",
-        "count_headers": True,
-        "harq": {"combining": "chase"},
-        "latency_budget_ms": 33,
-        "symbol_retransmission": "mrc",
-    }
-    with pytest.raises(InputError, match="leave the key out") as error:
-        expand(scenario({"snr_db": 6, name: values[name]}))
-    assert error.value.what in (name, "transport_unit")  # which HARQ needs
+def test_harq_sends_frame_by_frame_and_is_an_axis():
+    points = expand(scenario({"snr_db": 6, "harq": ["none", {}, {"combining": "chase"}]}))
+    units = {point.transport.harq: point.transport.transport_unit for point in points}
+    assert units == {None: "gop", Harq(): "frame", Harq(combining="chase"): "frame"}
+
+
+@pytest.mark.parametrize(
+    ("keys", "message"),
+    [
+        ({"harq": {"combining": "sum"}}, "combining"),
+        ({"harq": {}, "segmentation": "shortened"}, "segmentation with harq"),
+        ({"harq": {"max_retransmissions": 0}}, "max_retransmissions"),
+        ({"harq": {"round_trip_ms": 4}, "latency_budget_ms": [3, 10]}, "round_trip_ms, which is 4"),
+    ],
+)
+def test_a_harq_that_cannot_work_is_refused(keys, message):
+    with pytest.raises(InputError, match=message):
+        expand(scenario({"snr_db": 6} | keys))
 
 
 def test_a_transport_says_what_harq_does_in_one_cell():
-    told = Transport.model_construct(**dict(Transport()) | {"harq": Harq(combining="chase")})
+    told = Transport(harq=Harq(combining="chase"))
     cell = '{"combining": "chase", "max_retransmissions": 3, "round_trip_ms": 4.0}'
     assert told.columns()["harq"] == cell
     assert Transport().columns()["harq"] is None

@@ -44,19 +44,18 @@ def test_a_gop_waits_for_its_last_frame():
 
 
 def test_every_further_round_adds_a_round_trip():
-    transport = slow(transport_unit="frame")
-    transport = transport.model_copy(update={"harq": type("", (), {"round_trip_ms": 7.0})()})
-    clock = Clock(transport, fps=10.0)
+    clock = Clock(slow(harq={"round_trip_ms": 7.0}), fps=10.0)
     assert clock.sent(1, 30, rounds=3)[0] == pytest.approx(30 + 2 * 7)
 
 
-@pytest.mark.parametrize(
-    ("budget", "rounds"), [(30.0, 1), (36.9, 1), (37.0, 2), (44.0, 3), (5.0, 1)]
-)
-def test_rounds_that_would_be_late_are_not_allowed(budget, rounds):
-    transport = slow(transport_unit="frame", latency_budget_ms=budget)
-    transport = transport.model_copy(update={"harq": type("", (), {"round_trip_ms": 7.0})()})
-    assert Clock(transport, fps=10.0).rounds_in_time(1, 30) == rounds
+def test_what_is_left_of_a_budget_is_counted_in_channel_uses():
+    assert Clock(slow(), fps=10.0).uses_left(1) is None
+    clock = Clock(slow(transport_unit="frame", latency_budget_ms=40.0), fps=10.0)
+    assert clock.uses_left(1) == pytest.approx(40)
+    clock.sent(1, 130)  # the next frame is complete 30 ms before the channel is free
+    assert clock.uses_left(1) == pytest.approx(10)
+    of_gop = Clock(slow(latency_budget_ms=250.0), fps=10.0)
+    assert of_gop.uses_left(3) == pytest.approx(50), "its first frame waits for the last one"
 
 
 def test_columns_are_order_statistics_and_misses():
