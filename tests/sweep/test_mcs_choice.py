@@ -11,6 +11,7 @@ from pvsc_link.sweep.mcs import (
     by_efficiency,
     candidates,
     envelope_mcs,
+    fastest_within,
     mean_bler,
     neighbours,
     stream_sizes,
@@ -191,6 +192,15 @@ def test_a_failing_modulation_does_not_hide_a_faster_one_that_works():
     """MCS 9 lost, MCS 10 clean: the order by efficiency alone would stop at MCS 8."""
     blers = candidates(lambda mcs: 1.0 if mcs == 9 or mcs > 11 else 0.0)
     assert blers == {11: 0.0}
+
+
+@pytest.mark.parametrize("threshold", [0.1, 1.0, 2.5, 5.0, 9.0])
+@pytest.mark.parametrize("law", [lambda t: waterfall(t, 1.6 * t), fast_fading])
+@pytest.mark.parametrize("most", [0.0, 0.1])
+def test_an_outer_loop_begins_with_the_fastest_mcs_that_keeps_its_target(threshold, law, most):
+    bler_of = law(threshold)
+    within = [mcs for mcs in by_efficiency() if bler_of(mcs) <= most]
+    assert fastest_within(bler_of, most) == (within[-1] if within else 0)
 
 
 def test_neighbours_go_by_spectral_efficiency_not_by_index():
