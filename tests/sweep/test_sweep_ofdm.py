@@ -41,8 +41,9 @@ def test_a_codec_and_pvsc_over_two_speeds(own_caches, write_scenario, micro, tmp
     )
     # Two of fourteen OFDM symbols are pilots; each stream rounds up.
     np.testing.assert_allclose(points.cbr_pilot, (points.cbr - points.cbr_pilot) / 6, rtol=1e-3)
-    # Least squares at 14 dB: about -14 dB in E|h|^2, better by the average over two pilots.
-    assert points.csi_nmse_measured_db.between(-19, -10).all()
+    # Least squares at 14 dB: about -14 dB in E|h|^2, better by the average over two pilots. The
+    # symbols of a GOP meet one slot here, whose channel may be strong.
+    assert points.csi_nmse_measured_db.between(-22, -10).all()
     assert points.snr_equalized_db.between(5, 20).all()
     assert analog.trace_count - before[0] <= 1
     assert bits.trace_count - before[1] <= 1
