@@ -427,8 +427,11 @@ def _send_symbols(
     """Symbols sent ``num_times``, each time behind the time before, and combined.
 
     Maximum ratio: receptions are weighted with the inverse of their noise variances, which add up:
-    x_hat = no_eff sum(x_hat_i / no_i), 1 / no_eff = sum(1 / no_i).
+    x_hat = no_eff sum(x_hat_i / no_i), 1 / no_eff = sum(1 / no_i). A frame whose rate map is all
+    zero has no symbols, and nothing is sent.
     """
+    if not symbols.size:
+        return SymbolReception(symbols, np.zeros(0, np.float32), 0, LinkStats())
     parts = [air.send_symbols(channel, symbols) for _ in range(num_times)]
     if num_times == 1:
         return parts[0]

@@ -145,6 +145,15 @@ def test_symbols_that_are_sent_twice_gain_3_db():
     np.testing.assert_allclose(twice.no_eff, once.no_eff / 2, rtol=1e-5)
 
 
+@pytest.mark.parametrize("times", [1, 2])
+def test_a_frame_without_symbols_takes_no_channel_use(times):
+    air = Air(ChannelPoint("awgn", 6.0), seed=1)
+    channel = get_channel_function("awgn", "zf", False)
+    sent = _send_symbols(air, channel, np.zeros(0, np.complex64), times)
+    assert (len(sent.symbols_hat), sent.num_channel_uses, air.place) == (0, 0, 0)
+    assert sent.stats.num_symbols == 0
+
+
 def test_a_faded_reception_counts_little_beside_a_good_one():
     symbols = np.ones(20_000, np.complex64)
     channel = get_channel_function("rayleigh", "zf", False)
