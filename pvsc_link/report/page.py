@@ -35,6 +35,7 @@ from pvsc_link.report.tables import (
     BEST,
     Table,
     comparison_tables,
+    distribution_tables,
     model_tables,
     write_formats,
 )
@@ -70,7 +71,7 @@ def write_report(
     results = read_results(folder)
     target = Path(out) if out is not None else results.folder
     of_models, why_no_models = model_tables(results)
-    tables = [*comparison_tables(results), *of_models]
+    tables = [*comparison_tables(results), *distribution_tables(results), *of_models]
     written = [path for table in tables for path in write_formats(table, target / "tables")]
     figures = draw_figures(results, target / "figures", ENDINGS, most=most_figures, workers=workers)
     remarks = [*results.problems, *figures.remarks, *why_no_models]

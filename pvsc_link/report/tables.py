@@ -510,6 +510,49 @@ def _comparable(value: object) -> float | None:
     return None if pd.isna(value) else float(value)  # type: ignore[arg-type]
 
 
+# ---- how quality is distributed over GOPs --------------------------------------------------------
+
+
+def distribution_tables(results: Results) -> list[Table]:
+    """Per metric: mean, interval, 5th and 95th percentile over GOPs, of ``seed_means.csv``.
+
+    No table where the results have no percentiles. With several clips only their mean is shown.
+    """
+    path = results.folder / "seed_means.csv"
+    means = pd.read_csv(path) if path.is_file() else pd.DataFrame()
+    if means.empty:
+        return []
+    pooled = means["clip"] == "mean"
+    means = means[pooled] if pooled.any() else means
+    wanted = [*_OF_CURVE, "channel", "snr_db", *varying_conditions(means), "gop", "clip", "status"]
+    names = [n for n in dict.fromkeys(wanted) if n in means and means[n].nunique(dropna=False) > 1]
+    tables = []
+    for metric in METRICS.values():
+        column = metric.column
+        if f"{column}_p5" not in means or means[f"{column}_p5"].isna().all():
+            continue
+        rows = []
+        for _, line in means[means[column].notna()].iterrows():
+            keys = [_key_text(name, line[name]) for name in (*names, "rate")]
+            places = (column, f"{column}_p5", f"{column}_p95", "num_gops", "num_seeds")
+            bounds = (float(line[f"{column}_low"]), float(line[f"{column}_high"]))
+            ends = {(0, 0): bounds} if np.isfinite(bounds).all() else {}
+            rows.append(make_row(OURS, keys, _cells(line, places), ends))
+        tables.append(
+            Table(
+                name=f"distribution_{metric.name}",
+                title=f"{metric.axis_label} over GOPs",
+                key_names=tuple(_key_title(name) for name in (*names, "rate")),
+                column_names=("Mean", "5th percentile", "95th percentile", "GOPs", "Seeds"),
+                measures=("",),
+                rows=rows,
+                notes=["In brackets: 95 % bootstrap intervals; none: see note in seed_means.csv."],
+                digits=(4, 4, 4, 0, 0),
+            )
+        )
+    return tables
+
+
 # ---- two results of one scenario -----------------------------------------------------------------
 
 _OF_CURVE = ["scheme", "variant", "equalizer", "csi_aware", "mcs_policy"]

@@ -21,12 +21,14 @@ from pvsc_link.report.tables import (
     as_latex,
     as_markdown,
     comparison_tables,
+    distribution_tables,
     make_row,
     model_tables,
     old_and_new_table,
     published,
     terms_of,
 )
+from pvsc_link.sweep import seed_means
 from pvsc_link.types import InputError
 
 
@@ -316,3 +318,22 @@ def test_results_without_a_common_row_are_refused(make_results, make_points):
     other = make_results(make_points(schemes=("x264", "vvenc"), clips=("bikes",)), name="other")
     with pytest.raises(InputError, match="two results of one scenario"):
         old_and_new_table(read_results(one), read_results(other))
+
+
+def test_percentiles_over_gops_stand_in_a_table_of_their_own(make_results, make_points):
+    points = make_points(schemes=("x265",), clips=("bikes",), snrs=(6.0,), rates=(27,))
+    folder = make_results(points)
+    assert distribution_tables(read_results(folder)) == [], "no seed_means.csv"
+    lines = [
+        {"point_id": point_id, "gop_index": place, "lpips": 0.1 * place}
+        for point_id in points["point_id"]
+        for place in range(3)
+    ]
+    seed_means(points, pd.DataFrame(lines)).to_csv(folder / "seed_means.csv", index=False)
+    (table,) = distribution_tables(read_results(folder))
+    assert table.name == "distribution_lpips"
+    assert len(table.rows) == 3, "a row per channel"
+    mean, low, high, num_gops, num_seeds = (cell[0] for cell in table.rows[0].cells)
+    assert (low, high) == pytest.approx((0.0, 0.2))
+    assert (num_gops, num_seeds) == (9, 3)
+    assert table.rows[0].ends[0, 0][0] < mean < table.rows[0].ends[0, 0][1]
