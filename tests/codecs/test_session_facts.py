@@ -70,6 +70,27 @@ def test_packaged_streams_have_equal_sets_in_every_gop(name, least, most):
         assert found.setdefault(key, payload[: span[1]]) == payload[: span[1]]
 
 
+@pytest.mark.parametrize("name", ["hm", "vtm"])
+def test_a_packaged_gop_is_decoded_with_the_sets_of_the_gop_before(name):
+    codec = Precoded(index=PACKAGED_STREAMS / name)
+    gops = []
+    for first in (0, 4):
+        entry = codec.find("carphone", first, 4, 37)
+        payload = (codec.folder / entry.file).read_bytes()
+        ((_, end),) = codec.fact_spans(payload)
+        gops.append((payload[:end], payload[end:], entry.frame_num_bytes))
+    (sets, _, _), (_, rest, frame_num_bytes) = gops
+    size = entry.width, entry.height
+    decoded, expected = (
+        decode_rgb(stream, frame_num_bytes, codec.stream_format, size=size)
+        for stream in (sets + rest, payload)
+    )
+    np.testing.assert_array_equal(decoded, expected)
+    bare = (frame_num_bytes[0] - len(sets), *frame_num_bytes[1:])
+    with pytest.raises(CodecFailure):
+        decode_rgb(rest, bare, codec.stream_format, size=size)
+
+
 def nal(kind, stream_format, body=b"\x55\x66"):
     head = {"h264": [kind], "hevc": [kind << 1 & 255, 1], "vvc": [0, kind << 3 & 255 | 1]}
     return b"\x00\x00\x01" + bytes(head[stream_format]) + body
