@@ -108,16 +108,17 @@ class _GopModel(keras.Model):
         self._noise_input = any(getattr(config, "noise_input", False) for config in configs)
         #: For ``compile``: Keras then compiles a training step with XLA where this model can be.
         self.supports_jit = jit_compile and not self._moves
-        inner = partial(tf.function, autograph=False)
+        # Functions within the graph only where XLA needs them: their gradients take long to trace.
+        of_frames: dict[str, Any] = {}
         if jit_compile and self._moves:
-            inner = partial(inner, jit_compile=True)
+            of_frames["compiled"] = partial(tf.function, autograph=False, jit_compile=True)
         # Plain holders: Keras would take dicts of its own for state to save.
         self._coders = tuple(
             GopCoder(
                 StreamSteps(intra, model, quantiser=quantiser),
                 self._search_in_graph if self._moves else None,
-                inner,
-                _loop,
+                loop=_loop,
+                **of_frames,
             )
             for quantiser in ("round", "ste")
         )
@@ -547,8 +548,14 @@ class _Graphs:
 
 
 def _loop(step: Any, carry: tuple[Any, ...], xs: tuple[Any, ...]) -> tuple[Any, Any]:
-    """``models.gop.Loop`` as a loop inside the graph, whose size does not depend on T."""
+    """``models.gop.Loop`` as a loop inside the graph, whose size does not depend on T.
+
+    A single step needs no loop, whose gradient would take most of the time of tracing.
+    """
     num_steps = xs[0].shape[0]
+    if num_steps == 1:
+        carry, only = step(carry, tuple(x[0] for x in xs))
+        return carry, tuple(y[None] for y in only)
     traced = tf.function(step, autograph=False)
     made = traced.get_concrete_function(
         tuple(tf.TensorSpec(value.shape, value.dtype) for value in carry),

@@ -139,7 +139,7 @@ def _add_link(group: argparse._ArgumentGroup) -> None:
         default=[],
         metavar="KEY=VALUE",
         help="further keys of link in a scenario: of the channel, such as k_factor_db=6, "
-        "channel_model=tdl_c or block=package.module:make, and impairments, such as erasure_rate=.1",
+        "channel_model=tdl_c or block=package.module:make, and impairments such as erasure_rate=.1",
     )
     group.add_argument("--mcs", default="best", help="best (default) or an index, 0 to 28")
     group.add_argument("--seed", type=int, default=1, help="of fading, CSI error and noise")
