@@ -33,7 +33,7 @@ def sent(transmit, odd_video, micro):
     """PVSC and x264 on ten frames of 99x77 in GOPs of four, with losses."""
     code, folder = transmit(
         *(odd_video, "--scheme", "pvsc-mc", "x264", *LOSSY, "--gop", "4", "--with-untrained"),
-        *("--rates", "pvsc-mc=1", "x264=24", "--metrics", "psnr", "--still-frame", "5"),
+        *("--rates", "pvsc-mc=1", "x264=34", "--metrics", "psnr", "--still-frame", "5"),
         *("--option", f"pvsc-mc.preset={micro}", "x264.preset=ultrafast"),
     )
     assert code == 0
