@@ -185,11 +185,10 @@ class BitReception:
     bits_hat: np.ndarray  # uint8 [num_bits]
     block_ok: np.ndarray  # bool [num_blocks]
     block_num_bits: np.ndarray  # int64 [num_blocks], payload bits of each block
+    rounds: np.ndarray  # int64 [num_blocks], how often each block was sent: 1 without HARQ
     num_channel_uses: int  # with pilots
     num_pilots: int = 0
     stats: LinkStats = field(default_factory=LinkStats)
-    rounds: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int64))
-    """int64 [num_blocks], how often each block was sent: 1 without HARQ."""
 
     @property
     def first_ok(self) -> np.ndarray:
@@ -416,10 +415,10 @@ class CodedLink:
             passed.bits_hat[0].numpy(),
             passed.block_ok[0].numpy(),
             self.segmentation(len(bits)).block_num_bits,
+            np.ones(passed.block_ok.shape[1], np.int64),
             self.num_channel_uses(len(bits)) + passed.num_pilots,
             passed.num_pilots,
             passed.stats,
-            np.ones(passed.block_ok.shape[1], np.int64),
         )
 
     def information_bits(self, bits: np.ndarray) -> np.ndarray:

@@ -142,10 +142,10 @@ class HarqProcess:
             self._segments.join(self._payload[None])[0].numpy(),
             self._ok.copy(),
             self._segments.block_num_bits,
+            self._rounds.copy(),
             self.num_channel_uses + self._num_pilots,
             self._num_pilots,
             LinkStats.joined(self._stats),
-            self._rounds.copy(),
         )
 
 

@@ -324,11 +324,13 @@ class SemanticScheme(Scheme):
         num_uses = _num_uses(outgoing, first_link, num_times) if is_permuted else None
         air = Air(point, seed, link.transport.interleaving, num_uses)
         sides, symbols, received, latency = [], [], [], []
-        for transport in outgoing:
+        # A link is made when its transport is sent: reports may have changed the MCS by then.
+        links = itertools.chain([first_link], iter(next_link, None))
+        for transport, side_link in zip(outgoing, links, strict=False):
             symbol_uses = num_times * transport.symbols.size
             left = clock.uses_left(len(transport.frames))
             deadline = None if left is None else left - symbol_uses
-            side = air.send_bits(next_link(), transport.side_bits, deadline)
+            side = air.send_bits(side_link, transport.side_bits, deadline)
             mcs.report(side.first_ok)
             sent = _send_symbols(air, channel, transport.symbols, num_times)
             uses = side.num_channel_uses - side.num_pilots + symbol_uses

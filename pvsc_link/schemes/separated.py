@@ -1,5 +1,6 @@
 """A separated baseline: source codec -> 5G LDPC and QAM -> channel -> the same codec."""
 
+import itertools
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, replace
 
@@ -88,8 +89,10 @@ class SeparatedScheme(Scheme):
             clock = clock or Clock(transport, gop.fps)
             num_frames = len(gop.frame_num_bytes) // len(bits)
             sent, latency = [], []
-            for one in bits:
-                received = air.send_bits(next_link(), one, clock.uses_left(num_frames))
+            # A link is made when its transport is sent: reports may have changed the MCS by then.
+            links = itertools.chain([first_link], iter(next_link, None))
+            for one, coded_link in zip(bits, links, strict=False):
+                received = air.send_bits(coded_link, one, clock.uses_left(num_frames))
                 adaptation.report(received.first_ok)
                 uses = received.num_channel_uses - received.num_pilots
                 latency.append(clock.sent(num_frames, uses, received.num_rounds))

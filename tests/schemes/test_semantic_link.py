@@ -246,7 +246,7 @@ class LossySide:
         bits_hat = bits_hat if self.found is None else self.found
         rounds = np.ones(len(self.sizes), np.int64)
         bits_hat = bits_hat.astype(np.uint8)
-        return BitReception(bits_hat, self.ok, self.sizes, len(bits), rounds=rounds)
+        return BitReception(bits_hat, self.ok, self.sizes, rounds, len(bits))
 
 
 class LossySides(LossySide):
