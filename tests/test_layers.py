@@ -102,7 +102,13 @@ CHANNELS = [
 
 
 @pytest.mark.parametrize("kind", ["plain", *LONG])
-@pytest.mark.parametrize(("channel", "point"), CHANNELS, ids=["awgn", "rayleigh"])
+@pytest.mark.parametrize(
+    ("channel", "point"),
+    [
+        pytest.param(*CHANNELS[0], marks=pytest.mark.slow, id="awgn"),
+        pytest.param(*CHANNELS[1], id="rayleigh"),
+    ],
+)
 def test_the_model_shows_what_the_sweep_shows(kinds, built, kind, channel, point):
     frames = moving_frames()
     preset = kinds[kind][1].config.name
@@ -155,6 +161,7 @@ def test_gradients_reach_every_weight_through_the_channel(built, kind):
     assert all("hyper_decoder/up_32/up/" in path for path in silent), silent
 
 
+@pytest.mark.slow
 def test_without_training_the_transforms_before_rounding_have_no_gradient(built):
     model = built("plain")
     with tf.GradientTape() as tape:
@@ -167,6 +174,7 @@ def test_without_training_the_transforms_before_rounding_have_no_gradient(built)
     assert any(np.any(gradient) for gradient in behind)
 
 
+@pytest.mark.slow
 def test_training_shows_the_same_pictures_up_to_float_rounding(built):
     model = built("plain")
     given = {"snr_db": 10.0, "seed": 1}
@@ -205,6 +213,7 @@ def test_the_gradient_of_cbr_is_that_of_the_rates_and_side_bits(built):
     np.testing.assert_allclose(ours, expected, rtol=1e-4, atol=1e-9)
 
 
+@pytest.mark.slow
 def test_a_batch_holds_the_clips_as_they_are_alone_and_traces_nothing_new(built):
     model = built("plain")
     alone = model(FRAMES, snr_db=10.0, seed=1)
@@ -221,6 +230,7 @@ def test_a_batch_holds_the_clips_as_they_are_alone_and_traces_nothing_new(built)
     assert not np.any(output.symbols[shorter, sent[shorter] :])
 
 
+@pytest.mark.slow
 def test_snr_of_each_clip_is_its_own(built):
     model = built("plain", Awgn())
     batch = np.concatenate([FRAMES, FRAMES])
@@ -229,6 +239,7 @@ def test_snr_of_each_clip_is_its_own(built):
     np.testing.assert_allclose(error, [1.0, 1e-3], rtol=0.3)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["plain", LONG[0]])
 def test_lost_side_information_is_concealed_as_the_receiver_does(built, kind):
     model = built(kind)
@@ -253,6 +264,7 @@ class PilotChannel:
         return ChannelOutput(x, no_eff, (tf.shape(x)[1] + 9) // 10, {})
 
 
+@pytest.mark.slow
 def test_pilots_count_in_proportion_to_what_a_clip_sends(built):
     model = built("plain", PilotChannel())
     output = model(FRAMES, snr_db=10.0)
@@ -315,6 +327,7 @@ def test_fit_takes_the_arguments_of_a_call_by_name(plain):
     assert any(np.any(a != b) for a, b in zip(before, model.trainable_weights, strict=True))
 
 
+@pytest.mark.slow
 def test_weights_make_the_round_trip_by_keras_and_by_folder(built, plain, kinds, tmp_path):
     model = built("plain")
     given = {"snr_db": 10.0, "seed": 1}
@@ -332,6 +345,7 @@ def test_weights_make_the_round_trip_by_keras_and_by_folder(built, plain, kinds,
     assert SemanticScheme(plain, weights=str(tmp_path / "folder")).weights_id != "untrained"
 
 
+@pytest.mark.slow
 def test_dvst_weights_make_the_round_trip_by_folder(built, micro_dvst, tmp_path):
     model = built("dvst")
     model.save_preset(tmp_path)
