@@ -372,8 +372,11 @@ def _facts(folder: Path, version: str) -> dict[str, Any]:
 
 
 def _rows(folder: Path, table: str) -> list[dict[str, Any]]:
-    """Rows as a sweep stored them: whole numbers as integers, nothing where a cell is empty."""
-    conditions = link_fields()
+    """Rows as a sweep stored them: whole numbers as integers, nothing where a cell is empty.
+
+    A column of the transport that the table leaves out has its default in every row.
+    """
+    conditions, defaults = link_fields(), Transport().columns()
     whole = {
         *("gop", "rate", "coherence_length", "mcs", "seed", "num_frames", "num_blocks"),
         *("num_block_errors", "num_fades", "frames_lost", "frames_concealed", "freeze_events"),
@@ -386,6 +389,7 @@ def _rows(folder: Path, table: str) -> list[dict[str, Any]]:
         filled = {name: value for name, value in row.items() if not _is_empty(value)}
         rows.append(
             {name: None for name in conditions if name in row}
+            | {name: default for name, default in defaults.items() if name not in row}
             | {name: int(value) if name in whole else value for name, value in filled.items()}
             | ({GOPS: gops[row["point_id"]]} if row["point_id"] in gops else {})
         )

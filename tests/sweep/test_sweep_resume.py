@@ -125,6 +125,24 @@ def test_a_fresh_clone_restores_the_committed_tables(
     assert (out / "small" / "points.csv").read_text() == (committed / "points.csv").read_text()
 
 
+def test_restored_rows_have_the_transport_that_their_table_leaves_out(
+    own_caches, write_scenario, tmp_path
+):
+    """A table without the column has the default; beside other rows its cells are filled."""
+    from pvsc_link.sweep.__main__ import main
+
+    def sweep(block_lengths, *words):
+        link = {"channel": "awgn", "snr_db": 6, "block_length": block_lengths}
+        schemes = [{"scheme": "x264", "rates": [37], "mcs": 9}]
+        scenario = write_scenario(link=link, schemes=schemes, anchor="x264")
+        assert main([str(scenario), "--out", str(tmp_path), *words]) == 0
+        return read_points(tmp_path / "small")
+
+    assert "block_length" not in sweep(6144)
+    (tmp_path / "small" / "points.sqlite").unlink()
+    assert sorted(sweep([1536, 6144], "--restore").block_length.unique()) == [1536, 6144]
+
+
 def test_restore_without_tables_says_what_is_missing(write_scenario, tmp_path, capsys):
     from pvsc_link.sweep.__main__ import main
 
