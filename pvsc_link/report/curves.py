@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 
 from pvsc_link.intervals import bootstrap_interval
-from pvsc_link.link import CHANNELS, Transport, link_fields
+from pvsc_link.link import CHANNELS, Harq, Transport, link_fields
 from pvsc_link.metrics import METRICS, MetricType
 from pvsc_link.report.style import SchemeStyle, channel_label, scheme_style
 from pvsc_link.storage import digest
@@ -75,7 +75,8 @@ def curve_styles(keyed: pd.DataFrame) -> dict[str, SchemeStyle]:
         varying = [name for name in CURVE[1:] if curves[name].nunique(dropna=False) > 1]
         for order, (_, row) in enumerate(curves.iterrows()):
             words = filter(None, (_in_words(name, row[name]) for name in varying))
-            styles[row["curve"]] = scheme_style(str(scheme), ", ".join(words), order)
+            details, variant = ", ".join(words), str(row["variant"])
+            styles[row["curve"]] = scheme_style(str(scheme), details, order, variant)
     return {key: styles[key] for key in first["curve"]}
 
 
@@ -179,7 +180,8 @@ def _at_budget(curve: pd.DataFrame, column: str, budget: float) -> float:
 def condition_words(condition: Mapping, varying: Collection[str] = ()) -> str:
     """A channel condition for titles; what the mapping lacks is left out.
 
-    Values that are the channel's defaults are not said, unless their names are in ``varying``.
+    Values that are the defaults of channel and transport are not said, unless their names are in
+    ``varying``.
     """
     channel = str(condition.get("channel", ""))
     words = [channel_label(channel)] if channel else []
@@ -197,14 +199,17 @@ def condition_words(condition: Mapping, varying: Collection[str] = ()) -> str:
 
 
 #: Units at the end of the names of conditions.
-_UNITS = {"ns": "ns", "kmh": "km/h", "ghz": "GHz", "khz": "kHz", "db": "dB"}
+_UNITS = {
+    **{"ns": "ns", "ms": "ms", "kmh": "km/h", "hz": "Hz", "khz": "kHz", "ghz": "GHz", "db": "dB"},
+}
+_ACRONYMS = {name.lower(): name for name in ("PAPR", "HARQ", "MCS", "CSI")}
 
 
 def _name_and_unit(name: str) -> tuple[str, str]:
     *words, last = name.split("_")
     unit = _UNITS.get(last, "")
-    said = " ".join(words if unit else [*words, last]).removeprefix("num ")
-    return said.replace("papr", "PAPR"), unit
+    words = words if unit else [*words, last]
+    return " ".join(_ACRONYMS.get(w, w) for w in words).removeprefix("num "), unit
 
 
 def value_title(name: str) -> str:
@@ -216,24 +221,54 @@ def value_title(name: str) -> str:
 def _value_words(name: str, value: Any) -> str:
     """``delay_spread_ns`` of 300 as ``delay spread 300 ns``."""
     said, unit = _name_and_unit(name)
+    if value is None:
+        return f"no {said}"
+    if name == "harq":
+        return f"{said} ({harq_words(value)})"
     number = isinstance(value, (int, float, np.number)) and not isinstance(value, bool)
     return f"{said} {f'{value:g}' if number else value} {unit}".strip()
 
 
+def harq_words(cell: str) -> str:
+    """The column ``harq`` in words: ``ir, 4 rounds, round trip 4 ms``."""
+    harq = _harq_of(cell)
+    if harq is None:
+        return str(cell)
+    rounds = harq.max_retransmissions + 1
+    return f"{harq.combining}, {rounds} rounds, round trip {harq.round_trip_ms:g} ms"
+
+
+def _harq_of(cell: str) -> Harq | None:
+    """What a cell of the column ``harq`` says; None if it says something else."""
+    try:
+        return Harq.model_validate_json(cell)
+    except ValueError:
+        return None
+
+
 def _further(condition: Mapping, varying: Collection[str] = ()) -> list[tuple[str, Any]]:
-    """Values of a condition beside those that block fading has, less defaults."""
+    """Values of a condition beside those that block fading has, less defaults.
+
+    None stands for what the transport lacks and other conditions have, such as HARQ.
+    """
     known = ("channel", "snr_db", "csi_nmse_db", "coherence_length")
     channel = CHANNELS.get(str(condition.get("channel")))
     of_channel = channel.Condition.model_fields if channel else {}
     fields = dict(Transport.model_fields) | of_channel
-    further = []
+    further: list[tuple[str, Any]] = []
     for name in condition_columns():
         value = condition.get(name)
         if name in known or value is None or pd.isna(value):
+            if name in varying and name in condition and name in _CAN_LACK:
+                further.append((name, None))
             continue
         if name in varying or name not in fields or value != fields[name].default:
             further.append((name, value))
     return further
+
+
+#: Parts of the transport that can be left out altogether.
+_CAN_LACK = {name for name, value in Transport().columns().items() if value is None}
 
 
 def varying_conditions(rows: pd.DataFrame) -> list[str]:
@@ -261,11 +296,14 @@ def condition_slug(condition: Mapping) -> str:
 _SHORT = {
     **{"delay_spread": "ds", "speed": "v", "carrier": "fc", "subcarrier_spacing": "scs"},
     **{"clip PAPR": "papr", "block_length": "n", "latency_budget": "budget", "symbol_rate": "rs"},
+    **{"MCS_table": "table"},
 }
 
 
 def _short(name: str, value: Any) -> str:
     """``delay_spread_ns`` of 300 as ``ds300``, ``channel_estimation`` of lmmse as ``lmmse``."""
+    if name == "harq" and (harq := _harq_of(value)):
+        return f"harq-{harq.combining}-{harq.max_retransmissions}-{harq.round_trip_ms:g}ms"
     if isinstance(value, str):
         return re.sub(r"[^A-Za-z0-9.+-]+", "-", clip_stem(value)).strip("-")
     said, _ = _name_and_unit(name)

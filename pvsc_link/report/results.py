@@ -15,6 +15,7 @@ from typing import Any
 
 import pandas as pd
 
+from pvsc_link.link import DEFAULT_TRANSPORT
 from pvsc_link.metrics import METRICS
 from pvsc_link.report.curves import CurveSet, condition_columns, curve_set
 from pvsc_link.sweep import point_columns, read_points, read_unfinished, stale_reasons
@@ -116,8 +117,12 @@ POINTS = (
     ),
     *_OF_METRICS,
     Column("bler", "", "error rate of the row's blocks at a chosen MCS, measured beforehand"),
-    Column("num_blocks", "blocks", "transport blocks of this point"),
-    Column("num_block_errors", "blocks", "of these, blocks whose CRC failed"),
+    Column("num_blocks", "blocks", "code blocks of this point, each counted once"),
+    Column(
+        "num_block_errors",
+        "blocks",
+        "of these, blocks whose CRC failed; with harq those that failed in their last round too",
+    ),
     Column("num_fades", "fades", "independent fades that were met; empty: no blocks of fading"),
     Column(
         "frames_lost",
@@ -530,9 +535,23 @@ def bler_table(folder: Path, manifest: dict[str, Any], points: pd.DataFrame) -> 
         table[name] = pd.to_numeric(table[name], errors="coerce")
     for name in ("channel", "equalizer", "csi_aware", "decoder"):
         table[name] = table[name].astype(str)
+    for name, default in DEFAULT_TRANSPORT.columns().items():
+        table[name] = [_unless_default(value, default) for value in table[name]]
     table = table.dropna(subset=["mcs", "snr_db", "bler"])
     table = table.drop_duplicates(subset=["mcs", *_bler_condition()])
     return table.sort_values([*_bler_condition(), "mcs"], kind="stable").reset_index(drop=True)
+
+
+def _unless_default(value: Any, default: Any) -> Any:
+    """A value of the transport, a number where its text is one; None for the default or nothing."""
+    text = str(value)
+    if pd.isna(value) or text == str(default):
+        return None
+    try:
+        number = float(text)
+    except ValueError:
+        return text
+    return None if number == default else number
 
 
 def _choices(manifest: dict[str, Any]) -> Iterator[dict[str, Any]]:

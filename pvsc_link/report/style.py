@@ -50,11 +50,12 @@ class SchemeStyle:
         return self.label if len(self.label) <= _LONGEST_LABEL else self.short
 
 
-def scheme_style(scheme: str, details: str = "", order: int = 0) -> SchemeStyle:
+def scheme_style(scheme: str, details: str = "", order: int = 0, variant: str = "") -> SchemeStyle:
     """Style of a curve of ``scheme``, known or not: the same in every run.
 
     Parameters: ``details`` : what tells the scheme's curves apart, for the label; ``order`` : the
-    curve's place among those of its scheme, which changes only the line.
+    curve's place among those of its scheme, which changes only the line; ``variant`` : of the
+    scheme. Where it names a preset (``psy, fast``), the label names that one.
     """
     if scheme in _LOOKS:
         place = _LOOKS.index(scheme)
@@ -65,6 +66,9 @@ def scheme_style(scheme: str, details: str = "", order: int = 0) -> SchemeStyle:
     known = scheme_types().get(scheme)
     label = known.label if known else scheme
     short = known.short_label or label if known else scheme
+    preset = next((word for word in variant.split(", ")[1:] if word.isalpha()), None)
+    if known and preset and "preset" in known.Options.model_fields:
+        label = label.replace(str(known.Options.model_fields["preset"].default), preset)
     suffix = f" ({details})" if details else ""
     colour, line = _COLOURS[place % len(_COLOURS)], _LINES[order % len(_LINES)]
     return SchemeStyle(colour, marker, line, label + suffix, short + suffix)

@@ -25,6 +25,7 @@ from pvsc_link.link import CHANNELS
 from pvsc_link.metrics import METRICS
 from pvsc_link.report.curves import (
     curve_styles,
+    harq_words,
     short_clip_names,
     value_title,
     varying_conditions,
@@ -365,7 +366,10 @@ def _key_text(key: str, value: Any) -> str:
     """A value of a key; NaN is a perfect estimate, or something that is off."""
     if pd.isna(value):
         return "perfect" if key == "csi_nmse_db" else "none"
-    return f"{value:g}" if isinstance(value, (int, float)) and value is not True else str(value)
+    if key == "harq":
+        return harq_words(value)
+    is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    return f"{value:g}" if is_number else str(value)
 
 
 def _comparison(form: _Form, metrics: list[str], labels: dict[str, str]) -> Table:

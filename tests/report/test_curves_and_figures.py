@@ -6,11 +6,14 @@ import pytest
 from PIL import Image
 
 from pvsc_link.intervals import bootstrap_interval
+from pvsc_link.link import Harq, Transport
 from pvsc_link.metrics.registry import METRICS
 from pvsc_link.report import style
 from pvsc_link.report.curves import (
     averaged,
     common_budget,
+    condition_columns,
+    condition_slug,
     condition_words,
     curve_set,
     curve_styles,
@@ -162,6 +165,16 @@ def test_bler_comes_from_the_choices_in_the_manifest_too(make_results):
     assert not flat.duplicated(["mcs", "snr_db", "equalizer", "decoder"]).any()
 
 
+def test_choices_with_the_default_transport_are_those_of_tables_without_it(tmp_path, make_points):
+    words = "channel=awgn snr_db=6.0 equalizer=lmmse csi_aware=True decoder=layered "
+    plain = " ".join(f"{name}={value}" for name, value in Transport().columns().items())
+    short = plain.replace("block_length=6144", "block_length=1536")
+    choices = {f"mcs_worth {words}{said} rates=[42]": [[9, 0.1, []]] for said in (plain, short)}
+    table = bler_table(tmp_path, {"mcs_choice": choices}, make_points().iloc[:0])
+    titles = [condition_words(row) for row in table[condition_columns()].to_dict("records")]
+    assert sorted(titles) == ["AWGN, SNR 6 dB", "AWGN, SNR 6 dB, block length 1536"]
+
+
 def test_a_strange_manifest_gives_no_bler(tmp_path, make_points):
     empty = make_points().iloc[:0]
     assert bler_table(tmp_path, {"mcs_choice": ["?"]}, empty).empty
@@ -184,3 +197,22 @@ def test_titles_say_what_varies_and_no_defaults():
     assert "speed 3 km/h" in condition_words(ofdm, ["speed_kmh"])
     erased = {"channel": "awgn", "snr_db": 6.0, "erasure_rate": 0.05}
     assert condition_words(erased) == "AWGN, SNR 6 dB, erasure rate 0.05"
+
+
+def test_titles_and_file_names_say_harq_and_budget_in_words():
+    told = Transport(harq=Harq(), latency_budget_ms=33.0).columns()
+    sent = {"channel": "awgn", "snr_db": 6.0} | told
+    words = "HARQ (ir, 4 rounds, round trip 4 ms), latency budget 33 ms"
+    assert condition_words(sent).endswith(words)
+    assert condition_slug(sent) == "awgn_snr6_frame_harq-ir-3-4ms_budget33"
+    without = sent | {"harq": float("nan"), "transport_unit": "gop"}
+    assert condition_words(without, ["harq"]) == "AWGN, SNR 6 dB, no HARQ, latency budget 33 ms"
+    assert condition_words(sent | {"harq": "other"}).count("HARQ (other)") == 1
+
+
+def test_a_label_names_the_preset_that_was_used(make_points):
+    points = make_points(schemes=("x264",), clips=("bikes",)).assign(variant="psy, ultrafast")
+    (styled,) = curve_styles(with_curve_keys(points)).values()
+    assert styled.label == "x264 (ultrafast) + 5G LDPC"
+    (plain,) = curve_styles(with_curve_keys(points.assign(variant="psy"))).values()
+    assert plain.label == "x264 (veryslow) + 5G LDPC"

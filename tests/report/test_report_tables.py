@@ -3,6 +3,7 @@
 import csv
 import io
 
+import numpy as np
 import pandas as pd
 import pytest
 
@@ -17,6 +18,7 @@ from pvsc_link.report.tables import (
     PUBLISHED,
     SECOND,
     Table,
+    _key_text,
     as_csv,
     as_latex,
     as_markdown,
@@ -318,6 +320,20 @@ def test_results_without_a_common_row_are_refused(make_results, make_points):
     other = make_results(make_points(schemes=("x264", "vvenc"), clips=("bikes",)), name="other")
     with pytest.raises(InputError, match="two results of one scenario"):
         old_and_new_table(read_results(one), read_results(other))
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "text"),
+    [
+        ("count_headers", False, "False"),
+        ("count_headers", np.bool_(True), "True"),
+        ("block_length", 1536, "1536"),
+        ("harq", float("nan"), "none"),
+        ("harq", '{"combining": "chase"}', "chase, 4 rounds, round trip 4 ms"),
+    ],
+)
+def test_cells_say_what_a_key_is(key, value, text):
+    assert _key_text(key, value) == text
 
 
 def test_percentiles_over_gops_stand_in_a_table_of_their_own(make_results, make_points):
