@@ -31,7 +31,8 @@ class Air:
     num_symbols : channel uses of the whole GOP, without pilots and retransmissions; needed for
         interleaving
 
-    Raises ``InputError`` for interleaving without ``num_symbols``, and when more is sent than that.
+    Raises ``InputError`` for another ``interleaving``, for interleaving without ``num_symbols``,
+    and when more is sent than that.
 
     Example
     -------
@@ -55,6 +56,13 @@ class Air:
         interleaving: Literal["none", "gop"] = "none",
         num_symbols: int | None = None,
     ):
+        if interleaving not in ("none", "gop"):
+            raise InputError(
+                "interleaving of the air",
+                found=interleaving,
+                allowed=["none", "gop"],
+                remedy="gop permutes the channel uses of the whole GOP.",
+            )
         self.point, self.seed, self.num_symbols = point, seed, num_symbols
         self._places: np.ndarray | None = None
         if interleaving == "gop":

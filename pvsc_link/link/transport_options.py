@@ -12,6 +12,10 @@ from pydantic import BeforeValidator, Field, model_validator
 from pvsc_link.options import StrictModel
 from pvsc_link.types import InputError
 
+#: Most channel uses that the round trips of a block may last: the places of a GOP have 31 bits,
+#: and one half of them is left for what is sent.
+_MOST_USES = 2**30
+
 
 class Harq(StrictModel):
     """Hybrid automatic repeat request: blocks that fail are sent again and combined."""
@@ -73,14 +77,14 @@ class Transport(StrictModel):
     harq: Annotated[Harq | None, BeforeValidator(_none_is_null), _NoneToo()] = Field(
         default=None,
         description="Retransmission of blocks that failed; none or null: no retransmission. It "
-        "sets transport_unit to frame.",
+        "sets transport_unit to frame in its own rows, not in those without it.",
     )
-    latency_budget_ms: Annotated[float, Field(gt=0)] | None = Field(
+    latency_budget_ms: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = Field(
         default=None,
         description="A frame that arrives later than this after it is complete is lost; null: any "
         "delay is accepted.",
     )
-    symbol_rate_hz: Annotated[float, Field(gt=0)] = Field(
+    symbol_rate_hz: Annotated[float, Field(gt=0, allow_inf_nan=False)] = Field(
         default=14_976_000.0,
         description="Channel uses per second. The default is that of 52 resource blocks at 30 kHz "
         "with two pilot symbols per slot of 14 (7,488 data symbols in 0.5 ms).",
@@ -108,6 +112,15 @@ class Transport(StrictModel):
                 found="shortened",
                 allowed="equal",
                 remedy="A block that is sent again has no bits that are left out.",
+            )
+        waited = self.harq.max_retransmissions * self.round_trip_uses
+        if waited > _MOST_USES:
+            raise InputError(
+                "round trips of harq",
+                found=f"{waited:.3g} channel uses in all",
+                allowed=f"at most {_MOST_USES}, which are max_retransmissions * round_trip_ms * "
+                "symbol_rate_hz / 1000",
+                remedy="Lower one of the three.",
             )
         budget, round_trip = self.latency_budget_ms, self.harq.round_trip_ms
         if budget is not None and budget <= round_trip:

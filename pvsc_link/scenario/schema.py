@@ -147,13 +147,25 @@ class Link(StrictModel):
     def transports(self) -> list[Transport]:
         """Every way of transport, in the order of its axes.
 
-        Raises ``InputError`` for values that do not go together.
+        Raises ``InputError`` for values that do not go together, and for HARQ where the scenario
+        says that a GOP is one transport.
         """
+        self._check_unit_of_harq()
         axes = {name: getattr(self, name) for name in Transport.model_fields}
         combined = (dict(zip(axes, values, strict=True)) for values in product(*axes.values()))
         where, example = "transport of the link", "block_length: 6144"
         made = (validated(values, Transport, where, example) for values in combined)
         return list(dict.fromkeys(made))
+
+    def _check_unit_of_harq(self) -> None:
+        units, harq = (getattr(self, name) for name in ("transport_unit", "harq"))
+        if "transport_unit" in self.model_fields_set and "frame" not in units and any(harq):
+            raise InputError(
+                "transport_unit with harq",
+                found=units,
+                allowed="frame",
+                remedy="HARQ sends frame by frame: write frame, or leave transport_unit out.",
+            )
 
 
 class SchemeEntry(StrictModel):

@@ -120,10 +120,14 @@ def _first_sentence(file: Path) -> str:
 
 
 def _print_grid(plan: "Plan") -> None:
+    from pvsc_link.link import DEFAULT_TRANSPORT
     from pvsc_link.sweep.plan import scheme_label
 
+    defaults = DEFAULT_TRANSPORT.columns()
     for point in plan.points:
-        condition = point.channel_point.condition.items()
+        transport = point.transport.columns().items()
+        told = [(name, value) for name, value in transport if value != defaults[name]]
+        condition = [*point.channel_point.condition.items(), *told]
         print(
             f"{point.point_id}  {scheme_label(point.scheme, point.variant):<16} {point.clip} "
             f"gop {point.gop} rate {point.rate}  {point.channel} {point.snr_db:g} dB "

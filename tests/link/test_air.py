@@ -6,7 +6,7 @@ import pytest
 from pvsc_link.link.air import Air
 from pvsc_link.link.channel import get_channel_function
 from pvsc_link.link.coded_link import get_coded_link
-from pvsc_link.types import ChannelPoint
+from pvsc_link.types import ChannelPoint, InputError
 
 POINT = ChannelPoint("rayleigh", 6.0, -10.0, 100)
 
@@ -51,3 +51,8 @@ def test_bits_meet_the_process_from_the_place_where_they_begin(first):
     assert bits.stats.snr == pytest.approx(same.stats.snr, rel=1e-4)
     other = channel()(ones, point, 11, first_symbol=first + 1500)
     assert bits.stats.snr != pytest.approx(other.stats.snr, rel=1e-3)
+
+
+def test_another_interleaving_is_refused():
+    with pytest.raises(InputError, match="interleaving of the air"):
+        Air(ChannelPoint("awgn", 6.0), seed=1, interleaving="frame", num_symbols=10)

@@ -115,6 +115,8 @@ def test_harq_sends_frame_by_frame_and_is_an_axis():
         ({"harq": {"combining": "sum"}}, "combining"),
         ({"harq": {}, "segmentation": "shortened"}, "segmentation with harq"),
         ({"harq": {"max_retransmissions": 0}}, "max_retransmissions"),
+        ({"harq": ["none", {}], "transport_unit": "gop"}, "transport_unit with harq"),
+        ({"harq": {}, "symbol_rate_hz": 1e12}, "round trips of harq"),
         ({"harq": {"round_trip_ms": 4}, "latency_budget_ms": [3, 10]}, "round_trip_ms, which is 4"),
     ],
 )
@@ -131,7 +133,14 @@ def test_a_transport_says_what_harq_does_in_one_cell():
 
 
 @pytest.mark.parametrize(
-    "bad", [{"mcs_table": 4}, {"block_length": 20}, {"block_length": 6144.5}, {"harq": "always"}]
+    "bad",
+    [
+        {"mcs_table": 4},
+        {"block_length": 20},
+        {"block_length": 6144.5},
+        {"harq": "always"},
+        {"latency_budget_ms": float("inf")},
+    ],
 )
 def test_a_bad_transport_is_refused(bad):
     with pytest.raises(InputError, match=next(iter(bad))):

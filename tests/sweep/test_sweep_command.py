@@ -96,6 +96,13 @@ def test_dry_run_prints_the_grid_and_writes_nothing(write_scenario, tmp_path, ca
     assert not (tmp_path / "out").exists()
 
 
+def test_dry_run_tells_transports_apart(write_scenario, tmp_path, capsys):
+    link = {"channel": "awgn", "snr_db": 6, "block_length": [1536, 6144]}
+    assert run(write_scenario(link=link), tmp_path / "out", "--dry-run") == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert ["block_length 1536" in line for line in lines].count(True) == len(lines) // 2
+
+
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
