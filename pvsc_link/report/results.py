@@ -96,7 +96,8 @@ POINTS = (
         "cbr_headers",
         _USES,
         "what session facts (parameter sets of a codec, 16 bytes of a semantic scheme) take; part "
-        "of cbr only where count_headers is true",
+        "of cbr only where count_headers is true: then within cbr_source of a codec and within "
+        "cbr_side of a semantic scheme",
     ),
     Column("cbr_pilot", _USES, "part of cbr: pilots of the channel; 0 for a channel without any"),
     Column(

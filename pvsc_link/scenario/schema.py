@@ -15,6 +15,7 @@ from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import (
     BaseModel,
+    BeforeValidator,
     Field,
     SerializeAsAny,
     TypeAdapter,
@@ -168,6 +169,13 @@ class Link(StrictModel):
             )
 
 
+def _known_rule(mcs: Any) -> Any:
+    """Refuses a word that is no rule for an MCS, with the nearest one."""
+    if isinstance(mcs, str) and not mcs.strip().lstrip("+-").isdigit():
+        check_name("mcs", mcs, ("best", "envelope", "olla"))
+    return mcs
+
+
 class SchemeEntry(StrictModel):
     """One transmission scheme and its axes; what is left out takes the scheme's own default."""
 
@@ -176,7 +184,9 @@ class SchemeEntry(StrictModel):
     rates: Axis[int] | Literal["all"] = Field(
         "all", description="The scheme's own rate index: QP of a codec, quality preset of a model."
     )
-    mcs: Axis[McsIndex | Literal["best", "envelope", "olla"]] = Field(
+    mcs: Axis[
+        Annotated[McsIndex | Literal["best", "envelope", "olla"], BeforeValidator(_known_rule)]
+    ] = Field(
         ["best"],
         description="Index in the MCS table, or the rule that chooses it: best per channel "
         "condition, best per rate (envelope), or an outer loop that follows the acknowledgements "

@@ -214,7 +214,7 @@ def _means(table: pd.DataFrame) -> pd.DataFrame:
 
 
 _COUNTS = (
-    *("num_frames", "frames_lost", "frames_concealed", "freeze_events"),
+    *("num_frames", "frames_lost", "frames_concealed", "freeze_events", "deadline_misses"),
     *("num_blocks", "num_block_errors"),
 )
 

@@ -85,6 +85,12 @@ def test_a_wrong_value_is_named_with_its_place(dotted, value):
     assert dotted.split(".")[-1] in str(caught.value)
 
 
+def test_a_word_that_is_no_rule_for_an_mcs_is_told_the_rules():
+    with pytest.raises(InputError, match="Did you mean 'olla'") as caught:
+        parse_scenario(changed(**{"schemes.0.mcs": ["best", "ola"]}))
+    assert caught.value.allowed == ["best", "envelope", "olla"]
+
+
 def test_a_missing_file_names_its_neighbours():
     with pytest.raises(InputError, match="missing"):
         load_scenario(SCENARIOS / "no_such.yaml")

@@ -193,6 +193,10 @@ def test_fades_add_up_over_seeds_and_are_unknown_where_a_row_lacks_them():
     assert np.isnan(seed_means(table([30.0, 31.0])).iloc[0].num_fades)
 
 
+def test_late_frames_add_up_over_seeds():
+    assert seed_means(table([30.0, 31.0], deadline_misses=3)).iloc[0].deadline_misses == 6
+
+
 def test_outages_are_not_averaged_with_what_arrived():
     both = pd.concat([table([30.0, 31.0]), table([5.0], status="outage")])
     means = seed_means(both)
