@@ -200,6 +200,11 @@ class BitReception:
         """The most often that a block was sent; 1 where there are no blocks."""
         return int(self.rounds.max(initial=1))
 
+    @property
+    def num_retransmissions(self) -> int:
+        """Blocks that were sent again, each as often as it was."""
+        return int(np.sum(self.rounds - 1))
+
 
 class CodedLink:
     """Sends bits as CRC24B + 5G LDPC + QAM blocks over a channel.

@@ -174,6 +174,10 @@ MISMATCH = (
     Column("out_of_step", "frames", "frames that the receiver's entropy decoder could not decode"),
 )
 
+#: What ``points.csv`` has where ``harq`` sends blocks again.
+SENT_AGAIN = (
+    Column("num_retransmissions", "blocks", "blocks that were sent again, each as often as it was"),
+)
 
 #: What ``gops.csv`` has: a line per GOP of every point; metrics are means over the GOP's frames.
 GOPS = (
@@ -228,7 +232,9 @@ BD_CBR = (
 )
 
 # A mean over seeds has the name of what it is the mean of; the meaning for points goes first.
-_BY_NAME = {c.name: c for c in (*GOPS, *SEED_MEANS, *BD_CBR, *POINTS, *SEMANTIC, *MISMATCH)}
+_BY_NAME = {
+    c.name: c for c in (*GOPS, *SEED_MEANS, *BD_CBR, *POINTS, *SEMANTIC, *MISMATCH, *SENT_AGAIN)
+}
 
 
 def column(name: str) -> Column:
@@ -247,6 +253,7 @@ def columns_text() -> str:
         ("points.csv", POINTS),
         ("points.csv, where a semantic scheme was sent", SEMANTIC),
         ("points.csv, where receivers compute in another arithmetic", MISMATCH),
+        ("points.csv, where harq sends blocks again", SENT_AGAIN),
         ("gops.csv, beside those of points", GOPS),
         ("seed_means.csv, beside those of points; counts are sums over seeds", SEED_MEANS),
         ("bd_cbr.csv, beside those of points", BD_CBR),

@@ -358,6 +358,9 @@ class SemanticScheme(Scheme):
         side_uses = sum(side.num_channel_uses for side in sides) - side_pilots
         pilots = sum(sent.num_channel_uses for sent in symbols) - source_uses + side_pilots
         block_ok = np.concatenate([side.block_ok for side in sides])
+        details: dict[str, float] = {"side_lost": shown.side_lost}
+        if link.transport.harq is not None:
+            details["num_retransmissions"] = sum(side.num_retransmissions for side in sides)
         return Reception(
             frames_hat=np.stack([one.frame_uint8[:height, :width] for one in shown.frames]),
             num_channel_uses={"source": source_uses, "side": side_uses, "pilot": pilots},
@@ -370,7 +373,7 @@ class SemanticScheme(Scheme):
             latency_ms=tuple(np.concatenate(latency).tolist()),
             status=self.status,
             finer_channel_uses=parts | side_stream.shares(gop.frames, side_uses),
-            details={"side_lost": shown.side_lost},
+            details=details,
             stats=LinkStats.joined(sent.stats for sent in symbols),
         )
 

@@ -105,9 +105,11 @@ class SeparatedScheme(Scheme):
             lost = frames_lost(gop.frame_num_bytes, block_ok, block_num_bits)
             lost |= ~clock.in_time(latency_ms)
             details: dict[str, float] = {}
+            if transport.harq is not None:
+                details["num_retransmissions"] = sum(one.num_retransmissions for one in sent)
             if gop.num_decodable is not None:
                 out_of_step = np.arange(len(lost)) >= gop.num_decodable
-                details = {"out_of_step": int(np.sum(out_of_step))}
+                details["out_of_step"] = int(np.sum(out_of_step))
                 lost |= out_of_step
             concealed = freeze(gop.frames_hat, ~lost, shown)
             shown = concealed.frames[-1]

@@ -43,6 +43,10 @@ def test_what_is_sent_again_arrives_costs_channel_uses_and_comes_later(sent):
     for before, after in zip(without, with_harq, strict=True):
         more = after.num_channel_uses["source"] - before.num_channel_uses["source"]
         assert (more > 0) == (before.num_block_errors > 0)
+        again = after.details["num_retransmissions"]
+        assert again >= before.num_block_errors
+        assert (again > 0) == (more > 0)
+        assert "num_retransmissions" not in before.details
         later = np.subtract(after.latency_ms, before.latency_ms)
         assert (later.max() >= ROUND_TRIP_MS) == (before.num_block_errors > 0)
         np.testing.assert_array_equal(after.frames_hat, sent[1][0].frames_hat)
@@ -103,4 +107,5 @@ def test_side_information_is_sent_again_and_symbols_are_not(scheme, video):
         assert after.num_channel_uses["source"] == before.num_channel_uses["source"]
         assert after.num_channel_uses["side"] >= before.num_channel_uses["side"]
         more = after.num_channel_uses["side"] > before.num_channel_uses["side"]
+        assert more == (after.details["num_retransmissions"] > 0)
         assert (max(after.latency_ms) >= ROUND_TRIP_MS) == more
