@@ -304,6 +304,8 @@ def _short(name: str, value: Any) -> str:
     """``delay_spread_ns`` of 300 as ``ds300``, ``channel_estimation`` of lmmse as ``lmmse``."""
     if name == "harq" and (harq := _harq_of(value)):
         return f"harq-{harq.combining}-{harq.max_retransmissions}-{harq.round_trip_ms:g}ms"
+    if name == "interleaving":  # alone, its value would be read as the transport unit
+        return f"interleaving-{value}"
     if isinstance(value, str):
         return re.sub(r"[^A-Za-z0-9.+-]+", "-", clip_stem(value)).strip("-")
     said, _ = _name_and_unit(name)

@@ -205,6 +205,8 @@ def test_titles_and_file_names_say_harq_and_budget_in_words():
     words = "HARQ (ir, 4 rounds, round trip 4 ms), latency budget 33 ms"
     assert condition_words(sent).endswith(words)
     assert condition_slug(sent) == "awgn_snr6_frame_harq-ir-3-4ms_budget33"
+    permuted = {"channel": "awgn", "snr_db": 6.0, "interleaving": "gop"}
+    assert condition_slug(permuted) == "awgn_snr6_interleaving-gop"
     without = sent | {"harq": float("nan"), "transport_unit": "gop"}
     assert condition_words(without, ["harq"]) == "AWGN, SNR 6 dB, no HARQ, latency budget 33 ms"
     assert condition_words(sent | {"harq": "other"}).count("HARQ (other)") == 1
