@@ -129,7 +129,7 @@ def test_source_frames_never_share_a_file_and_those_of_one_clip_are_found(tmp_pa
     assert find_reference(tmp_path, clips[3], 3, clips) is None
 
 
-@pytest.mark.parametrize("files", [{}, {"points.csv": "\x00"}, {"points.sqlite": "no database"}])
+@pytest.mark.parametrize("files", [{"points.csv": "\x00"}, {"points.sqlite": "no database"}])
 def test_the_command_fails_where_no_row_can_be_read(files, tmp_path, capsys):
     for name, content in files.items():
         (tmp_path / name).write_text(content)
@@ -142,6 +142,7 @@ def test_a_folder_that_cannot_be_opened_is_bad_input(tmp_path, capsys, monkeypat
     def denied(*_):
         raise PermissionError(13, "Permission denied")
 
+    (tmp_path / "points.csv").write_text("point_id\n")
     monkeypatch.setattr("pathlib.Path.iterdir", denied)
     assert command.main([str(tmp_path)]) == 2
     assert "Permission denied" in capsys.readouterr().err
