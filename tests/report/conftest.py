@@ -105,6 +105,12 @@ def write_results(folder, points, *, anchor="vvenc", metrics=("psnr", "lpips", "
     return folder
 
 
+@pytest.fixture(autouse=True)
+def few_resamples(monkeypatch):
+    """Intervals of BD-CBR are tested with the sweep: here they only have to be there, and quick."""
+    monkeypatch.setattr("pvsc_link.sweep.tables._NUM_SEED_RESAMPLES", 40)
+
+
 @pytest.fixture
 def make_points():
     return made_up_points

@@ -40,6 +40,13 @@ def own_caches(shared_cache, monkeypatch):
 
 
 @pytest.fixture
+def rough_bler(tmp_path_factory, monkeypatch):
+    """Block error rates from few blocks, in caches that no other test reads."""
+    monkeypatch.setenv("PVSC_LINK_CACHE", str(tmp_path_factory.mktemp("rough")))
+    monkeypatch.setattr("pvsc_link.sweep.mcs.MAX_BLOCKS", 128)
+
+
+@pytest.fixture
 def write_scenario(tmp_path):
     return lambda **changes: write(tmp_path, **changes)
 

@@ -189,7 +189,7 @@ def test_an_outage_is_a_row_with_grey_frames(own_caches, write_scenario, tmp_pat
 
 
 def test_entries_that_differ_in_the_receiver_alone_are_encoded_once(
-    own_caches, write_scenario, tmp_path, monkeypatch
+    rough_bler, write_scenario, tmp_path, monkeypatch
 ):
     encoded = []
     made = SeparatedScheme.encode

@@ -31,7 +31,7 @@ def both(write_scenario, micro):
     )
 
 
-def test_pvsc_stands_beside_its_baseline(own_caches, both, micro, tmp_path):
+def test_pvsc_stands_beside_its_baseline(rough_bler, both, micro, tmp_path):
     assert run(both(), tmp_path / "out") == 0
     folder = tmp_path / "out" / "small"
     points = read_points(folder)
@@ -129,7 +129,7 @@ def test_a_batch_never_holds_two_seeds_of_one_point(both):
 
 
 def test_a_baseline_that_is_added_moves_the_mcs_of_finished_side_information(
-    own_caches, both, micro, tmp_path, monkeypatch
+    rough_bler, both, micro, tmp_path, monkeypatch
 ):
     """Alone it takes the fastest clean MCS, beside a baseline that of the baseline."""
     monkeypatch.setattr("pvsc_link.sweep.mcs._bler", lambda point, options, mcs, n: float(mcs > 9))
