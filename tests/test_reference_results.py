@@ -23,8 +23,7 @@ SWEEPS = sorted(
 #: Folders whose rows were made under earlier rules of transport, accounting and losses, or with
 #: weights that the package had earlier.
 EARLIER = {
-    *("awgn_snr", "baselines", "cliff", "coherence", "float_mismatch", "ofdm_tdl", "quickstart"),
-    *("rayleigh_nmse", "trained_awgn", "trained_rayleigh", "umi", "drift"),
+    *("awgn_snr", "baselines", "coherence", "float_mismatch", "ofdm_tdl", "umi"),
 }
 
 
