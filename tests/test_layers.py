@@ -155,8 +155,14 @@ def test_gradients_reach_every_weight_through_the_channel(built, kind, num_frame
     _, found = gradients(model, FRAMES[:, :num_frames], snr_db=10.0, seed=1)
     weights = model.trainable_weights
     assert len(weights) == len(model.intra.trainable_weights) + len(model.model.trainable_weights)
-    assert all(gradient is not None and np.all(np.isfinite(gradient)) for gradient in found)
-    pairs = zip(weights, found, strict=True)
+    # A first P frame has no state of a P frame before it, and none reads the state that it leaves.
+    unread = ("decoded_state", "/temporal/") if num_frames == 2 else ()
+    pairs = [
+        (weight, gradient)
+        for weight, gradient in zip(weights, found, strict=True)
+        if not any(part in weight.path for part in unread)
+    ]
+    assert all(gradient is not None and np.all(np.isfinite(gradient)) for _, gradient in pairs)
     silent = [weight.path for weight, gradient in pairs if not np.any(gradient)]
     # The kernel that reads z_hat has a gradient of zero where z_hat of these frames is zero.
     assert all("hyper_decoder/up_32/up/" in path for path in silent), silent
