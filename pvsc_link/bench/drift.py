@@ -17,7 +17,7 @@ from pvsc_link.schemes import LinkOptions, SemanticScheme, scheme_of_preset
 from pvsc_link.types import ChannelPoint, Video
 
 #: MCS of the side information: 16QAM at R = 0.37, without a block error at 6 dB and above.
-_SIDE_MCS = 11
+SIDE_MCS = 11
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -63,7 +63,7 @@ def _rows_of(scheme: SemanticScheme, given: argparse.Namespace) -> Iterator[dict
         video = load_clip(clip, 0, given.gop * given.gops)
         for rate in rates:
             sent = scheme.encode(video, given.gop, rate)
-            received = scheme.transmit(sent, point, link, _SIDE_MCS, list(range(len(sent))))
+            received = scheme.transmit(sent, point, link, SIDE_MCS, list(range(len(sent))))
             uses = sum(sum(reception.num_channel_uses.values()) for reception in received)
             for gop, reception in enumerate(received):
                 for place, frame_hat in enumerate(reception.frames_hat):

@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from pvsc_link.bench.drift import SIDE_MCS
 from pvsc_link.bench.provenance import write_manifest
 from pvsc_link.link import get_channel_function, get_coded_link
 from pvsc_link.media import load_clip, pad_to_multiple
@@ -21,8 +22,6 @@ from pvsc_link.models import Receiver, Transmitter
 from pvsc_link.schemes import SemanticScheme, scheme_of_preset
 from pvsc_link.types import ChannelPoint, Video
 
-#: MCS of the side information: 16QAM at R = 0.37, without a block error at 6 dB and above.
-_SIDE_MCS = 11
 #: What is shown of P frames: with their symbols, without them, and the I frame instead.
 _SHOWN = ("", "_silent", "_frozen")
 
@@ -95,7 +94,7 @@ def _gop(scheme: SemanticScheme, video: Video, rate: int, point: ChannelPoint) -
         alone = silent.receive(none, empty, np.zeros(0, np.float32)).frame_uint8
         for name, one in zip(_SHOWN, (picture, alone, first), strict=True):
             shown[name].append(one[:height, :width])
-    link = get_coded_link(_SIDE_MCS, "awgn")
+    link = get_coded_link(SIDE_MCS, "awgn")
     side = [link.num_channel_uses(bits) for bits in side_bits]
     total = sum(symbols) + sum(side)
     row = {

@@ -10,3 +10,4 @@ from .semantic import SemanticScheme as SemanticScheme
 from .semantic import scheme_of_preset as scheme_of_preset
 from .semantic import side_link_options as side_link_options
 from .separated import SeparatedScheme as SeparatedScheme
+from .separated import transports as transports

@@ -81,7 +81,8 @@ class SeparatedScheme(Scheme):
         clock: Clock | None = None
         sent_gops = gops_as_sent(gops, transport.count_headers)
         for (gop, num_fact_bits), seed in zip(sent_gops, seeds, strict=True):
-            bits = np.split(payload_bits(gop), np.cumsum(transport_bits(gop, transport))[:-1])
+            sizes = [8 * sum(frames) for frames in transports(gop, transport.transport_unit)]
+            bits = np.split(payload_bits(gop), np.cumsum(sizes)[:-1])
             first_link = next_link()
             # With an adaptation that is not known before; interleaving has none (``sweep.plan``).
             num_uses = _num_uses(bits, first_link) if transport.interleaving != "none" else None
@@ -135,11 +136,10 @@ class SeparatedScheme(Scheme):
             )
 
 
-def transport_bits(gop: EncodedGop, transport: Transport) -> list[int]:
-    """Payload bits of the transports of a GOP, in order: of the whole GOP, or frame by frame."""
-    if transport.transport_unit == "gop":
-        return [gop.num_bits]
-    return [8 * num_bytes for num_bytes in gop.frame_num_bytes]
+def transports(gop: EncodedGop, unit: str) -> list[tuple[int, ...]]:
+    """Bytes of the frames of each transport of a GOP, which is one ``gop`` or a ``frame`` each."""
+    sizes = gop.frame_num_bytes
+    return [sizes] if unit == "gop" else [(size,) for size in sizes]
 
 
 def _num_uses(bits: Sequence[np.ndarray], coded_link: CodedLink) -> int:

@@ -39,7 +39,7 @@ from pvsc_link.link import (
 )
 from pvsc_link.metrics import METRICS, FrameMetrics
 from pvsc_link.scenario import Point
-from pvsc_link.schemes import LinkOptions, side_link_options
+from pvsc_link.schemes import LinkOptions, side_link_options, transports
 from pvsc_link.sweep.plan import OLLA, Plan, link_options, scheme_label
 from pvsc_link.sweep.store import SweepStore
 from pvsc_link.types import EncodedGop
@@ -143,12 +143,6 @@ def useful_bits_per_use(
                 useful = price.of(_expected_quality(chances, tables[rate]))
             worth[mcs][rate] = useful / sum(map(link.num_channel_uses, sizes))
     return worth
-
-
-def transports(gop: EncodedGop, unit: str) -> list[tuple[int, ...]]:
-    """Bytes of the frames of each transport of a GOP, which is one ``gop`` or a ``frame`` each."""
-    sizes = gop.frame_num_bytes
-    return [sizes] if unit == "gop" else [(size,) for size in sizes]
 
 
 def stream_sizes(gops: Iterable[EncodedGop], unit: str) -> list[int]:
