@@ -251,6 +251,10 @@ class TrainConfig(StrictModel):
     #: Fine-tuning: folder ``weights/`` of another run, or a preset with weights in the package.
     initial_weights: str | None = None
     initial_except: list[str] = []  # weights with one of these words in their path start afresh
+    initial_models: list[Kind] = Field(default=["intra", "inter"], min_length=1)  # those taken
+    #: Quality presets of the initial weights that become this run's, one per entry of omega, for
+    #: weights with another number of them; null takes all.
+    initial_presets: list[Annotated[int, Field(ge=0)]] | None = None
     #: How a phase with the distilled rate set chooses it: the preset's, or the rates that the
     #: overcomplete phases before it used most (section III-D).
     distilled_rates: Literal["preset", "used"] = "preset"
@@ -274,6 +278,13 @@ class TrainConfig(StrictModel):
                     allowed=f"{len(self.omega)}, as in omega",
                     remedy=f"Name one per quality preset, or leave {key} out.",
                 )
+        if self.initial_presets is not None and len(self.initial_presets) != len(self.omega):
+            raise InputError(
+                "number of entries in initial_presets",
+                found=len(self.initial_presets),
+                allowed=f"{len(self.omega)}, as in omega",
+                remedy="Name one quality preset of the initial weights for each of this run's.",
+            )
         names = [phase.name for phase in self.phases]
         if len(set(names)) < len(names):
             raise InputError(

@@ -62,6 +62,17 @@ def with_rates(config: Any, rate_set: tuple[int, ...]) -> Any:
     return replace(config, rate_set=rate_set)
 
 
+def with_quality_presets(config: Any, number: int) -> Any:
+    """The config with another number of quality presets and one eta for all of them.
+
+    A P-frame model of DVST has a single rate, so its config stays.
+    """
+    if isinstance(config, DvstConfig):
+        return config
+    without = {"eta_factors": ()} if hasattr(config, "eta_factors") else {}
+    return replace(config, num_omega=number, **without)
+
+
 def motion_vectors(config: Any, reference: Any, frames: Any, omega_index: Any) -> Any:
     """Vectors that a transmitter of the P-frame model sends; None for a model without vectors.
 

@@ -4,6 +4,7 @@ Weights travel as arrays by path. So a phase can prune the rate set (rate-set di
 section III-D) and a run can start from another one (fine-tuning, section IV-A).
 """
 
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from keras import ops
 
 from pvsc_link.models import PRESETS, SUFFIX, find_weights, load_weights, model_of, read_config
 from pvsc_link.train.config import TrainConfig
+from pvsc_link.train.family import with_quality_presets
 from pvsc_link.types import InputError
 
 #: Between the parts of a name in a checkpoint.
@@ -164,30 +166,29 @@ def read_model(path: Path) -> Any:
 
 
 def load_initial_weights(place: str, config: TrainConfig, store: WeightStore) -> None:
-    """Put the intra and the inter weights of ``place`` into ``store``.
+    """Put the models that ``config.initial_models`` names from ``place`` into ``store``.
 
     Input: ``place`` : folder ``weights/`` of a run, each file with its model's config beside it;
     or the name of a preset whose weights are in the package. Weights with one of
-    ``config.initial_except`` in their paths are left out.
-    Raises ``InputError`` if there are none, if a model has other quality presets than ``config``,
-    or if one of those words is in no path.
+    ``config.initial_except`` in their paths are left out; of those with a row per quality preset
+    the rows ``config.initial_presets`` are taken.
+    Raises ``InputError`` if there are none, if a model has other quality presets than ``config``
+    asks for, or if a word of ``initial_except`` is in no path.
     """
     left_out: set[str] = set()
-    for kind, path in _files(place).items():
+    for kind, path in _files(place, config.initial_models).items():
         model = read_model(path)
-        if model.config.num_omega != len(config.omega):
-            raise InputError(
-                f"presets of {path}",
-                found=model.config.num_omega,
-                allowed=len(config.omega),
-                remedy="Use the omega list that the weights were trained with.",
-            )
+        _check_presets(model, path, config)
         store.keep(kind, model)
-        for name in list(store.weights[kind]):
+        weights = store.weights[kind]
+        if config.initial_presets is not None:
+            for name in _by_preset(model):
+                weights[name] = weights[name][config.initial_presets]
+        for name in list(weights):
             words = [word for word in config.initial_except if word in name]
             left_out.update(words)
             if words:
-                del store.weights[kind][name]
+                del weights[name]
     for word in set(config.initial_except) - left_out:
         raise InputError(
             "initial_except",
@@ -197,19 +198,50 @@ def load_initial_weights(place: str, config: TrainConfig, store: WeightStore) ->
         )
 
 
-def _files(place: str) -> dict[str, Path]:
+def _check_presets(model: Any, path: Path, config: TrainConfig) -> None:
+    """Raises ``InputError`` unless the quality presets of ``model`` give those of the run."""
+    has, chosen = model.config.num_omega, config.initial_presets
+    if chosen is None and has != len(config.omega):
+        raise InputError(
+            f"presets of {path}",
+            found=has,
+            allowed=len(config.omega),
+            remedy="Use the omega list that the weights were trained with, or choose some of their "
+            "quality presets with initial_presets.",
+        )
+    if chosen is not None and max(chosen) >= has:
+        raise InputError(
+            "initial_presets",
+            found=chosen,
+            allowed=f"quality presets 0 to {has - 1} of {path}",
+            remedy="Correct it in the config.",
+        )
+
+
+def _by_preset(model: Any) -> list[str]:
+    """Paths of the weights that have a row per quality preset.
+
+    They are those whose shape changes in a model with one more quality preset.
+    """
+    larger = model_of(with_quality_presets(model.config, model.config.num_omega + 1))
+    shapes = {_path(v, larger): tuple(v.shape) for v in larger.weights}
+    return [path for path, value in weights_by_path(model).items() if shapes[path] != value.shape]
+
+
+def _files(place: str, kinds: Collection[str]) -> dict[str, Path]:
     if place in PRESETS and not PRESETS[place].intra:
         packaged = find_weights(place)
         found = {"intra": packaged.intra, "inter": packaged.inter}
     else:
         folder = Path(place).expanduser()
         found = {kind: folder / f"{kind}{SUFFIX}" for kind in ("intra", "inter")}
-    files = {kind: path for kind, path in found.items() if path is not None and path.is_file()}
+    files = {k: p for k, p in found.items() if k in kinds and p is not None and p.is_file()}
     if not files:
         raise InputError(
             "initial_weights",
             found=place,
-            allowed="the weights/ folder of a run, or a preset with weights in the package",
+            allowed="the weights/ folder of a run, or a preset with weights in the package, with "
+            f"one of the models {', '.join(kinds)}",
             remedy="Correct initial_weights in the config.",
         )
     return files

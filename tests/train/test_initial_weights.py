@@ -61,3 +61,26 @@ def test_a_preset_stands_for_its_weights_in_the_package(micro_run):
     assert set(store.weights) == {"intra", "inter"}
     with pytest.raises(InputError, match="pvsc_tiny"):
         loaded(config, "pvsc_tiny")
+
+
+def test_one_model_and_some_of_its_quality_presets_can_be_taken(micro_run, trained):
+    folder, weights = trained
+    chosen = {"initial_models": ["intra"], "initial_presets": [1, 0, 1], "omega": [1, 2, 3]}
+    store = loaded(micro_run({"model": "intra"}, **chosen), folder)
+    assert set(store.weights) == {"intra"}
+    taken = store.weights["intra"]
+    rows = [path for path in weights if taken[path].shape != weights[path].shape]
+    assert any(path.endswith("rows") for path in rows)
+    assert any("z_prior" in path for path in rows)
+    for path in weights:
+        expected = weights[path][[1, 0, 1]] if path in rows else weights[path]
+        np.testing.assert_array_equal(taken[path], expected)
+    with pytest.raises(InputError, match="quality presets 0 to 1"):
+        loaded(micro_run({"model": "intra"}, **chosen | {"initial_presets": [0, 1, 2]}), folder)
+    with pytest.raises(InputError, match="with one of the models inter"):
+        loaded(micro_run({"model": "intra"}, initial_models=["inter"]), folder)
+
+
+def test_the_chosen_presets_are_as_many_as_the_runs(micro_run):
+    with pytest.raises(ValueError, match="number of entries in initial_presets"):
+        micro_run({"model": "intra"}, omega=[1.0], initial_presets=[0, 1])
