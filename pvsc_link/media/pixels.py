@@ -15,13 +15,14 @@ conversions, and every caller names its own:
   subsampled source.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import partial
 from typing import TypeAlias
 
 import av
 import numpy as np
 from av.video.reformatter import Colorspace
+from numba import njit
 
 from pvsc_link.types import InputError
 
@@ -206,12 +207,14 @@ def decoded_source_to_rgb(
     if frame.format.name in _EIGHT_BIT_RGB:
         return frame.reformat(format="rgb24", threads=1).to_ndarray()
     planes, convert = _samples(frame, matrix, sample_range)
-    height, width = planes[0].shape
-    step = -(-height // planes[-1].shape[0])  # luma rows of a row of chroma
-    rgb = np.empty((height, width, 3), np.uint8)
-    for row in range(0, height, _BLOCK_ROWS):
-        rows = [planes[0][row : row + _BLOCK_ROWS]]
-        rows += [p[row // step : -(-(row + _BLOCK_ROWS) // step)] for p in planes[1:]]
+    rgb = np.empty((*planes[0].shape, 3), np.uint8)
+    if len(planes) == 3 and convert.func is _unit_rgb:
+        luma, cb, cr = map(np.array, planes)
+        terms = _terms(scale=255, offset=0.5, **convert.keywords)
+        _fill_rgb(rgb, luma, cb, cr, *terms)
+        return rgb
+    for row in range(0, len(rgb), _BLOCK_ROWS):
+        rows = [plane[row : row + _BLOCK_ROWS] for plane in planes]
         for index, channel in enumerate(convert(rows, scale=255, offset=0.5)):
             np.clip(channel, 0, 255, out=channel)
             rgb[row : row + _BLOCK_ROWS, :, index] = channel  # cut off, hence the offset
@@ -234,14 +237,14 @@ def to_8_bits(unit_rgb: np.ndarray) -> np.ndarray:
     return np.clip(np.rint(unit_rgb * 255.0), 0, 255).astype(np.uint8)
 
 
-#: Rows that are converted at once, so that they stay in the processor's cache; even for chroma.
+#: Rows that are converted at once, so that they stay in the processor's cache.
 _BLOCK_ROWS = 64
 _Planes: TypeAlias = Sequence[np.ndarray]
 
 
 def _samples(
     frame: av.VideoFrame, matrix: str | None, sample_range: str | None
-) -> tuple[_Planes, Callable[..., list[np.ndarray]]]:
+) -> tuple[_Planes, "partial[list[np.ndarray]]"]:
     """Planes of a frame, and what makes red, green and blue of some rows of them.
 
     That function returns float32, ``scale`` being white, plus ``offset``.
@@ -277,20 +280,63 @@ def _unit_rgb(
     offset: float = 0,
 ) -> list[np.ndarray]:
     """Red, green and blue, float32 [height, width], of Y and perhaps Cb, Cr (H.273, 8.3)."""
-    unit, top = 2 ** (bits - 8), 2**bits - 1
-    black, luma_span, chroma_span = (0, top, top) if full else (16 * unit, 219 * unit, 224 * unit)
-    luma = planes[0].astype(np.float32)
-    luma *= np.float32(scale / luma_span)
-    luma += np.float32(offset - scale * black / luma_span)
+    gain, shift, middle, red_of_cr, blue_of_cb, green_of = _terms(
+        bits=bits, weights=weights, full=full, scale=scale, offset=offset
+    )
+    luma = planes[0].astype(np.float32) * gain + shift
     if len(planes) == 1:
         return [luma, luma.copy(), luma.copy()]
-    weight_r, weight_b = weights
-    factor = np.float32(scale / chroma_span)
-    cb, cr = ((c.astype(np.float32) - 128 * unit) * factor for c in planes[1:])
-    to_red, to_blue = np.float32(2 * (1 - weight_r)) * cr, np.float32(2 * (1 - weight_b)) * cb
-    to_green = np.float32(weight_r) * to_red + np.float32(weight_b) * to_blue
-    to_green /= np.float32(weight_r + weight_b - 1)
+    cb, cr = (c.astype(np.float32) - middle for c in planes[1:])
+    to_red, to_blue = red_of_cr * cr, blue_of_cb * cb
+    to_green = green_of[0] * to_red + green_of[1] * to_blue
     return [_with_chroma(luma, part) for part in (to_red, to_green, to_blue)]
+
+
+def _terms(
+    *, bits: int, weights: tuple[float, float], full: bool, scale: float, offset: float
+) -> tuple[np.float32, np.float32, np.float32, np.float32, np.float32, np.ndarray]:
+    """Factors of H.273, 8.3, float32: luma = gain Y + shift, red = luma + red_of_cr (Cr - middle)
+    and so on; green is luma plus ``green_of`` times the parts of red and blue."""
+    unit, top = 2 ** (bits - 8), 2**bits - 1
+    black, luma_span, chroma_span = (0, top, top) if full else (16 * unit, 219 * unit, 224 * unit)
+    weight_r, weight_b = weights
+    gain, shift = scale / luma_span, offset - scale * black / luma_span
+    red_of_cr, blue_of_cb = (2 * (1 - w) * scale / chroma_span for w in weights)
+    green_of = np.array([weight_r, weight_b]) / (weight_r + weight_b - 1)
+    terms = map(np.float32, (gain, shift, 128 * unit, red_of_cr, blue_of_cb))
+    return *terms, green_of.astype(np.float32)  # type: ignore[return-value]
+
+
+@njit(nogil=True, cache=True)
+def _fill_rgb(rgb, luma, cb, cr, gain, shift, middle, red_of_cr, blue_of_cb, green_of):
+    """Write the rounded RGB of whole planes, in one pass; ``shift`` holds the 0.5 of rounding.
+
+    Parameters
+        rgb : [height, width, 3], uint8, written
+        luma, cb, cr : planes, uint8 or uint16, the smaller ones repeated; terms of ``_terms``
+    """
+    height, width = luma.shape
+    down, across = -(-height // cb.shape[0]), -(-width // cb.shape[1])
+    parts = np.empty((3, cb.shape[1] * across), np.float32)
+    row_rgb = np.empty((3, width), np.uint8)  # plane by plane, which the processor does at once
+    for i in range(height):
+        if i % down == 0:
+            to_red = red_of_cr * (cr[i // down].astype(np.float32) - middle)
+            to_blue = blue_of_cb * (cb[i // down].astype(np.float32) - middle)
+            to_green = green_of[0] * to_red + green_of[1] * to_blue
+            for start in range(across):
+                parts[0, start::across] = to_red
+                parts[1, start::across] = to_green
+                parts[2, start::across] = to_blue
+        for k in range(3):
+            for j in range(width):
+                value = np.float32(luma[i, j]) * gain + shift + parts[k, j]
+                value = np.float32(0) if value < np.float32(0) else value
+                value = np.float32(255) if value > np.float32(255) else value
+                row_rgb[k, j] = np.int32(value)
+        for j in range(width):
+            for k in range(3):
+                rgb[i, j, k] = row_rgb[k, j]
 
 
 def is_transparent(frame: av.VideoFrame) -> bool | None:
