@@ -101,6 +101,7 @@ class Payload:
 
     symbols: np.ndarray  # complex64 [num_symbols], unit mean power over the frame
     side_bits: dict[str, bytes]  # "z" and "k": hyper-latent and rate-map bitstreams
+    num_motion_bits: float = 0.0  # of "z": information of the motion vectors
 
 
 class LinkStats(NamedTuple):

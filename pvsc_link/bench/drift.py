@@ -1,5 +1,7 @@
 """``python -m pvsc_link.bench drift``: quality frame by frame in long GOPs over AWGN.
 
+Rate maps are range-coded for PVSC-MC, and the PNG of the paper for PVSC.
+
 The receiver's buffers differ from the transmitter's by channel noise, and what it shows at one
 frame it predicts the next from: this shows whether the difference grows.
 """
@@ -13,7 +15,7 @@ import pandas as pd
 from pvsc_link.bench.provenance import write_manifest
 from pvsc_link.media import load_clip
 from pvsc_link.metrics import Lpips, psnr_db
-from pvsc_link.schemes import LinkOptions, SemanticScheme, scheme_of_preset
+from pvsc_link.schemes import LinkOptions, PvscMcScheme, SemanticScheme, scheme_of_preset
 from pvsc_link.types import ChannelPoint, Video
 
 #: MCS of the side information: 16QAM at R = 0.37, without a block error at 6 dB and above.
@@ -47,10 +49,12 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _rows(given: argparse.Namespace) -> Iterator[dict]:
     for every in given.refresh_every:
-        options = {"preset": given.preset, "side_format": "range", "weights": given.weights}
+        kind = scheme_of_preset(given.preset)
+        side_format = "range" if kind is PvscMcScheme else "png"
+        options = {"preset": given.preset, "side_format": side_format, "weights": given.weights}
         if every:
             options["refresh_every"] = every
-        scheme = scheme_of_preset(given.preset)(**options)
+        scheme = kind(**options)
         yield from _rows_of(scheme, given)
 
 

@@ -32,6 +32,12 @@ _Condition = dict[str, str | float]
 _AWGN_6_DB: _Condition = {"channel": "awgn", "snr_db": 6.0}
 _AWGN_0_DB: _Condition = {"channel": "awgn", "snr_db": 0.0}
 _FADING: _Condition = {"channel": "rayleigh", "snr_db": 6.0, "csi_nmse_db": -10.0}
+#: The paper's system, the codec of its backbone, and what both are compared with.
+_PVSC, _LVC = "pvsc:pvsc_small", "lvc:lvc-perceptual, pvsc_small"
+_SNRS_DB = (0.0, 3.0, 6.0, 10.0)
+_CODECS = ("x264", "x265", "precoded:VTM-17.0")
+#: Gates of drift by the preset whose rows of ``drift.csv`` they read, and its scheme.
+_DRIFT_GATES = ((5, "pvsc_mc_small", "pvsc-mc"), (10, "pvsc_small", "pvsc"))
 
 
 @dataclass(frozen=True)
@@ -70,6 +76,12 @@ GATES = (
     Gate(3, "pvsc-mc", "x265", "dists", _AWGN_6_DB),
     Gate(4, "pvsc-mc", "precoded:VTM-17.0", "lpips", _AWGN_6_DB),
     Gate(4, "pvsc-mc", "precoded:VTM-17.0", "dists", _AWGN_6_DB),
+    # The paper's system against its own networks as a codec, with as many steps of training.
+    *(Gate(8, _PVSC, _LVC, "lpips", {"channel": "awgn", "snr_db": s}) for s in _SNRS_DB),
+    Gate(8, _PVSC, _LVC, "lpips", _FADING, equalizer="zf"),
+    Gate(8, f"{_PVSC}, weights rayleigh", _LVC, "lpips", _FADING, 0.0, "zf", "rayleigh"),
+    *(Gate(9, _PVSC, codec, "lpips", _AWGN_6_DB) for codec in _CODECS),
+    *(Gate(9, _PVSC, codec, "dists", _AWGN_6_DB) for codec in _CODECS),
 )
 
 
@@ -88,17 +100,23 @@ class Verdict:
 
 
 def verdicts(
-    points: pd.DataFrame, drift: pd.DataFrame | None = None, weights: Collection[str] = ()
+    points: pd.DataFrame,
+    drift: pd.DataFrame | None = None,
+    weights: Mapping[str, Collection[str]] | None = None,
 ) -> Iterator[Verdict]:
-    """Every gate on rows of one or more sweeps, then the drift gate.
+    """Every gate on rows of one or more sweeps, then the gates of drift.
 
     Input: ``points`` : as ``sweep.store.read_points`` gives them; ``drift`` : ``drift.csv`` of
-    ``python -m pvsc_link.bench drift``; ``weights`` : identities of PVSC-MC's weights in the
-    sweeps, other ones say nothing about them in ``drift`` (default: not compared).
+    ``python -m pvsc_link.bench drift``; ``weights`` : identities of the weights in the sweeps by
+    scheme, other ones say nothing about them in ``drift`` (default: not compared).
     """
     for gate in GATES:
         yield _verdict(gate, points)
-    yield _drift_verdict(drift, weights)
+    for number, preset, scheme in _DRIFT_GATES:
+        rows = drift
+        if drift is not None and "preset" in drift:
+            rows = drift[drift["preset"] == preset]
+        yield _drift_verdict(rows, (weights or {}).get(scheme, ()), number, scheme)
 
 
 def _verdict(gate: Gate, points: pd.DataFrame) -> Verdict:
@@ -113,7 +131,9 @@ def _verdict(gate: Gate, points: pd.DataFrame) -> Verdict:
     clips = sorted(set(tested["clip"]) & set(rows[_is(rows, gate.anchor)]["clip"]))
     both = rows[(_is(rows, gate.scheme) | _is(rows, gate.anchor)) & rows["clip"].isin(clips)]
     if both.empty:
-        return Verdict(gate.number, gate.title, None, "no clip has trained rows of both")
+        return Verdict(
+            gate.number, gate.title, None, "no results: no clip has trained rows of both"
+        )
     table = bd_table(both, gate.anchor, [gate.metric])
     table = table[_is(table, gate.scheme)]
     wanted = MEAN_CLIP if len(clips) > 1 else clips[0]
@@ -156,16 +176,21 @@ def _is(rows: pd.DataFrame, label: str) -> pd.Series:
     return chosen & (rows["variant"] == variant) if variant else chosen
 
 
-def _drift_verdict(drift: pd.DataFrame | None, weights: Collection[str] = ()) -> Verdict:
-    title = f"LPIPS of the last against the second frame, GOP {_DRIFT_GOP}"
+def _drift_verdict(
+    drift: pd.DataFrame | None,
+    weights: Collection[str] = (),
+    number: int = 5,
+    scheme: str = "pvsc-mc",
+) -> Verdict:
+    title = f"{scheme}, LPIPS of the last against the second frame, GOP {_DRIFT_GOP}"
     if drift is None or drift.empty:
-        return Verdict(5, title, None, "no drift.csv")
+        return Verdict(number, title, None, "no results: no rows of it in drift.csv")
     if weights and "weights" in drift:
         measured = sorted(drift["weights"].unique())
         drift = drift[drift["weights"].isin(weights)]
         if drift.empty:
             found = f"drift.csv is of weights {', '.join(measured)}, the results of "
-            return Verdict(5, title, None, f"{found}{', '.join(sorted(weights))}")
+            return Verdict(number, title, None, f"{found}{', '.join(sorted(weights))}")
     if "clip" in drift:
         title += f", {', '.join(sorted(drift['clip'].unique()))}"
     ways = drift.groupby("refresh_every") if "refresh_every" in drift else [(0, drift)]
@@ -174,26 +199,29 @@ def _drift_verdict(drift: pd.DataFrame | None, weights: Collection[str] = ()) ->
         place = rows["frame"] % _DRIFT_GOP
         second, last = (rows.loc[place == n, "lpips"].mean() for n in (1, _DRIFT_GOP - 1))
         if pd.isna(last) or pd.isna(second):
-            return Verdict(5, title, None, f"no GOP of {_DRIFT_GOP} in drift.csv")
+            return Verdict(number, title, None, f"no GOP of {_DRIFT_GOP} in drift.csv")
         growths.append(100.0 * (last / second - 1.0))
         way = f"refresh every {every}" if every else "no refresh"
         words.append(f"{way} {second:.4f} to {last:.4f}, {growths[-1]:+.1f} %")
     found = f"{'; '.join(words)} (limit {DRIFT_LIMIT_PERCENT:+.0f} %)"
-    return Verdict(5, title, bool(min(growths) <= DRIFT_LIMIT_PERCENT), found)
+    return Verdict(number, title, bool(min(growths) <= DRIFT_LIMIT_PERCENT), found)
 
 
 def p_frame_verdicts(table: pd.DataFrame | None) -> Iterator[Verdict]:
-    """Whether the P frames of ``bench p_frames`` send symbols, and whether these help.
+    """Whether the P frames of ``pvsc`` send symbols in ``bench p_frames``, and whether these help.
 
     Gate 6: from preset 2 on, more than ``SYMBOL_SHARE_LIMIT`` of all channel uses of a GOP of 4 are
     symbols of P frames (mean over clips). Gate 7: at every preset LPIPS is lower with them.
     """
     titles = (
-        (6, f"symbols of P frames above {SYMBOL_SHARE_LIMIT:.0%} of the CBR at presets 2 and up"),
-        (7, "LPIPS of P frames lower with their symbols than without"),
+        (6, f"pvsc, symbols of P frames over {SYMBOL_SHARE_LIMIT:.0%} of the CBR from preset 2 on"),
+        (7, "pvsc, LPIPS of P frames lower with their symbols than without"),
     )
+    if table is not None and "preset" in table:
+        table = table[table["preset"] == "pvsc_small"]
     if table is None or table.empty:
-        yield from (Verdict(number, title, None, "no p_frames.csv") for number, title in titles)
+        missing = "no results: no rows of it in p_frames.csv"
+        yield from (Verdict(number, title, None, missing) for number, title in titles)
         return
     means = table.groupby("rate")[["symbol_share", "lpips", "lpips_silent"]].mean()
     shares = means.loc[means.index >= 2, "symbol_share"]
@@ -217,15 +245,13 @@ def _manifests(folders: Iterable[Path]) -> dict[str, dict[str, Any]]:
     return {name: json.loads(path.read_text()) for name, path in paths if path.is_file()}
 
 
-def _weights_of(manifests: Iterable[Mapping[str, Any]]) -> set[str]:
-    """Digests of PVSC-MC's weights, as the manifests of the results state them."""
-    stated = (manifest.get("weights", {}) for manifest in manifests)
-    return {
-        identity
-        for weights in stated
-        for label, identity in weights.items()
-        if label.split(":")[0] == "pvsc-mc"
-    }
+def _weights_of(manifests: Iterable[Mapping[str, Any]]) -> dict[str, set[str]]:
+    """Digests of the weights of every scheme, as the manifests of the results state them."""
+    found: dict[str, set[str]] = {}
+    for manifest in manifests:
+        for label, identity in manifest.get("weights", {}).items():
+            found.setdefault(label.split(":")[0], set()).add(identity)
+    return found
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -238,14 +264,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
         default=[_REFERENCE / "trained_awgn", _REFERENCE / "trained_rayleigh"],
         help="results folders of sweeps (default: %(default)s)",
     )
-    parser.add_argument("--drift", type=Path, default=_REFERENCE / "drift/drift.csv")
+    parser.add_argument(
+        "--drift",
+        nargs="+",
+        type=Path,
+        default=[_REFERENCE / "drift/drift.csv", _REFERENCE / "drift_pvsc/drift.csv"],
+        help="tables of bench drift (default: %(default)s)",
+    )
     parser.add_argument("--p-frames", type=Path, default=_REFERENCE / "p_frames/p_frames.csv")
     given = parser.parse_args(arguments)
     found = [read_points(folder) for folder in given.folders if (folder / "points.csv").is_file()]
     if not found:
         print(f"no results in {', '.join(map(str, given.folders))}", file=sys.stderr)
         return 2
-    drift = pd.read_csv(given.drift) if given.drift.is_file() else None
+    tables = [pd.read_csv(path) for path in given.drift if path.is_file()]
+    drift = pd.concat(tables, ignore_index=True) if tables else None
     points = pd.concat(found, ignore_index=True)
     manifests = _manifests(given.folders)
     for name, manifest in manifests.items():

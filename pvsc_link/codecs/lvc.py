@@ -1,11 +1,14 @@
-"""``lvc``: the ideal branch of PVSC-MC as a video codec, behind the same 5G LDPC as every other.
+"""``lvc``: the ideal branch of PVSC as a video codec, behind the same 5G LDPC as every other.
 
-Transforms, entropy model, training data and training budget are those of PVSC-MC. Range-coded bits,
-LDPC and QAM replace only the joint source-channel coding (F_tx, F_rx), so that the difference
-between PVSC-MC and this codec is the gain of joint coding alone. The variants differ by weights:
+Transforms and entropy model are those of PVSC (preset ``pvsc_small``) or of PVSC-MC
+(``pvsc_mc_small``), and the training data too. Range-coded bits, LDPC and QAM replace the joint
+source-channel coding (F_tx, F_rx). The variants differ by weights:
 
 * ``lvc-l1``: trained for l1 distortion (``scenarios/train_lvc_l1.yaml``).
-* ``lvc-perceptual``: the ideal branch after stage 1 of PVSC-MC's training.
+* ``lvc-perceptual``: trained for l1 and LPIPS without a channel. The model card
+  (``models/weights/README.md``) states its training beside that of the system with symbols.
+* ``pvsc-digital``: the weights of the system with symbols itself, with digital symbols: y_bar is
+  range-coded and sent as bits. Against ``pvsc`` with the same weights only the transport differs.
 
 This is the only codec that imports ``models``, because it runs the networks of PVSC-MC themselves.
 """
@@ -14,6 +17,7 @@ import threading
 from dataclasses import replace
 from functools import partial
 from importlib.metadata import version
+from pathlib import Path
 
 import numpy as np
 import tensorflow as tf
@@ -23,25 +27,33 @@ from pvsc_link.codecs.concealment import freeze
 from pvsc_link.media import pad_to_multiple
 from pvsc_link.models import (
     LAYOUT,
-    PRESETS,
     SAME,
     SIZE_SPAN,
     UNTRAINED,
     CodedGop,
     IdealCodec,
+    PvscConfig,
     SideInformationError,
     check_preset,
+    family_of,
     find_arithmetic,
     find_weights,
     load_models,
+    num_quality_presets,
     receiving,
     run_label,
 )
 from pvsc_link.options import check_name
 from pvsc_link.types import CodecFailure, EncodedGop, InputError
 
-#: The files of a variant in the package are named ``<preset>_<training>``.
-TRAININGS = {"lvc-l1": "lvc_l1", "lvc-perceptual": "lvc_perceptual"}
+#: The files of a variant in the package are named ``<preset>_<training>``; None: ``<preset>``.
+TRAININGS: dict[str, str | None] = {
+    "lvc-l1": "lvc_l1",
+    "lvc-perceptual": "lvc_perceptual",
+    "pvsc-digital": None,
+}
+#: The preset whose name a variant leaves out, and the one that comes first where it has weights.
+_EXTENSION, _PAPER = "pvsc_mc_small", "pvsc_small"
 
 
 class LearnedCodec(Codec):
@@ -49,9 +61,12 @@ class LearnedCodec(Codec):
 
     Parameters
     ----------
-    variant : ``lvc-l1`` or ``lvc-perceptual``
-    preset : name of a P-frame preset, such as ``pvsc_mc_small``
-    weights : folder of a training run's weights; None: those of the package, if it has them
+    variant : ``lvc-l1``, ``lvc-perceptual`` or ``pvsc-digital``
+    preset : name of a P-frame preset; None: ``pvsc_small`` where there are weights of it for this
+        variant, else ``pvsc_mc_small``. The variant in the rows names every preset but
+        ``pvsc_mc_small``; that of ``pvsc-digital`` names this one too
+    weights : folder of a training run's weights; None: those of the package, if it has them. For
+        ``pvsc-digital`` also a training of the package, as for ``pvsc``
     receiver_arithmetic : key of ``models.zoo.ARITHMETICS``; another than ``same`` has the
         GOP decoded by a receiver whose networks round differently (Fig. 1)
 
@@ -65,22 +80,26 @@ class LearnedCodec(Codec):
         self,
         *,
         variant: str = "lvc-l1",
-        preset: str = "pvsc_mc_small",
+        preset: str | None = None,
         weights: str | None = None,
         receiver_arithmetic: str = SAME,
     ):
         check_name("variant of lvc", variant, tuple(TRAININGS))
+        preset = preset or _default_preset(weights, TRAININGS[variant])
         check_preset(preset)
         self._arithmetic = find_arithmetic(receiver_arithmetic)
         self._preset, self._receiver = preset, receiver_arithmetic
         self._files = find_weights(preset, weights, TRAININGS[variant])
-        self.variant = variant if preset == "pvsc_mc_small" else f"{variant}, {preset}"
+        self.variant = variant
+        if preset != _EXTENSION or TRAININGS[variant] is None:
+            self.variant += f", {preset}"
         self.variant += run_label(weights)
         if receiver_arithmetic != SAME:
             self.variant += f", receiver {receiver_arithmetic}"
         self.weights_id = self._files.identity
         self.status = UNTRAINED if self.weights_id == UNTRAINED else "ok"
-        self.allowed_rates = self.default_rates = tuple(range(PRESETS[preset].num_omega))
+        number = num_quality_presets(preset, self._files)
+        self.allowed_rates = self.default_rates = tuple(range(number))
         self._lock = threading.Lock()
         self._codecs: tuple[IdealCodec, IdealCodec] | None = None
 
@@ -171,3 +190,12 @@ class LearnedCodec(Codec):
                 receiver = IdealCodec(intra, model, compiled)
             self._codecs = sender, receiver
         return self._codecs
+
+
+def _default_preset(weights: str | None, training: str | None) -> str:
+    """``pvsc_small`` where its weights are found, and are of its family; else ``pvsc_mc_small``."""
+    if weights is not None and not Path(weights).expanduser().is_dir():
+        return _EXTENSION  # a training in the package; ``find_weights`` refuses anything else
+    files = find_weights(_PAPER, weights, training)
+    is_of_paper = family_of(_PAPER, files) == PvscConfig.family
+    return _PAPER if files.identity != UNTRAINED and is_of_paper else _EXTENSION

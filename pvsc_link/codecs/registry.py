@@ -72,10 +72,18 @@ class ExternalOptions(StrictModel):
 
 
 class LvcOptions(StrictModel):
-    """Options of PVSC-MC's ideal branch as a codec."""
+    """Options of PVSC's ideal branch as a codec."""
 
-    variant: str = Field("lvc-l1", description="Training of the weights: lvc-l1, lvc-perceptual.")
-    preset: str = Field("pvsc_mc_small", description="Network size, a preset of P frames.")
+    variant: str = Field(
+        "lvc-l1",
+        description="Training of the weights: lvc-l1, lvc-perceptual, or pvsc-digital, which sends "
+        "y_bar of the weights of pvsc or pvsc-mc as range-coded bits.",
+    )
+    preset: str | None = Field(
+        None,
+        description="Network size, a preset of P frames; default: pvsc_small where it has weights "
+        "of the variant, else pvsc_mc_small.",
+    )
     weights: PathText | None = Field(None, description="Folder of weights of a training run.")
     receiver_arithmetic: Annotated[str, Mark.COLUMN] = Field(
         "same", description="Arithmetic of the receiver's networks: same, xla, bfloat16, float16."

@@ -354,7 +354,8 @@ class Transmitter(_StreamEnd):
         side = SideInfo(coding.intra, coding.preset, z_hat, motion, rate_index, gain[0])
         rate_set = self._models[coding.intra].config.rate_set
         packed = rate_adaptive.pack(symbols[0], rate_index[0], rate_set)
-        return Payload(packed, self.write_side(side, self._place))
+        bits = 0.0 if motion is None else self._motion_tables(coding.intra).num_bits(motion[0])
+        return Payload(packed, self.write_side(side, self._place), bits)
 
     def _require_reference(self) -> None:
         if self.feature is None:

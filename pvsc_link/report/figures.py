@@ -245,6 +245,8 @@ _FACES = ("#BBD4EA", "#F2C79B", "#9BCFC0", "#E3B7D0", "#DDDDDD")
 _HATCHES = ("", "////", "....", "xxxx", "||||")
 #: Columns that divide a part of ``cbr`` once more, by that part.
 _FINER = {"cbr_source": ["cbr_y", "cbr_intra"], "cbr_side": ["cbr_z", "cbr_k"]}
+#: Columns that count channel uses of another part: no parts of their own.
+_WITHIN = ("cbr_headers", "cbr_motion")
 
 
 def finest_parts(rows: pd.DataFrame) -> pd.DataFrame:
@@ -257,8 +259,8 @@ def finest_parts(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def parts_of(rows: pd.DataFrame) -> list[str]:
-    """Columns ``cbr_<part>`` that hold a positive number; ``cbr_headers`` is no part of its own."""
-    names = [name for name in rows if str(name).startswith("cbr_") and name != "cbr_headers"]
+    """Columns ``cbr_<part>`` that hold a positive number, but those that lie within another."""
+    names = [name for name in rows if str(name).startswith("cbr_") and name not in _WITHIN]
     return [name for name in names if rows[name].gt(0).any()]
 
 

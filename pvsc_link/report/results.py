@@ -165,6 +165,12 @@ SEMANTIC = (
     Column("cbr_intra", _USES, "part of cbr_source: symbols of I frames"),
     Column("cbr_z", _USES, "part of cbr_side: hyper-latents and motion, with coding overhead"),
     Column("cbr_k", _USES, "part of cbr_side: rate maps, with coding overhead"),
+    Column(
+        "cbr_motion",
+        _USES,
+        "of which: the part of cbr_z that motion vectors take; 0 for models without any, empty in "
+        "rows of versions that did not count it",
+    ),
     Column("side_lost", "frames", "frames whose side information did not arrive"),
 )
 

@@ -130,7 +130,8 @@ class SemanticScheme(Scheme):
     transport are sent twice and combined.
 
     Channel uses: ``source`` = ``y`` (symbols of P frames) + ``intra`` (symbols of I frames);
-    ``side`` = ``z`` + ``k`` (side information of all frames, with all its coding overhead);
+    ``side`` = ``z`` + ``k`` (side information of all frames, with all its coding overhead), and
+    of ``z`` the share ``motion`` is that of motion vectors, 0 for models without any;
     ``pilot`` (pilots of the channel, of both).
 
     Parameters

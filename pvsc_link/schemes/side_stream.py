@@ -124,10 +124,15 @@ def intact_bytes(block_ok: np.ndarray, block_num_bits: np.ndarray) -> np.ndarray
 
 
 def shares(payloads: Sequence[Payload], num_channel_uses: int) -> dict[str, int]:
-    """Channel uses of z and of k: header, CRC and parity shared in proportion to their bytes."""
+    """Channel uses of z and of k: header, CRC and parity shared in proportion to their bytes.
+
+    ``motion`` is the share of z that its motion vectors have, by their information.
+    """
     num_bytes = {part: sum(len(p.side_bits[part]) for p in payloads) for part in PARTS}
     of_z = round(num_channel_uses * num_bytes["z"] / max(sum(num_bytes.values()), 1))
-    return {"z": of_z, "k": num_channel_uses - of_z}
+    of_motion = sum(p.num_motion_bits for p in payloads) / max(8 * num_bytes["z"], 1)
+    motion = round(of_z * min(of_motion, 1.0))
+    return {"z": of_z, "k": num_channel_uses - of_z, "motion": motion}
 
 
 def _varint(number: int) -> bytes:

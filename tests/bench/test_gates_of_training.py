@@ -75,7 +75,8 @@ def test_under_fading_every_equalizer_of_pvsc_has_a_verdict_of_its_own():
     rows += curve("pvsc-mc", "pvsc_mc_small", [2 * c for c in CBR], LPIPS, equalizer="zf", **fading)
     shrunk = {"equalizer": "biased_lmmse", **fading}
     rows += curve("pvsc-mc", "pvsc_mc_small", [c / 2 for c in CBR], LPIPS, **shrunk)
-    found = [v for v in gates.verdicts(pd.DataFrame(rows)) if "rayleigh" in v.title]
+    every = [v for v in gates.verdicts(pd.DataFrame(rows)) if "rayleigh" in v.title]
+    found = [v for v in every if v.title.startswith("pvsc-mc")]
     assert [v.holds for v in found] == [False, True, None]
     assert "pvsc-mc zf against" in found[0].title
     assert "BD-CBR -50.0 %" in found[1].found
@@ -93,6 +94,34 @@ def test_weights_for_another_channel_have_a_verdict_of_their_own():
     assert "BD-CBR +0.0 %" in own
     assert "BD-CBR -50.0 %" in other
     assert any("biased_lmmse and rayleigh weights against" in title for title in found)
+
+
+def test_the_papers_system_meets_the_codec_of_its_own_backbone_and_the_others_with_intervals():
+    rows = curve("x264", "psy", CBR, LPIPS)
+    rows += curve("lvc", "lvc-perceptual", [c / 9 for c in CBR], LPIPS)  # of the other backbone
+    rows += curve("lvc", "lvc-perceptual, pvsc_small", CBR, LPIPS)
+    rows += curve("pvsc", "pvsc_small", [c / 2 for c in CBR], LPIPS)
+    rows += curve("pvsc", "pvsc_small-range", [c / 8 for c in CBR], LPIPS)
+    of_clips = [pd.DataFrame(rows).assign(clip=clip) for clip in ("bikes", "carphone", "table")]
+    found = [v for v in gates.verdicts(pd.concat(of_clips)) if v.title.startswith("pvsc:")]
+    own = [v for v in found if v.number == 8]
+    assert len(own) == len(gates._SNRS_DB) + 2
+    assert [v.holds for v in own] == [None, None, True, None, None, None]
+    assert "BD-CBR -50.0 %, 95 % over clips -50.0 to -50.0" in own[2].found
+    assert "no results" in own[0].found
+    others = {v.title.split(",")[0]: v for v in found if v.number == 9 and "lpips" in v.title}
+    assert others["pvsc:pvsc_small against x264"].holds is True
+    assert "no results" in others["pvsc:pvsc_small against x265"].found
+
+
+def test_drift_of_either_system_is_read_from_rows_of_its_own_preset(points):
+    rows = pd.DataFrame({"frame": range(12), "lpips": [0.1] + [0.2] * 10 + [0.3]})
+    both = pd.concat([rows.assign(preset="pvsc_small"), rows.assign(preset="pvsc_mc_small")])
+    both.loc[both["preset"] == "pvsc_mc_small", "lpips"] = 0.2
+    assert of(points, 5, "pvsc-mc", both).holds is True
+    assert of(points, 10, "pvsc", both).holds is False
+    alone = both[both["preset"] == "pvsc_mc_small"]
+    assert of(points, 10, "pvsc", alone).holds is None
 
 
 def test_drift_compares_the_last_with_the_second_frame_of_every_gop():

@@ -8,12 +8,19 @@ import pytest
 
 from pvsc_link.codecs.cache import cached_encode
 from pvsc_link.codecs.lvc import TRAININGS, LearnedCodec
+from pvsc_link.models import PRESETS, intra_of
 from pvsc_link.models import zoo as pretrained
 from pvsc_link.models.zoo import UNTRAINED, save_weights
 from pvsc_link.schemes.base import LinkOptions
+from pvsc_link.schemes.semantic import SemanticScheme
 from pvsc_link.schemes.separated import SeparatedScheme
 from pvsc_link.types import ChannelPoint, CodecFailure, InputError, Video
 
+SMALLEST = {
+    **{"name": "smallest", "channels_y": 8, "channels_z": 4, "channels_feature": 12},
+    **{"channels_pixel": 12, "channels_prior": 24, "depth_context": (1, 1), "embed_dim": 8},
+    **{"num_heads": 2, "num_vit": 1, "rate_set": (0, 2, 4, 8), "num_omega": 2},
+}
 FINE = ChannelPoint("awgn", 30.0)
 LINK = LinkOptions("lmmse", True, "layered", 20)
 
@@ -95,8 +102,49 @@ def test_each_variant_looks_for_its_own_file_in_the_package(micro, folder, monke
         name = f"{micro}_lvc_perceptual{kind}.weights.h5"
         (tmp_path / name).write_bytes(path.read_bytes())
     states = {v: LearnedCodec(variant=v, preset=micro).status for v in TRAININGS}
-    assert states == {"lvc-l1": UNTRAINED, "lvc-perceptual": "ok"}
+    assert states == {
+        "lvc-l1": UNTRAINED,
+        "lvc-perceptual": "ok",
+        "pvsc-digital": UNTRAINED,
+    }
     assert pretrained.find_weights(micro).identity == UNTRAINED
+
+
+@pytest.fixture(scope="module")
+def of_paper(tmp_path_factory):
+    """Weights of a small model of the paper's family, as a run leaves them, and their folder."""
+    config = replace(PRESETS["pvsc_tiny"], **SMALLEST)
+    place = tmp_path_factory.mktemp("paper")
+    for kind, one in (("intra", intra_of(config)), ("inter", config)):
+        pretrained.save_with_config(pretrained.model_of(one), place / f"{kind}.weights.h5")
+    return place
+
+
+def test_digital_symbols_are_those_of_the_weights_of_pvsc(of_paper, video):
+    codec = LearnedCodec(variant="pvsc-digital", preset="pvsc_small", weights=str(of_paper))
+    assert codec.variant == f"pvsc-digital, pvsc_small, weights {of_paper.name}"
+    analog = SemanticScheme("pvsc_small", weights=str(of_paper))
+    assert codec.weights_id == analog.weights_id
+    assert codec.default_rates == analog.default_rates == (0, 1)
+    coded = codec.encode(video.frames[:2], video.fps, 1)
+    np.testing.assert_array_equal(codec.decode(coded.payload), coded.frames_hat)
+    assert min(coded.frame_num_bytes) > 0
+
+
+def test_the_preset_of_the_paper_comes_first_where_it_has_weights(of_paper, monkeypatch, tmp_path):
+    assert LearnedCodec(weights=str(of_paper)).variant.startswith("lvc-l1, pvsc_small, weights")
+    monkeypatch.setattr(pretrained, "PACKAGED", tmp_path)
+    assert LearnedCodec(variant="lvc-perceptual").variant == "lvc-perceptual", "pvsc_mc_small"
+    assert LearnedCodec(variant="pvsc-digital").variant == "pvsc-digital, pvsc_mc_small"
+    for kind, end in (("intra", "_intra"), ("inter", "")):
+        for suffix in (".weights.h5", ".json"):
+            target = tmp_path / f"pvsc_small_lvc_perceptual{end}{suffix}"
+            target.write_bytes((of_paper / f"{kind}{suffix}").read_bytes())
+    found = LearnedCodec(variant="lvc-perceptual")
+    assert (found.variant, found.status) == ("lvc-perceptual, pvsc_small", "ok")
+    assert LearnedCodec(variant="lvc-l1").variant == "lvc-l1"
+    chosen = LearnedCodec(variant="lvc-perceptual", preset="pvsc_mc_small")
+    assert chosen.variant == "lvc-perceptual"
 
 
 def test_rates_are_the_quality_presets(codec, video):

@@ -43,6 +43,7 @@ def test_finer_parts_are_not_drawn_beside_what_they_divide():
             "cbr_intra": [0.1, np.nan],
             "cbr_z": [0.04, np.nan],
             "cbr_k": [0.06, np.nan],
+            "cbr_motion": [0.01, np.nan],
         }
     )
     drawn = finest_parts(rows)

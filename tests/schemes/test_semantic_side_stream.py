@@ -103,7 +103,9 @@ def test_session_facts_are_16_bytes_and_tell_sessions_apart():
 
 @pytest.mark.parametrize("num_channel_uses", [0, 1, 999, 12_345])
 def test_shares_add_up_and_follow_the_bytes(num_channel_uses):
-    frame = Payload(np.zeros(0, np.complex64), {"z": bytes(30), "k": bytes(10)})
-    shares = side_stream.shares([frame] * 3, num_channel_uses)
-    assert sum(shares.values()) == num_channel_uses
+    messages = {"z": bytes(30), "k": bytes(10)}
+    frames = [Payload(np.zeros(0, np.complex64), messages, bits) for bits in (0.0, 60.0, 120.0)]
+    shares = side_stream.shares(frames, num_channel_uses)
+    assert shares["z"] + shares["k"] == num_channel_uses
     assert shares["z"] == pytest.approx(0.75 * num_channel_uses, abs=0.5)
+    assert shares["motion"] == pytest.approx(0.25 * shares["z"], abs=0.5), "180 of 720 bits"

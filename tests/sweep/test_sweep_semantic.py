@@ -45,7 +45,8 @@ def test_pvsc_stands_beside_its_baseline(rough_bler, both, micro, tmp_path):
     np.testing.assert_allclose(ours.cbr, ours.cbr_source + ours.cbr_side, rtol=1e-12)
     np.testing.assert_allclose(ours.cbr_source, ours.cbr_y + ours.cbr_intra, rtol=1e-12)
     np.testing.assert_allclose(ours.cbr_side, ours.cbr_z + ours.cbr_k, rtol=1e-12)
-    assert (ours[["cbr_y", "cbr_intra", "cbr_z", "cbr_k"]] > 0).all(axis=None)
+    assert (ours[["cbr_y", "cbr_intra", "cbr_z", "cbr_k", "cbr_motion"]] > 0).all(axis=None)
+    assert (ours.cbr_motion < ours.cbr_z).all()
     assert (ours.side_lost <= ours.frames_lost).all()
     assert set(ours.status) == {"untrained"}
     assert not (pd.read_csv(folder / "bd_cbr.csv").scheme == "pvsc-mc").any()
