@@ -21,7 +21,8 @@ if TYPE_CHECKING:
 
     from pvsc_link.layers import Dvst, Pvsc
     from pvsc_link.link import Awgn, BlockFading, CodedLink, channels
-    from pvsc_link.report import load_results
+    from pvsc_link.media import load_clip
+    from pvsc_link.report import load_results, plot_frames
     from pvsc_link.scenario import Scenario
 
 __all__ = [
@@ -33,7 +34,9 @@ __all__ = [
     "Scenario",
     "__version__",
     "channels",
+    "load_clip",
     "load_results",
+    "plot_frames",
     "run_sweep",
 ]
 _ROOMS = {
@@ -44,7 +47,9 @@ _ROOMS = {
     "Pvsc": "layers",
     "channels": "link",
     "Scenario": "scenario",
+    "load_clip": "media",
     "load_results": "report",
+    "plot_frames": "report",
 }
 
 

@@ -19,6 +19,7 @@ import numpy as np
 import tensorflow as tf
 
 from pvsc_link.link import Channel, as_snr_db, get_mcs, seed_tensor
+from pvsc_link.media import crop, pad_to_multiple
 from pvsc_link.models import (
     SIDE_FORMATS,
     SUFFIX,
@@ -158,6 +159,41 @@ class _GopModel(keras.Model):
         if training:
             self.add_loss(self.rate_weight * self.rate_loss(output))
         return output
+
+    def send(
+        self,
+        frames: np.ndarray,
+        quality: int | None = None,
+        snr_db: float | None = None,
+        seed: int = 0,
+    ) -> GopOutput:
+        """One GOP of 8-bit pictures of any size over the channel, as pictures again.
+
+        Input: ``frames`` : [T, height, width, 3], uint8; others as in a call.
+        Output: ``GopOutput`` of a batch of one, but ``frames_hat`` is [T, height, width, 3], uint8,
+        and ``cbr`` counts the samples of the source without padding.
+        Raises ``InputError`` as a call does.
+
+        Example::
+
+            out = pvsc.send(load_clip("carphone", num_frames=4).frames, quality=3, snr_db=6.0)
+        """
+        frames = np.asarray(frames)
+        if frames.ndim != 4 or frames.dtype != np.uint8:
+            raise InputError(
+                "frames of a clip",
+                found=f"{frames.dtype} {list(frames.shape)}",
+                allowed="uint8 [T, height, width, 3]",
+                remedy="load_clip gives such frames.",
+            )
+        height, width = frames.shape[1:3]
+        multiple = max(one.config.padding_multiple for one in (self.intra, self.model))
+        padded = pad_to_multiple(frames, multiple)
+        out = self(padded[None].astype(np.float32) / 255.0, quality, snr_db, seed)
+        shown = np.rint(crop(np.asarray(out.frames_hat)[0], height, width) * 255.0)
+        return out._replace(
+            frames_hat=shown.astype(np.uint8), cbr=out.cbr * (padded.size / frames.size)
+        )
 
     def rate_loss(self, output: GopOutput) -> Any:
         """L_rate of eq. 25 per pixel, mean over clips and frames: [], float32.

@@ -9,6 +9,7 @@ itself. Therefore no registry loads TensorFlow.
 import difflib
 import enum
 import importlib
+import math
 from collections import UserDict
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -24,6 +25,7 @@ from pydantic import (
     ValidationError,
     model_validator,
 )
+from pydantic.fields import FieldInfo
 
 from pvsc_link.types import InputError
 
@@ -129,20 +131,106 @@ class NameIn:
         return name
 
 
+#: Most values of a range.
+_MOST_VALUES = 10_000
+_RANGE_EXAMPLE = "{from: -2, to: 10, step: 2}"
+
+
+def values_of_range(given: Mapping[str, Any]) -> list[int | float]:
+    """The numbers ``from``, ``from + step``, ... up to ``to``, which is included.
+
+    Input: ``given`` : mapping with ``from``, ``to`` and, if it is not 1, ``step``.
+    Output: whole numbers if all three are.
+    Raises ``InputError`` for other keys, for what is no number, and for a step that does not lead
+    from the one to the other.
+    """
+    unknown = [key for key in given if key not in ("from", "to", "step")]
+    numbers = [given.get("from"), given.get("to"), given.get("step", 1)]
+    if unknown or not all(
+        isinstance(number, int | float) and not isinstance(number, bool) for number in numbers
+    ):
+        raise InputError(
+            "range of numbers",
+            found=dict(given),
+            allowed="the keys from, to and step, each a number",
+            remedy=f"For instance {_RANGE_EXAMPLE}.",
+        )
+    first, last, step = (float(number) for number in numbers)
+    count = (last - first) / step if step else -1.0
+    if not 0 <= count < _MOST_VALUES:
+        raise InputError(
+            "range of numbers",
+            found=dict(given),
+            allowed=f"a step that leads from the first to the last in fewer than {_MOST_VALUES}",
+            remedy="Correct the sign or the size of step.",
+        )
+    values = [round(first + i * step, 12) for i in range(math.floor(count + 1e-9) + 1)]
+    whole = all(isinstance(number, int) for number in numbers)
+    return [int(value) for value in values] if whole else values  # type: ignore[return-value]
+
+
+class Listed:
+    """Pydantic annotation: the names that a text may be, for editors and the reference.
+
+    It refuses nothing: what takes the text does.
+    """
+
+    def __init__(self, *names: str):
+        self._names = names
+
+    def __get_pydantic_json_schema__(self, core_schema: Any, handler: Any) -> dict[str, Any]:
+        return handler(core_schema) | {"enum": list(self._names)}
+
+
+def unit(text: str) -> dict[str, Any]:
+    """Extra of a field's JSON schema: the unit of a number, ``1`` for a pure number or an index."""
+    return {"unit": text}
+
+
+def documented(field: FieldInfo) -> dict[str, Any]:
+    """What a field says about itself, as keywords of another ``Field``."""
+    words = {"description": field.description, "examples": field.examples}
+    return words | {"json_schema_extra": field.json_schema_extra}
+
+
 def _as_list(value: Any) -> Any:
     return value if isinstance(value, list) else [value]
 
 
+def _as_numbers(value: Any) -> Any:
+    return values_of_range(value) if isinstance(value, dict) else _as_list(value)
+
+
 class _ScalarToo:
-    """States in the JSON schema that a scalar may stand for a list of one."""
+    """Reads a scalar as a list of one and, of numbers, a range; the JSON schema says so."""
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: Any) -> Any:
+        numbers = {int, float} & set(kinds_of(source))
+        return handler(Annotated[source, BeforeValidator(_as_numbers if numbers else _as_list)])
 
     def __get_pydantic_json_schema__(self, core_schema: Any, handler: Any) -> dict[str, Any]:
         schema = handler(core_schema)
-        return {"anyOf": [schema["items"], schema]}
+        options = [schema["items"], schema]
+        if {"integer", "number"} & set(_types_in(schema["items"])):
+            number = {"type": "number"}
+            described = {"description": f"Numbers at equal steps, such as {_RANGE_EXAMPLE}."}
+            properties = {"from": number, "to": number, "step": number | {"default": 1}}
+            options.append(
+                {"type": "object", "title": "range", **described, "properties": properties}
+                | {"required": ["from", "to"], "additionalProperties": False}
+            )
+        return {"anyOf": options}
 
 
-#: A scalar or a list of scalars; always a list once it is read.
-Axis = Annotated[list[T], BeforeValidator(_as_list), Field(min_length=1), _ScalarToo()]
+def _types_in(schema: Mapping[str, Any]) -> Iterator[Any]:
+    kind = schema.get("type")
+    yield from kind if isinstance(kind, list) else [kind]
+    for part in schema.get("anyOf", ()):
+        yield from _types_in(part)
+
+
+#: A scalar, a list of scalars, or a range of numbers; always a list once it is read.
+Axis = Annotated[list[T], Field(min_length=1), _ScalarToo()]
 SnrDb = Annotated[float, Field(ge=-30, le=60)]
 NmseDb = Annotated[float, Field(ge=-100, le=20)]
 McsIndex = Annotated[int, Field(ge=0, le=28)]

@@ -1,8 +1,6 @@
 """The public Keras models: the sweep's pictures, gradients, training, saving, and bad input."""
 
 import dataclasses
-import re
-from pathlib import Path
 from types import SimpleNamespace
 
 import keras
@@ -492,19 +490,6 @@ def test_unknown_names_are_refused(tmp_path):
             Pvsc.from_preset(channel=RAYLEIGH, **given)
     with pytest.raises(InputError, match="side_format"):
         Pvsc.side_bits(None, None, "gif")
-
-
-@pytest.mark.slow
-def test_the_examples_of_the_guide_run(tmp_path, monkeypatch, capsys):
-    guide = (Path(__file__).parents[1] / "docs" / "layers.md").read_text()
-    blocks = [part.split("```")[0] for part in guide.split("```python\n")[1:]]
-    assert len(blocks) == 2
-    monkeypatch.chdir(tmp_path)
-    for block in blocks:
-        exec(compile(block, "docs/layers.md", "exec"), {})
-    printed = capsys.readouterr().out.split("\n")
-    assert np.isfinite(float(next(line for line in printed if re.fullmatch(r"[\d.]+", line))))
-    assert (tmp_path / "my_weights" / "inter.weights.h5").is_file()
 
 
 def test_public_names_are_there():

@@ -11,29 +11,54 @@ from typing import Annotated
 
 from pydantic import Field
 
-from pvsc_link.options import Described, Mark, PathText, Registry, Seconds, StrictModel, registry
+from pvsc_link.options import (
+    Described,
+    Listed,
+    Mark,
+    PathText,
+    Registry,
+    Seconds,
+    StrictModel,
+    registry,
+    unit,
+)
 
+_LIBAV_PRESETS = (
+    "ultrafast superfast veryfast faster fast medium slow slower veryslow placebo".split()
+)
 _TIMEOUT = "Seconds after which an encoder that still runs is killed."
 
 
 class LibavOptions(StrictModel):
     """Options of x264 and x265."""
 
-    variant: str = Field(
-        "psy", description="psy: the encoder's own psychovisual tuning; psy-off: without it."
+    variant: Annotated[str, Listed("psy", "psy-off")] = Field(
+        "psy",
+        description="psy: the encoder's own psychovisual tuning; psy-off: without it.",
+        examples=["psy-off"],
     )
-    preset: str = Field("veryslow", description="Preset of the encoder, as in its manual.")
-    timeout_s: Seconds = Field(600.0, description=_TIMEOUT)
+    preset: Annotated[str, Listed(*_LIBAV_PRESETS)] = Field(
+        "veryslow", description="Preset of the encoder, as in its manual.", examples=["veryslow"]
+    )
+    timeout_s: Seconds = Field(
+        600.0, description=_TIMEOUT, examples=[600], json_schema_extra=unit("s")
+    )
 
 
 class VVenCOptions(StrictModel):
     """Options of VVenC."""
 
-    preset: str = Field("medium", description="Preset of VVenC: faster, fast, medium, slow.")
-    binary: Annotated[PathText | None, Mark.PROGRAM] = Field(
-        None, description="A ffmpeg that has libvvenc; default: the one of imageio-ffmpeg."
+    preset: Annotated[str, Listed("faster", "fast", "medium", "slow", "slower")] = Field(
+        "medium", description="Preset of VVenC.", examples=["fast"]
     )
-    timeout_s: Seconds = Field(1800.0, description=_TIMEOUT)
+    binary: Annotated[PathText | None, Mark.PROGRAM] = Field(
+        None,
+        description="A ffmpeg that has libvvenc; default: the one of imageio-ffmpeg.",
+        examples=["/opt/ffmpeg/bin/ffmpeg"],
+    )
+    timeout_s: Seconds = Field(
+        1800.0, description=_TIMEOUT, examples=[1800], json_schema_extra=unit("s")
+    )
 
 
 class ReferenceSoftwareOptions(StrictModel):
@@ -43,50 +68,79 @@ class ReferenceSoftwareOptions(StrictModel):
         None,
         description="Folder of the compiled reference software; default: streams that were "
         "coded before and come with the package.",
+        examples=["/opt/VVCSoftware_VTM"],
     )
-    timeout_s: Seconds = Field(86400.0, description=_TIMEOUT)
+    timeout_s: Seconds = Field(
+        86400.0, description=_TIMEOUT, examples=[86400], json_schema_extra=unit("s")
+    )
 
 
 class PrecodedOptions(StrictModel):
     """Options of streams that were coded elsewhere."""
 
-    index: PathText = Field(description="Folder with index.json and the streams.")
+    index: PathText = Field(
+        description="Folder with index.json and the streams.", examples=["streams/my_codec"]
+    )
     variant: str | None = Field(
-        None, description="Name of the codec in the index; needed if the index has several."
+        None,
+        description="Name of the codec in the index; needed if the index has several.",
+        examples=["my_codec"],
     )
 
 
 class ExternalOptions(StrictModel):
     """Options of a learned codec that runs in the user's checkout of its repository."""
 
-    variant: str | None = Field(
-        None, description="bit-exact: the codec's own bitstream; rate-only: a filler of its length."
+    variant: Annotated[str | None, Listed("bit-exact", "rate-only")] = Field(
+        None,
+        description="bit-exact: the codec's own bitstream; rate-only: a filler of its length.",
+        examples=["rate-only"],
     )
     checkout: Annotated[PathText | None, Mark.PROGRAM] = Field(
-        None, description="Folder of the codec's repository."
+        None,
+        description="Folder of the codec's repository.",
+        examples=["/src/DCVC/DCVC-family/DCVC-FM"],
     )
-    python: PathText | None = Field(None, description="Python interpreter of the codec.")
-    checkpoints: PathText | None = Field(None, description="Folder of the codec's weights.")
-    device: str = Field("cuda", description="Device of the codec: cuda or cpu.")
-    timeout_s: Seconds = Field(3600.0, description=_TIMEOUT)
+    python: PathText | None = Field(
+        None, description="Python interpreter of the codec.", examples=["/envs/dcvc/bin/python"]
+    )
+    checkpoints: PathText | None = Field(
+        None, description="Folder of the codec's weights.", examples=["/src/DCVC/checkpoints"]
+    )
+    device: Annotated[str, Listed("cuda", "cpu")] = Field(
+        "cuda", description="Device of the codec: cuda or cpu.", examples=["cpu"]
+    )
+    timeout_s: Seconds = Field(
+        3600.0, description=_TIMEOUT, examples=[3600], json_schema_extra=unit("s")
+    )
 
 
 class LvcOptions(StrictModel):
     """Options of PVSC's ideal branch as a codec."""
 
-    variant: str = Field(
+    variant: Annotated[str, Listed("lvc-l1", "lvc-perceptual", "pvsc-digital")] = Field(
         "lvc-l1",
         description="Training of the weights: lvc-l1, lvc-perceptual, or pvsc-digital, which sends "
         "y_bar of the weights of pvsc or pvsc-mc as range-coded bits.",
+        examples=["lvc-perceptual"],
     )
     preset: str | None = Field(
         None,
         description="Network size, a preset of P frames; default: pvsc_small where it has weights "
         "of the variant, else pvsc_mc_small.",
+        examples=["pvsc_mc_small"],
     )
-    weights: PathText | None = Field(None, description="Folder of weights of a training run.")
-    receiver_arithmetic: Annotated[str, Mark.COLUMN] = Field(
-        "same", description="Arithmetic of the receiver's networks: same, xla, bfloat16, float16."
+    weights: PathText | None = Field(
+        None,
+        description="Folder of weights of a training run.",
+        examples=["runs/my_training/weights"],
+    )
+    receiver_arithmetic: Annotated[
+        str, Listed("same", "xla", "bfloat16", "float16"), Mark.COLUMN
+    ] = Field(
+        "same",
+        description="Arithmetic of the receiver's networks: same, xla, bfloat16, float16.",
+        examples=["float16"],
     )
 
 

@@ -225,7 +225,9 @@ class Impaired(Block):
     - Erased symbols (``erasures``) arrive as ``x_hat`` = 0 with ``no_eff`` = ``ERASED_NO_EFF``,
       from which a demapper makes LLRs near 0. So the receiver knows what was erased.
 
-    Parameters: each is a number or a scalar tensor; None: the stage is off.
+    Each number may be a scalar tensor; None: the stage is off.
+
+    Parameters
     ----------
     channel : the channel object
     clip_papr_db : highest peak-to-average power ratio of what is sent, dB, from 0

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, Field, model_validator
 
 from pvsc_link.link.cir_file import file_digest, read_cir
-from pvsc_link.options import PathText, StrictModel
+from pvsc_link.options import PathText, StrictModel, unit
 from pvsc_link.types import InputError
 
 #: OFDM symbols of a slot with normal cyclic prefix (TS 38.211, 4.3.2).
@@ -76,46 +76,81 @@ class OfdmCondition(StrictModel):
         "tdl_c",
         description="Multipath model of TR 38.901 (TDL, CDL, UMi, UMa, RMa), or cir: impulse "
         "responses from cir_file.",
+        examples=[["tdl_c", "umi"]],
     )
     cir_file: PathText | None = Field(
-        None, description="NPZ file of impulse responses, of channel_model cir alone."
+        None,
+        description="NPZ file of impulse responses, of channel_model cir alone.",
+        examples=["street.npz"],
     )
     cir_digest: str | None = Field(
         None,
         description="Digest of cir_file, which need not be given: rows of another file are other "
         "rows. One that is given must be that of the file.",
+        examples=["0123456789abcdef"],
     )
     delay_spread_ns: Annotated[float, Field(gt=0, le=100_000)] | None = Field(
-        100.0, description="RMS delay spread of a TDL or CDL model in ns."
+        100.0,
+        description="RMS delay spread of a TDL or CDL model in ns.",
+        examples=[[30, 300]],
+        json_schema_extra=unit("ns"),
     )
     speed_kmh: Annotated[float, Field(ge=0, le=2000)] | None = Field(
-        3.0, description="Speed of the terminal in km/h."
+        3.0,
+        description="Speed of the terminal in km/h.",
+        examples=[30],
+        json_schema_extra=unit("km/h"),
     )
     carrier_ghz: Annotated[float, Field(ge=0.5, le=100)] | None = Field(
-        3.5, description="Carrier frequency in GHz."
+        3.5, description="Carrier frequency in GHz.", examples=[3.5], json_schema_extra=unit("GHz")
     )
-    num_rx: int = Field(1, ge=1, le=64, description="Receive antennas.")
-    num_tx: int = Field(1, ge=1, le=64, description="Transmit antennas: 1.")
+    num_rx: int = Field(
+        1,
+        ge=1,
+        le=64,
+        description="Receive antennas.",
+        examples=[[1, 2]],
+        json_schema_extra=unit("antennas"),
+    )
+    num_tx: int = Field(
+        1,
+        ge=1,
+        le=64,
+        description="Transmit antennas: 1.",
+        examples=[1],
+        json_schema_extra=unit("antennas"),
+    )
     subcarrier_spacing_khz: int = Field(
-        30, description="Subcarrier spacing in kHz: 15, 30, 60 or 120."
+        30,
+        description="Subcarrier spacing in kHz: 15, 30, 60 or 120.",
+        examples=[30],
+        json_schema_extra=unit("kHz"),
     )
     num_prb: int = Field(
-        52, ge=1, le=275, description="Physical resource blocks of 12 subcarriers."
+        52,
+        ge=1,
+        le=275,
+        description="Physical resource blocks of 12 subcarriers.",
+        examples=[52],
+        json_schema_extra=unit("resource blocks"),
     )
     pilots: Annotated[str, AfterValidator(_usual_spelling)] = Field(
         "kronecker-2-11",
         description="kronecker-2-11: all subcarriers of these OFDM symbols; dmrs-1: DMRS of NR "
         "with so many additional positions, 0 to 3.",
+        examples=["dmrs-1"],
     )
     channel_estimation: Literal["perfect", "ls_nearest", "ls_linear", "lmmse"] = Field(
         "ls_linear",
         description="Channel estimate: the truth, least squares with nearest or linear "
         "interpolation, or LMMSE with the statistics of a TDL or CDL model.",
+        examples=[["ls_linear", "lmmse"]],
     )
     normalize_channel: bool = Field(
         False,
         description="Whether the grid of every slot is scaled to mean power 1; if not, E|h|^2 = 1 "
         "over realisations.",
+        examples=[False],
     )
 
     @property

@@ -40,6 +40,7 @@ from pvsc_link.options import (
     Registry,
     StrictModel,
     load_implementation,
+    unit,
     validated,
 )
 from pvsc_link.storage import digest
@@ -57,9 +58,14 @@ class BlockFadingCondition(StrictModel):
         None,
         description="Normalised mean squared error of the channel estimate in dB (eq. 3); "
         "null: perfect CSI.",
+        examples=[[-20, -10]],
+        json_schema_extra=unit("dB"),
     )
     coherence_length: Annotated[int, Field(ge=1, lt=2**31, strict=True)] = Field(
-        1, description="Channel uses over which the fading is constant."
+        1,
+        description="Channel uses over which the fading is constant.",
+        examples=[64],
+        json_schema_extra=unit("channel uses"),
     )
 
 
@@ -71,6 +77,8 @@ class RicianCondition(BlockFadingCondition):
         le=100,
         description="K factor of Rician fading in dB: power of the line of sight over that of the "
         "scattered paths.",
+        examples=[6],
+        json_schema_extra=unit("dB"),
     )
 
 
@@ -117,22 +125,31 @@ class SionnaCondition(StrictModel):
 
     block: Annotated[str, Field(pattern=r"^[\w.]+:\w+$")] = Field(
         description="Dotted path package.module:make of a class or function that makes the block "
-        "of the channel sionna."
+        "of the channel sionna.",
+        examples=["my_blocks:Nakagami"],
     )
     block_options: Annotated[
         str,
         BeforeValidator(_as_json),
         AfterValidator(_json_of_a_mapping),
         WithJsonSchema({"type": ["object", "string"]}),
-    ] = Field("{}", description="Keyword arguments of what block names; in the tables as JSON.")
+    ] = Field(
+        "{}",
+        description="Keyword arguments of what block names; in the tables as JSON.",
+        examples=[{"m": 4}],
+    )
     block_gain_db: Annotated[float, Field(ge=-200, le=200)] = Field(
-        0.0, description="Mean power E|h|^2 of the block in dB; the SNR is that after this gain."
+        0.0,
+        description="Mean power E|h|^2 of the block in dB; the SNR is that after this gain.",
+        examples=[0.0],
+        json_schema_extra=unit("dB"),
     )
     block_digest: str | None = Field(
         None,
         validate_default=True,
         description="Digest of the file that block is in, which need not be given: rows of another "
         "file are other rows. One that is given must be that of the file.",
+        examples=["0123456789abcdef"],
     )
 
     @field_validator("block_digest")
@@ -158,27 +175,41 @@ class Impairments(StrictModel):
         None,
         description="Peak-to-average power ratio in dB at which symbols are clipped before they "
         "are sent; null: no clipping.",
+        examples=[6.0],
+        json_schema_extra=unit("dB"),
     )
     carrier_offset: Annotated[float, Field(ge=-0.5, le=0.5)] | None = Field(
-        None, description="Residual carrier frequency offset in cycles per channel use."
+        None,
+        description="Residual carrier frequency offset in cycles per channel use.",
+        examples=[0.0001],
+        json_schema_extra=unit("cycles per channel use"),
     )
     phase_noise: Annotated[float, Field(ge=0, le=10)] | None = Field(
         None,
         description="Variance of Wiener phase noise per channel use in rad^2, 2 pi linewidth / "
         "symbol rate.",
+        examples=[0.001],
+        json_schema_extra=unit("rad^2 per channel use"),
     )
     phase_interval: Annotated[int, Field(ge=1, lt=2**31, strict=True)] | None = Field(
         None,
         description="Channel uses between perfect phase references of the receiver; null: the "
         "only one is at the start of a stream.",
+        examples=[1000],
+        json_schema_extra=unit("channel uses"),
     )
     erasure_rate: Annotated[float, Field(ge=0, lt=1)] | None = Field(
-        None, description="Fraction of the channel uses that a Gilbert-Elliott channel erases."
+        None,
+        description="Fraction of the channel uses that a Gilbert-Elliott channel erases.",
+        examples=[0.05],
+        json_schema_extra=unit("1"),
     )
     erasure_burst: Annotated[float, Field(ge=1, le=1e6)] | None = Field(
         None,
         description="Mean length of a burst of erasures in channel uses; null: independent "
         "erasures.",
+        examples=[100.0],
+        json_schema_extra=unit("channel uses"),
     )
 
     @model_validator(mode="after")

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, model_validator
 
-from pvsc_link.options import StrictModel
+from pvsc_link.options import StrictModel, unit
 from pvsc_link.types import InputError
 
 #: Most channel uses that the round trips of a block may last: the places of a GOP have 31 bits,
@@ -21,16 +21,22 @@ class Harq(StrictModel):
     """Hybrid automatic repeat request: blocks that fail are sent again and combined."""
 
     max_retransmissions: Annotated[int, Field(ge=1, le=31, strict=True)] = Field(
-        default=3, description="Most retransmissions of a block after its first transmission."
+        default=3,
+        description="Most retransmissions of a block after its first transmission.",
+        examples=[3],
+        json_schema_extra=unit("retransmissions"),
     )
     combining: Literal["ir", "chase"] = Field(
         default="ir",
         description="ir: redundancy versions 0, 2, 3, 1 in turn (incremental redundancy); chase: "
         "the same bits again.",
+        examples=["ir"],
     )
     round_trip_ms: Annotated[float, Field(gt=0, le=10_000)] = Field(
         default=4.0,
         description="From the end of a transmission to the start of the next one, in ms.",
+        examples=[4.0],
+        json_schema_extra=unit("ms"),
     )
 
 
@@ -53,46 +59,62 @@ class Transport(StrictModel):
         default=1,
         description="MCS table of TS 38.214: 1, 2 or 3 for Table 5.1.3.1-1, -2 (up to 256-QAM) or "
         "-3 (low rates).",
+        examples=[2],
+        json_schema_extra=unit("1"),
     )
     block_length: Annotated[int, Field(ge=24, le=32_768, strict=True)] = Field(
-        default=6144, description="Most coded bits of a code block; rounded down to whole symbols."
+        default=6144,
+        description="Most coded bits of a code block; rounded down to whole symbols.",
+        examples=[[1536, 6144]],
+        json_schema_extra=unit("coded bits"),
     )
     segmentation: Literal["equal", "shortened"] = Field(
         default="equal",
         description="equal: a stream is divided into blocks of one size at the rate of the MCS (TS "
         "38.212, 5.2.2); shortened: all blocks are full, the last one keeps all its parity bits.",
+        examples=["equal"],
     )
     transport_unit: Literal["gop", "frame"] = Field(
-        default="gop", description="What is one transport: the bits of a GOP, or those of a frame."
+        default="gop",
+        description="What is one transport: the bits of a GOP, or those of a frame.",
+        examples=["frame"],
     )
     interleaving: Literal["none", "gop"] = Field(
         default="none",
         description="gop: the channel uses of a GOP are permuted before they are sent.",
+        examples=["gop"],
     )
     count_headers: bool = Field(
         default=False,
         description="Whether facts that both ends know before the first frame (parameter sets, "
         "picture size, weights) are sent and counted.",
+        examples=[True],
     )
     harq: Annotated[Harq | None, BeforeValidator(_none_is_null), _NoneToo()] = Field(
         default=None,
         description="Retransmission of blocks that failed; none or null: no retransmission. It "
         "sets transport_unit to frame in its own rows, not in those without it.",
+        examples=[{"combining": "ir", "max_retransmissions": 3}],
     )
     latency_budget_ms: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = Field(
         default=None,
         description="A frame that arrives later than this after it is complete is lost; null: any "
         "delay is accepted.",
+        examples=[100.0],
+        json_schema_extra=unit("ms"),
     )
     symbol_rate_hz: Annotated[float, Field(gt=0, allow_inf_nan=False)] = Field(
         default=14_976_000.0,
         description="Channel uses per second. The default is that of 52 resource blocks at 30 kHz "
         "with two pilot symbols per slot of 14 (7,488 data symbols in 0.5 ms).",
+        examples=[1000000.0],
+        json_schema_extra=unit("Hz"),
     )
     symbol_retransmission: Literal["none", "mrc"] = Field(
         default="none",
         description="Retransmission of the analog symbols of a semantic scheme; mrc: receptions "
         "are combined at maximum ratio.",
+        examples=["mrc"],
     )
 
     @model_validator(mode="before")

@@ -6,6 +6,7 @@ from .frames import zoom_boxes as zoom_boxes
 from .notebook import paper_tables as paper_tables
 from .notebook import plot_against as plot_against
 from .notebook import plot_bler as plot_bler
+from .notebook import plot_frames as plot_frames
 from .notebook import plot_rate as plot_rate
 from .page import write_report as write_report
 from .results import UNTRAINED as UNTRAINED

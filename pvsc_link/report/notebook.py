@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import matplotlib
+import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
@@ -47,6 +48,29 @@ def plot_against(points: pd.DataFrame, axis: str, **where: Hashable) -> Figure:
 def plot_bler(folder: str | Path) -> Figure:
     """Block error rate against SNR of every MCS that a sweep measured at two SNRs or more."""
     return _first(bler_figures(read_results(folder).bler), {"folder": str(folder)})
+
+
+def plot_frames(*clips: np.ndarray, most: int = 4) -> Figure:
+    """Clips below each other, frame by frame: the source, and what arrived.
+
+    Input: ``clips`` : [num_frames, height, width, 3], uint8, all of one shape; ``most`` : frames
+    that are shown, spread over the clip. Raises ``InputError`` for clips of other shapes.
+    """
+    shapes = [np.shape(clip) for clip in clips]
+    if not clips or len(set(shapes)) > 1 or len(shapes[0]) != 4 or not shapes[0][0]:
+        raise InputError(
+            "clips to show",
+            found=shapes,
+            allowed="clips of one shape [num_frames, height, width, 3]",
+            remedy="Crop them to the frames and pixels that all of them have.",
+        )
+    num_frames = shapes[0][0]
+    shown = np.unique(np.linspace(0, num_frames - 1, min(most, num_frames)).round().astype(int))
+    rows = [np.concatenate([clip[frame] for frame in shown], axis=1) for clip in clips]
+    picture = np.concatenate(rows, axis=0)
+    figure = Figure(figsize=(picture.shape[1] / 100, picture.shape[0] / 100), dpi=100)
+    figure.figimage(picture)
+    return figure
 
 
 def paper_tables(folder: str | Path) -> list[Table]:

@@ -35,7 +35,7 @@ _TRAPS = {
     "quote a text",
     r"0o[0-7]+": "octal in YAML 1.2, text in YAML 1.1: write the decimal number, or quote a text",
     r"[-+]?[0-9]+(:[0-5]?[0-9])+(\.[0-9]*)?": "a number to base 60 in YAML 1.1, text in YAML 1.2: "
-    "write the number, or quote a text",
+    "write the number, a range such as {from: -2, to: 10, step: 2}, or quote a text",
     r"[-+]?[0-9][0-9_]*_[0-9_]*(\.[0-9_]*)?": "a number in YAML 1.1, text in YAML 1.2: write it "
     "without underscores, or quote a text",
     r"[-+]?0b[01_]+": "binary in YAML 1.1, text in YAML 1.2: write the decimal number",

@@ -45,6 +45,8 @@ from pvsc_link.options import (
     SnrDb,
     StrictModel,
     check_name,
+    documented,
+    unit,
     validated,
 )
 from pvsc_link.schemes import SchemeType, scheme_types
@@ -58,44 +60,84 @@ Matrix = Literal["bt709", "bt601", "bt2020", "smpte240m", "fcc"]
 class RawClip(StrictModel):
     """A raw planar YUV file, which states nothing about itself."""
 
-    path: str = Field(description="The file.")
-    width: int = Field(gt=0, description="Pixels.")
-    height: int = Field(gt=0, description="Pixels.")
+    path: str = Field(description="The file.", examples=["foreman.yuv"])
+    width: int = Field(
+        gt=0, description="Pixels.", examples=[352], json_schema_extra=unit("pixels")
+    )
+    height: int = Field(
+        gt=0, description="Pixels.", examples=[288], json_schema_extra=unit("pixels")
+    )
     pixel_format: Literal["yuv420p", "yuv444p", "yuv420p10le", "yuv444p10le"] = Field(
-        "yuv420p", description="Sampling and bit depth, in the words of ffmpeg."
+        "yuv420p",
+        description="Sampling and bit depth, in the words of ffmpeg.",
+        examples=["yuv420p"],
     )
-    fps: float = Field(default=30.0, gt=0, description="Frames per second.")
-    matrix: Matrix | None = Field(None, description="Colour matrix; default: BT.709.")
+    fps: float = Field(
+        default=30.0,
+        gt=0,
+        description="Frames per second.",
+        examples=[29.97],
+        json_schema_extra=unit("frames per second"),
+    )
+    matrix: Matrix | None = Field(
+        None, description="Colour matrix; default: BT.709.", examples=["bt601"]
+    )
     sample_range: Literal["limited", "full"] | None = Field(
-        None, description="Range of the samples; default: limited."
+        None, description="Range of the samples; default: limited.", examples=["limited"]
     )
-    name: str | None = Field(None, description="Name in the results; default: the path.")
+    name: str | None = Field(
+        None, description="Name in the results; default: the path.", examples=["foreman"]
+    )
 
 
 class Media(StrictModel):
     """Which video is sent."""
 
     clips: Axis[str | RawClip] = Field(
-        description="Names of clips, paths of video files, or raw YUV files with their size."
+        description="Names of clips, paths of video files, or raw YUV files with their size.",
+        examples=[["carphone", "my/clip.mp4"]],
     )
-    gop: Axis[Annotated[int, Field(ge=1)]] = Field([4], description="GOP length in frames.")
-    num_gops: int = Field(default=3, ge=1, description="Consecutive GOPs of each clip.")
-    first_frame: int = Field(default=0, ge=0, description="Index of the first frame that is sent.")
+    gop: Axis[Annotated[int, Field(ge=1)]] = Field(
+        [4],
+        description="GOP length in frames.",
+        examples=[[4, 8]],
+        json_schema_extra=unit("frames"),
+    )
+    num_gops: int = Field(
+        default=3,
+        ge=1,
+        description="Consecutive GOPs of each clip.",
+        examples=[3],
+        json_schema_extra=unit("GOPs"),
+    )
+    first_frame: int = Field(
+        default=0,
+        ge=0,
+        description="Index of the first frame that is sent.",
+        examples=[0],
+        json_schema_extra=unit("frames"),
+    )
     dataset_root: str | None = Field(
-        None, description="Folder of the standard test sequences that are named in clips."
+        None,
+        description="Folder of the standard test sequences that are named in clips.",
+        examples=["/data/sequences"],
     )
     matrix: Matrix | None = Field(
         None,
         description="Colour matrix of all clips, in place of what their files state; default: as "
         "stated, and BT.709 where nothing is.",
+        examples=["bt709"],
     )
     sample_range: Literal["limited", "full"] | None = Field(
         None,
         description="Range of the samples of all clips, in place of what their files state; "
         "default: as stated, and limited where nothing is.",
+        examples=["full"],
     )
     hdr: Literal["refuse", "tone_map"] = Field(
-        "refuse", description="Whether PQ and HLG are refused or tone-mapped to SDR."
+        "refuse",
+        description="Whether PQ and HLG are refused or tone-mapped to SDR.",
+        examples=["tone_map"],
     )
 
 
@@ -103,14 +145,23 @@ class Link(StrictModel):
     """The channel axes (section II-A), impairments, transport, and how LDPC is decoded."""
 
     channel: Axis[Annotated[str, NameIn("link.channel", CHANNELS)]] = Field(
-        ["awgn"], description="Channel law."
+        ["awgn"], description="Channel law.", examples=[["awgn", "rayleigh"]]
     )
-    snr_db: Axis[SnrDb] = Field(description="Es/N0 per complex symbol in dB, with E|h|^2 = 1.")
+    snr_db: Axis[SnrDb] = Field(
+        description="Es/N0 per complex symbol in dB, with E|h|^2 = 1.",
+        examples=[[0, 6, 12]],
+        json_schema_extra=unit("dB"),
+    )
     decoder: Axis[Annotated[str, NameIn("link.decoder", DECODERS)]] = Field(
-        ["layered"], description="LDPC decoder."
+        ["layered"], description="LDPC decoder.", examples=["layered"]
     )
     num_iter: int = Field(
-        default=20, ge=1, le=200, description="Most iterations of the LDPC decoder."
+        default=20,
+        ge=1,
+        le=200,
+        description="Most iterations of the LDPC decoder.",
+        examples=[20],
+        json_schema_extra=unit("iterations"),
     )
     mcs_metric: Annotated[
         str, NameIn("link.mcs_metric", METRICS, lambda metric: metric.can_choose_mcs)
@@ -118,6 +169,7 @@ class Link(StrictModel):
         "psnr",
         description="Metric by which mcs: best weighs what an MCS delivers: one of single frames "
         "that is quick to measure.",
+        examples=["psnr"],
     )
 
     def conditions(self) -> Iterator[tuple[str, float, dict[str, Any]]]:
@@ -179,10 +231,15 @@ def _known_rule(mcs: Any) -> Any:
 class SchemeEntry(StrictModel):
     """One transmission scheme and its axes; what is left out takes the scheme's own default."""
 
-    scheme: str = Field(description="Name of the scheme.")
-    variant: Axis[str | None] = Field([None], description="Variant of the scheme.")
+    scheme: str = Field(description="Name of the scheme.", examples=["x265"])
+    variant: Axis[str | None] = Field(
+        [None], description="Variant of the scheme.", examples=["psy-off"]
+    )
     rates: Axis[int] | Literal["all"] = Field(
-        "all", description="The scheme's own rate index: QP of a codec, quality preset of a model."
+        "all",
+        description="The scheme's own rate index: QP of a codec, quality preset of a model.",
+        examples=[[27, 32, 37, 42]],
+        json_schema_extra=unit("1"),
     )
     mcs: Axis[
         Annotated[McsIndex | Literal["best", "envelope", "olla"], BeforeValidator(_known_rule)]
@@ -191,10 +248,16 @@ class SchemeEntry(StrictModel):
         description="Index in the MCS table, or the rule that chooses it: best per channel "
         "condition, best per rate (envelope), or an outer loop that follows the acknowledgements "
         "to a block error rate of 10 % (olla).",
+        examples=["best"],
+        json_schema_extra=unit("1"),
     )
-    equalizer: Axis[str | None] = Field([None], description="Equalizer of the receiver.")
+    equalizer: Axis[str | None] = Field(
+        [None], description="Equalizer of the receiver.", examples=["lmmse"]
+    )
     csi_aware: Axis[bool | None] = Field(
-        [None], description="Whether the receiver knows the variance of the CSI error."
+        [None],
+        description="Whether the receiver knows the variance of the CSI error.",
+        examples=[True],
     )
 
     def options(self, variant: str | None = None) -> dict[str, Any]:
@@ -208,9 +271,28 @@ class SchemeEntry(StrictModel):
 class Stop(StrictModel):
     """When a point has met enough seeds: as soon as one of the given bounds is reached."""
 
-    frame_errors: int | None = Field(default=None, ge=1, description="Frames lost in all seeds.")
-    seconds: float | None = Field(default=None, gt=0, description="Seconds spent on all seeds.")
-    max_seeds: int = Field(default=32, ge=1, le=10_000, description="Most seeds of a point.")
+    frame_errors: int | None = Field(
+        default=None,
+        ge=1,
+        description="Frames lost in all seeds.",
+        examples=[100],
+        json_schema_extra=unit("frames"),
+    )
+    seconds: float | None = Field(
+        default=None,
+        gt=0,
+        description="Seconds spent on all seeds.",
+        examples=[600],
+        json_schema_extra=unit("s"),
+    )
+    max_seeds: int = Field(
+        default=32,
+        ge=1,
+        le=10_000,
+        description="Most seeds of a point.",
+        examples=[32],
+        json_schema_extra=unit("seeds"),
+    )
 
     @property
     def intervals(self) -> dict[str, float]:
@@ -258,7 +340,7 @@ def _link_model_of(channels: tuple[ChannelType, ...]) -> type[Link]:
             kind, default = _annotation(field), field.default
             if field.is_required():  # by this channel: a scenario without it leaves the key out
                 kind, default = kind | None, None
-            fresh = (_axis(kind), Field([default], description=field.description))
+            fresh = (_axis(kind), Field([default], **documented(field)))
             taken = any(name in m.model_fields for m in (Link, Impairments, Transport))
             if fields.setdefault(name, fresh)[0] != fresh[0] or taken:
                 raise InputError(
@@ -268,9 +350,9 @@ def _link_model_of(channels: tuple[ChannelType, ...]) -> type[Link]:
                     remedy="Give the field another name.",
                 )
     for name, field in Impairments.model_fields.items():
-        fields[name] = (_axis(_annotation(field)), Field([None], description=field.description))
+        fields[name] = (_axis(_annotation(field)), Field([None], **documented(field)))
     for name, field in Transport.model_fields.items():
-        default = Field([field.default], description=field.description)
+        default = Field([field.default], **documented(field))
         fields[name] = (_axis(_annotation(field)), default)
     return _extended(Link, fields)
 
@@ -283,9 +365,20 @@ def _stop_model(data: object = None) -> type[Stop]:
 def _stop_model_of(metrics: tuple[MetricType, ...]) -> type[Stop]:
     fields: dict[str, Any] = {}
     for metric in metrics:
-        unit = f", in {metric.unit}" if metric.unit else ""
-        text = f"Width of the 95 % confidence interval of mean {metric.label} over seeds{unit}."
-        fields[f"{metric.name}_interval"] = (float | None, Field(None, gt=0, description=text))
+        measured_in = f", in {metric.unit}" if metric.unit else ""
+        text = (
+            f"Width of the 95 % confidence interval of mean {metric.label} over seeds{measured_in}."
+        )
+        fields[f"{metric.name}_interval"] = (
+            float | None,
+            Field(
+                None,
+                gt=0,
+                description=text,
+                examples=[0.01],
+                json_schema_extra=unit(metric.unit or "1"),
+            ),
+        )
     return _extended(Stop, fields)
 
 
@@ -308,18 +401,18 @@ def _entry_model_of(scheme: SchemeType) -> type[SchemeEntry]:
     equalizers = EQUALIZERS if scheme.family == "separated" else SYMBOL_EQUALIZERS
     known = NameIn(f"equalizer of scheme {scheme.name}", equalizers)
     fields: dict[str, Any] = {
-        "scheme": (Literal[scheme.name], Field(description=common["scheme"].description)),
+        "scheme": (Literal[scheme.name], Field(**documented(common["scheme"]))),
         # No key of this scheme, unless its options have it; the sweep puts the label here.
         "variant": (SkipJsonSchema[list[str | None]], Field([None], exclude=True)),
         "equalizer": (
             Axis[Annotated[str, known] | None],
-            Field([None], description=common["equalizer"].description),
+            Field([None], **documented(common["equalizer"])),
         ),
     }
     for name, field in scheme.Options.model_fields.items():
         kind = _annotation(field)
         if name == "variant":
-            fields[name] = (_axis(kind | None), Field([None], description=field.description))
+            fields[name] = (_axis(kind | None), Field([None], **documented(field)))
         elif name not in common:
             fields[name] = (kind if field.is_required() else kind | None, field)
         else:
@@ -350,31 +443,53 @@ class Scenario(StrictModel):
     """One sweep over channel conditions, clips and schemes."""
 
     name: str = Field(
-        pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$", description="Name of the folder of results."
+        pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$",
+        description="Name of the folder of results.",
+        examples=["my_curve"],
     )
     seed: Axis[Annotated[int, Field(ge=0, lt=2**31)]] = Field(
-        [1], description="Seeds of fading, CSI error and noise."
+        [1],
+        description="Seeds of fading, CSI error and noise.",
+        examples=[[1, 2, 3]],
+        json_schema_extra=unit("1"),
     )
-    media: Media = Field(description="Which video is sent.")
+    media: Media = Field(
+        description="Which video is sent.", examples=[{"clips": "carphone", "gop": 4}]
+    )
     link: Annotated[SerializeAsAny[Link], _FromRegistries(Link, _link_model, _link_model)] = Field(
-        description="Over which channels, and how LDPC is decoded."
+        description="Over which channels, and how LDPC is decoded.",
+        examples=[{"channel": "awgn", "snr_db": 6}],
     )
     schemes: list[
         Annotated[
             SerializeAsAny[SchemeEntry], _FromRegistries(SchemeEntry, _entry_model, _entry_union)
         ]
-    ] = Field(min_length=1, description="By which schemes.")
+    ] = Field(
+        min_length=1,
+        description="By which schemes.",
+        examples=[[{"scheme": "x265", "rates": [32]}]],
+    )
     anchor: str | None = Field(
-        None, description="Reference of BD-CBR: a scheme, or scheme:variant as in the results."
+        None,
+        description="Reference of BD-CBR: a scheme, or scheme:variant as in the results.",
+        examples=["x265"],
     )
     metrics: Axis[Annotated[str, NameIn("metrics", METRICS)]] = Field(
-        ["psnr", "lpips", "dists"], description="Quality metrics that are measured."
+        ["psnr", "lpips", "dists"],
+        description="Quality metrics that are measured.",
+        examples=[["psnr", "lpips"]],
     )
     stop: (
         Annotated[SerializeAsAny[Stop], _FromRegistries(Stop, _stop_model, _stop_model)] | None
-    ) = Field(None, description="Go on to further seeds until one of these bounds is reached.")
+    ) = Field(
+        None,
+        description="Go on to further seeds until one of these bounds is reached.",
+        examples=[{"lpips_interval": 0.01, "max_seeds": 32}],
+    )
     with_untrained: bool = Field(
-        False, description="Results of models without trained weights enter figures and BD-CBR."
+        False,
+        description="Results of models without trained weights enter figures and BD-CBR.",
+        examples=[True],
     )
 
     @property

@@ -14,45 +14,80 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from pydantic import Field
 
 from pvsc_link.codecs import CODECS, CodecType
-from pvsc_link.options import Described, Mark, PathText, Registry, StrictModel, registry
+from pvsc_link.models import DVST_PRESETS, PRESETS
+from pvsc_link.options import (
+    Described,
+    Listed,
+    Mark,
+    PathText,
+    Registry,
+    StrictModel,
+    registry,
+    unit,
+)
 from pvsc_link.types import InputError
 
 if TYPE_CHECKING:
     from pvsc_link.schemes.base import Scheme
 
 
+def _presets(family: str) -> list[str]:
+    configs = PRESETS.items()
+    return [name for name, config in configs if not config.intra and config.family == family]
+
+
 class DvstOptions(StrictModel):
     """Options of DVST."""
 
-    preset: str = Field("dvst_tiny", description="Network size.")
+    preset: Annotated[str, Listed(*DVST_PRESETS)] = Field(
+        "dvst_tiny", description="Network size.", examples=["dvst_tiny"]
+    )
     weights: PathText | None = Field(
         None,
         description="Folder of weights of a training run, or the name of another training of the "
         "preset that comes with the package; default: the preset's own.",
+        examples=["runs/my_training/weights"],
     )
-    side_format: str = Field(
+    side_format: Annotated[str, Listed("png", "payload", "range")] = Field(
         "png",
         description="Format of the rate map: png (the paper), payload, or range (range coding; "
         "pvsc-mc then weighs the bits of the map when it chooses rates).",
+        examples=["range"],
     )
-    jit_compile: bool = Field(False, description="Compile transmitter and receiver with XLA.")
-    receiver_arithmetic: Annotated[str, Mark.COLUMN] = Field(
-        "same", description="Arithmetic of the receiver's networks: same, xla, bfloat16, float16."
+    jit_compile: bool = Field(
+        False, description="Compile transmitter and receiver with XLA.", examples=[False]
+    )
+    receiver_arithmetic: Annotated[
+        str, Listed("same", "xla", "bfloat16", "float16"), Mark.COLUMN
+    ] = Field(
+        "same",
+        description="Arithmetic of the receiver's networks: same, xla, bfloat16, float16.",
+        examples=["float16"],
     )
 
 
 class PvscOptions(DvstOptions):
     """Options of PVSC."""
 
-    preset: str = Field("pvsc_small", description="Network size, a preset of P frames.")
+    preset: Annotated[str, Listed(*_presets("pvsc"))] = Field(
+        "pvsc_small", description="Network size, a preset of P frames.", examples=["pvsc_tiny"]
+    )
 
 
 class PvscMcOptions(DvstOptions):
     """Options of the extension of PVSC by motion vectors."""
 
-    preset: str = Field("pvsc_mc_small", description="Network size, a preset of P frames.")
+    preset: Annotated[str, Listed(*_presets("pvsc_mc"))] = Field(
+        "pvsc_mc_small",
+        description="Network size, a preset of P frames.",
+        examples=["pvsc_mc_small"],
+    )
     refresh_every: int = Field(
-        0, ge=0, description="Every n-th P frame of a GOP is sent finer; 0: none."
+        0,
+        ge=0,
+        description="Every n-th P frame of a GOP is sent finer; 0: none.",
+        examples=[4],
+        json_schema_extra=unit("frames"),
     )
 
 

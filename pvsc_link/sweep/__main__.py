@@ -40,6 +40,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", default="results", help="folder of results (default: results)")
     parser.add_argument("--dry-run", action="store_true", help="print the grid and its size, stop")
     parser.add_argument("--schema", action="store_true", help="print the JSON schema of scenarios")
+    parser.add_argument(
+        "--explain", metavar="KEY", help="print what a key of a scenario means, such as link.snr_db"
+    )
     parser.add_argument("--fresh", action="store_true", help="forget earlier rows of this scenario")
     parser.add_argument(
         "--retry-failed", action="store_true", help="run rows again whose codec failed"
@@ -65,10 +68,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(words: argparse.Namespace) -> int:
     """Run the scenario; returns the exit status."""
-    from pvsc_link.scenario import Scenario, load_scenario, shipped_scenarios
+    from pvsc_link.scenario import Scenario, explain, load_scenario, shipped_scenarios
 
     if words.schema:
         print(json.dumps(Scenario.model_json_schema(), indent=1))
+        return 0
+    if words.explain:
+        print(explain(Scenario.model_json_schema(), words.explain))
         return 0
     if words.list:
         for name, file in shipped_scenarios().items():
@@ -115,7 +121,8 @@ def run(words: argparse.Namespace) -> int:
 def _first_sentence(file: Path) -> str:
     """The first sentence of the comment at the top of a scenario."""
     lines = takewhile(lambda line: line.startswith("#"), file.read_text("utf-8").splitlines())
-    text = " ".join(line.lstrip("# ") for line in lines)
+    told = (line.lstrip("# ") for line in lines if "yaml-language-server" not in line)
+    text = " ".join(told)
     return re.split(r"\.(?= [A-Za-z]|$)", text)[0]
 
 

@@ -10,16 +10,35 @@ import math
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, SerializeAsAny, create_model, model_validator
+from pydantic import (
+    BeforeValidator,
+    Field,
+    SerializeAsAny,
+    TypeAdapter,
+    create_model,
+    model_validator,
+)
 
 from pvsc_link.link import (
     CHANNELS,
     SYMBOL_EQUALIZERS,
     ChannelType,
     Impairments,
+    condition_fields,
     refuse_unused,
 )
-from pvsc_link.options import Axis, NameIn, SnrDb, StrictModel, check_name, validated
+from pvsc_link.models import DVST_PRESETS, PRESETS
+from pvsc_link.options import (
+    Axis,
+    Listed,
+    NameIn,
+    SnrDb,
+    StrictModel,
+    check_name,
+    documented,
+    unit,
+    validated,
+)
 from pvsc_link.scenario import load_yaml
 from pvsc_link.types import InputError
 
@@ -34,35 +53,124 @@ _EXAMPLE = "scenarios/train_small.yaml"
 class DataConfig(StrictModel):
     """Sources of training pictures, and how clips are cut from them."""
 
-    clips: list[str] = []  # folders
-    stills: list[str] = []  # folders or tar files of photographs
-    exclude: list[str] = []  # clips with one of these words in their name are left out
-    max_clips: Positive | None = None
-    still_fraction: Share = 0.2  # share of the clips of a batch that are animated stills
-    max_skip: Positive = 3  # speed: every n-th frame is taken, with n up to this
+    clips: list[str] = Field(
+        default=[], description="Folders of video clips to train on.", examples=[["data/clips"]]
+    )
+    stills: list[str] = Field(
+        default=[],
+        description="Folders or tar files of photographs, which are animated to clips.",
+        examples=[["data/photographs"]],
+    )
+    exclude: list[str] = Field(
+        default=[],
+        description="Clips with one of these words in their name are left out.",
+        examples=[["carphone"]],
+    )
+    max_clips: Positive | None = Field(
+        default=None,
+        description="Most clips that are read; null: all.",
+        examples=[50],
+        json_schema_extra=unit("clips"),
+    )
+    still_fraction: Share = Field(
+        default=0.2,
+        description="Share of the clips of a batch that are animated stills.",
+        examples=[0.2],
+        json_schema_extra=unit("1"),
+    )
+    max_skip: Positive = Field(
+        default=3,
+        description="Speed of motion: every n-th frame is taken, with n up to this.",
+        examples=[3],
+        json_schema_extra=unit("frames"),
+    )
 
 
 class LossConfig(StrictModel):
     """Weights of the loss terms of eq. 25 and 27. A term of weight 0 is not computed."""
 
-    rec: float = Field(default=1.0, ge=0)  # lambda_rec, l1
-    per: float = Field(default=0.8, ge=0)  # lambda_per, LPIPS
-    adv: float = Field(default=0.0, ge=0)  # lambda_adv; the paper uses 0.1 in its GAN phase
-    latent: float = Field(default=0.0, ge=0)  # error of y_bar behind the channel; not in the paper
-    #: The loss of a clip is divided by its omega to this power. 0 is the paper's rule, under which
-    #: the presets with a large omega outweigh the others; with 1 all distortions count alike.
-    preset_balance: Share = 0.0
-    #: Reals that one bit of z counts as; null takes eta, as in eq. 25. A bit on the side link
-    #: costs more: 1.2 reals at 6 dB (MCS 12, 1.70 bit per symbol), 2.7 at 0 dB (MCS 5, 0.74).
-    side_eta: float | None = Field(default=None, ge=0)
-    per_crop: Annotated[int, Field(ge=16, multiple_of=16)] | None = None  # LPIPS on sub-crops
-    per_share: Share = 1.0  # share of the clips of a step on which LPIPS is computed
-    per_dtype: Literal["float32", "mixed_bfloat16"] = "float32"
-    per_ramp: int = Field(default=0, ge=0)  # steps from 0 to full weight
-    #: Weight of each reconstruction in R_t; null takes ``objective.BRANCHES``. A reconstruction
-    #: that is not named here is not computed.
-    branches: dict[Literal["ideal", "tx", "rx"], Annotated[float, Field(gt=0)]] | None = None
-    adv_ramp: int = Field(default=0, ge=0)
+    rec: float = Field(
+        default=1.0,
+        ge=0,
+        description="lambda_rec, weight of the l1 error of eq. 25.",
+        examples=[1.0],
+        json_schema_extra=unit("1"),
+    )
+    per: float = Field(
+        default=0.8,
+        ge=0,
+        description="lambda_per, weight of LPIPS.",
+        examples=[0.8],
+        json_schema_extra=unit("1"),
+    )
+    adv: float = Field(
+        default=0.0,
+        ge=0,
+        description="lambda_adv, weight of the adversarial term; the paper uses 0.1 in its GAN "
+        "phase.",
+        examples=[0.1],
+        json_schema_extra=unit("1"),
+    )
+    latent: float = Field(
+        default=0.0,
+        ge=0,
+        description="Weight of the error of y_bar behind the channel; not in the paper.",
+        examples=[0.1],
+        json_schema_extra=unit("1"),
+    )
+    preset_balance: Share = Field(
+        default=0.0,
+        description="The loss of a clip is divided by its omega to this power. 0 is the paper's "
+        "rule, under which the presets with a large omega outweigh the others; with 1 "
+        "all distortions count alike.",
+        examples=[0.5],
+        json_schema_extra=unit("1"),
+    )
+    side_eta: float | None = Field(
+        default=None,
+        ge=0,
+        description="Reals that one bit of z counts as; null takes eta, as in eq. 25. A bit on "
+        "the side link costs more: 1.2 reals at 6 dB (MCS 12, 1.70 bit per symbol), "
+        "2.7 at 0 dB (MCS 5, 0.74).",
+        examples=[1.2],
+        json_schema_extra=unit("reals per bit"),
+    )
+    per_crop: Annotated[int, Field(ge=16, multiple_of=16)] | None = Field(
+        default=None,
+        description="Side of the squares on which LPIPS is computed; null: the whole crop.",
+        examples=[64],
+        json_schema_extra=unit("pixels"),
+    )
+    per_share: Share = Field(
+        default=1.0,
+        description="Share of the clips of a step on which LPIPS is computed.",
+        examples=[0.5],
+        json_schema_extra=unit("1"),
+    )
+    per_dtype: Literal["float32", "mixed_bfloat16"] = Field(
+        default="float32", description="Arithmetic of LPIPS.", examples=["mixed_bfloat16"]
+    )
+    per_ramp: int = Field(
+        default=0,
+        ge=0,
+        description="Steps in which the weight of LPIPS rises from 0 to full.",
+        examples=[1000],
+        json_schema_extra=unit("steps"),
+    )
+    branches: dict[Literal["ideal", "tx", "rx"], Annotated[float, Field(gt=0)]] | None = Field(
+        default=None,
+        description="Weight of each reconstruction in R_t; null takes those of the stage "
+        "(objective.BRANCHES). A reconstruction that is not named here is not "
+        "computed.",
+        examples=[{"ideal": 1.0, "rx": 1.0}],
+    )
+    adv_ramp: int = Field(
+        default=0,
+        ge=0,
+        description="Steps in which the weight of the adversarial term rises from 0 to full.",
+        examples=[1000],
+        json_schema_extra=unit("steps"),
+    )
 
 
 class ChannelConfig(StrictModel):
@@ -74,10 +182,24 @@ class ChannelConfig(StrictModel):
     one. ``channel_config`` makes one.
     """
 
-    channel: Annotated[str, NameIn("channel", CHANNELS)] = "awgn"
-    equalizer: Annotated[str, NameIn("equalizer", SYMBOL_EQUALIZERS)] = "zf"
-    snr_db: Axis[SnrDb] = [10.0]
-    csi_aware: bool = False  # whether the equaliser knows the variance of the CSI error
+    channel: Annotated[str, NameIn("channel", CHANNELS)] = Field(
+        default="awgn", description="Channel law.", examples=["rayleigh"]
+    )
+    equalizer: Annotated[str, NameIn("equalizer", SYMBOL_EQUALIZERS)] = Field(
+        default="zf", description="Equaliser of the receiver.", examples=["biased_lmmse"]
+    )
+    snr_db: Axis[SnrDb] = Field(
+        default=[10.0],
+        description="Es/N0 per complex symbol, with E|h|^2 = 1; every clip of a batch draws one "
+        "of several.",
+        examples=[[0, 6, 12]],
+        json_schema_extra=unit("dB"),
+    )
+    csi_aware: bool = Field(
+        default=False,
+        description="Whether the equaliser knows the variance of the CSI error.",
+        examples=[True],
+    )
 
     @property
     def condition(self) -> dict[str, list[Any]]:
@@ -157,6 +279,21 @@ def channel_config(keys: Any) -> Any:
     return _channel_model(kind).model_validate(keys)
 
 
+class _EveryChannel:
+    """States in the JSON schema the keys of all channels; ``channel_config`` reads those of one."""
+
+    def __get_pydantic_json_schema__(self, core_schema: Any, handler: Any) -> dict[str, Any]:
+        fields: dict[str, Any] = {}
+        for name, field in condition_fields().items():
+            one = (
+                Annotated[field.annotation, *field.metadata] if field.metadata else field.annotation
+            )
+            fields[name] = (Axis[one | None], Field([None], **documented(field)))  # type: ignore
+        every = create_model("channel", __base__=ChannelConfig, **fields)
+        one = handler(TypeAdapter(every).core_schema)
+        return {"anyOf": [one, {"type": "null"}]}
+
+
 class PhaseConfig(StrictModel):
     """One phase: which weights learn, on what, and for how long.
 
@@ -164,31 +301,123 @@ class PhaseConfig(StrictModel):
     The values of ``gop`` divide the steps into equal parts; an intra phase has GOP length 1.
     """
 
-    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")
-    model: Kind
-    stage: Literal[1, 2, 3]
-    steps: Positive
-    quantiser: Literal["noise", "ste"]
-    gop: list[Annotated[int, Field(ge=1, le=32)]] = Field(default=[1], min_length=1)
-    #: P frames coded without a gradient between the I frame and the frames that learn; each step
-    #: draws one of these numbers. References are then as old as in a long GOP, at the cost of a
-    #: forward pass.
-    lead_in: list[Annotated[int, Field(ge=0, le=30)]] = Field(default=[0], min_length=1)
-    #: Every n-th P frame is coded at a finer quality preset, as a scheme of that name does; 0 is
-    #: never. Each step draws one of these numbers.
-    refresh_every: list[Annotated[int, Field(ge=0)]] = Field(default=[0], min_length=1)
-    crop: Annotated[int, Field(ge=64, multiple_of=64)] = 256
-    batch: Positive = 8
-    learning_rate: float = Field(default=1e-4, gt=0)
-    final_learning_rate: float | None = Field(default=None, gt=0)  # cosine down to this
-    warm_up: int = Field(default=0, ge=0)  # steps from 0 to ``learning_rate``
-    learn: list[str] = []  # only weights with one of these words in their path learn
-    loss: LossConfig = LossConfig()
-    channel: Annotated[SerializeAsAny[ChannelConfig] | None, BeforeValidator(channel_config)] = None
-    rate_set: Literal["overcomplete", "distilled"] = "distilled"
-    informed_start: bool = False  # fresh weights come from a PCA of the data
-    intra_start: bool = False  # a fresh P model starts from the intra model
-    coding_start: Literal["linear", "intra"] | None = None  # F_tx and F_rx; null keeps theirs
+    name: str = Field(
+        pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$",
+        description="Name of the phase, which log and checkpoints carry.",
+        examples=["intra"],
+    )
+    model: Kind = Field(
+        description="Which model learns: that of I frames (intra) or that of P frames (inter).",
+        examples=["inter"],
+    )
+    stage: Literal[1, 2, 3] = Field(
+        description="The paper's stage (III-D): 1 trains the ideal branch alone, 2 F_tx and F_rx "
+        "alone, 3 everything.",
+        examples=[3],
+        json_schema_extra=unit("1"),
+    )
+    steps: Positive = Field(
+        description="Length of the phase.", examples=[20000], json_schema_extra=unit("steps")
+    )
+    quantiser: Literal["noise", "ste"] = Field(
+        description="What stands for rounding: additive uniform noise, or rounding with a "
+        "straight-through gradient.",
+        examples=["ste"],
+    )
+    gop: list[Annotated[int, Field(ge=1, le=32)]] = Field(
+        default=[1],
+        min_length=1,
+        description="GOP lengths; they divide the steps into equal parts. An intra phase has GOP "
+        "length 1.",
+        examples=[[2, 3, 5]],
+        json_schema_extra=unit("frames"),
+    )
+    lead_in: list[Annotated[int, Field(ge=0, le=30)]] = Field(
+        default=[0],
+        min_length=1,
+        description="P frames coded without a gradient between the I frame and the frames that "
+        "learn; each step draws one of these numbers. References are then as old as "
+        "in a long GOP, at the cost of a forward pass.",
+        examples=[[0, 4]],
+        json_schema_extra=unit("frames"),
+    )
+    refresh_every: list[Annotated[int, Field(ge=0)]] = Field(
+        default=[0],
+        min_length=1,
+        description="Every n-th P frame is coded at a finer quality preset, as a scheme of that "
+        "name does; 0 is never. Each step draws one of these numbers.",
+        examples=[[0, 4]],
+        json_schema_extra=unit("frames"),
+    )
+    crop: Annotated[int, Field(ge=64, multiple_of=64)] = Field(
+        default=256,
+        description="Height and width of what is cut from a clip.",
+        examples=[256],
+        json_schema_extra=unit("pixels"),
+    )
+    batch: Positive = Field(
+        default=8, description="Clips of a step.", examples=[8], json_schema_extra=unit("clips")
+    )
+    learning_rate: float = Field(
+        default=1e-4,
+        gt=0,
+        description="Learning rate of Adam.",
+        examples=[1e-4],
+        json_schema_extra=unit("1"),
+    )
+    final_learning_rate: float | None = Field(
+        default=None,
+        gt=0,
+        description="Where the learning rate ends, on a cosine; null: it stays.",
+        examples=[1e-5],
+        json_schema_extra=unit("1"),
+    )
+    warm_up: int = Field(
+        default=0,
+        ge=0,
+        description="Steps in which the learning rate rises from 0.",
+        examples=[500],
+        json_schema_extra=unit("steps"),
+    )
+    learn: list[str] = Field(
+        default=[],
+        description="Only weights with one of these words in their path learn; empty: all of the "
+        "stage.",
+        examples=[["f_rx"]],
+    )
+    loss: LossConfig = Field(
+        default=LossConfig(),
+        description="Weights of the loss terms.",
+        examples=[{"per": 0.8, "adv": 0.1}],
+    )
+    channel: Annotated[
+        SerializeAsAny[ChannelConfig] | None, BeforeValidator(channel_config), _EveryChannel()
+    ] = Field(
+        default=None,
+        description="The channel of stages 2 and 3; stage 1 has none.",
+        examples=[{"channel": "rayleigh", "snr_db": [0, 6, 12]}],
+    )
+    rate_set: Literal["overcomplete", "distilled"] = Field(
+        default="distilled",
+        description="All rates, or those that distillation leaves (section III-D).",
+        examples=["distilled"],
+    )
+    informed_start: bool = Field(
+        default=False,
+        description="Whether fresh weights come from a PCA of the data.",
+        examples=[True],
+    )
+    intra_start: bool = Field(
+        default=False,
+        description="Whether a fresh P model starts from the intra model.",
+        examples=[True],
+    )
+    coding_start: Literal["linear", "intra"] | None = Field(
+        default=None,
+        description="How F_tx and F_rx start: as a linear code, or as those of the intra model; "
+        "null keeps theirs.",
+        examples=["linear"],
+    )
 
     @model_validator(mode="after")
     def _consistent(self) -> "PhaseConfig":
@@ -227,41 +456,134 @@ class PhaseConfig(StrictModel):
 class EvaluationConfig(StrictModel):
     """What is measured during a run: a few frames of clips that are not trained on."""
 
-    clips: list[str] = []
-    num_frames: Positive = 4  # the first is an I frame
-    crop: Annotated[int, Field(ge=64, multiple_of=64)] | None = 256  # of the middle; null: all
-    every: Positive = 2000  # steps
+    clips: list[str] = Field(
+        default=[], description="Names or paths of the clips.", examples=[["carphone"]]
+    )
+    num_frames: Positive = Field(
+        default=4,
+        description="Frames of each; the first is an I frame.",
+        examples=[4],
+        json_schema_extra=unit("frames"),
+    )
+    crop: Annotated[int, Field(ge=64, multiple_of=64)] | None = Field(
+        default=256,
+        description="Side of the square in the middle that is measured; null: all.",
+        examples=[256],
+        json_schema_extra=unit("pixels"),
+    )
+    every: Positive = Field(
+        default=2000,
+        description="Steps from one evaluation to the next.",
+        examples=[2000],
+        json_schema_extra=unit("steps"),
+    )
 
 
 class TrainConfig(StrictModel):
     """One training run; ``name`` is its folder, ``preset`` the model that it trains."""
 
-    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")
-    preset: str
-    seed: int = Field(default=1, ge=0, lt=2**31)
-    omega: list[Annotated[float, Field(ge=0)]] = Field(default=list(PAPER_OMEGA), min_length=1)
-    #: The weights of I frames; null takes ``omega``. A GOP gains from an I frame that is finer
-    #: than the frames predicted from it.
-    intra_omega: list[Annotated[float, Field(ge=0)]] | None = None
-    #: Factors of eta (eq. 14) of I frames by quality preset. They matter for fine presets, where
-    #: only more reals per bit improve what arrives.
-    intra_eta_factors: list[Annotated[float, Field(gt=0)]] | None = None
-    learning_rate_factors: dict[str, float] = {}  # word in a weight's path: factor
-    checkpoint_minutes: float = Field(default=5.0, gt=0)
-    #: Fine-tuning: folder ``weights/`` of another run, or a preset with weights in the package.
-    initial_weights: str | None = None
-    initial_except: list[str] = []  # weights with one of these words in their path start afresh
-    initial_models: list[Kind] = Field(default=["intra", "inter"], min_length=1)  # those taken
-    #: Quality presets of the initial weights that become this run's, one per entry of omega, for
-    #: weights with another number of them; null takes all.
-    initial_presets: list[Annotated[int, Field(ge=0)]] | None = None
-    #: How a phase with the distilled rate set chooses it: the preset's, or the rates that the
-    #: overcomplete phases before it used most (section III-D).
-    distilled_rates: Literal["preset", "used"] = "preset"
-    discriminator_filters: Annotated[int, Field(ge=4, multiple_of=4)] = 64
-    data: DataConfig
-    phases: list[PhaseConfig] = Field(min_length=1)
-    evaluation: EvaluationConfig = EvaluationConfig()
+    name: str = Field(
+        pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$",
+        description="Name of the run, and of its folder.",
+        examples=["my_training"],
+    )
+    preset: Annotated[
+        str, Listed(*(name for name, config in PRESETS.items() if not config.intra), *DVST_PRESETS)
+    ] = Field(description="The model that is trained.", examples=["pvsc_small"])
+    seed: int = Field(
+        default=1,
+        ge=0,
+        lt=2**31,
+        description="Seed of weights, clips and channel.",
+        examples=[1],
+        json_schema_extra=unit("1"),
+    )
+    omega: list[Annotated[float, Field(ge=0)]] = Field(
+        default=list(PAPER_OMEGA),
+        min_length=1,
+        description="Weight omega of the distortion (eq. 27), one per quality preset, from coarse "
+        "to fine.",
+        examples=[[0.001, 0.1, 0.42]],
+        json_schema_extra=unit("1"),
+    )
+    intra_omega: list[Annotated[float, Field(ge=0)]] | None = Field(
+        default=None,
+        description="The weights of I frames; null takes omega. A GOP gains from an I frame that "
+        "is finer than the frames predicted from it.",
+        examples=[[0.01, 0.2, 0.8]],
+        json_schema_extra=unit("1"),
+    )
+    intra_eta_factors: list[Annotated[float, Field(gt=0)]] | None = Field(
+        default=None,
+        description="Factors of eta (eq. 14) of I frames by quality preset. They matter for fine "
+        "presets, where only more reals per bit improve what arrives.",
+        examples=[[1.0, 1.0, 2.0]],
+        json_schema_extra=unit("1"),
+    )
+    learning_rate_factors: dict[str, float] = Field(
+        default={},
+        description="Factor of the learning rate by a word in a weight's path.",
+        examples=[{"f_tx": 0.5}],
+    )
+    checkpoint_minutes: float = Field(
+        default=5.0,
+        gt=0,
+        description="Time from one checkpoint to the next.",
+        examples=[5],
+        json_schema_extra=unit("min"),
+    )
+    initial_weights: str | None = Field(
+        default=None,
+        description="Fine-tuning: folder weights/ of another run, or a preset with weights in the "
+        "package.",
+        examples=["pvsc_mc_small"],
+    )
+    initial_except: list[str] = Field(
+        default=[],
+        description="Weights with one of these words in their path start afresh.",
+        examples=[["f_rx"]],
+    )
+    initial_models: list[Kind] = Field(
+        default=["intra", "inter"],
+        min_length=1,
+        description="Models that are taken from the initial weights.",
+        examples=[["intra"]],
+    )
+    initial_presets: list[Annotated[int, Field(ge=0)]] | None = Field(
+        default=None,
+        description="Quality presets of the initial weights that become this run's, one per entry "
+        "of omega, for weights with another number of them; null takes all.",
+        examples=[[0, 2, 4]],
+        json_schema_extra=unit("1"),
+    )
+    distilled_rates: Literal["preset", "used"] = Field(
+        default="preset",
+        description="How a phase with the distilled rate set chooses it: the preset's, or the "
+        "rates that the overcomplete phases before it used most (section III-D).",
+        examples=["used"],
+    )
+    discriminator_filters: Annotated[int, Field(ge=4, multiple_of=4)] = Field(
+        default=64,
+        description="Filters of the first layer of the discriminator.",
+        examples=[64],
+        json_schema_extra=unit("filters"),
+    )
+    data: DataConfig = Field(
+        description="Sources of training pictures, and how clips are cut from them.",
+        examples=[{"clips": ["data/clips"]}],
+    )
+    phases: list[PhaseConfig] = Field(
+        min_length=1,
+        description="The phases, one after the other.",
+        examples=[
+            [{"name": "intra", "model": "intra", "stage": 1, "steps": 2000, "quantiser": "noise"}]
+        ],
+    )
+    evaluation: EvaluationConfig = Field(
+        default=EvaluationConfig(),
+        description="What is measured during a run.",
+        examples=[{"clips": ["carphone"], "every": 2000}],
+    )
 
     def omega_of(self, model: Kind) -> list[float]:
         """Weights of the quality presets of one kind of frame."""

@@ -1,0 +1,130 @@
+"""README and docs: every block of code runs, every link leads somewhere, the site has no warning.
+
+A comment before a block says how it is treated: ``<!-- slow -->`` leaves it to the slow tests, and
+``<!-- not run: WHY -->`` to a person. Blocks of Python, YAML, JSON and shell need no comment.
+"""
+
+import json
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+import yaml
+
+from pvsc_link.commands import COMMANDS, main
+from pvsc_link.media import Mp4Writer, load_clip
+from pvsc_link.metrics import METRICS
+from pvsc_link.scenario import load_scenario
+from pvsc_link.train import load_train_config
+
+ROOT = Path(__file__).parents[1]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+#: Pages whose blocks need more than a folder; the tests that run them.
+ELSEWHERE = {
+    "channels.md": "link/test_channel_docs.py",
+    "transport.md": "link/test_transport_docs.py",
+}
+_FENCE = re.compile(
+    r"^(?:<!-- (?P<marker>[^\n]*?) -->\n)?```(?P<language>\w+)\n(?P<code>.*?)^```$", re.M | re.S
+)
+
+
+class Block(NamedTuple):
+    language: str
+    marker: str
+    code: str
+
+
+def blocks_of(page):
+    found = _FENCE.finditer(page.read_text(encoding="utf-8"))
+    return [Block(one["language"], one["marker"] or "", one["code"]) for one in found]
+
+
+def run(block):
+    if block.language == "python":
+        exec(compile(block.code, "block", "exec"), {})
+    elif block.language == "json":
+        json.loads(block.code)
+    elif block.language == "yaml":
+        data = yaml.safe_load(block.code)
+        file = Path(f"{data['name']}.yaml")
+        file.write_text(block.code)
+        (load_train_config if "phases" in data else load_scenario)(file)
+    elif block.language == "sh":
+        for line in block.code.strip().splitlines():
+            words = shlex.split(line)
+            if words[0] == "python":
+                assert words[1] == "-m"
+                words = ["pvsc-link", *words[2].removeprefix("pvsc_link.").split(), *words[3:]]
+            assert words[0] == "pvsc-link", line
+            assert words[1] in COMMANDS, line
+            assert main(words[1:]) == 0, line
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    """A folder to run in, with the committed results; what a block registers is forgotten."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "results").mkdir()
+    (tmp_path / "results" / "reference").symlink_to(ROOT / "results" / "reference")
+    monkeypatch.setattr(METRICS, "data", dict(METRICS.data))
+    return tmp_path
+
+
+def to_run(slow):
+    for page in PAGES:
+        blocks = [block for block in blocks_of(page) if not block.marker.startswith("not run: ")]
+        chosen = blocks if slow else [block for block in blocks if block.marker != "slow"]
+        has_slow = any(block.marker == "slow" for block in blocks)
+        if page.name not in ELSEWHERE and chosen and (has_slow or not slow):
+            yield pytest.param(chosen, id=page.stem)
+
+
+@pytest.mark.parametrize("blocks", to_run(slow=False))
+def test_the_blocks_of_a_page_run(blocks, folder):
+    for block in blocks:
+        run(block)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("blocks", to_run(slow=True))
+def test_the_slow_blocks_of_a_page_run_too(blocks, folder):
+    video = load_clip("carphone", num_frames=8)
+    with Mp4Writer("IN.mp4", video.frames.shape[1:3], video.fps) as writer:
+        writer.write(video.frames)
+    for block in blocks:
+        run(block)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_marker_is_known_and_every_link_leads_to_a_file(page):
+    text = page.read_text(encoding="utf-8")
+    for marker in re.findall(r"^<!-- (.*) -->\n```", text, flags=re.M):
+        assert marker == "slow" or re.match(r"not run: \S", marker), marker
+    for target in re.findall(r"\]\(([^)#\s]+)[^)]*\)", text):
+        if not target.startswith("http"):
+            assert (page.parent / target).exists(), target
+
+
+def test_pages_that_are_left_out_here_have_tests_of_their_own():
+    for name, test in ELSEWHERE.items():
+        assert name in (ROOT / "tests" / test).read_text()
+
+
+def test_the_readme_is_short_and_shows_a_picture_first():
+    lines = (ROOT / "README.md").read_text().splitlines()
+    assert len(lines) <= 120
+    assert next(line for line in lines if line.startswith(("!", "## "))).startswith("![")
+
+
+@pytest.mark.slow
+def test_the_site_is_built_without_a_warning(tmp_path):
+    """The same command as in .ci/run."""
+    pytest.importorskip("sphinx")
+    command = [sys.executable, "-m", "sphinx", "-q", "-W", "-b", "html", ROOT / "docs", tmp_path]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
