@@ -56,7 +56,9 @@ def misnamed(label, trained):
     preset, _, training = trained.partition("_small")
     words = label.partition(":")[2].split(", ")
     if label.startswith("lvc:"):
-        return words[0].replace("-", "_") != training.strip("_")
+        of_variant = "" if words[0] == "pvsc-digital" else words[0].replace("-", "_")
+        named = words[1] if words[1:] and words[1].endswith("_small") else "pvsc_mc_small"
+        return of_variant != training.strip("_") or named != f"{preset}_small"
     if training and f"weights {training.strip('_')}" not in words:
         return True
     return not words[0].startswith(f"{preset}_small")
@@ -75,6 +77,10 @@ def test_weights_are_those_that_the_label_of_their_rows_says(name):
         ("lvc:lvc-l1", "pvsc_mc_small_lvc_l1", False),
         ("lvc:lvc-perceptual, receiver xla", "pvsc_mc_small_lvc_perceptual", False),
         ("lvc:lvc-l1", "pvsc_mc_small_lvc_perceptual", True),
+        ("lvc:lvc-perceptual", "pvsc_small_lvc_perceptual", True),
+        ("lvc:lvc-perceptual, pvsc_small", "pvsc_small_lvc_perceptual", False),
+        ("lvc:pvsc-digital, pvsc_small", "pvsc_small", False),
+        ("lvc:pvsc-digital, pvsc_small", "pvsc_mc_small", True),
         ("pvsc-mc:pvsc_mc_small-range", "pvsc_mc_small", False),
         ("pvsc-mc:pvsc_mc_small-range, weights rayleigh", "pvsc_mc_small_rayleigh", False),
         ("pvsc-mc:pvsc_mc_small-range", "pvsc_mc_small_rayleigh", True),

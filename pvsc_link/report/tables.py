@@ -568,10 +568,10 @@ def old_and_new_table(old: Results, new: Results) -> Table:
     Rows of one curve, anchor, condition, GOP length, clip and metric stand in one line; with
     several clips only their mean is shown. Rows of the anchor itself are left out; so are those
     that one folder alone has, which a note counts. Rows of ``pvsc`` with a preset ``pvsc_small``
-    are those of ``pvsc-mc`` with ``pvsc_mc_small``, which has the same networks. Raises
-    ``InputError`` if no line is left.
+    that were made under the rules 1 or before are those of ``pvsc-mc`` with ``pvsc_mc_small``,
+    which has the same networks. Raises ``InputError`` if no line is left.
     """
-    tables = [_named_as_today(results.bd) for results in (old, new)]
+    tables = [_named_as_today(results) for results in (old, new)]
     fixed = [*_OF_CURVE, "anchor", "channel", "snr_db", "csi_nmse_db", "coherence_length"]
     more = varying_conditions(pd.concat(tables)) if all(map(len, tables)) else []
     wanted = [*fixed, *(name for name in more if name not in fixed), "gop", "clip", "metric"]
@@ -613,12 +613,18 @@ def old_and_new_table(old: Results, new: Results) -> Table:
     )
 
 
-def _named_as_today(bd: pd.DataFrame) -> pd.DataFrame:
+#: The last rules under which ``pvsc`` and ``pvsc_small`` named what is ``pvsc-mc`` since.
+_RULES_OF_OLD_NAMES = 1
+
+
+def _named_as_today(results: Results) -> pd.DataFrame:
     """Rows of the means over clips where there are several, with today's names of schemes."""
+    bd = results.bd
     if bd.empty:
         return bd
     bd = bd.assign(variant=bd["variant"].fillna("").astype(str))
-    moved = (bd["scheme"] == "pvsc") & bd["variant"].str.startswith("pvsc_small")
+    is_old = (results.manifest.get("rules") or 0) <= _RULES_OF_OLD_NAMES
+    moved = is_old & (bd["scheme"] == "pvsc") & bd["variant"].str.startswith("pvsc_small")
     renamed = bd["variant"].str.replace("^pvsc_small", "pvsc_mc_small", regex=True)
     bd = bd.assign(
         scheme=bd["scheme"].mask(moved, "pvsc-mc"), variant=bd["variant"].mask(moved, renamed)

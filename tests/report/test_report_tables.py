@@ -2,6 +2,7 @@
 
 import csv
 import io
+import json
 
 import numpy as np
 import pandas as pd
@@ -313,6 +314,22 @@ def test_old_and_new_results_of_one_scenario_stand_side_by_side(make_results, ma
     assert command.main([str(after), "--old", str(before)]) == 0
     assert "| Old | New | New - old (points) |" in capsys.readouterr().out
     assert not (after / "report.html").exists()
+
+
+def test_rows_of_the_papers_system_keep_their_name_beside_those_of_its_extension(
+    make_results, make_points
+):
+    points = make_points(schemes=("pvsc-mc", "x265", "vvenc"), clips=("bikes",), snrs=(6.0,))
+    paper = points["scheme"] == "x265"
+    points.loc[points["scheme"] == "pvsc-mc", "variant"] = "pvsc_mc_small"
+    points.loc[paper, ["scheme", "variant"]] = "pvsc", "pvsc_small"
+    points.loc[paper, "cbr"] *= 3
+    folder = make_results(points, name="both")
+    manifest = json.loads((folder / "manifest.json").read_text())
+    (folder / "manifest.json").write_text(json.dumps(manifest | {"rules": 2}))
+    results = read_results(folder)
+    lines = {row.keys[0] for row in old_and_new_table(results, results).rows}
+    assert len(lines) == 2, lines
 
 
 def test_results_without_a_common_row_are_refused(make_results, make_points):
