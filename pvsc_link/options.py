@@ -240,9 +240,23 @@ Seconds = Annotated[float, Field(gt=0)]
 
 
 class StrictModel(BaseModel):
-    """Base of every section of a user's file: an unknown key is refused with the nearest name."""
+    """Base of every section of a user's file: an unknown key is refused with the nearest name.
+
+    A model that a program makes by its keyword arguments raises ``InputError`` for a bad value, as
+    a file that is read does.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
+
+    def __init__(self, **values: Any):
+        try:
+            super().__init__(**values)
+        except ValidationError as error:
+            raise _as_input_error(error, type(self).__name__, {}) from error
+
+    # Models inside of others, and what a file says, are read without this method: their errors
+    # keep the place of the value.
+    __init__.__pydantic_base_init__ = True  # type: ignore[attr-defined]
 
     @model_validator(mode="before")
     @classmethod
@@ -361,7 +375,7 @@ def _as_input_error(
     more = f" ({error.error_count() - 1} more)" if error.error_count() > 1 else ""
     return InputError(
         f"{where}: {place}",
-        found=first.get("input"),
+        found=None if first["type"] == "missing" else first.get("input"),
         allowed=first["msg"][0].lower() + first["msg"][1:],
         remedy=f"Correct {place} in {where}{more}.",
     )

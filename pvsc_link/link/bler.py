@@ -19,10 +19,11 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from pvsc_link.intervals import wilson_interval
+from pvsc_link.link.channel import as_snr_db
 from pvsc_link.link.coded_link import get_coded_link
 from pvsc_link.link.mcs import NUM_CRC_BITS, Mcs, get_mcs
 from pvsc_link.link.registry import DECODERS, EQUALIZERS, active_impairments, find, find_channel
-from pvsc_link.link.transport_options import DEFAULT_TRANSPORT, Transport
+from pvsc_link.link.transport_options import DEFAULT_TRANSPORT, Transport, require_transport
 from pvsc_link.storage import cache_directory, json_digest, write_atomically
 from pvsc_link.types import ChannelPoint, InputError
 
@@ -157,6 +158,8 @@ def condition_of(
     kind = find_channel(point.channel)
     find("equalizer", equalizer, EQUALIZERS)
     find("decoder", decoder, DECODERS)
+    require_transport(transport)
+    as_snr_db(point.snr_db)  # raises for what is no number
     mcs = get_mcs(mcs_index, transport.mcs_table, transport.block_length)
     return {
         "version": ALGORITHM_VERSION,

@@ -72,11 +72,15 @@ class Channel(Protocol):
 def as_snr_db(snr_db: Any) -> tf.Tensor:
     """Es/N0 in dB as a ``tf.float32`` tensor; tensors and arrays keep their shape.
 
-    Raises ``InputError`` for a number that is not finite.
+    Raises ``InputError`` for a number that is not finite, and for what is no number.
     """
     if tf.is_tensor(snr_db):
         return snr_db
-    if not np.all(np.isfinite(np.asarray(snr_db, float))):
+    try:
+        is_finite = bool(np.all(np.isfinite(np.asarray(snr_db, float))))
+    except (TypeError, ValueError):  # "6 dB", a mapping
+        is_finite = False
+    if not is_finite:
         raise InputError(
             "snr_db",
             found=snr_db,
@@ -231,6 +235,17 @@ def checked_overhead(overhead: Any) -> int:
             remedy="Return the channel uses beyond num_symbols, such as pilots, of a row.",
         )
     return int(overhead)
+
+
+def require_channel(channel: Any) -> None:
+    """Raise ``InputError`` for a channel object that cannot be called."""
+    if not callable(channel):
+        raise InputError(
+            "channel object",
+            found=channel,
+            allowed="a callable as pvsc_link.link.Channel describes it",
+            remedy="pvsc_link.channels has some, such as Awgn().",
+        )
 
 
 class SymbolReception(NamedTuple):

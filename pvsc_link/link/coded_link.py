@@ -30,6 +30,7 @@ from pvsc_link.link.channel import (
     condition_tensors,
     impairment_tensors,
     link_stats,
+    require_channel,
 )
 from pvsc_link.link.counter_random import seed_tensor
 from pvsc_link.link.equalizers import Equalizer
@@ -45,7 +46,7 @@ from pvsc_link.link.registry import (
     find_equalizer,
 )
 from pvsc_link.link.transport import SEGMENTATIONS, BlockCrc, Segmentation
-from pvsc_link.link.transport_options import DEFAULT_TRANSPORT, Transport
+from pvsc_link.link.transport_options import DEFAULT_TRANSPORT, Transport, require_transport
 from pvsc_link.storage import json_digest
 from pvsc_link.types import ChannelPoint, InputError, LinkStats
 
@@ -225,7 +226,8 @@ class CodedLink:
     decoder : key of ``registry.DECODERS``. ``"layered"`` is a program for the CPU: inside a graph
         ``"layered-xla"`` takes its place, which gives the same bits
     num_iter : most decoder iterations
-    transport : MCS table, block length and segmentation (``transport_options.Transport``)
+    transport : MCS table, block length and segmentation (``transport_options.Transport``). A link
+        whose transport has HARQ is for ``Air.send_bits``, which sends its rounds
 
     Input
     -----
@@ -253,9 +255,9 @@ class CodedLink:
     gradient: mapping, decoding and the CRC are discrete.
 
     Raises ``InputError`` for an unknown name or MCS, bits that are no bits, a bad condition, a
-    channel that returns tensors of another form than its contract says, and LLRs that are not
-    finite. Inside a graph the values of tensors are not looked into: there a block whose LLRs are
-    not finite is not ok, and all its bits are 0.
+    transport with HARQ, a channel that returns tensors of another form than its contract says, and
+    LLRs that are not finite. Inside a graph the values of tensors are not looked into: there a
+    block whose LLRs are not finite is not ok, and all its bits are 0.
 
     Example
     -------
@@ -297,7 +299,7 @@ class CodedLink:
         num_iter: int = 20,
         transport: Transport = DEFAULT_TRANSPORT,
     ):
-        self.transport = transport
+        self.transport = require_transport(transport)
         of_table = transport.mcs_table, transport.block_length
         self.mcs = mcs if isinstance(mcs, Mcs) else get_mcs(mcs, *of_table)
         self._kind: ChannelType | None = None
@@ -308,6 +310,7 @@ class CodedLink:
             self._channel = _coded_bit_channel(order, self._kind, found, csi_aware)
             self._in_places = functools.partial(channel_function, self._kind, found, csi_aware)
         else:
+            require_channel(channel)
             jit_compile = getattr(channel, "jit_compile", True)
             self._channel = CodedBitChannel(order, lambda: channel, jit_compile)
         self._decoder = decoder, num_iter
@@ -338,6 +341,7 @@ class CodedLink:
                 allowed="none",
                 remedy="Give it to the channel object itself.",
             )
+        self._require_one_round()
         rows, as_given = _rows_of(bits)
         passed = self._through(rows, snr_db, tensors, seed)
         outputs = passed.bits_hat, passed.block_ok, *([passed.llr] if return_llr else [])
@@ -410,6 +414,7 @@ class CodedLink:
         ``first_symbol`` where they do not follow each other.
         Raises ``InputError`` in addition for a point of another channel, and for bad places.
         """
+        self._require_one_round()
         rows = tf.constant(_require_bits(bits)[None])
         tensors = self._tensors(point)
         if places is None:
@@ -425,6 +430,17 @@ class CodedLink:
             passed.num_pilots,
             passed.stats,
         )
+
+    def _require_one_round(self) -> None:
+        """Raise ``InputError`` if the transport asks for more transmissions than one."""
+        if self.transport.harq is not None:
+            raise InputError(
+                "transport of a CodedLink that sends once",
+                found=f"harq {self.transport.harq}",
+                allowed="none",
+                remedy="Air(point, seed).send_bits(link, bits) sends all rounds and says how many "
+                "they were; in a scenario write harq under link.",
+            )
 
     def information_bits(self, bits: np.ndarray) -> np.ndarray:
         """Information bits of the blocks that carry a payload, CRC included.
@@ -759,5 +775,5 @@ def get_coded_link(
     transport: Transport = DEFAULT_TRANSPORT,
 ) -> CodedLink:
     """The ``CodedLink`` of these parameters, built, traced and compiled once per process."""
-    options = equalizer, csi_aware, decoder, num_iter, transport
+    options = equalizer, csi_aware, decoder, num_iter, require_transport(transport)
     return _coded_link(mcs, find_channel(channel), *options)

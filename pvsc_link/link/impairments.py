@@ -15,7 +15,7 @@ from typing import Any
 import tensorflow as tf
 from sionna.phy import Block
 
-from pvsc_link.link.channel import Channel, ChannelOutput
+from pvsc_link.link.channel import Channel, ChannelOutput, require_channel
 from pvsc_link.link.counter_random import complex_normal, seed_tensor, threefry
 from pvsc_link.link.equalizers import as_complex
 from pvsc_link.link.registry import active_impairments
@@ -278,6 +278,7 @@ class Impaired(Block):
         active_impairments(
             {name: value for name, value in given.items() if not tf.is_tensor(value)}
         )
+        require_channel(channel)
         self._channel = channel
         self._clip, self._rate, self._burst = clip_papr_db, erasure_rate, erasure_burst
         self._rotation = {

@@ -82,6 +82,10 @@ def get_mcs(index: int, table: int = 1, block_length: int = BLOCK_LENGTH) -> Mcs
         raise InputError(
             "mcs_table", found=table, allowed=list(MCS_TABLES), remedy="Name one of TS 38.214."
         )
+    if isinstance(block_length, bool) or not isinstance(block_length, int):
+        raise InputError(
+            "block_length", found=block_length, allowed="an integer", remedy="6144 is the default."
+        )
     rows = MCS_TABLES[table]
     if isinstance(index, bool) or not isinstance(index, int) or not 0 <= index < len(rows):
         raise InputError(

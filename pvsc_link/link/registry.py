@@ -449,7 +449,7 @@ def link_fields() -> dict[str, FieldInfo]:
 
 def find(what: str, name: str, table: Mapping[str, Any]) -> Any:
     """The entry ``name`` of ``table``; raises ``InputError`` with all names if there is none."""
-    if name not in table:
+    if not isinstance(name, str) or name not in table:
         allowed = ", ".join(sorted(table))
         raise InputError(what, found=name, allowed=allowed, remedy="Name one of these.")
     return table[name]

@@ -144,15 +144,18 @@ class Transport(StrictModel):
                 "symbol_rate_hz / 1000",
                 remedy="Lower one of the three.",
             )
-        budget, round_trip = self.latency_budget_ms, self.harq.round_trip_ms
-        if budget is not None and budget <= round_trip:
-            raise InputError(
-                "latency_budget_ms with harq",
-                found=budget,
-                allowed=f"more than harq's round_trip_ms, which is {round_trip:g}",
-                remedy="No retransmission can arrive in time: leave harq out at this budget.",
-            )
         return self
+
+    @property
+    def note(self) -> str:
+        """What a reader of a row must know: that its budget leaves HARQ no retransmission."""
+        budget = self.latency_budget_ms
+        if self.harq is None or budget is None or budget > self.harq.round_trip_ms:
+            return ""
+        return (
+            f"latency budget {budget:g} ms is not above the round trip of "
+            f"{self.harq.round_trip_ms:g} ms: nothing is sent again"
+        )
 
     @property
     def round_trip_uses(self) -> int:
@@ -165,6 +168,18 @@ class Transport(StrictModel):
         if self.harq is not None:
             values["harq"] = json.dumps(values["harq"], sort_keys=True)
         return values
+
+
+def require_transport(transport: Any) -> Transport:
+    """``transport``; raises ``InputError`` for anything that is no ``Transport``."""
+    if not isinstance(transport, Transport):
+        raise InputError(
+            "transport",
+            found=transport,
+            allowed="a pvsc_link.link.Transport",
+            remedy="Write transport=Transport(block_length=1536), for instance.",
+        )
+    return transport
 
 
 #: What is not said otherwise.

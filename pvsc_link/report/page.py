@@ -36,6 +36,7 @@ from pvsc_link.report.tables import (
     Table,
     comparison_tables,
     distribution_tables,
+    loss_tables,
     model_tables,
     write_formats,
 )
@@ -71,7 +72,8 @@ def write_report(
     results = read_results(folder)
     target = Path(out) if out is not None else results.folder
     of_models, why_no_models = model_tables(results)
-    tables = [*comparison_tables(results), *distribution_tables(results), *of_models]
+    of_frames = [*distribution_tables(results), *loss_tables(results)]
+    tables = [*comparison_tables(results), *of_frames, *of_models]
     written = [path for table in tables for path in write_formats(table, target / "tables")]
     figures = draw_figures(results, target / "figures", ENDINGS, most=most_figures, workers=workers)
     remarks = [*results.problems, *figures.remarks, *why_no_models]

@@ -1,8 +1,9 @@
 """Tables in the form of the paper's Tables I to VI, ours beside what the paper prints.
 
 First the model of a table and its formats: CSV for programs, Markdown for reading, LaTeX (booktabs)
-for a paper. Then the paper's own numbers, the tables of BD-CBR (I to III), and the tables about
-models: complexity (IV), ablation (V) and loss terms (VI).
+for a paper. Then the paper's own numbers, the tables of BD-CBR (I to III), of quality over GOPs and
+of losses and latency, and the tables about models: complexity (IV), ablation (V) and loss terms
+(VI).
 """
 
 import csv
@@ -24,6 +25,8 @@ from pvsc_link.intervals import MIN_UNITS, bootstrap_interval
 from pvsc_link.link import CHANNELS
 from pvsc_link.metrics import METRICS
 from pvsc_link.report.curves import (
+    condition_columns,
+    condition_words,
     curve_styles,
     harq_words,
     short_clip_names,
@@ -368,6 +371,8 @@ def _key_text(key: str, value: Any) -> str:
         return "perfect" if key == "csi_nmse_db" else "none"
     if key == "harq":
         return harq_words(value)
+    if key == "channel":
+        return channel_label(str(value))
     is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
     return f"{value:g}" if is_number else str(value)
 
@@ -528,7 +533,7 @@ def distribution_tables(results: Results) -> list[Table]:
         return []
     pooled = means["clip"] == "mean"
     means = means[pooled] if pooled.any() else means
-    wanted = [*_OF_CURVE, "channel", "snr_db", *varying_conditions(means), "gop", "clip", "status"]
+    wanted = [*_OF_CURVE, *told_apart(means), "clip", "status"]
     names = [n for n in dict.fromkeys(wanted) if n in means and means[n].nunique(dropna=False) > 1]
     tables = []
     for metric in METRICS.values():
@@ -555,6 +560,124 @@ def distribution_tables(results: Results) -> list[Table]:
             )
         )
     return tables
+
+
+# ---- losses and latency --------------------------------------------------------------------------
+
+#: Columns of ``points.csv`` with their titles and digits, by what a line makes of its rows.
+_LOSS_COUNTS = {
+    "num_frames": "Frames",
+    "frames_lost": "Frames lost",
+    "frames_concealed": "Frames concealed",
+    "freeze_events": "Freeze events",
+    "deadline_misses": "Deadline misses",
+}
+_LATENCIES = {
+    "latency_ms_p50": "Latency p50 (ms)",
+    "latency_ms_p95": "Latency p95 (ms)",
+    "latency_ms_max": "Latency max (ms)",
+}
+
+
+def loss_tables(results: Results) -> list[Table]:
+    """One table of what was lost and how late frames came, per curve and condition.
+
+    A line is over rates, clips and seeds. A column whose numbers are all 0 or absent is left out;
+    a number of clips, rates, seeds or GOPs that all lines share stands in a note. There is no table
+    for results without losses that do not state a latency either.
+    """
+    sent = results.curves.keyed
+    absent = {name: NAN for name in (*_LOSS_COUNTS, *_LATENCIES) if name not in sent}
+    sent = sent.assign(**absent)
+    shown = {
+        name: title
+        for name, title in (_LOSS_COUNTS | _LATENCIES).items()
+        if (sent[name].astype(float).fillna(0.0) != 0.0).any()
+    }
+    if not set(shown) - {"num_frames"}:
+        return []
+    keys = told_apart(sent)
+    lines, behind = [], []
+    for place, group in sent.groupby(["curve", *keys], dropna=False, sort=False):
+        label = results.curves.styles[place[0]].label
+        texts = [_key_text(*pair) for pair in zip(keys, place[1:], strict=True)]
+        lines.append(([label, *texts], _losses_of(group, shown)))
+        behind.append(_counts_behind(group))
+    counts = pd.DataFrame(behind)
+    columns = [name for name in counts if counts[name].nunique() > 1]
+    rows = [
+        make_row(OURS, texts, [[value] for value in (*numbers, *counts.loc[line, columns])])
+        for line, (texts, numbers) in enumerate(lines)
+    ]
+    order = {label: place for place, label in enumerate(dict.fromkeys(r.keys[0] for r in rows))}
+    rows.sort(key=lambda row: order[row.keys[0]])
+    return [
+        Table(
+            name="losses_and_latency",
+            title="Losses and latency of frames",
+            key_names=("Method", *map(_key_title, keys)),
+            column_names=(*shown.values(), *columns),
+            measures=("",),
+            rows=rows,
+            notes=list(_notes_on_losses(sent, keys, counts, shown)),
+            digits=(*(1 if name in _LATENCIES else 0 for name in shown), *(0 for _ in columns)),
+        )
+    ]
+
+
+def told_apart(rows: pd.DataFrame) -> list[str]:
+    """Columns that tell the conditions of ``rows`` apart: channel, GOP, and what varies in one.
+
+    A value that follows from the channel, such as a coherence length that only one of them has, is
+    not among them.
+    """
+    of_channels = [of_channel for _, of_channel in rows.groupby("channel", dropna=False)]
+    varying = {name for of_channel in of_channels for name in varying_conditions(of_channel)}
+    several = [name for name in ("channel", "gop") if rows[name].nunique() > 1]
+    return [name for name in [*condition_columns(), "gop"] if name in {*several, *varying}]
+
+
+def _losses_of(rows: pd.DataFrame, shown: Mapping[str, str]) -> list[float]:
+    """Sums of counts; means of the rows' percentiles, and the largest latency."""
+    values = []
+    for name in shown:
+        numbers = rows[name].to_numpy(float)  # a sum that lacks a row is none
+        how = np.sum if name in _LOSS_COUNTS else np.max if name == "latency_ms_max" else np.mean
+        values.append(float(how(numbers)))
+    return values
+
+
+def _counts_behind(rows: pd.DataFrame) -> dict[str, float]:
+    gops = (rows["num_frames"].astype(float) / rows["gop"].astype(float)).sum()
+    distinct = {"Clips": "clip", "Rates": "rate", "Seeds": "seed"}
+    return {title: rows[name].nunique() for title, name in distinct.items()} | {"GOPs": gops}
+
+
+def _notes_on_losses(
+    sent: pd.DataFrame, keys: Sequence[str], counts: pd.DataFrame, shown: Mapping[str, str]
+) -> Iterator[str]:
+    shared = ["channel", *(n for n in condition_columns() if n in sent and n not in keys)]
+    of_channels = (rows for _, rows in sent.groupby("channel", sort=False))
+    words = [condition_words({n: rows[n].iloc[0] for n in shared}) for rows in of_channels]
+    yield f"Conditions: {'; '.join(words)}."
+    same = [
+        f"{counts[title].iloc[0]:g} {title if title == 'GOPs' else title.lower()}"
+        for title in counts
+        if counts[title].nunique() == 1
+    ]
+    same = [words.removesuffix("s") if words.startswith("1 ") else words for words in same]
+    behind = f"; behind every line: {', '.join(same)}" if same else ""
+    yield f"Counts are sums over rates, clips and seeds{behind}."
+    if set(_LATENCIES) & set(shown):
+        yield (
+            "Latency p50 and p95: means over the rows of a line. The time of coding is not counted."
+        )
+        if (sent["transport_unit"].fillna("gop") == "gop").any():
+            yield "With the transport unit gop a frame waits until its GOP is complete."
+    stated = {name: sent[name].notna().any() for name in _LOSS_COUNTS}
+    left_out = [t.lower() for n, t in _LOSS_COUNTS.items() if n not in shown and stated[n]]
+    if left_out:
+        yield f"0 everywhere, and left out: {', '.join(left_out)}."
 
 
 # ---- two results of one scenario -----------------------------------------------------------------

@@ -9,7 +9,7 @@ one of them counts at once.
 
 import functools
 import operator
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from itertools import product
 from typing import Annotated, Any, Literal, TypeVar
 
@@ -31,6 +31,7 @@ from pvsc_link.link import (
     EQUALIZERS,
     SYMBOL_EQUALIZERS,
     ChannelType,
+    Harq,
     Impairments,
     Transport,
     active_impairments,
@@ -200,15 +201,18 @@ class Link(StrictModel):
     def transports(self) -> list[Transport]:
         """Every way of transport, in the order of its axes.
 
-        Raises ``InputError`` for values that do not go together, and for HARQ where the scenario
-        says that a GOP is one transport.
+        A latency budget that is not above HARQ's round trip allows no retransmission; rows have
+        ``Transport.note`` then. Raises ``InputError`` where this holds for all budgets of a HARQ,
+        for other values that do not go together, and for HARQ where the scenario says that a GOP
+        is one transport.
         """
         self._check_unit_of_harq()
         axes = {name: getattr(self, name) for name in Transport.model_fields}
         combined = (dict(zip(axes, values, strict=True)) for values in product(*axes.values()))
         where, example = "transport of the link", "block_length: 6144"
-        made = (validated(values, Transport, where, example) for values in combined)
-        return list(dict.fromkeys(made))
+        made = dict.fromkeys(validated(values, Transport, where, example) for values in combined)
+        _check_budgets_of_harq(made)
+        return list(made)
 
     def _check_unit_of_harq(self) -> None:
         units, harq = (getattr(self, name) for name in ("transport_unit", "harq"))
@@ -218,6 +222,23 @@ class Link(StrictModel):
                 found=units,
                 allowed="frame",
                 remedy="HARQ sends frame by frame: write frame, or leave transport_unit out.",
+            )
+
+
+def _check_budgets_of_harq(made: Iterable[Transport]) -> None:
+    """Refuse a HARQ that no latency budget of the scenario allows a retransmission."""
+    of_harq: dict[Harq, list[Transport]] = {}
+    for transport in made:
+        if transport.harq is not None:
+            of_harq.setdefault(transport.harq, []).append(transport)
+    for harq, transports in of_harq.items():
+        if all(transport.note for transport in transports):
+            raise InputError(
+                "latency_budget_ms with harq",
+                found=list(dict.fromkeys(t.latency_budget_ms for t in transports)),
+                allowed=f"more than harq's round_trip_ms, which is {harq.round_trip_ms:g}",
+                remedy="No retransmission can arrive in time: leave harq out, or add a larger "
+                "budget.",
             )
 
 

@@ -52,8 +52,12 @@ _WORTHLESS = 1e-9
 TARGET_ERRORS, MAX_BLOCKS = 100, 2000
 #: Why a row has its MCS: the scenario gave it, the rule chose it, or it is next to the chosen one.
 GIVEN, CHOSEN, NEIGHBOUR = "given", "chosen", "neighbour"
-#: Block error rate by coded bits of a block.
+#: Block error rate by coded bits of a block, and by MCS.
 BlerOfLength = Callable[[int], float]
+BlerOfMcs = Callable[[int], float]
+#: A rough block error rate is measured over so many blocks, which are the first of any measurement,
+#: and is off by less than this where it is about 0.1: five standard deviations and more.
+ROUGH_BLOCKS, _ROUGHNESS = 128, 0.15
 #: Quality per frame of (reference, shown) uint8 frames, higher is better.
 Quality = Callable[[np.ndarray, np.ndarray], np.ndarray]
 
@@ -71,45 +75,81 @@ def neighbours(mcs: int, table: int = 1) -> list[int]:
     return [order[i] for i in (place - 1, place + 1) if 0 <= i < len(order)]
 
 
-def candidates(bler_of: Callable[[int], float], table: int = 1) -> dict[int, float]:
+def candidates(
+    bler_of: BlerOfMcs, table: int = 1, rough: BlerOfMcs | None = None
+) -> dict[int, float]:
     """Block error rate by MCS of those that can be best.
 
-    Within a modulation the block error rate grows with the code rate. There a bisection finds the
+    Within a modulation the block error rate grows with the code rate. There a search finds the
     fastest MCS without errors, and a walk upwards finds those that still deliver something. Across
     modulations it does not grow: in fast fading QPSK at rate 0.66 (MCS 9) can fail where 16-QAM at
-    rate 0.33 (MCS 10) does not. An MCS that is slower than an error-free one is left out.
+    rate 0.33 (MCS 10) does not. An MCS that is slower than an error-free one is left out. The
+    search begins with the highest modulation, so that few of those are measured.
+
+    Parameters: ``rough`` : an estimate that is quick to have and 0 wherever ``bler_of`` is; it
+    tells where to look. By default ``bler_of`` itself.
     """
-    blers = _worth_measuring(bler_of, table)
-    order = by_efficiency(table)
-    clean = [order.index(mcs) for mcs, bler in blers.items() if bler == 0.0]
-    kept = [mcs for mcs in blers if not clean or order.index(mcs) >= max(clean)]
-    alive = [mcs for mcs in kept if blers[mcs] < LOST]
-    return {mcs: blers[mcs] for mcs in alive} or {order[0]: blers[order[0]]}
-
-
-def fastest_within(bler_of: Callable[[int], float], most: float, table: int = 1) -> int:
-    """The MCS of highest spectral efficiency whose BLER is at most ``most``; else the slowest."""
-    bler, order, rows = functools.cache(bler_of), by_efficiency(table), MCS_TABLES[table]
-    found = []
-    for num_bits in {mcs.num_bits_per_symbol for mcs in rows}:
-        falling = [mcs.index for mcs in rows if mcs.num_bits_per_symbol == num_bits][::-1]
-        found += falling[bisect_left(falling, True, key=lambda mcs: bler(mcs) <= most) :][:1]
-    return max(found, key=order.index, default=order[0])
-
-
-def _worth_measuring(bler_of: Callable[[int], float], table: int) -> dict[int, float]:
-    """Per modulation, BLER of the fastest error-free MCS and of those above it up to a lost one."""
-    bler = functools.cache(bler_of)
+    bler, order = functools.cache(bler_of), _places(table)
+    rough = functools.cache(rough) if rough else bler
     blers: dict[int, float] = {}
-    rows = MCS_TABLES[table]
-    for num_bits in sorted({mcs.num_bits_per_symbol for mcs in rows}):
-        falling = [mcs.index for mcs in rows if mcs.num_bits_per_symbol == num_bits][::-1]
-        fastest = bisect_left(falling, True, key=lambda mcs: bler(mcs) == 0.0)
-        for mcs in reversed(falling[: fastest + 1]):
+    slowest = -1  # place of the fastest MCS without errors so far
+    for falling in _by_modulation(table):
+        worth = [mcs for mcs in falling if order[mcs] > slowest]
+        fastest = _first(worth, lambda mcs: bler(mcs) == 0.0, lambda mcs: rough(mcs) == 0.0)
+        for mcs in reversed(worth[: fastest + 1]):
             blers[mcs] = bler(mcs)
             if blers[mcs] >= LOST:
                 break
-    return blers
+        if fastest < len(worth):
+            slowest = order[worth[fastest]]
+    kept = [mcs for mcs in blers if order[mcs] >= slowest]
+    alive = [mcs for mcs in kept if blers[mcs] < LOST]
+    last = by_efficiency(table)[0]
+    return {mcs: blers[mcs] for mcs in sorted(alive)} or {last: blers[last]}
+
+
+def fastest_within(
+    bler_of: BlerOfMcs, most: float, table: int = 1, rough: BlerOfMcs | None = None
+) -> int:
+    """The MCS of highest spectral efficiency whose BLER is at most ``most``; else the slowest.
+
+    Parameters: ``rough`` as of ``candidates``; elsewhere it is off by less than ``_ROUGHNESS``.
+    """
+    bler, order = functools.cache(bler_of), _places(table)
+    rough = functools.cache(rough) if rough else bler
+    at_most = most + _ROUGHNESS if most else 0.0
+    found = by_efficiency(table)[0]
+    for falling in _by_modulation(table):
+        worth = [mcs for mcs in falling if order[mcs] > order[found]]
+        place = _first(worth, lambda mcs: bler(mcs) <= most, lambda mcs: rough(mcs) <= at_most)
+        found = worth[place] if place < len(worth) else found
+    return found
+
+
+def _places(table: int) -> dict[int, int]:
+    return {mcs: place for place, mcs in enumerate(by_efficiency(table))}
+
+
+def _by_modulation(table: int) -> list[list[int]]:
+    """MCS indices of each modulation, the highest first, from the fastest to the slowest."""
+    of_order: dict[int, list[int]] = {}
+    for row in reversed(MCS_TABLES[table]):
+        of_order.setdefault(row.num_bits_per_symbol, []).append(row.index)
+    return [of_order[num_bits] for num_bits in sorted(of_order, reverse=True)]
+
+
+def _first(
+    falling: Sequence[int], holds: Callable[[int], bool], may_hold: Callable[[int], bool]
+) -> int:
+    """Place of the first MCS for which ``holds``, which is costly; their number if there is none.
+
+    Both conditions hold from some place on. A bisection by ``may_hold``, which is true wherever
+    ``holds`` is, finds where to begin.
+    """
+    place = bisect_left(falling, True, key=may_hold)
+    while place < len(falling) and not holds(falling[place]):
+        place += 1
+    return place
 
 
 def useful_bits_per_use(
@@ -304,7 +344,8 @@ class McsPolicy:
         mcs, sizes = self.mcs(point), self._sizes(point)
         beside = [] if point.mcs == OLLA else neighbours(mcs, point.transport.mcs_table)
         roles = {mcs: CHOSEN} | dict.fromkeys(beside, NEIGHBOUR)
-        return [McsChoice(m, mean_bler(sizes, *_link(point, m)), r) for m, r in roles.items()]
+        bler, _ = _mean_blers(point, sizes)
+        return [McsChoice(m, bler(m), role) for m, role in roles.items()]
 
     def _sizes(self, point: Point) -> list[int]:
         sent = self._sent(point, [point.rate])[point.rate]
@@ -315,10 +356,8 @@ class McsPolicy:
         key = _first_key(point)
         mcs = self._store.fact(key)
         if mcs is None:
-            sizes, table = self._sizes(point), point.transport.mcs_table
-            mcs = fastest_within(
-                lambda index: mean_bler(sizes, *_link(point, index)), OLLA_TARGET, table
-            )
+            bler, rough = _mean_blers(point, self._sizes(point))
+            mcs = fastest_within(bler, OLLA_TARGET, point.transport.mcs_table, rough)
             self._store.set_fact(key, mcs)
         return mcs
 
@@ -329,9 +368,8 @@ class McsPolicy:
         if stored is None:
             sent, unit = self._sent(point, self._curve), point.transport.transport_unit
             sizes = [size for gops in sent.values() for size in stream_sizes(gops, unit)]
-            blers = candidates(
-                lambda mcs: mean_bler(sizes, *_link(point, mcs)), point.transport.mcs_table
-            )
+            bler, rough = _mean_blers(point, sizes)
+            blers = candidates(bler, point.transport.mcs_table, rough)
             links = {mcs: _link(point, mcs) for mcs in blers}
             worth = useful_bits_per_use(sent, self._frames, links, self._quality(point), unit)
             stored = [[mcs, blers[mcs], list(of_rate.items())] for mcs, of_rate in worth.items()]
@@ -460,11 +498,11 @@ class SideMcsPolicy:
         key = f"{rule} {' '.join(words)}"
         mcs = self._store.fact(key)
         if mcs is None:
-            mcs = fastest_within(
-                lambda index: max(_bler(point, options, index, n) for n in _lengths(point, index)),
-                most,
-                point.transport.mcs_table,
+            bler, rough = (
+                functools.partial(_largest_bler, point, options, max_blocks=max_blocks)
+                for max_blocks in (MAX_BLOCKS, ROUGH_BLOCKS)
             )
+            mcs = fastest_within(bler, most, point.transport.mcs_table, rough)
             self._store.set_fact(key, mcs)
         return mcs
 
@@ -473,14 +511,32 @@ class SideMcsPolicy:
         return next((row["mcs"] for row in rows if row is not None and "mcs" in row), None)
 
 
-def _link(point: Point, mcs: int) -> tuple[CodedLink, BlerOfLength]:
+def _link(point: Point, mcs: int, max_blocks: int = MAX_BLOCKS) -> tuple[CodedLink, BlerOfLength]:
     """The link of a point's coded bits at an MCS, and its block error rates by coded length."""
     options = link_options(point)
     link = get_coded_link(mcs, point.channel, **asdict(options))
-    return link, functools.cache(functools.partial(_bler, point, options, mcs))
+    bler_of = functools.partial(_bler, point, options, mcs, max_blocks=max_blocks)
+    return link, functools.cache(bler_of)
 
 
-def _bler(point: Point, options: LinkOptions, mcs: int, n: int) -> float:
+def _mean_blers(point: Point, sizes: Sequence[int]) -> tuple[BlerOfMcs, BlerOfMcs]:
+    """Mean block error rate of streams of so many bits by MCS, and a rough one (``candidates``)."""
+
+    def mean(max_blocks: int, mcs: int) -> float:
+        return mean_bler(sizes, *_link(point, mcs, max_blocks))
+
+    return functools.partial(mean, MAX_BLOCKS), functools.partial(mean, ROUGH_BLOCKS)
+
+
+def _largest_bler(point: Point, options: LinkOptions, mcs: int, max_blocks: int) -> float:
+    """The largest block error rate of an MCS at any length that is measured."""
+    lengths = _lengths(point, mcs)
+    return max(_bler(point, options, mcs, n, max_blocks=max_blocks) for n in lengths)
+
+
+def _bler(
+    point: Point, options: LinkOptions, mcs: int, n: int, *, max_blocks: int = MAX_BLOCKS
+) -> float:
     """Block error rate of an MCS at the channel condition of a point; measured once ever."""
     return bler_of_length(
         mcs,
@@ -488,7 +544,7 @@ def _bler(point: Point, options: LinkOptions, mcs: int, n: int) -> float:
         n,
         **asdict(options),
         target_errors=TARGET_ERRORS,
-        max_blocks=MAX_BLOCKS,
+        max_blocks=max_blocks,
     )
 
 

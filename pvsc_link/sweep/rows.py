@@ -58,6 +58,7 @@ def finished_row(
     frames = video.frames[: len(frames_hat)]
     quality = frame_metrics.evaluate(metrics, frames, frames_hat, fps=video.fps)
     lost = sum(reception.frames_lost for reception in receptions)
+    notes = (point.transport.note, *(reception.note for reception in receptions))
     return {
         **_coordinates(point),
         "point_id": row_id(point, choice),
@@ -77,7 +78,7 @@ def finished_row(
         "freeze_events": sum(reception.freeze_events for reception in receptions),
         **_latency(point, receptions),
         "status": _status(receptions, lost, len(frames)),
-        "note": "; ".join(dict.fromkeys(r.note for r in receptions if r.note)),
+        "note": "; ".join(dict.fromkeys(filter(None, notes))),
         **_details(receptions),
         **({} if choice.role == NEIGHBOUR else {GOPS: _of_gops(receptions, quality)}),
     }

@@ -14,7 +14,7 @@ from pvsc_link.types import LinkStats, Reception, Video
 COUNTS = (
     *("num_frames", "num_blocks", "num_block_errors", "num_fades"),
     *("frames_lost", "frames_concealed", "freeze_events", "deadline_misses"),
-    *("side_lost", "out_of_step"),
+    *("side_lost", "out_of_step", "num_retransmissions"),
 )
 
 

@@ -248,6 +248,13 @@ def test_retransmissions_in_a_long_fade_help_less_than_in_another():
     assert failed[6000] + 5 < failed[2_000_000_000] < 60
 
 
+def test_a_link_with_harq_does_not_send_once_without_saying_so():
+    link, point = get_coded_link(5, "awgn", transport=transport()), ChannelPoint("awgn", 20.0)
+    for send in (lambda b: link(b, snr_db=20.0, seed=1), lambda b: link.send(b, point, 1)):
+        with pytest.raises(InputError, match=r"sends once.*send_bits"):
+            send(random_bits(100))
+
+
 def test_another_combining_is_refused():
     with pytest.raises(InputError, match="combining of harq"):
         HarqProcess(CodedLink(SHORT, "awgn"), random_bits(100), "sum")

@@ -10,6 +10,7 @@ import pytest
 
 from pvsc_link.media.clips import SEQUENCES
 from pvsc_link.report import __main__ as command
+from pvsc_link.report.page import write_report
 from pvsc_link.report.results import read_results
 from pvsc_link.report.tables import (
     BEST,
@@ -25,6 +26,7 @@ from pvsc_link.report.tables import (
     as_markdown,
     comparison_tables,
     distribution_tables,
+    loss_tables,
     make_row,
     model_tables,
     old_and_new_table,
@@ -370,3 +372,58 @@ def test_percentiles_over_gops_stand_in_a_table_of_their_own(make_results, make_
     assert (low, high) == pytest.approx((0.0, 0.2))
     assert (num_gops, num_seeds) == (9, 3)
     assert table.rows[0].ends[0, 0][0] < mean < table.rows[0].ends[0, 0][1]
+
+
+def with_latency(points):
+    """Points whose frames come late by their SNR, and of which x265 loses some at 0 dB."""
+    lost = ((points.scheme == "x265") & (points.snr_db == 0)).astype(int)
+    return points.assign(
+        frames_lost=lost * 2,
+        frames_concealed=lost * 3,
+        freeze_events=0,
+        deadline_misses=0,
+        latency_ms_p50=10.0 + points.snr_db,
+        latency_ms_p95=20.0 + points.rate,
+        latency_ms_max=30.0 + points.seed,
+    )
+
+
+def test_losses_and_latency_are_told_by_scheme_and_condition(make_results, make_points):
+    points = with_latency(make_points(schemes=("vvenc", "x265"), rates=(27, 32)))
+    (table,) = loss_tables(read_results(make_results(points)))
+    assert table.key_names == ("Method", "Channel", "SNR (dB)", "CSI NMSE (dB)")
+    assert table.column_names == (
+        *("Frames", "Frames lost", "Frames concealed"),
+        *("Latency p50 (ms)", "Latency p95 (ms)", "Latency max (ms)"),
+    ), "freeze events are 0 everywhere, and all lines have equal numbers of clips and seeds"
+    assert len(table.rows) == 2 * 2 * 3
+    lines = {line.keys: [cell[0] for cell in line.cells] for line in table.rows}
+    num_rows = 2 * 2 * 3  # clips, rates, seeds
+    of_vvenc, of_x265 = (
+        next(lines[key] for key in lines if name in key[0] and key[1:] == ("AWGN", "0", "perfect"))
+        for name in ("VVenC", "x265")
+    )
+    assert of_x265 == [12 * num_rows, 2 * num_rows, 3 * num_rows, 10.0, 49.5, 33.0]
+    assert of_vvenc == [12 * num_rows, 0, 0, 10.0, 49.5, 33.0]
+    notes = " ".join(table.notes)
+    assert "2 clips, 2 rates, 3 seeds, 36 GOPs" in notes
+    assert "left out: freeze events, deadline misses" in notes
+    assert "Rayleigh" in notes
+    assert "coherence 1" in notes
+
+
+def test_no_table_of_losses_without_losses_and_latency(make_results, make_points):
+    points = make_points(schemes=("vvenc", "x264"), rates=(27,), seeds=(1,))
+    assert loss_tables(read_results(make_results(points))) == []
+    lost = points.assign(frames_lost=(points.scheme == "x264") * 4)
+    (table,) = loss_tables(read_results(make_results(lost, name="lost")))
+    assert table.column_names == ("Frames", "Frames lost")
+    assert "left out" not in " ".join(table.notes), "what rows do not state is not 0"
+
+
+def test_the_table_of_losses_is_written_and_on_the_page(make_results, make_points, tmp_path):
+    points = with_latency(make_points(schemes=("x265",), seeds=(1,), rates=(27,)))
+    report = write_report(make_results(points), tmp_path / "out", most_figures=0)
+    written = {path.name for path in report.tables}
+    assert {f"losses_and_latency.{ending}" for ending in ("csv", "md", "tex")} <= written
+    assert "id='losses_and_latency'" in report.page.read_text()

@@ -117,12 +117,20 @@ def test_harq_sends_frame_by_frame_and_is_an_axis():
         ({"harq": {"max_retransmissions": 0}}, "max_retransmissions"),
         ({"harq": ["none", {}], "transport_unit": "gop"}, "transport_unit with harq"),
         ({"harq": {}, "symbol_rate_hz": 1e12}, "round trips of harq"),
-        ({"harq": {"round_trip_ms": 4}, "latency_budget_ms": [3, 10]}, "round_trip_ms, which is 4"),
+        ({"harq": {"round_trip_ms": 4}, "latency_budget_ms": [3, 4]}, "round_trip_ms, which is 4"),
+        ({"harq": [{}, {"round_trip_ms": 12}], "latency_budget_ms": 10}, "which is 12"),
     ],
 )
 def test_a_harq_that_cannot_work_is_refused(keys, message):
     with pytest.raises(InputError, match=message):
         expand(scenario({"snr_db": 6} | keys))
+
+
+def test_a_budget_below_the_round_trip_sends_once_and_says_so_beside_larger_ones():
+    points = expand(scenario({"snr_db": 6, "harq": ["none", {}], "latency_budget_ms": [4, 5]}))
+    notes = {(p.transport.harq is None, p.transport.latency_budget_ms): p.transport for p in points}
+    assert [key for key, transport in notes.items() if transport.note] == [(False, 4.0)]
+    assert "round trip of 4 ms: nothing is sent again" in notes[False, 4.0].note
 
 
 def test_a_transport_says_what_harq_does_in_one_cell():

@@ -188,6 +188,23 @@ def test_candidates_are_what_no_error_free_mcs_dominates(law, threshold):
     assert len(asked) == len(set(asked)), "no BLER is asked for twice"
 
 
+@pytest.mark.parametrize("threshold", [0.1, 0.3, 1.0, 1.3, 2.5, 5.0, 9.0])
+@pytest.mark.parametrize("law", [lambda t: waterfall(t, 1.6 * t), fast_fading])
+def test_rough_error_rates_save_measurements_and_change_nothing(law, threshold):
+    bler_of, asked = law(threshold), []
+
+    def rough(mcs):
+        """A few blocks meet no error where errors are rare."""
+        return bler_of(mcs) if bler_of(mcs) > 0.1 else 0.0
+
+    found = candidates(lambda mcs: asked.append(mcs) or bler_of(mcs), rough=rough)
+    assert found == candidates(bler_of)
+    clean = [mcs for mcs in asked if bler_of(mcs) == 0.0]
+    assert len(clean) <= len({MCS_TABLE[mcs].num_bits_per_symbol for mcs in clean})
+    for most in (0.0, 0.1):
+        assert fastest_within(bler_of, most, rough=rough) == fastest_within(bler_of, most)
+
+
 def test_a_failing_modulation_does_not_hide_a_faster_one_that_works():
     """MCS 9 lost, MCS 10 clean: the order by efficiency alone would stop at MCS 8."""
     blers = candidates(lambda mcs: 1.0 if mcs == 9 or mcs > 11 else 0.0)

@@ -11,7 +11,7 @@ LINK = {
     "coherence_length": 400,
     "harq": ["none", {"max_retransmissions": 2, "combining": "chase"}],
     "transport_unit": "frame",
-    "latency_budget_ms": [5, 33],
+    "latency_budget_ms": [3, 33],
 }
 
 
@@ -31,6 +31,11 @@ def test_harq_and_the_outer_loop_through_a_sweep(own_caches, write_scenario, tmp
     assert (loops.mcs_mean - loops.mcs).abs().max() <= 2
     assert given.mcs_mean.isna().all()
     without, with_harq = (given[given.harq.isna() == plain] for plain in (True, False))
+    short = with_harq[with_harq.latency_budget_ms == 3]
+    assert short.note.str.contains("nothing is sent again").all()
+    assert (short.num_retransmissions == 0).all()
+    assert set(short.num_block_errors) == set(without.num_block_errors)
+    assert not points.note.drop(points.index[points.note.str.contains("sent again")]).any()
     assert with_harq.num_block_errors.sum() < without.num_block_errors.sum()
     assert (with_harq.cbr > without.cbr.max()).any()
     assert (points.latency_ms_max <= points.latency_budget_ms).all()
