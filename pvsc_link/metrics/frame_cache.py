@@ -95,12 +95,13 @@ class FrameMetrics:
         }
         with self._database() as database:
             values = self._values_of_clip(database, clip_metrics, keys, frames, frames_hat)
-            for metric in metrics:
-                if metric.name not in values:
-                    values[metric.name] = [
-                        self._value(database, metric, key, frame, frame_hat)
-                        for key, frame, frame_hat in zip(keys, frames, frames_hat, strict=True)
-                    ]
+            of_frames = [metric for metric in metrics if metric.name not in values]
+            values.update({metric.name: [] for metric in of_frames})
+            # Frame by frame, because metrics share parts of what they compute of a frame.
+            for key, frame, frame_hat in zip(keys, frames, frames_hat, strict=True):
+                for metric in of_frames:
+                    value = self._value(database, metric, key, frame, frame_hat)
+                    values[metric.name].append(value)
         return {metric.column: np.array(values[metric.name], np.float32) for metric in metrics}
 
     def _values_of_clip(
