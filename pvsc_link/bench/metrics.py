@@ -52,13 +52,13 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _measure(height: int, width: int, rounds: int, official: "_Official | None") -> dict[str, Any]:
-    from pvsc_link.metrics.perceptual import Dists, DistsMetric, Lpips, LpipsMetric
+    from pvsc_link.metrics import METRICS, Dists, Lpips
 
     rng = np.random.default_rng(0)
     frame = rng.random((height, width, 3)).astype(np.float32)
     noise = rng.normal(0, 0.05, (rounds + 1, *frame.shape))
     shown = np.clip(frame + noise, 0, 1).astype(np.float32)
-    metrics, layers = (LpipsMetric(), DistsMetric()), (Lpips(), Dists())
+    metrics, layers = (METRICS["lpips"].measure, METRICS["dists"].measure), (Lpips(), Dists())
     references = [metric.reference(frame[None]) for metric in metrics]
 
     def by_package(frame_hat: np.ndarray) -> list[float]:
@@ -127,7 +127,7 @@ for line in sys.stdin:
 """
 
     def __init__(self, python: Path):
-        from pvsc_link.metrics.vgg_weights import vgg16_weights
+        from pvsc_link.metrics import vgg16_weights
         from pvsc_link.storage import cache_directory
 
         vgg16_weights()  # into the cache

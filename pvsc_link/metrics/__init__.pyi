@@ -5,7 +5,9 @@ from .bd import bd_cbr as bd_cbr
 from .cbr import channel_bandwidth_ratio as channel_bandwidth_ratio
 from .external import ExternalMetric as ExternalMetric
 from .frame_cache import FrameMetrics as FrameMetrics
+from .perceptual import Dists as Dists
 from .perceptual import Lpips as Lpips
 from .psnr import psnr_db as psnr_db
 from .registry import METRICS as METRICS
 from .registry import MetricType as MetricType
+from .vgg_weights import vgg16_weights as vgg16_weights

@@ -24,6 +24,34 @@ _FEWEST_CHANNELS = 128
 _KEPT_FRAMES = 2
 
 
+def has_gpu() -> bool:
+    """Whether TensorFlow sees a GPU, where the Keras layers are faster."""
+    return bool(tf.config.list_physical_devices("GPU"))
+
+
+class CpuEngine:
+    """Features and distances of single frames, as those of a layer.
+
+    Parameters
+        layer : ``perceptual.Lpips`` or ``perceptual.Dists``
+        trunk : may serve several engines
+    """
+
+    def __init__(self, layer: Any, trunk: "CpuTrunk"):
+        self._trunk = trunk
+        self._pool = tf.function(layer.pool)
+        self._finished = tf.function(layer.finished)
+        self._distance = tf.function(layer.distance)
+
+    def features(self, frame: np.ndarray) -> list[Any]:
+        """Features of one frame [height, width, 3], float32 RGB in [0, 1]."""
+        return self._finished(frame[None], self._trunk(frame, self._pool))
+
+    def distance(self, features: list[Any], features_hat: list[Any]) -> float:
+        """Distance of two results of :meth:`features`."""
+        return float(self._distance(features, features_hat)[0])
+
+
 class CpuTrunk:
     """Five feature maps of a frame. Threads may share an object; they wait for each other.
 

@@ -9,7 +9,7 @@ metrics take the trunk of ``cpu_trunk.py``, which gives the same features in les
 import functools
 from collections.abc import Callable, Iterator
 from importlib.resources import files
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import keras
 import numpy as np
@@ -18,6 +18,9 @@ from keras import ops
 from pvsc_link.metrics.base import VGG_SMALLEST_SIDE, ClipMetric, Metric
 from pvsc_link.metrics.vgg_weights import REMEDY, STAGE_CHANNELS, Vgg16Weights, vgg16_weights
 from pvsc_link.types import InputError
+
+if TYPE_CHECKING:
+    from pvsc_link.metrics.cpu_trunk import CpuEngine, CpuTrunk
 
 #: Convolutions of each stage; the features are the last ReLU of a stage.
 STAGES = ((0, 1), (2, 3), (4, 5, 6), (7, 8, 9), (10, 11, 12))
@@ -265,36 +268,19 @@ class _KerasEngine:
         return float(self._distance.predict_on_batch([*features, *features_hat])[0])
 
 
-class _CpuEngine:
-    """The same by ``CpuTrunk``, for TensorFlow without a GPU."""
-
-    def __init__(self, layer: Any):
-        import tensorflow as tf
-
-        self._pool = tf.function(layer.pool)
-        self._finished = tf.function(layer.finished)
-        self._distance = tf.function(layer.distance)
-
-    def features(self, frame: np.ndarray) -> list[Any]:
-        return self._finished(frame[None], _cpu_trunk()(frame, self._pool))
-
-    def distance(self, features: list[Any], features_hat: list[Any]) -> float:
-        return float(self._distance(features, features_hat)[0])
-
-
 @functools.cache
-def _cpu_trunk() -> Any:
+def _cpu_trunk() -> "CpuTrunk":
     from pvsc_link.metrics.cpu_trunk import CpuTrunk
 
     return CpuTrunk(Vgg16Trunk(vgg16_weights()), STAGES, MEAN, STD)
 
 
-def _engine(layer: Any) -> "_KerasEngine | _CpuEngine":
+def _engine(layer: Any) -> "_KerasEngine | CpuEngine":
     if keras.backend.backend() == "tensorflow":
-        import tensorflow as tf
+        from pvsc_link.metrics.cpu_trunk import CpuEngine, has_gpu
 
-        if not tf.config.list_physical_devices("GPU"):
-            return _CpuEngine(layer)
+        if not has_gpu():
+            return CpuEngine(layer, _cpu_trunk())
     return _KerasEngine(layer)
 
 
@@ -325,7 +311,7 @@ class PerceptualMetric(Metric):
         require_vgg16()
 
     @functools.cached_property
-    def _engine(self) -> "_KerasEngine | _CpuEngine":
+    def _engine(self) -> "_KerasEngine | CpuEngine":
         return _engine(self.layer())
 
     def _reference(self, frame: np.ndarray) -> list[Any]:
@@ -371,7 +357,7 @@ class TlpMetric(ClipMetric):
         require_vgg16()
 
     @functools.cached_property
-    def _engine(self) -> "_KerasEngine | _CpuEngine":
+    def _engine(self) -> "_KerasEngine | CpuEngine":
         return _engine(Lpips())
 
     def _steps(self, frames: Iterator[np.ndarray]) -> np.ndarray:
