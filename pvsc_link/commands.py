@@ -29,6 +29,7 @@ COMMANDS = {
     "train": ("pvsc_link.train.__main__", "train the weights of a preset"),
     "bench": ("pvsc_link.bench.__main__", "benchmarks, each printed as ratios of one run"),
     "codecs": ("pvsc_link.codecs.__main__", "code clips once and keep the streams"),
+    "schemes": ("pvsc_link.schemes.__main__", "list the schemes, check a model of your own"),
     "bler": ("pvsc_link.bler", "measure, list, merge and plot block error rates"),
 }
 FAILED, BAD_INPUT = 1, 2

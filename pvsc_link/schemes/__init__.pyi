@@ -1,5 +1,7 @@
+from .analog import side_link_options as side_link_options
 from .base import LinkOptions as LinkOptions
 from .base import Scheme as Scheme
+from .foreign import ForeignScheme as ForeignScheme
 from .latency import latency_columns as latency_columns
 from .registry import SCHEMES as SCHEMES
 from .registry import SchemeType as SchemeType
@@ -8,6 +10,5 @@ from .semantic import DvstScheme as DvstScheme
 from .semantic import PvscMcScheme as PvscMcScheme
 from .semantic import SemanticScheme as SemanticScheme
 from .semantic import scheme_of_preset as scheme_of_preset
-from .semantic import side_link_options as side_link_options
 from .separated import SeparatedScheme as SeparatedScheme
 from .separated import transports as transports

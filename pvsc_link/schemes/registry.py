@@ -9,7 +9,7 @@ scheme from outside the package, before a sweep::
 
 import functools
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field
 
@@ -21,6 +21,7 @@ from pvsc_link.options import (
     Mark,
     PathText,
     Registry,
+    Seconds,
     StrictModel,
     registry,
     unit,
@@ -91,6 +92,52 @@ class PvscMcOptions(DvstOptions):
     )
 
 
+class ForeignOptions(StrictModel):
+    """Options of a model that is not of this package."""
+
+    implementation: str = Field(
+        description="Class of the model: package.module:Class, file.py:Class, or the name of an "
+        "entry point of the group pvsc_link.schemes.",
+        examples=["my_model.py:MyModel"],
+    )
+    python: PathText | None = Field(
+        None,
+        description="Python interpreter of the model; default: it is called in this process.",
+        examples=["/envs/torch/bin/python"],
+    )
+    checkout: PathText | None = Field(
+        None,
+        description="Folder that is put on the path of that Python, and is where it runs.",
+        examples=["~/src/SomeModel"],
+    )
+    checkpoints: PathText | None = Field(
+        None,
+        description="File or folder of weights, which the class gets as checkpoints.",
+        examples=["weights.pt"],
+    )
+    model_options: dict[str, Any] | None = Field(
+        None, description="Keyword arguments of the class.", examples=[{"width": 64}]
+    )
+    variant: str | None = Field(
+        None,
+        description="Label in the results; default: the name of the class.",
+        examples=["my model"],
+    )
+    timeout_s: Seconds = Field(
+        600.0,
+        description="Seconds after which a call is ended, in a Python of its own.",
+        examples=[120],
+        json_schema_extra=unit("s"),
+    )
+    max_cbr: float = Field(
+        1.0,
+        gt=0,
+        description="Most symbols of a frame, over 3 height width; more is an error.",
+        examples=[0.25],
+        json_schema_extra=unit("1"),
+    )
+
+
 @dataclass(frozen=True)
 class SchemeType(Described):
     """A whole transmission; called with its options it gives a ``Scheme``.
@@ -107,6 +154,7 @@ SCHEMES: Registry[SchemeType] = registry(
         SchemeType("pvsc", "PVSC", PvscOptions, "pvsc_link.schemes.semantic:SemanticScheme"),
         SchemeType("pvsc-mc", "PVSC-MC", PvscMcOptions, "pvsc_link.schemes.semantic:PvscMcScheme"),
         SchemeType("dvst", "DVST", DvstOptions, "pvsc_link.schemes.semantic:DvstScheme"),
+        SchemeType("foreign", "Foreign", ForeignOptions, "pvsc_link.schemes.foreign:ForeignScheme"),
     )
 )
 

@@ -13,7 +13,7 @@ and side information in, pictures and buffers out. The channel is a function of 
 import itertools
 import threading
 from collections.abc import Iterable, Iterator
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -21,17 +21,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from pvsc_link.link import (
-    Adaptation,
-    Air,
-    ChannelFunction,
-    CodedLink,
-    SymbolReception,
-    Transport,
-    as_adaptation,
-    get_channel_function,
-    get_coded_link,
-)
+from pvsc_link.link import Adaptation, Transport, as_adaptation
 from pvsc_link.media import pad_to_multiple
 from pvsc_link.models import (
     PRESETS,
@@ -61,10 +51,11 @@ from pvsc_link.models import (
     run_label,
 )
 from pvsc_link.schemes import side_stream
-from pvsc_link.schemes.base import CODED_CSI_AWARE, CODED_EQUALIZER, LinkOptions, Scheme
+from pvsc_link.schemes.analog import Outgoing, outgoing_transports, send_gop
+from pvsc_link.schemes.base import LinkOptions, Scheme
 from pvsc_link.schemes.latency import Clock
-from pvsc_link.schemes.semantic_receiver import GopReceiver, ReceivedTransport
-from pvsc_link.types import ChannelPoint, InputError, LinkStats, Payload, Reception, Video
+from pvsc_link.schemes.semantic_receiver import GopReceiver
+from pvsc_link.types import ChannelPoint, InputError, Payload, Reception, Video
 
 
 @dataclass(frozen=True)
@@ -86,35 +77,9 @@ class SentGop:
         intra, *others = (frame.symbols.size for frame in self.frames)
         return {"y": sum(others), "intra": intra}
 
-    def transports(self, transport: Transport) -> list["_Outgoing"]:
+    def transports(self, transport: Transport) -> list[Outgoing]:
         """What is sent one after another: of the whole GOP, or frame by frame."""
-        step = 1 if transport.transport_unit == "frame" else len(self.frames)
-        starts = range(0, len(self.frames), step)
-        facts = [self.session_facts if transport.count_headers else b"", *[b""] * len(starts)]
-        return [
-            _Outgoing(self.omega_index, self.frames[start : start + step], of_first)
-            for start, of_first in zip(starts, facts, strict=False)
-        ]
-
-
-@dataclass(frozen=True)
-class _Outgoing:
-    """One transport: its side stream goes first, then the symbols of its frames."""
-
-    omega_index: int
-    frames: tuple[Payload, ...]
-    session_facts: bytes  # empty where they are not sent
-
-    @property
-    def side_bits(self) -> np.ndarray:
-        """The side stream: uint8 [num_bits]."""
-        stream = side_stream.write(self.omega_index, self.frames, self.session_facts)
-        return np.unpackbits(np.frombuffer(stream, np.uint8))
-
-    @property
-    def symbols(self) -> np.ndarray:
-        """The symbols of its frames without a gap: complex64 [num_symbols]."""
-        return np.concatenate([frame.symbols for frame in self.frames])
+        return outgoing_transports(self.frames, self.omega_index, self.session_facts, transport)
 
 
 class SemanticScheme(Scheme):
@@ -274,7 +239,17 @@ class SemanticScheme(Scheme):
             receiver, clock = self._receiver(first), Clock(link.transport, first.fps)
             adaptation = as_adaptation(mcs)
             for gop, seed in zip(itertools.chain([first], rest), seeds, strict=True):
-                yield self._transmit_gop(gop, point, link, adaptation, seed, receiver, clock)
+                yield send_gop(
+                    gop.transports(link.transport),
+                    point,
+                    link,
+                    adaptation,
+                    seed,
+                    receiver,
+                    clock,
+                    num_symbols=gop.num_symbols,
+                    status=self.status,
+                )
 
     def _receiver(self, gop: SentGop) -> GopReceiver:
         """The receiver of a session: of the GOP it takes weights and frame size."""
@@ -299,84 +274,7 @@ class SemanticScheme(Scheme):
             return self._sides[key]
 
         presets = [rate for rate, of_rate in self._files.items() if of_rate == files]
-        return GopReceiver(receiver, read_side, presets)
-
-    def _transmit_gop(
-        self,
-        gop: SentGop,
-        point: ChannelPoint,
-        link: LinkOptions,
-        mcs: Adaptation,
-        seed: int,
-        receiver: GopReceiver,
-        clock: Clock,
-    ) -> Reception:
-        side_options = asdict(side_link_options(link))
-
-        def next_link() -> CodedLink:
-            return get_coded_link(mcs.mcs, point.channel, **side_options)
-
-        channel = get_channel_function(point.channel, link.equalizer, link.csi_aware)
-        outgoing = gop.transports(link.transport)
-        num_times = 2 if link.transport.symbol_retransmission == "mrc" else 1
-        first_link = next_link()
-        # With an adaptation that is not known before; interleaving has none (``sweep.plan``).
-        is_permuted = link.transport.interleaving != "none"
-        num_uses = _num_uses(outgoing, first_link, num_times) if is_permuted else None
-        air = Air(point, seed, link.transport.interleaving, num_uses)
-        sides, symbols, received, latency = [], [], [], []
-        # A link is made when its transport is sent: reports may have changed the MCS by then.
-        links = itertools.chain([first_link], iter(next_link, None))
-        for transport, side_link in zip(outgoing, links, strict=False):
-            symbol_uses = num_times * transport.symbols.size
-            left = clock.uses_left(len(transport.frames))
-            deadline = None if left is None else left - symbol_uses
-            side = air.send_bits(side_link, transport.side_bits, deadline)
-            mcs.report(side.first_ok)
-            sent = _send_symbols(air, channel, transport.symbols, num_times)
-            uses = side.num_channel_uses - side.num_pilots + symbol_uses
-            latency_ms = clock.sent(len(transport.frames), uses, side.num_rounds)
-            sides.append(side)
-            symbols.append(sent)
-            latency.append(latency_ms)
-            received.append(
-                ReceivedTransport(
-                    side.bits_hat,
-                    side.block_ok,
-                    side.block_num_bits,
-                    sent.symbols_hat,
-                    sent.no_eff,
-                    len(transport.frames),
-                    len(transport.session_facts),
-                    clock.in_time(latency_ms),
-                )
-            )
-        shown = receiver.receive(received)
-        height, width = gop.size
-        parts = {part: num_times * uses for part, uses in gop.num_symbols.items()}
-        source_uses = sum(parts.values())
-        side_pilots = sum(side.num_pilots for side in sides)
-        side_uses = sum(side.num_channel_uses for side in sides) - side_pilots
-        pilots = sum(sent.num_channel_uses for sent in symbols) - source_uses + side_pilots
-        block_ok = np.concatenate([side.block_ok for side in sides])
-        details: dict[str, float] = {"side_lost": shown.side_lost}
-        if link.transport.harq is not None:
-            details["num_retransmissions"] = sum(side.num_retransmissions for side in sides)
-        return Reception(
-            frames_hat=np.stack([one.frame_uint8[:height, :width] for one in shown.frames]),
-            num_channel_uses={"source": source_uses, "side": side_uses, "pilot": pilots},
-            frames_lost=int(shown.is_lost.sum()),
-            frames_concealed=shown.frames_concealed,
-            freeze_events=shown.freeze_events,
-            num_blocks=len(block_ok),
-            num_block_errors=int(np.sum(~block_ok)),
-            header_uses=_fact_uses(outgoing[0], first_link),
-            latency_ms=tuple(np.concatenate(latency).tolist()),
-            status=self.status,
-            finer_channel_uses=parts | side_stream.shares(gop.frames, side_uses),
-            details=details,
-            stats=LinkStats.joined(sent.stats for sent in symbols),
-        )
+        return GopReceiver(receiver, read_side, presets, gop.size)
 
 
 class PvscMcScheme(SemanticScheme):
@@ -414,53 +312,6 @@ class PvscMcScheme(SemanticScheme):
 
 #: Side information that is kept by its bytes, in frames.
 _MAX_SIDES = 4096
-
-
-def _num_uses(outgoing: Iterable[_Outgoing], side_link: CodedLink, num_times: int) -> int:
-    """Channel uses of all transports of a GOP, without pilots and repeated blocks.
-
-    Parameters: ``num_times`` : how often symbols are sent.
-    """
-    return sum(
-        side_link.num_channel_uses(one.side_bits.size) + num_times * one.symbols.size
-        for one in outgoing
-    )
-
-
-def _send_symbols(
-    air: Air, channel: ChannelFunction, symbols: np.ndarray, num_times: int
-) -> SymbolReception:
-    """Symbols sent ``num_times``, each time behind the time before, and combined.
-
-    Maximum ratio: receptions are weighted with the inverse of their noise variances, which add up:
-    x_hat = no_eff sum(x_hat_i / no_i), 1 / no_eff = sum(1 / no_i). A frame whose rate map is all
-    zero has no symbols, and nothing is sent.
-    """
-    if not symbols.size:
-        return SymbolReception(symbols, np.zeros(0, np.float32), 0, LinkStats())
-    parts = [air.send_symbols(channel, symbols) for _ in range(num_times)]
-    if num_times == 1:
-        return parts[0]
-    weights = [1.0 / np.maximum(part.no_eff, _MIN_VARIANCE) for part in parts]
-    no_eff = 1.0 / sum(weights)
-    weighted = (w * part.symbols_hat for w, part in zip(weights, parts, strict=True))
-    return SymbolReception(
-        (no_eff * sum(weighted)).astype(np.complex64),
-        no_eff.astype(np.float32),
-        sum(part.num_channel_uses for part in parts),
-        LinkStats.joined(part.stats for part in parts),
-    )
-
-
-#: Least noise variance of a symbol that is combined with others.
-_MIN_VARIANCE = 1e-12
-
-
-def _fact_uses(first: _Outgoing, side_link: CodedLink) -> int:
-    """Channel uses that session facts take in the first transport of a GOP, sent or not."""
-    others = first.side_bits.size - 8 * len(first.session_facts)
-    with_facts = side_link.num_channel_uses(others + 8 * side_stream.NUM_FACT_BYTES)
-    return with_facts - side_link.num_channel_uses(others)
 
 
 class DvstScheme(SemanticScheme):
@@ -533,12 +384,3 @@ def require_tensorflow() -> None:
     """Raises ``RuntimeError`` under another Keras backend: the link is made of TensorFlow."""
     if keras.backend.backend() != "tensorflow":
         raise RuntimeError("The link runs under TensorFlow: set KERAS_BACKEND=tensorflow.")
-
-
-def side_link_options(link: LinkOptions) -> LinkOptions:
-    """The bit link of the side information: equaliser and LLRs as the baselines have them.
-
-    "The same configuration as the corresponding baseline": only the symbols' own receiver is
-    the semantic scheme's choice.
-    """
-    return replace(link, equalizer=CODED_EQUALIZER, csi_aware=CODED_CSI_AWARE)

@@ -27,7 +27,8 @@ class ReceivedTransport:
     ``bits_hat`` : uint8 [num_bits]; ``block_ok``, ``block_num_bits`` : [num_blocks], CRC results
     and payload bits of its blocks; ``symbols_hat``, ``no_eff`` : [num_symbols], complex64 and
     float32; ``num_frames`` : frames that it holds; ``num_fact_bytes`` : session facts in front;
-    ``in_time`` : [num_frames], bool, whether a frame kept its latency budget; None: all did.
+    ``in_time`` : [num_frames], bool, whether a frame kept its latency budget; None: all did;
+    ``parts`` : names of the messages of a frame.
     """
 
     bits_hat: np.ndarray
@@ -38,6 +39,7 @@ class ReceivedTransport:
     num_frames: int
     num_fact_bytes: int = 0
     in_time: np.ndarray | None = None
+    parts: tuple[str, ...] = side_stream.PARTS
 
     def read(self) -> side_stream.SideRead:
         """The side stream; raises ``SideStreamError`` where its header did not arrive."""
@@ -47,6 +49,7 @@ class ReceivedTransport:
             self.num_frames,
             len(self.symbols_hat),
             self.num_fact_bytes,
+            self.parts,
         )
 
 
@@ -55,11 +58,18 @@ class ShownGop:
     """What a receiver shows of a GOP, and what it lost.
 
     ``frames`` : one per frame, with its status; ``freeze_events`` : runs of repeated frames that
-    begin in this GOP.
+    begin in this GOP; ``size`` : height and width without padding.
     """
 
     frames: list[DecodedFrame]
     freeze_events: int
+    size: tuple[int, int]
+
+    @property
+    def frames_uint8(self) -> np.ndarray:
+        """The frames without padding: uint8 RGB [num_frames, height, width, 3]."""
+        height, width = self.size
+        return np.stack([one.frame_uint8[:height, :width] for one in self.frames])
 
     @property
     def is_lost(self) -> np.ndarray:
@@ -91,10 +101,18 @@ class GopReceiver:
     receiver : models.Receiver, which holds the buffers
     read_side : SideReader of the session
     presets : quality presets that the session's weights serve
+    size : height and width without padding
     """
 
-    def __init__(self, receiver: Receiver, read_side: SideReader, presets: Collection[int]):
+    def __init__(
+        self,
+        receiver: Receiver,
+        read_side: SideReader,
+        presets: Collection[int],
+        size: tuple[int, int],
+    ):
         self._receiver, self._read_side, self._presets = receiver, read_side, presets
+        self._size = size
         self._is_frozen = False
 
     def receive(self, transports: Sequence[ReceivedTransport]) -> ShownGop:
@@ -109,7 +127,7 @@ class GopReceiver:
         repeated = [frame.status != "ok" for frame in shown]
         events = freeze_events(repeated, self._is_frozen)
         self._is_frozen = repeated[-1]
-        return ShownGop(shown, events)
+        return ShownGop(shown, events, self._size)
 
     def _receive(self, transport: ReceivedTransport, place: int) -> list[DecodedFrame]:
         """The frames of one transport, the first of which has this place in the GOP."""

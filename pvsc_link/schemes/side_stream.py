@@ -22,7 +22,7 @@ import numpy as np
 
 from pvsc_link.types import Payload
 
-#: Messages of a frame, in order.
+#: Messages of a frame of PVSC and DVST, in order. A payload names those of its own scheme.
 PARTS = ("z", "k")
 _SESSION = struct.Struct(">HHf8s")
 #: Bytes of the session facts of a semantic scheme.
@@ -37,8 +37,8 @@ class SideStreamError(ValueError):
 class FrameSide:
     """What arrived of the side information of one frame.
 
-    ``num_symbols`` : of its symbols on the air; ``messages`` : by name of ``PARTS``, None for one
-    that lost a byte.
+    ``num_symbols`` : of its symbols on the air; ``messages`` : by name, None for one that lost a
+    byte.
     """
 
     num_symbols: int
@@ -71,45 +71,53 @@ def write(preset: int, payloads: Sequence[Payload], facts: bytes = b"") -> bytes
     """
     header = bytearray(facts) + bytes([preset])
     for payload in payloads:
-        sizes = [payload.symbols.size, *(len(payload.side_bits[part]) for part in PARTS)]
+        sizes = [payload.symbols.size, *map(len, payload.side_bits.values())]
         header += b"".join(map(_varint, sizes))
-    return bytes(header) + b"".join(p.side_bits[part] for p in payloads for part in PARTS)
+    return bytes(header) + b"".join(part for p in payloads for part in p.side_bits.values())
 
 
 def read(
-    stream: bytes, intact: np.ndarray, num_frames: int, num_symbols: int, num_fact_bytes: int = 0
+    stream: bytes,
+    intact: np.ndarray,
+    num_frames: int,
+    num_symbols: int,
+    num_fact_bytes: int = 0,
+    parts: Sequence[str] = PARTS,
 ) -> SideRead:
     """What a receiver has of the stream of a transport; the inverse of ``write``.
 
     Input: ``stream`` : the received bytes; ``intact`` : [len(stream)], bool, whether the block of a
     byte passed its CRC.
     Parameters: ``num_frames`` : of the transport; ``num_symbols`` : channel uses that it has for
-    symbols; ``num_fact_bytes`` : of session facts in front.
+    symbols; ``num_fact_bytes`` : of session facts in front; ``parts`` : names of the messages of a
+    frame.
     Raises ``SideStreamError`` where a byte of the header is lost, or where its numbers do not add
     up to this stream and these symbols, as after a CRC that passes on wrong bits.
     """
     place = num_fact_bytes
     numbers = []
     preset, place = _byte(stream, intact, place), place + 1
-    for _ in range((1 + len(PARTS)) * num_frames):
+    for _ in range((1 + len(parts)) * num_frames):
         number, place = _read_varint(stream, intact, place)
         numbers.append(number)
     if not intact[:place].all():
         raise SideStreamError("a block of the header is lost")
-    symbols, lengths = numbers[:: 1 + len(PARTS)], numbers.copy()
-    del lengths[:: 1 + len(PARTS)]
+    symbols, lengths = numbers[:: 1 + len(parts)], numbers.copy()
+    del lengths[:: 1 + len(parts)]
     if place + sum(lengths) != len(stream) or sum(symbols) != num_symbols:
         found = f"{place + sum(lengths)} bytes and {sum(symbols)} symbols"
         raise SideStreamError(f"{len(stream)} bytes, {num_symbols} symbols; header says {found}")
     ends = itertools.accumulate(lengths, initial=place)
     messages = [stream[a:b] if intact[a:b].all() else None for a, b in itertools.pairwise(ends)]
-    return SideRead(preset, tuple(map(FrameSide, symbols, _groups(messages))))
+    return SideRead(preset, tuple(map(FrameSide, symbols, _groups(messages, parts))))
 
 
-def _groups(messages: Sequence[bytes | None]) -> list[dict[str, bytes | None]]:
-    step = len(PARTS)
+def _groups(
+    messages: Sequence[bytes | None], parts: Sequence[str]
+) -> list[dict[str, bytes | None]]:
+    step = len(parts)
     return [
-        dict(zip(PARTS, messages[place : place + step], strict=True))
+        dict(zip(parts, messages[place : place + step], strict=True))
         for place in range(0, len(messages), step)
     ]
 
@@ -126,8 +134,11 @@ def intact_bytes(block_ok: np.ndarray, block_num_bits: np.ndarray) -> np.ndarray
 def shares(payloads: Sequence[Payload], num_channel_uses: int) -> dict[str, int]:
     """Channel uses of z and of k: header, CRC and parity shared in proportion to their bytes.
 
-    ``motion`` is the share of z that its motion vectors have, by their information.
+    ``motion`` is the share of z that its motion vectors have, by their information. Nothing for a
+    scheme with other messages.
     """
+    if tuple(payloads[0].side_bits) != PARTS:
+        return {}
     num_bytes = {part: sum(len(p.side_bits[part]) for p in payloads) for part in PARTS}
     of_z = round(num_channel_uses * num_bytes["z"] / max(sum(num_bytes.values()), 1))
     of_motion = sum(p.num_motion_bits for p in payloads) / max(8 * num_bytes["z"], 1)

@@ -10,9 +10,9 @@ from pvsc_link.link.air import Air
 from pvsc_link.link.channel import get_channel_function
 from pvsc_link.link.transport_options import Transport
 from pvsc_link.media.clips import load_clip
+from pvsc_link.schemes.analog import send_symbols
 from pvsc_link.schemes.base import LinkOptions
 from pvsc_link.schemes.latency import Clock, latency_columns
-from pvsc_link.schemes.semantic import _send_symbols
 from pvsc_link.schemes.separated import SeparatedScheme
 from pvsc_link.types import ChannelPoint
 
@@ -137,7 +137,7 @@ def test_symbols_that_are_sent_twice_gain_3_db():
     symbols = np.exp(2j * np.pi * np.random.default_rng(0).random(40_000)).astype(np.complex64)
     channel = get_channel_function("awgn", "zf", False)
     once, twice = (
-        _send_symbols(Air(ChannelPoint("awgn", 6.0), seed=1), channel, symbols, times)
+        send_symbols(Air(ChannelPoint("awgn", 6.0), seed=1), channel, symbols, times)
         for times in (1, 2)
     )
     errors = [np.mean(np.abs(one.symbols_hat - symbols) ** 2) for one in (once, twice)]
@@ -149,7 +149,7 @@ def test_symbols_that_are_sent_twice_gain_3_db():
 def test_a_frame_without_symbols_takes_no_channel_use(times):
     air = Air(ChannelPoint("awgn", 6.0), seed=1)
     channel = get_channel_function("awgn", "zf", False)
-    sent = _send_symbols(air, channel, np.zeros(0, np.complex64), times)
+    sent = send_symbols(air, channel, np.zeros(0, np.complex64), times)
     assert (len(sent.symbols_hat), sent.num_channel_uses, air.place) == (0, 0, 0)
     assert sent.stats.num_symbols == 0
 
@@ -158,7 +158,7 @@ def test_a_faded_reception_counts_little_beside_a_good_one():
     symbols = np.ones(20_000, np.complex64)
     channel = get_channel_function("rayleigh", "zf", False)
     point = ChannelPoint("rayleigh", 10.0, None, coherence_length=1)
-    once, twice = (_send_symbols(Air(point, 1), channel, symbols, times) for times in (1, 2))
+    once, twice = (send_symbols(Air(point, 1), channel, symbols, times) for times in (1, 2))
     alone = np.abs(once.symbols_hat - symbols) ** 2
     combined = np.abs(twice.symbols_hat - symbols) ** 2
     assert np.mean(combined) < np.mean(alone) / 4  # diversity: more than the 3 dB of two times
