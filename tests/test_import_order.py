@@ -18,7 +18,7 @@ ALLOWED = {
     "metrics": {"media"},
     "codecs": {"media"},
     "schemes": {"models", "codecs", "link", "media"},
-    "scenario": {"metrics", "link", "codecs", "schemes"},
+    "scenario": {"media", "metrics", "link", "codecs", "schemes"},
     "train": {"scenario", "metrics", "media", "models", "link"},
     "sweep": {"scenario", "schemes", "metrics", "media", "link", "codecs", "models"},
     "report": {"metrics", "link", "codecs", "schemes", "sweep"},

@@ -144,6 +144,42 @@ class LvcOptions(StrictModel):
     )
 
 
+class BpgLikeOptions(LibavOptions):
+    """Options of x265 intra."""
+
+    variant: Annotated[str, Listed("psy", "psy-off")] = Field(
+        "psy-off",
+        description="psy: the encoder's own psychovisual tuning; psy-off: without it.",
+        examples=["psy-off"],
+    )
+
+
+class AvifOptions(StrictModel):
+    """Options of AVIF."""
+
+    speed: int = Field(
+        4,
+        ge=0,
+        le=10,
+        description="Speed of libavif, 0 is the slowest.",
+        examples=[4],
+        json_schema_extra=unit("1"),
+    )
+
+
+class JpegXlOptions(StrictModel):
+    """Options of JPEG XL."""
+
+    effort: int = Field(
+        7,
+        ge=1,
+        le=9,
+        description="Effort of libjxl, 9 is the slowest.",
+        examples=[7],
+        json_schema_extra=unit("1"),
+    )
+
+
 class CodecType(Described):
     """A separated source codec; called with its options it gives a ``Codec``."""
 
@@ -172,6 +208,15 @@ CODECS: Registry[CodecType] = registry(
             "pvsc_link.codecs.reference_software:hm",
             "HM",
         ),
+        CodecType(
+            "bpg-like",
+            "x265 intra 4:4:4 (BPG-like)",
+            BpgLikeOptions,
+            "pvsc_link.codecs.x264_x265:BpgLike",
+            "BPG-like",
+        ),
+        CodecType("avif", "AVIF", AvifOptions, "pvsc_link.codecs.stills:Avif"),
+        CodecType("jpegxl", "JPEG XL", JpegXlOptions, "pvsc_link.codecs.stills:JpegXl"),
         CodecType("precoded", "precoded", PrecodedOptions, "pvsc_link.codecs.precoded:Precoded"),
         CodecType("dcvc-rt", "DCVC-RT", ExternalOptions, f"{_EXTERNAL}:dcvc_rt"),
         CodecType("dcvc-fm", "DCVC-FM", ExternalOptions, f"{_EXTERNAL}:dcvc_fm"),

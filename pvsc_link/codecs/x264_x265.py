@@ -130,3 +130,22 @@ class X265(_LibavCodec):
         if not self._psy:
             params += ":psy-rd=0:psy-rdoq=0"
         return {"preset": self._preset, "tune": "zerolatency", "x265-params": params}
+
+
+class BpgLike(X265):
+    """x265 intra, 10-bit 4:4:4: every frame is a picture of its own, as BPG codes one.
+
+    BPG wraps an H.265 intra picture in a header of a few bytes. Here that header is left out, and
+    the parameter sets are session facts, so it is a bound for BPG at equal tools. It is not the
+    program bpgenc, which codes 4:2:0 at 8 bits by default.
+    """
+
+    name = "bpg-like"
+
+    def __init__(
+        self, *, variant: str = "psy-off", preset: str = "veryslow", timeout_s: float = 600.0
+    ):
+        super().__init__(variant=variant, preset=preset, timeout_s=timeout_s)
+
+    def _options(self, rate: int, num_frames: int | str) -> dict[str, str]:
+        return super()._options(rate, 1)

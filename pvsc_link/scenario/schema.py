@@ -16,10 +16,12 @@ from typing import Annotated, Any, Literal, TypeVar
 from pydantic import (
     BaseModel,
     BeforeValidator,
+    ConfigDict,
     Field,
     SerializeAsAny,
     TypeAdapter,
     create_model,
+    model_validator,
 )
 from pydantic.fields import FieldInfo
 from pydantic.json_schema import SkipJsonSchema
@@ -38,6 +40,7 @@ from pvsc_link.link import (
     condition_fields,
     refuse_unused,
 )
+from pvsc_link.media import image_clips
 from pvsc_link.metrics import METRICS, MetricType
 from pvsc_link.options import (
     Axis,
@@ -91,12 +94,28 @@ class RawClip(StrictModel):
     )
 
 
+def _clips_or_images(schema: dict[str, Any]) -> None:
+    """In the JSON schema, ``images`` may stand in place of ``clips``."""
+    del schema["required"]
+    schema["properties"]["clips"]["default"] = None
+    schema["allOf"] = [{"anyOf": [{"required": ["clips"]}, {"required": ["images"]}]}]
+
+
 class Media(StrictModel):
     """Which video is sent."""
+
+    model_config = ConfigDict(json_schema_extra=_clips_or_images)
 
     clips: Axis[str | RawClip] = Field(
         description="Names of clips, paths of video files, or raw YUV files with their size.",
         examples=[["carphone", "my/clip.mp4"]],
+    )
+    images: str | None = Field(
+        None,
+        description="In place of clips, still images: a folder of pictures of any sizes, or the "
+        "name of a set (embedded, kodak, clic2020-valid, clic2021-test, tecnick). Each picture "
+        "is a clip of one frame.",
+        examples=["kodak"],
     )
     gop: Axis[Annotated[int, Field(ge=1)]] = Field(
         [4],
@@ -140,6 +159,25 @@ class Media(StrictModel):
         description="Whether PQ and HLG are refused or tone-mapped to SDR.",
         examples=["tone_map"],
     )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _of_images(cls, data: Any) -> Any:
+        """Fill in the clips that ``images`` stands for: one frame each."""
+        if not isinstance(data, dict) or not isinstance(data.get("images"), str):
+            return data
+        names = image_clips(data["images"], data.get("dataset_root"))
+        stills = {"clips": names, "gop": [1], "num_gops": 1, "first_frame": 0}
+        for key, value in stills.items():
+            given = data.get(key, value)
+            if given != value and given != (value[0] if key == "gop" else value):  # type: ignore[index]
+                raise InputError(
+                    f"media.{key} with images",
+                    found=given,
+                    allowed="no such key" if key == "clips" else value,
+                    remedy=f"Leave {key} out: every picture is a clip of one frame.",
+                )
+        return data | stills
 
 
 class Link(StrictModel):

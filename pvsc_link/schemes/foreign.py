@@ -150,7 +150,8 @@ class OwnPython:
             "checkpoints": checkpoints and str(Path(checkpoints).expanduser().absolute()),
             "folder": where,
         }
-        self._python, self._timeout_s = str(Path(python).expanduser()), timeout_s
+        self._python = str(Path(os.path.expandvars(python)).expanduser())
+        self._timeout_s = timeout_s
         self._config = json.dumps(config)
         self._process: _Process | None = None
 
@@ -304,7 +305,8 @@ class ForeignScheme(Scheme):
     ----------
     implementation : ``package.module:Class``, ``folder/file.py:Class``, or the name of an entry
         point of the group ``pvsc_link.schemes``
-    python : interpreter that the model runs in; None: this process
+    python : interpreter that the model runs in, in which ``$NAME`` stands for an environment
+        variable; None: this process
     checkout : folder that is put first on its path, with ``python`` alone
     checkpoints : file or folder of weights, given to the class as ``checkpoints``; its digest is
         part of a row's identity

@@ -92,6 +92,16 @@ class PvscMcOptions(DvstOptions):
     )
 
 
+class PvscIntraOptions(DvstOptions):
+    """Options of the I-frame model alone."""
+
+    preset: Annotated[str, Listed(*_presets("pvsc"), *_presets("pvsc_mc"))] = Field(
+        "pvsc_mc_small",
+        description="Preset of P frames whose I-frame model is used.",
+        examples=["pvsc_mc_small"],
+    )
+
+
 class ForeignOptions(StrictModel):
     """Options of a model that is not of this package."""
 
@@ -154,6 +164,12 @@ SCHEMES: Registry[SchemeType] = registry(
         SchemeType("pvsc", "PVSC", PvscOptions, "pvsc_link.schemes.semantic:SemanticScheme"),
         SchemeType("pvsc-mc", "PVSC-MC", PvscMcOptions, "pvsc_link.schemes.semantic:PvscMcScheme"),
         SchemeType("dvst", "DVST", DvstOptions, "pvsc_link.schemes.semantic:DvstScheme"),
+        SchemeType(
+            "pvsc-intra",
+            "PVSC intra",
+            PvscIntraOptions,
+            "pvsc_link.schemes.semantic:PvscIntraScheme",
+        ),
         SchemeType("foreign", "Foreign", ForeignOptions, "pvsc_link.schemes.foreign:ForeignScheme"),
     )
 )

@@ -310,6 +310,31 @@ class PvscMcScheme(SemanticScheme):
             self.variant += f", refresh {refresh_every}"
 
 
+class PvscIntraScheme(PvscMcScheme):
+    """The I-frame model alone: still images, or clips in GOPs of one frame.
+
+    Parameters as in ``PvscMcScheme`` or, with a preset of PVSC, as in ``SemanticScheme``; of the
+    preset only the I-frame model is used.
+    """
+
+    name = "pvsc-intra"
+
+    def _find(self, preset: str, weights: str | None) -> dict[int, WeightFiles]:
+        files = find_weights(preset, weights)
+        return dict.fromkeys(range(num_quality_presets(preset, files)), files)
+
+    def encode_gop(self, video: Video, first: int, gop: int, rate: int) -> SentGop:
+        """One frame at quality preset ``rate``; raises ``InputError`` for a longer GOP."""
+        if gop != 1:
+            raise InputError(
+                "gop of scheme pvsc-intra",
+                found=gop,
+                allowed=1,
+                remedy="It sends I frames alone: write gop: 1, or media.images.",
+            )
+        return super().encode_gop(video, first, gop, rate)
+
+
 #: Side information that is kept by its bytes, in frames.
 _MAX_SIDES = 4096
 
