@@ -587,13 +587,12 @@ def loss_tables(results: Results) -> list[Table]:
     for results without losses that do not state a latency either.
     """
     sent = results.curves.keyed
-    absent = {name: NAN for name in (*_LOSS_COUNTS, *_LATENCIES) if name not in sent}
-    sent = sent.assign(**absent)
-    shown = {
-        name: title
-        for name, title in (_LOSS_COUNTS | _LATENCIES).items()
-        if (sent[name].astype(float).fillna(0.0) != 0.0).any()
+    titles = _LOSS_COUNTS | _LATENCIES
+    numbers = {
+        name: pd.to_numeric(sent[name], errors="coerce") if name in sent else NAN for name in titles
     }
+    sent = sent.assign(**numbers)
+    shown = {n: title for n, title in titles.items() if (sent[n].fillna(0.0) != 0.0).any()}
     if not set(shown) - {"num_frames"}:
         return []
     keys = told_apart(sent)
@@ -606,8 +605,8 @@ def loss_tables(results: Results) -> list[Table]:
     counts = pd.DataFrame(behind)
     columns = [name for name in counts if counts[name].nunique() > 1]
     rows = [
-        make_row(OURS, texts, [[value] for value in (*numbers, *counts.loc[line, columns])])
-        for line, (texts, numbers) in enumerate(lines)
+        make_row(OURS, texts, [[value] for value in (*losses, *counts.loc[line, columns])])
+        for line, (texts, losses) in enumerate(lines)
     ]
     order = {label: place for place, label in enumerate(dict.fromkeys(r.keys[0] for r in rows))}
     rows.sort(key=lambda row: order[row.keys[0]])
@@ -648,7 +647,7 @@ def _losses_of(rows: pd.DataFrame, shown: Mapping[str, str]) -> list[float]:
 
 
 def _counts_behind(rows: pd.DataFrame) -> dict[str, float]:
-    gops = (rows["num_frames"].astype(float) / rows["gop"].astype(float)).sum()
+    gops = (rows["num_frames"] / rows["gop"]).sum()
     distinct = {"Clips": "clip", "Rates": "rate", "Seeds": "seed"}
     return {title: rows[name].nunique() for title, name in distinct.items()} | {"GOPs": gops}
 

@@ -14,6 +14,7 @@ from pvsc_link.media.clips import load_clip
 from pvsc_link.metrics import METRICS, ClipMetric, MetricType
 from pvsc_link.sweep.__main__ import main as sweep
 from pvsc_link.sweep.store import read_points
+from pvsc_link.transmit.sender import Sender
 
 FAST = ("--option", "x264.preset=ultrafast", "--metrics", "psnr")
 LOSSY = ("--channel", "rayleigh", "--snr-db", "7", "--nmse-db", "-20", "--mcs", "12")
@@ -313,3 +314,12 @@ def test_raw_video_says_its_size_on_the_command_line(transmit, tmp_path):
     assert code == 0
     source = numbers_of(folder)["source"]
     assert (source["num_frames"], source["fps"], source["width"]) == (5, 50.0, 64)
+
+
+def test_blocks_that_were_sent_again_add_up_over_gops():
+    sender = Sender.__new__(Sender)
+    sender._sums = {}
+    for num in (2, 0, 3):
+        row = {"num_frames": 4, "cbr": 0.1, "frames_lost": 0, "num_retransmissions": num}
+        sender._add(row | {"status": "ok"})
+    assert sender.totals()["num_retransmissions"] == 5
