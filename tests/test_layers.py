@@ -11,11 +11,11 @@ import tensorflow as tf
 import pvsc_link
 from pvsc_link.layers import Dvst, Pvsc
 from pvsc_link.link import DEFAULT_TRANSPORT, Awgn, BlockFading, ChannelOutput, get_coded_link
-from pvsc_link.models import PRESETS, PvscConfig, fresh_models, intra_of
+from pvsc_link.models import PRESETS, PvscConfig, PvscMcConfig, fresh_models, intra_of
 from pvsc_link.models.zoo import find_dvst_weights, find_weights
 from pvsc_link.schemes import semantic
 from pvsc_link.schemes.base import LinkOptions
-from pvsc_link.schemes.semantic import DvstScheme, SemanticScheme
+from pvsc_link.schemes.semantic import DvstScheme, PvscMcScheme, SemanticScheme
 from pvsc_link.types import ChannelPoint, InputError, Video
 
 RAYLEIGH = BlockFading("rayleigh", csi_nmse_db=-20.0)
@@ -82,7 +82,8 @@ def built(kinds):
 
 def shown_by_the_sweep(models, preset, frames, rate, point, seed):
     """(reception, sent GOP) of the sweep's engine with these models."""
-    scheme = (DvstScheme if "dvst" in preset else SemanticScheme)(preset)
+    of_pvsc = PvscMcScheme if isinstance(models[1].config, PvscMcConfig) else SemanticScheme
+    scheme = (DvstScheme if "dvst" in preset else of_pvsc)(preset)
     with pytest.MonkeyPatch.context() as patch:
         for load in ("load_models", "load_dvst_models"):
             patch.setattr(semantic, load, lambda *_: models)
@@ -91,6 +92,12 @@ def shown_by_the_sweep(models, preset, frames, rate, point, seed):
         (reception,) = scheme.transmit(gops, point, link, ROBUST_MCS, [seed])
     assert reception.frames_lost == 0, "the test needs side information that arrives"
     return reception, gops[0]
+
+
+def uses_of_side_bits(gop, point):
+    """Channel uses of the side information, behind which the symbols follow."""
+    (outgoing,) = gop.transports(DEFAULT_TRANSPORT)
+    return get_coded_link(ROBUST_MCS, point.channel).num_channel_uses(outgoing.side_bits.size)
 
 
 CHANNELS = [
@@ -112,9 +119,7 @@ def test_the_model_shows_what_the_sweep_shows(kinds, built, kind, channel, point
     preset = kinds[kind][1].config.name
     reception, gop = shown_by_the_sweep(kinds[kind], preset, frames, 1, point, 7)
     model = built(kind, channel)
-    (outgoing,) = gop.transports(DEFAULT_TRANSPORT)
-    side_link = get_coded_link(ROBUST_MCS, point.channel)
-    behind = side_link.num_channel_uses(outgoing.side_bits.size)
+    behind = uses_of_side_bits(gop, point)
     output = model(as_batch(frames), snr_db=point.snr_db, seed=7, first_symbol=behind)
     sent = np.concatenate([frame.symbols for frame in gop.frames])
     np.testing.assert_allclose(output.symbols[0], sent, atol=1e-4)
@@ -127,14 +132,16 @@ def test_the_model_shows_what_the_sweep_shows(kinds, built, kind, channel, point
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("preset", ["pvsc_tiny", "pvsc_small"])
+@pytest.mark.parametrize("preset", ["pvsc_tiny", "pvsc_mc_small"])
 @pytest.mark.parametrize(("channel", "point"), CHANNELS, ids=["awgn", "rayleigh"])
 def test_presets_show_what_the_sweep_shows(preset, channel, point):
     frames = moving_frames(4, (128, 192))
     model = Pvsc.from_preset(preset, channel=channel)
     models = model.intra, model.model
-    reception, _ = shown_by_the_sweep(models, preset, frames, 2, point, 7)
-    output = model(as_batch(frames), quality=2, snr_db=point.snr_db, seed=7)
+    reception, gop = shown_by_the_sweep(models, preset, frames, 2, point, 7)
+    behind = uses_of_side_bits(gop, point)
+    given = {"snr_db": point.snr_db, "seed": 7, "first_symbol": behind}
+    output = model(as_batch(frames), quality=2, **given)
     found = np.rint(255 * output.frames_hat[0].numpy()).astype(int)
     assert np.abs(found - reception.frames_hat).max() <= 1
 
