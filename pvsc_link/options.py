@@ -10,9 +10,11 @@ import difflib
 import enum
 import importlib
 import math
+import warnings
 from collections import UserDict
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from importlib import metadata
 from pathlib import Path
 from typing import Annotated, Any, Literal, Protocol, TypeAlias, TypeVar, get_args, get_origin
 
@@ -80,25 +82,79 @@ class Registry(UserDict[str, Entry]):
     The name stands in scenarios and tables, and in the keys of caches: an entry under another key
     would share what belongs to a second one. Raises ``InputError`` when such an entry is assigned.
 
+    Parameters: ``group`` : entry points whose descriptions are added; one that cannot be loaded, or
+    whose name is taken, is left out with a warning; ``described`` : makes a description of what an
+    entry point holds, None where it is one.
+
     Example::
 
         METRICS["mae"] = MetricType("mae", "MAE", higher_is_better=False, implementation=Mae)
     """
 
+    def __init__(
+        self,
+        entries: Mapping[str, Entry] | None = None,
+        *,
+        group: str = "",
+        described: Callable[[str, Any], Entry | None] = lambda name, found: None,
+    ):
+        self._group, self._described = "", described
+        super().__init__()
+        self.update(entries or {})
+        self._group = group
+
+    @property  # type: ignore[override]
+    def data(self) -> dict[str, Entry]:
+        """The entries; those of installed packages are added when it is first read."""
+        if self._group:
+            group, self._group = self._group, ""
+            self._add_installed(group)
+        return self._entries
+
+    @data.setter
+    def data(self, entries: dict[str, Entry]) -> None:
+        self._entries = entries
+
+    def _add_installed(self, group: str) -> None:
+        for point in metadata.entry_points(group=group):
+            try:
+                found = point.load()
+                described = self._described(point.name, found) or found
+                if point.name in self._entries:
+                    raise InputError(
+                        "name of an entry point",
+                        found=point.name,
+                        allowed="a name that is free",
+                        remedy="Rename it.",
+                    )
+                self[point.name] = described
+            except Exception as error:  # a package that is broken must not stop all others
+                warnings.warn(
+                    f"entry point {point.name} = {point.value} of {group} is left out: {error}",
+                    stacklevel=2,
+                )
+
     def __setitem__(self, name: str, described: Entry) -> None:
-        if described.name != name:
+        if getattr(described, "name", None) != name:
             raise InputError(
                 "name in a registry",
-                found=f"{name!r} for an entry that calls itself {described.name!r}",
-                allowed=f"{described.name!r}",
+                found=f"{name!r} for an entry that calls itself {described.name!r}"
+                if hasattr(described, "name")
+                else f"{described!r}",
+                allowed=f"a description whose name is {name!r}",
                 remedy="Register it under its own name, or give it this one.",
             )
         super().__setitem__(name, described)
 
 
-def registry(entries: Iterable[Entry]) -> Registry[Entry]:
+def registry(
+    entries: Iterable[Entry],
+    group: str = "",
+    described: Callable[[str, Any], Entry | None] = lambda name, found: None,
+) -> Registry[Entry]:
     """A :class:`Registry` of these descriptions."""
-    return Registry({entry.name: entry for entry in entries})
+    named = {entry.name: entry for entry in entries}
+    return Registry(named, group=group, described=described)
 
 
 class NameIn:

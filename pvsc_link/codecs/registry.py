@@ -225,5 +225,6 @@ CODECS: Registry[CodecType] = registry(
         CodecType(
             "lvc", "LVC (ideal branch)", LvcOptions, "pvsc_link.codecs.lvc:LearnedCodec", "LVC"
         ),
-    )
+    ),
+    group="pvsc_link.codecs",
 )

@@ -410,7 +410,8 @@ CHANNELS: Registry[ChannelType] = Registry(
             static=frozenset({"block_gain_db"}),
             check="pvsc_link.link.sionna_channel:check_named",
         ),
-    }
+    },
+    group="pvsc_link.channels",
 )
 
 #: Equalisers for coded bits. They are unbiased, as a demapper needs it.

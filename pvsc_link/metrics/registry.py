@@ -211,5 +211,6 @@ METRICS: Registry[MetricType] = registry(
             meaning="Fréchet distance of I3D features of windows of 16 frames, every 8 frames",
             source="Unterthiner et al., ICLR workshop DeepGenStruct 2019",
         ),
-    )
+    ),
+    group="pvsc_link.metrics",
 )

@@ -47,6 +47,8 @@ PARTS = ("side",)
 #: Entry points that name models and schemes.
 GROUP = "pvsc_link.schemes"
 _WORKER = Path(model_worker.__file__)
+#: Drivers of public repositories by name, each with the class in it.
+READY = {"swinjscc": "SwinJscc", "witt": "Witt"}
 _SCALE = struct.Struct("<f")
 #: Characters at the end of a model's output that go into a message.
 _END_CHARS = 800
@@ -303,8 +305,8 @@ class ForeignScheme(Scheme):
 
     Parameters
     ----------
-    implementation : ``package.module:Class``, ``folder/file.py:Class``, or the name of an entry
-        point of the group ``pvsc_link.schemes``
+    implementation : ``package.module:Class``, ``folder/file.py:Class``, a key of ``READY``, or
+        the name of an entry point of the group ``pvsc_link.schemes``
     python : interpreter that the model runs in, in which ``$NAME`` stands for an environment
         variable; None: this process
     checkout : folder that is put first on its path, with ``python`` alone
@@ -344,9 +346,9 @@ class ForeignScheme(Scheme):
                 "PYTHONPATH.",
             )
         self.name, self._max_cbr = name, max_cbr
-        self._implementation = _found_implementation(implementation)
+        self._named, found = implementation, _found_implementation(implementation)
         options = dict(model_options or {})
-        common = self._implementation, options, checkpoints
+        common = found, options, checkpoints
         if python is None:
             self._door: Door = InProcess(*common)
         else:
@@ -386,7 +388,7 @@ class ForeignScheme(Scheme):
         """
         self.check()
         where = self._weights or "none stated"
-        command = f"{self._implementation}, rate {rate}, weights {where}"
+        command = f"{self._named}, rate {rate}, weights {where}"
         versions = ", ".join(f"{name} {one}" for name, one in self.facts["versions"].items())
         version = f"model and weights {self.weights_id}; {versions}"
         frames = video.frames[first : first + gop]
@@ -592,16 +594,18 @@ class _Receiver:
 
 
 def _found_implementation(named: str) -> str:
-    """A path as it is; of a bare name, that of the entry point."""
+    """A path as it is; of a bare name, that of a ready driver or of an entry point."""
     if ":" in named:
         return named
+    if named in READY:
+        return f"{_WORKER.parent / 'public_models' / named}.py:{READY[named]}"
     known = {point.name: point.value for point in metadata.entry_points(group=GROUP)}
     if named not in known:
         raise InputError(
             "implementation of a foreign model",
             found=named,
-            allowed=f"package.module:Class, file.py:Class, or an entry point of the group {GROUP}: "
-            + (", ".join(sorted(known)) or "none is installed"),
+            allowed=f"package.module:Class, file.py:Class, {', '.join(READY)}, or an entry point "
+            f"of the group {GROUP}: " + (", ".join(sorted(known)) or "none is installed"),
             remedy="Write the path of the class, or install the package that names it.",
         )
     return known[named]

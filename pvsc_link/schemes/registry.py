@@ -102,14 +102,9 @@ class PvscIntraOptions(DvstOptions):
     )
 
 
-class ForeignOptions(StrictModel):
-    """Options of a model that is not of this package."""
+class InstalledModelOptions(StrictModel):
+    """Options of a model that an installed package names."""
 
-    implementation: str = Field(
-        description="Class of the model: package.module:Class, file.py:Class, or the name of an "
-        "entry point of the group pvsc_link.schemes.",
-        examples=["my_model.py:MyModel"],
-    )
     python: PathText | None = Field(
         None,
         description="Python interpreter of the model; default: it is called in this process.",
@@ -148,6 +143,16 @@ class ForeignOptions(StrictModel):
     )
 
 
+class ForeignOptions(InstalledModelOptions):
+    """Options of a model that is not of this package."""
+
+    implementation: str = Field(
+        description="Class of the model: package.module:Class, file.py:Class, a ready driver "
+        "(swinjscc, witt), or the name of an entry point of the group pvsc_link.schemes.",
+        examples=["my_model.py:MyModel"],
+    )
+
+
 @dataclass(frozen=True)
 class SchemeType(Described):
     """A whole transmission; called with its options it gives a ``Scheme``.
@@ -157,6 +162,24 @@ class SchemeType(Described):
     """
 
     family: Literal["semantic", "separated"] = "semantic"
+
+
+def _of_model(name: str, found: Any) -> SchemeType | None:
+    """The scheme of a model class that an entry point of the group pvsc_link.schemes names."""
+    if not isinstance(found, type) or not hasattr(found, "encode"):
+        return None
+    return SchemeType(
+        name,
+        getattr(found, "label", name),
+        InstalledModelOptions,
+        functools.partial(_foreign, name, f"{found.__module__}:{found.__qualname__}"),
+    )
+
+
+def _foreign(name: str, path: str, **options: Any) -> "Scheme":
+    from pvsc_link.schemes.foreign import ForeignScheme
+
+    return ForeignScheme(**{**options, "implementation": path}, name=name)
 
 
 SCHEMES: Registry[SchemeType] = registry(
@@ -171,7 +194,9 @@ SCHEMES: Registry[SchemeType] = registry(
             "pvsc_link.schemes.semantic:PvscIntraScheme",
         ),
         SchemeType("foreign", "Foreign", ForeignOptions, "pvsc_link.schemes.foreign:ForeignScheme"),
-    )
+    ),
+    group="pvsc_link.schemes",
+    described=_of_model,
 )
 
 

@@ -1,0 +1,1 @@
+"""Drivers of public semantic models, each for the Python of that model."""

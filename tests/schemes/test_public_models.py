@@ -1,0 +1,58 @@
+"""Drivers of public models on their real repositories, with random weights.
+
+TORCH_PYTHON names an interpreter with torch and timm; SWINJSCC_CHECKOUT and WITT_CHECKOUT name the
+clones. Without them the tests are skipped.
+"""
+
+import os
+
+import numpy as np
+import pytest
+
+from pvsc_link.schemes.base import LinkOptions
+from pvsc_link.schemes.foreign import READY, ForeignScheme
+from pvsc_link.types import ChannelPoint, CodecFailure
+
+LINK = LinkOptions("lmmse", csi_aware=True, decoder="layered", num_iter=20)
+MODELS = {
+    "swinjscc-plain": ("swinjscc", {"model": "plain", "size": "small"}, 96 * 128),
+    "swinjscc-sa-ra": ("swinjscc", {"model": "sa-ra", "size": "small"}, 32 * 128),
+    "witt": ("witt", {}, 96 * 128),
+}
+
+
+def stated(name):
+    value = os.environ.get(name)
+    if not value:
+        pytest.skip(f"{name} is not set")
+    return value
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("case", MODELS)
+def test_a_real_repository_sends_its_symbols_and_shows_a_picture(case, video):
+    """A frame of 72x100 is padded to 128x128: 64 places of 96 or 32 channels, two per symbol."""
+    name, options, num_values = MODELS[case]
+    scheme = ForeignScheme(
+        name,
+        python=stated("TORCH_PYTHON"),
+        checkout=stated(f"{name.upper()}_CHECKOUT"),
+        model_options=options,
+        timeout_s=300.0,
+    )
+    scheme.check()
+    assert scheme.status == "untrained"
+    gops = scheme.encode(video, 1, 0)[:1]
+    for point in (ChannelPoint("awgn", 10.0), ChannelPoint("rayleigh", 10.0, -20.0, 64)):
+        (got,) = scheme.transmit(gops, point, LINK, 0, [1])
+        assert got.frames_lost == 0
+        assert got.num_channel_uses["source"] == num_values // 4
+        assert got.num_channel_uses["side"] > 0
+        assert got.frames_hat.shape == (1, 72, 100, 3)
+        assert np.ptp(got.frames_hat) > 0
+
+
+@pytest.mark.parametrize("name", READY)
+def test_a_driver_without_a_checkout_says_what_is_missing(name):
+    with pytest.raises(CodecFailure):
+        ForeignScheme(name).check()
