@@ -2,7 +2,6 @@ from .dvst.config import DvstConfig as DvstConfig
 from .dvst.model import DvstModel as DvstModel
 from .entropy.quantisation import symbol_bits as symbol_bits
 from .entropy.range_coder import SideInformationError as SideInformationError
-from .entropy.side_information import SIDE_FORMATS as SIDE_FORMATS
 from .gop import GopCoder as GopCoder
 from .gop import SentFrame as SentFrame
 from .gop import pack_gop as pack_gop
@@ -13,6 +12,7 @@ from .layers.rate_adaptive import pack_symbols as pack_symbols
 from .layers.rate_adaptive import unpack_symbols as unpack_symbols
 from .presets import DVST_PRESETS as DVST_PRESETS
 from .presets import PRESETS as PRESETS
+from .presets import SIDE_FORMATS as SIDE_FORMATS
 from .presets import PictureConfig as PictureConfig
 from .presets import config_of as config_of
 from .presets import intra_of as intra_of

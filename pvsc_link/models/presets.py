@@ -7,6 +7,9 @@ from pvsc_link.models.dvst.config import DvstConfig, StreamConfig
 from pvsc_link.models.pvsc.config import PAPER_RATE_SET, IntraConfig, PvscConfig
 from pvsc_link.models.pvsc_mc.config import IntraMcConfig, PvscMcConfig
 
+#: Formats of the rate map b_k (``entropy.side_information``): that of the paper is png.
+SIDE_FORMATS = ("png", "payload", "range")
+
 PictureConfig: TypeAlias = IntraConfig | PvscConfig
 
 _FAMILIES: tuple[Any, ...] = (

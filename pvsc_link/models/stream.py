@@ -29,9 +29,10 @@ import numpy as np
 from keras import ops
 
 from pvsc_link.models.entropy import side_information
-from pvsc_link.models.entropy.side_information import SIDE_FORMATS, SideInformationError
+from pvsc_link.models.entropy.side_information import SideInformationError
 from pvsc_link.models.layers import rate_adaptive
 from pvsc_link.models.layers.base import Compiler, as_is
+from pvsc_link.models.presets import SIDE_FORMATS
 from pvsc_link.models.pvsc.model import IntraModel, missing_noise
 from pvsc_link.models.pvsc.steps import (
     Buffers,

@@ -8,7 +8,8 @@ In the package the files are ``<preset>[_<training>]_intra.weights.h5`` (I frame
 ``<preset>[_<training>].weights.h5`` (P frames); in the folder of a training run ``intra`` and
 ``inter``; of DVST one ``_rate0`` and so on per rate. A ``.json`` beside a file is the model's
 config. A file may hold only what differs from another one beside it (``save_difference``).
-``weights/README.md`` is the model card.
+``weights/README.md`` is the model card. Keras is imported with the first model that is built: what
+finds and identifies files does without.
 """
 
 import functools
@@ -20,22 +21,20 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import h5py
-import keras
 import numpy as np
-from keras import ops
 
 from pvsc_link.models.dvst.config import DvstConfig
-from pvsc_link.models.dvst.model import DvstModel
 from pvsc_link.models.presets import DVST_PRESETS, PRESETS, config_of
 from pvsc_link.models.pvsc.config import IntraConfig
-from pvsc_link.models.pvsc.model import IntraModel, PvscModel
 from pvsc_link.models.pvsc_mc.config import PvscMcConfig
-from pvsc_link.models.pvsc_mc.model import PvscMcModel
 from pvsc_link.storage import digest, write_atomically
 from pvsc_link.types import InputError
+
+if TYPE_CHECKING:
+    import keras
 
 SUFFIX = ".weights.h5"
 #: Weights that come with the package.
@@ -51,6 +50,10 @@ def model_of(config: Any, **kwargs: Any) -> Any:
 
     Output: IntraModel, PvscModel, PvscMcModel or DvstModel.
     """
+    from pvsc_link.models.dvst.model import DvstModel
+    from pvsc_link.models.pvsc.model import IntraModel, PvscModel
+    from pvsc_link.models.pvsc_mc.model import PvscMcModel
+
     if isinstance(config, DvstConfig):
         return DvstModel(config, **kwargs)
     if isinstance(config, IntraConfig):
@@ -59,7 +62,7 @@ def model_of(config: Any, **kwargs: Any) -> Any:
     return kind(config, **kwargs)
 
 
-def save_weights(model: keras.Model, path: str | Path) -> None:
+def save_weights(model: "keras.Model", path: str | Path) -> None:
     """Write all weights of ``model`` to ``path``. Raises ``InputError`` for another suffix."""
     model.save_weights(_checked(path), overwrite=True)
 
@@ -71,7 +74,7 @@ def save_with_config(model: Any, path: str | Path) -> None:
     write_atomically(_config_file(Path(path)), described)
 
 
-def load_weights(model: keras.Model, path: str | Path) -> None:
+def load_weights(model: "keras.Model", path: str | Path) -> None:
     """Read all weights of ``model`` from ``path``, all or nothing.
 
     Raises ``InputError`` for a missing file, another suffix, weights of another preset, or
@@ -89,6 +92,8 @@ def load_weights(model: keras.Model, path: str | Path) -> None:
     except (ValueError, KeyError, OSError) as error:
         model.set_weights(before)
         raise _mismatch(model, path, str(error).splitlines()[0]) from error
+    from keras import ops
+
     if not all(ops.convert_to_numpy(ops.all(ops.isfinite(w))) for w in model.trainable_weights):
         model.set_weights(before)
         raise _mismatch(model, path, "NaN or infinite weights")
@@ -157,7 +162,7 @@ def _arrays(file: h5py.File) -> list[str]:
     return names
 
 
-def _mismatch(model: keras.Model, path: Path, found: str) -> InputError:
+def _mismatch(model: "keras.Model", path: Path, found: str) -> InputError:
     return InputError(
         f"weights in {path.name} do not fit the model",
         found=found,

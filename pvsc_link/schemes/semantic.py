@@ -8,34 +8,30 @@
 The receiver's networks are one TensorFlow graph per frame kind and frame size: equalised symbols
 and side information in, pictures and buffers out. The channel is a function of its own
 (``link.channel``), so the graph is the same for every channel, equaliser and condition.
+
+A scheme is made and asked for its rates without TensorFlow, which is imported when it encodes.
 """
+
+from __future__ import annotations
 
 import itertools
 import threading
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import keras
 import numpy as np
-import tensorflow as tf
 
-from pvsc_link.link import Adaptation, Transport, as_adaptation
+from pvsc_link.link import Transport, as_adaptation
 from pvsc_link.media import pad_to_multiple
 from pvsc_link.models import (
     PRESETS,
     SAME,
     SIDE_FORMATS,
     UNTRAINED,
-    Arithmetic,
-    FrameDecoder,
     PvscConfig,
     PvscMcConfig,
-    Receiver,
-    SideInfo,
-    StreamSteps,
-    Transmitter,
     WeightFiles,
     check_preset,
     check_refresh,
@@ -44,18 +40,19 @@ from pvsc_link.models import (
     find_dvst_weights,
     find_weights,
     identity_of_rates,
-    load_dvst_models,
-    load_models,
     num_quality_presets,
-    receiving,
     run_label,
 )
 from pvsc_link.schemes import side_stream
-from pvsc_link.schemes.analog import Outgoing, outgoing_transports, send_gop
 from pvsc_link.schemes.base import LinkOptions, Scheme
 from pvsc_link.schemes.latency import Clock
-from pvsc_link.schemes.semantic_receiver import GopReceiver
 from pvsc_link.types import ChannelPoint, InputError, Payload, Reception, Video
+
+if TYPE_CHECKING:
+    from pvsc_link.link import Adaptation
+    from pvsc_link.models import Arithmetic, SideInfo, Transmitter
+    from pvsc_link.schemes.analog import Outgoing
+    from pvsc_link.schemes.semantic_receiver import GopReceiver
 
 
 @dataclass(frozen=True)
@@ -79,6 +76,8 @@ class SentGop:
 
     def transports(self, transport: Transport) -> list[Outgoing]:
         """What is sent one after another: of the whole GOP, or frame by frame."""
+        from pvsc_link.schemes.analog import outgoing_transports
+
         return outgoing_transports(self.frames, self.omega_index, self.session_facts, transport)
 
 
@@ -175,9 +174,11 @@ class SemanticScheme(Scheme):
 
     def _load(self, files: WeightFiles) -> tuple[Any, Any]:
         """The I-frame and the P-frame model."""
+        from pvsc_link.models import load_models
+
         return load_models(self.preset, files)
 
-    def engine(self, rate: int) -> "_Engine":
+    def engine(self, rate: int) -> _Engine:
         """Models and graphs of a rate, made when first asked for."""
         files = self._files[rate]
         if files not in self._engines:
@@ -187,6 +188,8 @@ class SemanticScheme(Scheme):
 
     def encode_gop(self, video: Video, first: int, gop: int, rate: int) -> SentGop:
         """The GOP that begins at frame ``first`` of ``video``, at quality preset ``rate``."""
+        from pvsc_link.models import Transmitter
+
         with self._lock:  # models and traces are shared by all rates
             steps = self.engine(rate).steps
             multiple = max(model.config.padding_multiple for model in steps.models.values())
@@ -217,6 +220,9 @@ class SemanticScheme(Scheme):
 
     def _provenance(self, rate: int) -> tuple[str, str]:
         """Command and version of a GOP, for the manifest."""
+        import keras
+        import tensorflow as tf
+
         files = self._files[rate]
         where = f"{files.intra} and {files.inter}" if files.intra else "from a fixed random start"
         command = (
@@ -234,6 +240,8 @@ class SemanticScheme(Scheme):
         seeds: Iterable[int],
     ) -> Iterator[Reception]:
         """Symbols as ``link`` says, side information at ``mcs``; all GOPs have one rate."""
+        from pvsc_link.schemes.analog import send_gop
+
         rest = iter(gops)
         for first in rest:
             receiver, clock = self._receiver(first), Clock(link.transport, first.fps)
@@ -253,6 +261,9 @@ class SemanticScheme(Scheme):
 
     def _receiver(self, gop: SentGop) -> GopReceiver:
         """The receiver of a session: of the GOP it takes weights and frame size."""
+        from pvsc_link.models import Receiver
+        from pvsc_link.schemes.semantic_receiver import GopReceiver
+
         engine, files = self.engine(gop.omega_index), self._files[gop.omega_index]
         height, width = gop.padded
         receiver = Receiver(
@@ -375,6 +386,8 @@ class DvstScheme(SemanticScheme):
         return identity_of_rates(self._files)
 
     def _load(self, files: WeightFiles) -> tuple[Any, Any]:
+        from pvsc_link.models import load_dvst_models
+
         return load_dvst_models(self.preset, files)
 
 
@@ -391,6 +404,10 @@ class _Engine:
     """Models of one set of weights, the traced steps of transmitters and the receiver's graph."""
 
     def __init__(self, models: tuple[Any, Any], arithmetic: Arithmetic, jit_compile: bool):
+        import tensorflow as tf
+
+        from pvsc_link.models import FrameDecoder, StreamSteps, receiving
+
         # Keras turns a graph into Python control flow itself: autograph has nothing to do.
         traced = partial(tf.function, autograph=False)
         self.steps = StreamSteps(*models, compiled=partial(traced, jit_compile=jit_compile))
@@ -407,5 +424,7 @@ class _Engine:
 
 def require_tensorflow() -> None:
     """Raises ``RuntimeError`` under another Keras backend: the link is made of TensorFlow."""
+    import keras
+
     if keras.backend.backend() != "tensorflow":
         raise RuntimeError("The link runs under TensorFlow: set KERAS_BACKEND=tensorflow.")

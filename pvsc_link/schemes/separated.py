@@ -1,8 +1,14 @@
-"""A separated baseline: source codec -> 5G LDPC and QAM -> channel -> the same codec."""
+"""A separated baseline: source codec -> 5G LDPC and QAM -> channel -> the same codec.
+
+The link, and TensorFlow with it, is imported when something is sent.
+"""
+
+from __future__ import annotations
 
 import itertools
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -14,10 +20,13 @@ from pvsc_link.codecs import (
     freeze_events,
     gops_as_sent,
 )
-from pvsc_link.link import Adaptation, Air, CodedLink, Transport, as_adaptation, get_coded_link
+from pvsc_link.link import Transport, as_adaptation
 from pvsc_link.schemes.base import LinkOptions, Scheme
 from pvsc_link.schemes.latency import Clock
 from pvsc_link.types import ChannelPoint, EncodedGop, LinkStats, Reception, Video
+
+if TYPE_CHECKING:
+    from pvsc_link.link import Adaptation, CodedLink
 
 #: ``rates: all`` of a codec, as far as it has these QPs, unless it states ``default_rates``.
 DEFAULT_RATES = (22, 27, 32, 37, 42, 47)
@@ -71,6 +80,8 @@ class SeparatedScheme(Scheme):
         mcs: int | Adaptation,
         seeds: Iterable[int],
     ) -> Iterator[Reception]:
+        from pvsc_link.link import Air, get_coded_link
+
         adaptation, transport = as_adaptation(mcs), link.transport
 
         def next_link() -> CodedLink:

@@ -25,9 +25,8 @@ from pvsc_link.models.entropy.range_coder import (
     encode,
 )
 from pvsc_link.models.entropy.rate_map import deflate_map, inflate_map, unwrap_png, wrap_png
+from pvsc_link.models.presets import SIDE_FORMATS
 from pvsc_link.types import InputError
-
-SIDE_FORMATS = ("png", "payload", "range")
 
 
 class HyperTables(Protocol):
