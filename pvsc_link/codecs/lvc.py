@@ -11,40 +11,39 @@ source-channel coding (F_tx, F_rx). The variants differ by weights:
   range-coded and sent as bits. Against ``pvsc`` with the same weights only the transport differs.
 
 This is the only codec that imports ``models``, because it runs the networks of PVSC-MC themselves.
+They are imported, and TensorFlow with them, when a GOP is coded.
 """
+
+from __future__ import annotations
 
 import threading
 from dataclasses import replace
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-import tensorflow as tf
 
 from pvsc_link.codecs.base import Codec, check_frames, check_rate
 from pvsc_link.codecs.concealment import freeze
 from pvsc_link.media import pad_to_multiple
 from pvsc_link.models import (
-    LAYOUT,
     SAME,
-    SIZE_SPAN,
     UNTRAINED,
-    CodedGop,
-    IdealCodec,
     PvscConfig,
-    SideInformationError,
     check_preset,
     family_of,
     find_arithmetic,
     find_weights,
-    load_models,
     num_quality_presets,
-    receiving,
     run_label,
 )
 from pvsc_link.options import check_name
 from pvsc_link.types import CodecFailure, EncodedGop, InputError
+
+if TYPE_CHECKING:
+    from pvsc_link.models import CodedGop, IdealCodec
 
 #: The files of a variant in the package are named ``<preset>_<training>``; None: ``<preset>``.
 TRAININGS: dict[str, str | None] = {
@@ -106,6 +105,8 @@ class LearnedCodec(Codec):
     @property
     def version(self) -> str:
         """Weights, layout and libraries: what the bits depend on."""
+        from pvsc_link.models import LAYOUT
+
         names = ("tensorflow", "keras", "constriction")
         libraries = ", ".join(f"{name} {version(name)}" for name in names)
         return f"weights {self.weights_id}; bitstream layout {LAYOUT}; {libraries}"
@@ -141,6 +142,8 @@ class LearnedCodec(Codec):
 
     def fact_spans(self, payload: bytes) -> tuple[tuple[int, int], ...]:
         """Height and width in the header of a GOP; its quality preset and length are sent."""
+        from pvsc_link.models import SIZE_SPAN
+
         return (SIZE_SPAN,)
 
     def decode(self, payload: bytes) -> np.ndarray:
@@ -148,6 +151,8 @@ class LearnedCodec(Codec):
 
         Raises ``CodecFailure`` (codec_error) for a stream that no encoder writes.
         """
+        from pvsc_link.models import SideInformationError
+
         with self._lock:
             try:
                 return np.stack(list(self._ends()[1].decode(payload)))
@@ -156,6 +161,8 @@ class LearnedCodec(Codec):
 
     def _mismatched(self, coded: CodedGop, receiver: IdealCodec, rate: int) -> EncodedGop:
         """The GOP as shown by a receiver whose entropy decoder may lose synchronisation."""
+        from pvsc_link.models import SideInformationError
+
         frames, failure = np.zeros_like(coded.frames_hat), ""
         num_decoded = 0
         try:
@@ -181,6 +188,10 @@ class LearnedCodec(Codec):
     def _ends(self) -> tuple[IdealCodec, IdealCodec]:
         """Encoder and decoder, built when first asked for; the same object in equal arithmetic."""
         if self._codecs is None:
+            import tensorflow as tf
+
+            from pvsc_link.models import IdealCodec, load_models, receiving
+
             models = load_models(self._preset, self._files)
             sender = IdealCodec(*models, tf.function)
             receiver = sender

@@ -1,3 +1,4 @@
+from .clips import EMBEDDED_CLIPS as EMBEDDED_CLIPS
 from .clips import clip_names as clip_names
 from .clips import load_clip as load_clip
 from .clips import stream_clip as stream_clip

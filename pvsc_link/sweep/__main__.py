@@ -38,7 +38,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--list", action="store_true", help="print the scenarios of the package")
     parser.add_argument("--out", default="results", help="folder of results (default: results)")
-    parser.add_argument("--dry-run", action="store_true", help="print the grid and its size, stop")
+    parser.add_argument(
+        "--dry-run",
+        action="store_true",
+        help="print the grid, its size and an estimate of the time, stop",
+    )
     parser.add_argument("--schema", action="store_true", help="print the JSON schema of scenarios")
     parser.add_argument(
         "--explain", metavar="KEY", help="print what a key of a scenario means, such as link.snr_db"
@@ -91,9 +95,7 @@ def run(words: argparse.Namespace) -> int:
     if not words.dry_run:
         cache_directory()  # raises for one that cannot be used
         require_writable(Path(words.out) / scenario.name)
-    from pvsc_link.report import write_figures
     from pvsc_link.sweep.plan import build
-    from pvsc_link.sweep.runner import run_plan
 
     if words.with_untrained:
         scenario = scenario.model_copy(update={"with_untrained": True})
@@ -101,8 +103,12 @@ def run(words: argparse.Namespace) -> int:
     status = FAILED if plan.bad_clips else 0
     if words.dry_run:
         _print_grid(plan)
+        _print_time(plan, Path(words.out))
         _print_bad_clips(plan)
         return status
+    from pvsc_link.report import write_figures
+    from pvsc_link.sweep.runner import run_plan
+
     console, folder = Console(stderr=True), Path(words.out) / scenario.name
     table = run_plan(
         plan,
@@ -146,7 +152,21 @@ def _print_grid(plan: "Plan") -> None:
     print(f"{len(plan.points)} points: {parts}")
 
 
+def _print_time(plan: "Plan", out: Path) -> None:
+    """Times of own runs come first; those of the committed results stand in for them."""
+    from pvsc_link.sweep.estimate import estimate
+
+    committed = Path("results") / "reference"
+    for place in (out, committed):
+        told = estimate(plan, out / plan.scenario.name, sorted(place.glob("*")))
+        if told.num_timed == told.num_points:
+            break
+    print(told)
+
+
 def _print_bad_clips(plan: "Plan") -> None:
+    if not plan.bad_clips:
+        return
     from pvsc_link.sweep.runner import bad_clips_text
 
     for told in bad_clips_text(plan):

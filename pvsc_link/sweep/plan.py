@@ -26,7 +26,8 @@ class Plan:
     ``clip_notes`` : by the name of a clip, what its reader converted or left out;
     ``frame_digests`` : by the name of a clip, a digest of each frame, by which a clip is known;
     ``contents`` : by scheme and options, a digest of each bitstream that is looked up;
-    ``bad_clips`` : by the name of a clip that cannot be sent, why.
+    ``bad_clips`` : by the name of a clip that cannot be sent, why;
+    ``sizes`` : by the name of a clip, height and width.
     """
 
     scenario: Scenario
@@ -36,6 +37,7 @@ class Plan:
     frame_digests: dict[str, list[str]] = field(default_factory=dict)
     contents: dict[str, dict[str, str]] = field(default_factory=dict)
     bad_clips: dict[str, str] = field(default_factory=dict)
+    sizes: dict[str, tuple[int, int]] = field(default_factory=dict)
 
 
 def build(scenario: Scenario) -> Plan:
@@ -83,7 +85,7 @@ def build(scenario: Scenario) -> Plan:
             allowed="another name for each clip",
             remedy="Give raw clips a name of their own, and list every clip once.",
         )
-    notes, digests, bad = _read_clips(scenario)
+    notes, digests, bad, sizes = _read_clips(scenario)
     contents = {
         f"{scheme_label(made.name, made.variant)} {_options_text(entries[index])}": dict(
             made.content
@@ -91,17 +93,17 @@ def build(scenario: Scenario) -> Plan:
         for (index, _), made in schemes.items()
         if made.content
     }
-    return Plan(resolved, points, schemes, notes, digests, contents, bad)
+    return Plan(resolved, points, schemes, notes, digests, contents, bad, sizes)
 
 
 def _read_clips(
     scenario: Scenario,
-) -> tuple[dict[str, list[str]], dict[str, list[str]], dict[str, str]]:
-    """Notes of the reader, digests of the frames, and what is wrong, each by the name of a clip.
+) -> tuple[dict[str, list[str]], dict[str, list[str]], dict[str, str], dict[str, tuple[int, int]]]:
+    """Notes of the reader, digests of the frames, what is wrong, and sizes, by the name of a clip.
 
     Raises ``InputError`` if something is wrong with every clip.
     """
-    notes, digests, bad = {}, {}, {}
+    notes, digests, bad, sizes = {}, {}, {}, {}
     for clip in scenario.media.clips:
         name = clip_name(clip)
         try:
@@ -112,8 +114,9 @@ def _read_clips(
                 raise
             continue
         notes[name] = list(video.notes)
+        sizes[name] = video.frames.shape[1:3]
         digests[name] = [digest(frame.tobytes())[:16] for frame in video.frames]
-    return notes, digests, bad
+    return notes, digests, bad, sizes
 
 
 def _tell_apart(entries: Sequence[SchemeEntry], of_entry: Sequence[Sequence[Scheme]]) -> None:

@@ -5,7 +5,6 @@ import pytest
 from keras import ops
 
 from pvsc_link.models.zoo import load_models
-from pvsc_link.schemes import semantic
 from pvsc_link.schemes.semantic import PvscMcScheme
 from pvsc_link.types import Video
 
@@ -33,7 +32,7 @@ def scheme(micro):
     for seed, model in enumerate(models):
         stir(model, seed)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(semantic, "load_models", lambda *_: models)
+        patch.setattr("pvsc_link.models.load_models", lambda *_: models)
         made.engine(0)
     return made
 
@@ -42,7 +41,7 @@ def scheme(micro):
 def same_models(scheme, monkeypatch):
     """Every scheme that is made in the test has the models of ``scheme``."""
     models = tuple(scheme.engine(0).steps.models.values())
-    monkeypatch.setattr(semantic, "load_models", lambda *_: models)
+    monkeypatch.setattr("pvsc_link.models.load_models", lambda *_: models)
 
 
 @pytest.fixture(scope="session")

@@ -15,7 +15,7 @@ from pvsc_link.models.layers import rate_adaptive
 from pvsc_link.models.pvsc_mc.config import REFRESH_PRESETS
 from pvsc_link.models.stream import Receiver, Transmitter
 from pvsc_link.models.zoo import model_of
-from pvsc_link.schemes import analog, semantic, side_stream
+from pvsc_link.schemes import analog, side_stream
 from pvsc_link.schemes.analog import side_link_options
 from pvsc_link.schemes.base import LinkOptions
 from pvsc_link.schemes.semantic import PvscMcScheme
@@ -95,7 +95,7 @@ def test_a_receiver_with_noise_input_is_told_the_variances_of_its_symbols(
         layer = told.feature_decoder.noise_input
         layer.set_weights([rng.standard_normal(w.shape) for w in layer.get_weights()])
         models.append(told)
-    monkeypatch.setattr(semantic, "load_models", lambda *_: tuple(models))
+    monkeypatch.setattr("pvsc_link.models.load_models", lambda *_: tuple(models))
     gop, told = gops[1][:1], PvscMcScheme(micro)
     (reception,) = told.transmit(gop, RAYLEIGH, LINK, MCS, [11])
     expected = np.stack(list(apart(models, video, gop, 1, RAYLEIGH, LINK, [11])))
