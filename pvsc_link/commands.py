@@ -10,10 +10,14 @@ Exit statuses: 0 done, 1 the work failed, 2 bad input (nothing was written).
 
 import argparse
 import importlib
+import importlib.abc
+import importlib.machinery
 import os
 import shlex
 import sys
-from collections.abc import Sequence
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import shtab
@@ -64,7 +68,6 @@ def run_command(name: str, argv: Sequence[str] | None = None, prog: str = "") ->
     Parameters: ``name`` : key of ``COMMANDS``; ``argv`` : words after the command, None for those
     of the process; ``prog`` : what ``--help`` calls the command.
     """
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # hides the start-up lines of TensorFlow
     given = list(sys.argv[1:] if argv is None else argv)
     module = _module(name)
     parser = argparse.ArgumentParser(
@@ -73,7 +76,12 @@ def run_command(name: str, argv: Sequence[str] | None = None, prog: str = "") ->
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     module.add_arguments(parser)
+    parser.add_argument(
+        "-v", "--verbose", action="store_true", help="show what TensorFlow prints when it starts"
+    )
     words = parser.parse_args(given)
+    if not words.verbose:
+        _start_quietly()
     words.command_line = f"{parser.prog} {shlex.join(given)}"
     try:
         return module.run(words)
@@ -83,6 +91,55 @@ def run_command(name: str, argv: Sequence[str] | None = None, prog: str = "") ->
     except CodecFailure as failure:
         print(f"error: {failure}", file=sys.stderr)
         return FAILED
+
+
+def _start_quietly() -> None:
+    """Hold back what TensorFlow prints while it is imported; a failure shows all of it."""
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    if not any(isinstance(finder, _QuietTensorFlow) for finder in sys.meta_path):
+        sys.meta_path.insert(0, _QuietTensorFlow())
+
+
+class _QuietTensorFlow(importlib.abc.MetaPathFinder):
+    """Finds TensorFlow as ever, and holds back its lines on the standard error while it is loaded.
+
+    They come from C++ and are printed before a level can be set: oneDNN, and CUDA that is absent.
+    """
+
+    def find_spec(self, name: str, path: Any, target: Any = None) -> Any:
+        if name != "tensorflow":
+            return None
+        spec = importlib.machinery.PathFinder.find_spec(name, path)
+        if spec is not None and spec.loader is not None:
+            load = spec.loader.exec_module
+
+            def load_quietly(module: Any) -> None:
+                with _standard_error_held():
+                    load(module)
+                    module.config.list_physical_devices()  # looks for a GPU, and says so
+
+            spec.loader.exec_module = load_quietly  # type: ignore[method-assign]
+        return spec
+
+
+@contextmanager
+def _standard_error_held() -> Iterator[None]:
+    """What is written to descriptor 2 is shown only if the block raises."""
+    sys.stderr.flush()
+    kept = os.dup(2)
+    try:
+        with tempfile.TemporaryFile() as held:
+            os.dup2(held.fileno(), 2)
+            try:
+                yield
+            except BaseException:
+                held.seek(0)
+                os.write(kept, held.read())
+                raise
+            finally:
+                os.dup2(kept, 2)
+    finally:
+        os.close(kept)
 
 
 def _module(name: str) -> Any:

@@ -75,3 +75,16 @@ def test_a_benchmark_gets_its_own_options(capsys):
         main(["bench", "gates", "--help"])
     assert end.value.code == 0
     assert "--drift" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(("words", "is_quiet"), [([], True), (["-v"], False)])
+def test_tensorflow_starts_quietly_unless_asked(words, is_quiet, tmp_path):
+    code = (
+        "import os, sys\nfrom pvsc_link.commands import run_command\n"
+        f"run_command('sweep', ['--list', *{words!r}])\n"
+        "os.write(2, b'before ')\nimport tensorflow\nos.write(2, b'after')\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path, check=True
+    )
+    assert (done.stderr.endswith("before after")) == is_quiet
