@@ -5,6 +5,8 @@ python -m pvsc_link.report results/NAME
 
 import argparse
 import os
+import shutil
+import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,6 +14,9 @@ from pathlib import Path
 from pvsc_link.commands import FAILED, run_command
 from pvsc_link.storage import require_writable
 from pvsc_link.types import InputError
+
+DEFAULT_FORMATS = ("png", "pdf", "svg")
+FORMATS = (*DEFAULT_FORMATS, "pgf")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -25,6 +30,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", help="where to write (default: into the results folder)")
     parser.add_argument(
         "--most-figures", type=int, help="most figures of each kind (default: a fixed number)"
+    )
+    parser.add_argument(
+        "--format",
+        nargs="+",
+        choices=FORMATS,
+        metavar="FORMAT",
+        help=f"formats of the figures: {', '.join(FORMATS)} "
+        "(default: all but pgf, which needs LaTeX)",
     )
     parser.add_argument(
         "--old", help="results folder of an earlier run: print a table of its BD-CBR beside, stop"
@@ -59,7 +72,18 @@ def run(words: argparse.Namespace) -> int:
     require_writable(words.out or words.folder)
     _refuse_a_folder_of_nothing(Path(words.folder))
     most = MOST_OF_A_KIND if words.most_figures is None else words.most_figures
-    report = write_report(words.folder, words.out, most_figures=most, workers=os.cpu_count() or 1)
+    endings = tuple(words.format or DEFAULT_FORMATS)
+    if "pgf" in endings and not can_measure_text():
+        raise InputError(
+            "--format pgf without LaTeX",
+            found="no pdflatex with the packages that matplotlib loads (underscore.sty)",
+            allowed="a LaTeX, by which matplotlib measures the text of PGF figures",
+            remedy="Install one, such as Debian's texlive-latex-extra, or take pdf.",
+        )
+    cores = os.cpu_count() or 1
+    report = write_report(
+        words.folder, words.out, most_figures=most, workers=cores, endings=endings
+    )
     for remark in report.remarks:
         print(f"- {remark}", file=sys.stderr)
     print(f"{len(report.tables)} files of tables, {len(report.figures)} of figures, {report.page}")
@@ -67,6 +91,14 @@ def run(words: argparse.Namespace) -> int:
         print(f"error: not one row of results can be read in {words.folder}", file=sys.stderr)
         return FAILED
     return 0
+
+
+def can_measure_text() -> bool:
+    """Whether there is a LaTeX that matplotlib's PGF figures need."""
+    if not (shutil.which("pdflatex") and shutil.which("kpsewhich")):
+        return False
+    asked = subprocess.run(["kpsewhich", "underscore.sty"], capture_output=True, check=False)
+    return asked.returncode == 0
 
 
 def _refuse_a_folder_of_nothing(folder: Path) -> None:

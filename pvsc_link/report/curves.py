@@ -73,18 +73,41 @@ def curve_styles(keyed: pd.DataFrame) -> dict[str, SchemeStyle]:
     first = keyed.drop_duplicates("curve")
     for scheme, curves in first.groupby("scheme", sort=False):
         varying = [name for name in CURVE[1:] if curves[name].nunique(dropna=False) > 1]
+        variants = [_variant_parts(variant) for variant in curves["variant"]]
+        shared = set.intersection(*map(set, variants))
         for order, (_, row) in enumerate(curves.iterrows()):
-            words = filter(None, (_in_words(name, row[name]) for name in varying))
+            own = [part for part in _variant_parts(row["variant"]) if part not in shared]
+            told = (_in_words(name, row[name]) for name in varying if name != "variant")
+            words = filter(None, [*map(_variant_words, own), *told])
             details, variant = ", ".join(words), str(row["variant"])
             styles[row["curve"]] = scheme_style(str(scheme), details, order, variant)
     return {key: styles[key] for key in first["curve"]}
+
+
+def _variant_parts(variant: object) -> list[str]:
+    """``pvsc_small-range, weights rayleigh`` as its parts, each of which stands for one option."""
+    first, *others = str("" if pd.isna(variant) else variant).split(", ")
+    preset, _, side_format = first.rpartition("-")
+    if side_format in ("payload", "range"):
+        return [preset, f"map as {side_format}", *others]
+    return [first, *others]
+
+
+def _variant_words(part: str) -> str:
+    """``weights rayleigh`` as ``rayleigh training``: a part in a paper's words."""
+    kind, _, rest = part.partition(" ")
+    if kind == "weights" and rest:
+        return f"{rest} training"
+    if kind == "receiver" and rest:
+        return f"{rest} receiver"
+    return part
 
 
 def _in_words(name: str, value: object) -> str:
     if pd.isna(value) or value == "":
         return ""
     if name == "csi_aware":
-        return f"CSI error {'known' if is_true(value) else 'unknown'}"
+        return "CSI-aware" if is_true(value) else ""
     if name == "mcs_policy":
         return f"MCS {value}"
     words = {"zf": "ZF", "lmmse": "LMMSE", "biased_lmmse": "biased LMMSE"}

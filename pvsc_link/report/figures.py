@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from functools import partial
 from itertools import islice, zip_longest
 from pathlib import Path
-from textwrap import wrap
+from textwrap import shorten, wrap
 from typing import Any
 
 import matplotlib
@@ -62,7 +62,8 @@ Styles = Mapping[str, SchemeStyle]
 # ---- parts that the figures share --------------------------------------------------------------
 
 _LONGEST_ENTRY = 34  # of a legend with several columns
-_LONGEST_TITLE = 56  # characters of a line, one column wide
+_LONGEST_TITLE = 46  # characters of a line, one column wide
+_LONGEST_LINE = 58  # of a legend with one column
 #: Heights in inches.
 _PANEL, _LEGEND_LINE, _REST = 1.55, 0.16, 0.55
 _CBR_LABEL = "CBR (channel uses per source sample)"
@@ -82,7 +83,7 @@ def _places(
             key = place_key(clip, gop, condition)
             names[key] = f"{prefix}_{clip_stem(clip)}_gop{gop:g}_{condition_slug(condition)}"
             said = wrap(condition_words(condition, varying), _LONGEST_TITLE)
-            words = _plain("\n".join([title, *said]))
+            words = _plain("\n".join([*wrap(title, _LONGEST_TITLE), *said]))
             places.append((key, words, condition, here))
     unique = file_names(names)
     for key, words, condition, here in places:
@@ -94,9 +95,17 @@ def _plain(text: str) -> str:
     return text.replace("$", r"\$")
 
 
-def _stacked_panels(count: int, num_labels: int, title: str) -> tuple[Figure, np.ndarray]:
+def _legend_lines(labels: Sequence[str], columns: int) -> int:
+    """Lines that a legend of these labels takes, as ``_add_legend`` sets it."""
+    if max(map(len, labels), default=0) <= _LONGEST_ENTRY:
+        return -(-len(labels) // columns)
+    return sum(len(wrap(label, _LONGEST_LINE)) for label in labels)
+
+
+def _stacked_panels(count: int, labels: Sequence[str], title: str) -> tuple[Figure, np.ndarray]:
     """A one-column figure of ``count`` panels over each other, with room for the legend."""
-    height = count * _PANEL + _REST + _LEGEND_LINE * (np.ceil(num_labels / 2) + title.count("\n"))
+    lines = _legend_lines(labels, columns=2)
+    height = count * _PANEL + _REST + _LEGEND_LINE * (lines + title.count("\n"))
     figure = Figure(figsize=(COLUMN_WIDTH, height), layout="constrained")
     figure.suptitle(title, fontsize=8)
     return figure, figure.subplots(count, 1, squeeze=False, sharex=True)[:, 0]
@@ -108,12 +117,17 @@ def _styles_in(rows: pd.DataFrame, styles: Styles) -> dict[str, SchemeStyle]:
     return {key: style for key, style in styles.items() if key in here}
 
 
+def _printed(rows: pd.DataFrame, styles: Styles) -> list[str]:
+    return [style.printed for style in _styles_in(rows, styles).values()]
+
+
 def _draw_line(
     panel: Axes, rows: pd.DataFrame, columns: tuple[str, str, str, str], style: SchemeStyle
 ) -> None:
-    """One curve with the band of its interval.
+    """One curve with the intervals of its points as error bars.
 
-    Parameters: ``columns`` : of x, y, lower and upper end; a band without numbers is not drawn.
+    Parameters: ``columns`` : of x, y, lower and upper end; a point without an interval has no bar,
+    and a bar ends at 0 where no value is negative.
     """
     x, y, low, high = columns
     panel.plot(
@@ -127,12 +141,17 @@ def _draw_line(
         markeredgecolor="white",
     )
     if low in rows and (rows[high] > rows[low]).any():
-        panel.fill_between(rows[x], rows[low], rows[high], color=style.colour, alpha=0.18, lw=0)
+        least = rows[low].clip(lower=0.0) if (rows[y] >= 0).all() else rows[low]
+        ends = np.maximum([rows[y] - least, rows[high] - rows[y]], 0.0)
+        panel.errorbar(
+            *(rows[x], rows[y], ends), fmt="none", ecolor=style.colour, elinewidth=0.7, capsize=1.5
+        )
 
 
 def _label_metric(panel: Axes, metric: MetricType) -> None:
-    """Label of the y axis; better is upwards in every panel."""
-    panel.set_ylabel(metric.axis_label)
+    """Label of the y axis; better is upwards in every panel. An arrow says which values are."""
+    arrow = r"$\uparrow$" if metric.higher_is_better else r"$\downarrow$"
+    panel.set_ylabel(f"{metric.axis_label} {arrow}")
     if not metric.higher_is_better and not panel.yaxis_inverted():
         panel.invert_yaxis()
 
@@ -144,11 +163,12 @@ def _add_legend(figure: Figure, panels: Iterable[Axes], columns: int) -> None:
         for handle, label in zip(*panel.get_legend_handles_labels(), strict=True):
             entries.setdefault(label, handle)
     if entries:
+        is_long = max(map(len, entries)) > _LONGEST_ENTRY
         figure.legend(
             handles=list(entries.values()),
-            labels=list(entries),
+            labels=["\n".join(wrap(label, _LONGEST_LINE)) for label in entries],
             loc="outside lower center",
-            ncols=columns if max(map(len, entries)) <= _LONGEST_ENTRY else 1,
+            ncols=1 if is_long else columns,
             frameon=False,
             handlelength=2.2,
             columnspacing=1.2,
@@ -190,7 +210,7 @@ def rate_figures(means: pd.DataFrame, styles: Styles) -> Iterator[NamedFigure]:
 
 def _rate_figure(rows: pd.DataFrame, styles: Styles, title: str) -> Figure:
     metrics = metrics_in(rows)
-    figure, panels = _stacked_panels(len(metrics), len(_styles_in(rows, styles)), title)
+    figure, panels = _stacked_panels(len(metrics), _printed(rows, styles), title)
     for panel, metric in zip(panels, metrics, strict=True):
         _draw_curves(panel, rows, metric, styles)
     panels[-1].set_xlabel(_CBR_LABEL)
@@ -206,8 +226,11 @@ def _grid(
     varying: Sequence[str],
 ) -> Figure:
     said = [wrap(condition_words(condition, varying), 60) for condition, _ in conditions]
-    labels = {key for _, rows in conditions for key in _styles_in(rows, styles)}
-    lines = sum(len(words) - 1 for words in said) + len(labels) / max(len(metrics), 2)
+    shown = {
+        key: style for _, rows in conditions for key, style in _styles_in(rows, styles).items()
+    }
+    labels = [style.printed for style in shown.values()]
+    lines = sum(len(words) - 1 for words in said) + _legend_lines(labels, max(len(metrics), 2))
     height = 0.9 + 1.65 * len(conditions) + _LEGEND_LINE * lines
     figure = Figure(figsize=(PAGE_WIDTH * max(len(metrics), 2) / 3, height), layout="constrained")
     panels = figure.subplots(len(conditions), len(metrics), squeeze=False)
@@ -276,22 +299,25 @@ def _cbr_figure(rows: pd.DataFrame, styles: Styles, title: str) -> Figure:
     here = _styles_in(rows, styles)
     bars = rows.assign(order=rows["curve"].map({key: i for i, key in enumerate(here)}))
     bars = bars.sort_values(["order", "cbr"])
-    labels = [
-        f"{here[key].short}, rate {rate:g}"
-        for key, rate in zip(bars["curve"], bars["rate"], strict=True)
-    ]
+    first = bars["curve"].ne(bars["curve"].shift()).to_numpy()
+    places = np.arange(len(bars)) + np.cumsum(first)  # the name of a curve has a line of its own
     parts = parts_of(rows)
     lines = title.count("\n") + -(-len(parts) // 4)  # above the bars, and of the legend below
-    height = _REST + 0.35 + _LEGEND_LINE * (lines + max(len(bars), 3))
+    height = _REST + 0.35 + _LEGEND_LINE * (lines + max(len(bars) + sum(first), 3))
     figure = Figure(figsize=(COLUMN_WIDTH, height), layout="constrained")
     panel = figure.subplots()
     start = np.zeros(len(bars))
     for part, face, hatch in zip(parts, _FACES * 3, _HATCHES * 3, strict=False):
         width = bars[part].fillna(0.0).to_numpy()
         look: dict[str, Any] = {"color": face, "hatch": hatch, "edgecolor": "black"}
-        panel.barh(labels, width, left=start, label=part.removeprefix("cbr_"), lw=0.4, **look)
+        panel.barh(places, width, left=start, label=part.removeprefix("cbr_"), lw=0.4, **look)
         start = start + width
-    panel.invert_yaxis()
+    spot: dict[str, Any] = {"transform": panel.get_yaxis_transform(), "va": "center"}
+    for key, place in zip(bars["curve"][first], places[first] - 1, strict=True):
+        name = _plain(shorten(here[key].short, _LONGEST_LINE - 10, placeholder=" ..."))
+        panel.text(0.01, place + 0.1, name, fontsize=6.5, **spot)
+    panel.set_yticks(places, [f"rate {rate:g}" for rate in bars["rate"]])
+    panel.set_ylim(places[-1] + 0.7, 0.3)
     panel.set_xlabel(_CBR_LABEL)
     panel.grid(False, axis="y")
     figure.legend(loc="outside lower center", ncols=4, frameon=False)
@@ -334,7 +360,7 @@ def _quality_figure(keyed: pd.DataFrame, styles: Styles, axis: str, title: str) 
     """Quality within the CBR that every curve can be sent at, over ``axis``."""
     metrics, budget = metrics_in(keyed), common_budget(keyed)
     title = f"{title}, CBR at most {budget:.3g}"
-    figure, panels = _stacked_panels(len(metrics), len(_styles_in(keyed, styles)), title)
+    figure, panels = _stacked_panels(len(metrics), _printed(keyed, styles), title)
     for panel, metric in zip(panels, metrics, strict=True):
         table = quality_at_budget(keyed, metric, budget)
         table["x"] = table[axis]
@@ -418,7 +444,8 @@ def _mismatch_figure(changes: pd.DataFrame, title: str) -> Figure:
         metric.column: f"Change of {metric.axis_label}" for metric in metrics_in(changes)
     }
     groups = list(changes.groupby(["scheme", "system"], sort=False))
-    figure, panels = _stacked_panels(len(quantities), len(groups), title)
+    labels = [scheme_style(scheme, system).printed for (scheme, system), _ in groups]
+    figure, panels = _stacked_panels(len(quantities), labels, title)
     for panel, (column, label) in zip(panels, quantities.items(), strict=True):
         for place, ((scheme, system), rows) in enumerate(groups):
             spread = rows.groupby(ARITHMETIC)[column].agg(["mean", "min", "max"]).reindex(names)
@@ -464,10 +491,10 @@ def bler_figures(bler: pd.DataFrame) -> Iterator[NamedFigure]:
         rows = rows[rows.groupby("mcs")["snr_db"].transform("nunique") > 1]
         if rows.empty:
             continue
-        title = condition_words({part: fixed[part] for part in fading})
+        title = "\n".join(wrap(condition_words({p: fixed[p] for p in fading}), _LONGEST_TITLE))
         if fades(fixed["channel"]):
-            known = "known" if is_true(fixed["csi_aware"]) else "unknown"
-            title += f"\n{fixed['equalizer'].upper()}, CSI error {known}"
+            aware = ", CSI-aware" if is_true(fixed["csi_aware"]) else ""
+            title += f"\n{fixed['equalizer'].upper()}{aware}"
         yield names[place_key("", 0, fixed)], partial(_bler_figure, rows, title)
 
 
@@ -475,7 +502,7 @@ def _bler_figure(rows: pd.DataFrame, title: str) -> Figure:
     """One line per MCS; a rate at or below the floor is a hollow marker at the bottom."""
     indices = sorted(rows["mcs"].unique())
     title = f"{title} (hollow: 1e-4 or less)"
-    figure, (panel,) = _stacked_panels(1, len(indices) // 2, title)
+    figure, (panel,) = _stacked_panels(1, [""] * (len(indices) // 2), title)
     figure.set_figheight(figure.get_figheight() + 0.6)
     colours = matplotlib.colormaps["viridis"](np.linspace(0.0, 0.9, len(indices)))
     for place, (mcs, colour) in enumerate(zip(indices, colours, strict=True)):

@@ -62,11 +62,13 @@ def write_report(
     *,
     most_figures: int = MOST_OF_A_KIND,
     workers: int = 1,
+    endings: Sequence[str] = ENDINGS,
 ) -> Report:
     """Tables, figures and page of a results folder, whatever state it is in.
 
     Parameters: ``out`` : where ``tables/``, ``figures/`` and ``report.html`` go, default the
-    folder itself; ``most_figures`` : of each kind; ``workers`` : processes that draw.
+    folder itself; ``most_figures`` : of each kind; ``workers`` : processes that
+    draw; ``endings`` : formats of the figures, with ``pgf`` where there is a LaTeX.
     Raises ``InputError`` only if the folder does not exist.
     """
     results = read_results(folder)
@@ -75,7 +77,7 @@ def write_report(
     of_frames = [*distribution_tables(results), *loss_tables(results)]
     tables = [*comparison_tables(results), *of_frames, *of_models]
     written = [path for table in tables for path in write_formats(table, target / "tables")]
-    figures = draw_figures(results, target / "figures", ENDINGS, most=most_figures, workers=workers)
+    figures = draw_figures(results, target / "figures", endings, most=most_figures, workers=workers)
     remarks = [*results.problems, *figures.remarks, *why_no_models]
     page = target / "report.html"
     write_atomically(page, page_html(results, tables, remarks))

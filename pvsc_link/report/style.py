@@ -4,7 +4,7 @@ Labels come from the registries of schemes, channels and metrics. Colours are ap
 colour-blind, and every scheme has a marker of its own.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from pvsc_link.link import CHANNELS
@@ -57,6 +57,13 @@ def scheme_style(scheme: str, details: str = "", order: int = 0, variant: str = 
     curve's place among those of its scheme, which changes only the line; ``variant`` : of the
     scheme. Where it names a preset (``psy, fast``), the label names that one.
     """
+    if scheme == "precoded" and (name := variant.split(", ")[0]):
+        # The codec whose streams these are, where there is one of that name.
+        named = (one.name for one in scheme_types().values() if one.label.split(" +")[0] == name)
+        style = scheme_style(next(named, "precoded"), "", order)
+        others = ", ".join(word for word in details.split(", ") if word != name)
+        label = f"{name} ({others})" if others else name
+        return replace(style, label=label, short=label)
     if scheme in _LOOKS:
         place = _LOOKS.index(scheme)
         marker = _MARKERS[place]
@@ -90,4 +97,6 @@ MATPLOTLIB: dict[Any, Any] = {
     **{"axes.linewidth": 0.6, "axes.grid": True, "axes.axisbelow": True},
     **{"grid.linewidth": 0.3, "grid.alpha": 0.6, "savefig.dpi": 300},
     **{"pdf.fonttype": 42, "ps.fonttype": 42, "svg.fonttype": "path", "svg.hashsalt": "pvsc_link"},
+    # PGF figures take the fonts of the document that includes them.
+    **{"pgf.texsystem": "pdflatex", "pgf.rcfonts": False},
 }

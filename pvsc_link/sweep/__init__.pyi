@@ -4,9 +4,9 @@ from .plan import Plan as Plan
 from .plan import build as build
 from .plan import link_options as link_options
 from .plan import load as load
+from .progress import Progress as Progress
 from .rows import finished_row as finished_row
 from .rows import gop_seed as gop_seed
-from .runner import Progress as Progress
 from .runner import SweepRunner as SweepRunner
 from .runner import run_plan as run_plan
 from .store import GOPS as GOPS

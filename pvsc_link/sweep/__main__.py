@@ -110,6 +110,7 @@ def run(words: argparse.Namespace) -> int:
     from pvsc_link.sweep.runner import run_plan
 
     console, folder = Console(stderr=True), Path(words.out) / scenario.name
+    before = _times_of_rows(folder)
     table = run_plan(
         plan,
         folder,
@@ -120,6 +121,10 @@ def run(words: argparse.Namespace) -> int:
         console=console,
     )
     _print_end(console, folder, table, write_figures(folder))
+    if dict(zip(table["point_id"], table["seconds"], strict=True)) == before:
+        told = f"Nothing was left to run: all {len(table)} rows were there. --fresh starts anew."
+        console.print(told, markup=False, soft_wrap=True)
+    _print_where_to_look(console, folder)
     _print_bad_clips(plan)
     return status
 
@@ -180,6 +185,22 @@ def _print_end(console: Console, folder: Path, table: "pd.DataFrame", figures: l
         f"manifest.json and {len(figures)} figures in {folder}/figures/",
         markup=False,
     )
+
+
+def _times_of_rows(folder: Path) -> dict[str, float]:
+    """Seconds of the rows of an earlier run by point id; they tell which rows were sent again."""
+    from pvsc_link.sweep.store import read_points
+
+    try:
+        rows = read_points(folder)
+        return dict(zip(rows["point_id"], rows["seconds"], strict=True))
+    except (OSError, KeyError, ValueError, InputError):
+        return {}
+
+
+def _print_where_to_look(console: Console, folder: Path) -> None:
+    text = f"Curves: {folder}/figures/. Tables and one page with everything: "
+    console.print(f"{text}pvsc-link report {folder}", markup=False, soft_wrap=True)
 
 
 if __name__ == "__main__":

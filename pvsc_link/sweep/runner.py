@@ -11,7 +11,7 @@ import logging
 import os
 import time
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -22,8 +22,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
-from rich.progress import Progress as Bar
 
 from pvsc_link._version import __version__
 from pvsc_link.intervals import mean_interval
@@ -44,6 +42,7 @@ from pvsc_link.sweep.mcs import (
     known_mcs,
 )
 from pvsc_link.sweep.plan import Plan, link_options, load, scheme_label
+from pvsc_link.sweep.progress import Progress, shown_progress
 from pvsc_link.sweep.rows import failed_row, finished_row, link_seeds, row_id, rows_of
 from pvsc_link.sweep.store import (
     GOPS,
@@ -136,10 +135,6 @@ def is_enough(rule: Stop, rows: Iterable[Mapping[str, Any]]) -> bool:
         if interval.high - interval.low <= width:
             return True
     return False
-
-
-#: Called before each step with rows done, rows in all, and what is happening.
-Progress = Callable[[int, int, str], None]
 
 
 def _silent(done: int, total: int, stage: str) -> None:
@@ -588,7 +583,7 @@ def run_plan(
         shown = console or Console(stderr=True, force_jupyter=False)
         for told in bad_clips_text(plan):
             shown.print(told, markup=False, soft_wrap=True)
-        with _progress(shown, len(plan.points)) as progress:
+        with shown_progress(shown, len(plan.points)) as progress:
             frame_metrics = FrameMetrics(None)
             SweepRunner(
                 plan,
@@ -651,17 +646,3 @@ def _other_source(what: str, kind: str, same: str) -> InputError:
         allowed=f"the same {same}, read in the same way",
         remedy="Give another name to it or to the scenario, or start anew with --fresh.",
     )
-
-
-@contextmanager
-def _progress(console: Console, total: int) -> Iterator[Progress]:
-    bar = Bar(
-        TextColumn("{task.description:<48.48}", markup=False),  # names may hold brackets
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(),
-        console=console,
-    )
-    with bar:
-        task = bar.add_task("", total=total)
-        yield lambda done, _, stage: bar.update(task, completed=done, description=stage)

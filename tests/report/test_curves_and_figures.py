@@ -130,13 +130,18 @@ def over_nmse(make_points):
 
 def test_better_is_upwards_in_every_panel(over_nmse):
     inverted = {panel.get_ylabel(): panel.yaxis_inverted() for panel in over_nmse.axes}
-    assert inverted == {"PSNR (dB)": False, "LPIPS (VGG)": True, "DISTS": True}
+    up, down = r"$\uparrow$", r"$\downarrow$"
+    assert inverted == {
+        f"PSNR (dB) {up}": False,
+        f"LPIPS (VGG) {down}": True,
+        f"DISTS {down}": True,
+    }
 
 
 def test_perfect_csi_stands_left_of_the_smallest_nmse(over_nmse):
     """One step of 10 dB below -20 dB, in every panel, under a tick of its own."""
     for panel in over_nmse.axes:
-        (line,) = panel.get_lines()
+        line, *_ends_of_bars = panel.get_lines()
         assert line.get_xdata().tolist() == [-30.0, -20.0, -10.0]
         assert not panel.xaxis_inverted()
     last = over_nmse.axes[-1]

@@ -69,12 +69,17 @@ def test_fading_costs_channel_uses(finished):
     assert cbr["rayleigh"] > 1.1 * cbr["awgn"]
 
 
-def test_a_second_run_does_nothing_again(finished, write_scenario, tmp_path, monkeypatch):
+def test_a_second_run_does_nothing_again(finished, write_scenario, tmp_path, monkeypatch, capsys):
     before = read_points(finished)
     # Every row is there, so nothing may be loaded, encoded or sent.
     monkeypatch.setattr("pvsc_link.sweep.runner.load", None)
     assert run(write_scenario(), tmp_path / "out") == 0
     pd.testing.assert_frame_equal(read_points(finished), before)
+    *_, done, where = capsys.readouterr().err.splitlines()
+    assert (
+        done == f"Nothing was left to run: all {len(before)} rows were there. --fresh starts anew."
+    )
+    assert where.endswith(f"pvsc-link report {finished}")
 
 
 def test_a_wider_scenario_keeps_the_rows_it_has(finished, write_scenario, tmp_path):
