@@ -154,6 +154,22 @@ class BpgLikeOptions(LibavOptions):
     )
 
 
+class SvtAv1Options(StrictModel):
+    """Options of SVT-AV1."""
+
+    preset: int = Field(
+        4,
+        ge=0,
+        le=13,
+        description="Preset of SVT-AV1, 0 is the slowest.",
+        examples=[4],
+        json_schema_extra=unit("1"),
+    )
+    timeout_s: Seconds = Field(
+        600.0, description=_TIMEOUT, examples=[600], json_schema_extra=unit("s")
+    )
+
+
 class AvifOptions(StrictModel):
     """Options of AVIF."""
 
@@ -214,6 +230,9 @@ CODECS: Registry[CodecType] = registry(
             BpgLikeOptions,
             "pvsc_link.codecs.x264_x265:BpgLike",
             "BPG-like",
+        ),
+        CodecType(
+            "svt-av1", "SVT-AV1 (4:2:0)", SvtAv1Options, "pvsc_link.codecs.av1:SvtAv1", "SVT-AV1"
         ),
         CodecType("avif", "AVIF", AvifOptions, "pvsc_link.codecs.stills:Avif"),
         CodecType("jpegxl", "JPEG XL", JpegXlOptions, "pvsc_link.codecs.stills:JpegXl"),

@@ -55,7 +55,8 @@ def scheme_style(scheme: str, details: str = "", order: int = 0, variant: str = 
 
     Parameters: ``details`` : what tells the scheme's curves apart, for the label; ``order`` : the
     curve's place among those of its scheme, which changes only the line; ``variant`` : of the
-    scheme. Where it names a preset (``psy, fast``), the label names that one.
+    scheme. Where it names a preset (``psy, fast``), the label names that one. A foreign model is
+    labelled by its variant.
     """
     if scheme == "precoded" and (name := variant.split(", ")[0]):
         # The codec whose streams these are, where there is one of that name.
@@ -76,6 +77,8 @@ def scheme_style(scheme: str, details: str = "", order: int = 0, variant: str = 
     preset = next((word for word in variant.split(", ")[1:] if word.isalpha()), None)
     if known and preset and "preset" in known.Options.model_fields:
         label = label.replace(str(known.Options.model_fields["preset"].default), preset)
+    if known and variant and "model_options" in known.Options.model_fields:
+        label = short = variant  # a model of the user's: its own name says more
     suffix = f" ({details})" if details else ""
     colour, line = _COLOURS[place % len(_COLOURS)], _LINES[order % len(_LINES)]
     return SchemeStyle(colour, marker, line, label + suffix, short + suffix)

@@ -17,6 +17,7 @@ import pandas as pd
 from pvsc_link.link import Transport, link_fields
 from pvsc_link.metrics import METRICS
 from pvsc_link.options import kinds_of
+from pvsc_link.schemes import scheme_types
 from pvsc_link.storage import digest, write_atomically
 from pvsc_link.types import InputError
 
@@ -335,7 +336,8 @@ def stale_reasons(
 
     Input: ``manifest`` : ``manifest.json`` of a sweep; ``known_weights`` : digests of the weights
     in the package (``models.packaged_identities``), None: weights are not compared. Other weights
-    are a reason, because nobody who has the package alone can make their rows.
+    are a reason, because nobody who has the package alone can make their rows. Those of a foreign
+    model are none.
     """
     reasons = []
     rules = manifest.get("rules")
@@ -348,9 +350,15 @@ def stale_reasons(
         reasons += [
             f"rows of {label} were made with weights {identity}, which the package lacks"
             for label, identity in manifest.get("weights", {}).items()
-            if identity not in known_weights
+            if identity not in known_weights and not _is_of_a_user(label)
         ]
     return reasons
+
+
+def _is_of_a_user(label: str) -> bool:
+    """Whether a scheme, named as in the tables, is a model that is not of the package."""
+    scheme = scheme_types().get(label.partition(":")[0])
+    return scheme is not None and "model_options" in scheme.Options.model_fields
 
 
 def _missing(folder: Path) -> list[str]:

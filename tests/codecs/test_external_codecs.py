@@ -239,18 +239,24 @@ def test_a_missing_gpu_is_said_and_never_replaced_by_the_cpu(tmp_path, gop, name
     assert "CUDA" in failure.detail
 
 
-@pytest.mark.parametrize("name", ["dcvc-fm", "glc-video", "plvc"])
-def test_codecs_that_can_run_on_a_cpu(tmp_path, gop, name):
+@pytest.mark.parametrize(
+    ("name", "mode"),
+    [
+        *(("dcvc-rt", "bit-exact"), ("dcvc-fm", "bit-exact"), ("dcvc-fm", "rate-only")),
+        *(("glc-video", "rate-only"), ("plvc", "rate-only")),
+    ],
+)
+def test_codecs_that_can_run_on_a_cpu(tmp_path, gop, name, mode):
+    """What the scripts call of torch.cuda to time and order their work does nothing there."""
     options = install(tmp_path, name, "no_gpu")
-    codec = CODECS[name](**options, variant="rate-only", device="cpu")
+    codec = CODECS[name](**options, variant=mode, device="cpu")
     assert len(codec.encode(gop, 25.0, rates(name)[0]).frame_num_bytes) == NUM_FRAMES
 
 
 @pytest.mark.parametrize(
     ("name", "options"),
     [
-        ("dcvc-rt", {"device": "cpu"}),
-        ("dcvc-fm", {"device": "cpu"}),
+        ("dcvc-rt", {"device": "tpu"}),
         ("plvc", {"device": "tpu"}),
         ("glc-video", {"variant": "bit-exact"}),
         ("plvc", {"variant": "bitexact"}),

@@ -64,3 +64,20 @@ def test_without_its_library_jpegxl_says_what_to_install(monkeypatch):
         CODECS["jpegxl"]().check()
     assert failure.value.status == "missing_binary"
     assert CODECS["jpegxl"]().version == "absent"
+
+
+def test_svt_av1_keeps_the_order_of_frames_and_its_sequence_header_is_a_session_fact(frames):
+    """Every frame is decodable when its own bytes are there: low delay."""
+    codec = CODECS["svt-av1"](preset=8)
+    fine, coarse = (codec.encode(frames, 30.0, rate) for rate in (20, 55))
+    for gop in (fine, coarse):
+        assert len(gop.frame_num_bytes) == 2
+        ((start, end),) = codec.fact_spans(gop.payload)
+        assert start == 0
+        assert 8 < end < 40
+    errors = [np.mean((gop.frames_hat.astype(float) - frames) ** 2) for gop in (fine, coarse)]
+    assert errors[0] < errors[1] < 400
+    assert len(fine.payload) > len(coarse.payload)
+    assert codec.fact_spans(b"") == codec.fact_spans(b"\xff") == ()
+    with pytest.raises(InputError):
+        codec.encode(frames, 30.0, 64)

@@ -249,7 +249,7 @@ FAMILIES = {
     "dcvc-rt": Family(
         variable="PVSC_LINK_DCVC_RT",
         bits={BIT_EXACT: "coded", RATE_ONLY: "coded"},
-        cpu_modes=(),
+        cpu_modes=(BIT_EXACT, RATE_ONLY),
         commands=_test_video(
             "--qp_i {rate} --qp_p {rate}",
             # A bitstream is written in either mode: the script refuses to run without.
@@ -259,7 +259,7 @@ FAMILIES = {
     "dcvc-fm": Family(
         variable="PVSC_LINK_DCVC_FM",
         bits={BIT_EXACT: "coded", RATE_ONLY: "estimated"},
-        cpu_modes=(RATE_ONLY,),
+        cpu_modes=(BIT_EXACT, RATE_ONLY),
         commands=_test_video(
             "--q_indexes_i {rate} --q_indexes_p {rate}", "--write_stream {stream}"
         ),

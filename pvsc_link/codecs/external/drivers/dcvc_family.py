@@ -57,11 +57,35 @@ def occupy_device(device):
     import torch
 
     if device == "cpu":
+        work_without_cuda(torch)
         return torch.__version__
     if not torch.cuda.is_available():
         raise SystemExit("PyTorch finds no CUDA device; a GPU is needed, or device: cpu")
     torch.cuda.init()
     return torch.__version__
+
+
+class NoCuda:
+    """Stands in for events, streams and their contexts, which time and order work on a GPU."""
+
+    def __init__(self, *arguments, **options):
+        pass
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *error):
+        return False
+
+    def __getattr__(self, name):
+        return lambda *arguments, **options: 0.0
+
+
+def work_without_cuda(torch):
+    """Calls that the scripts make to time and to order work on a GPU do nothing on a CPU."""
+    torch.cuda.synchronize = lambda *arguments: None
+    torch.cuda.Event = torch.cuda.Stream = torch.cuda.stream = NoCuda
+    torch.cuda.current_stream = NoCuda
 
 
 def write_test_config(request):
@@ -98,11 +122,16 @@ class NoScore:
 
 
 def leave_out_scores():
-    """GLC-Video's metrics, before anything imports the real ones."""
-    for module, name in (("lpips", "LPIPS"), ("DISTS_pytorch", "DISTS")):
+    """GLC-Video's metrics, before anything imports the real ones.
+
+    LPIPS is imported from the package ``src.utils.lpips`` and from its module ``lpips``.
+    """
+    for module, name in (("lpips", "LPIPS"), ("lpips.lpips", "LPIPS"), ("DISTS_pytorch", "DISTS")):
         stand_in = types.ModuleType("src.utils." + module)
+        stand_in.__path__ = []  # a package, so that modules of it can be imported
         setattr(stand_in, name, NoScore)
         sys.modules["src.utils." + module] = stand_in
+    vars(sys.modules["src.utils.lpips"])["lpips"] = sys.modules["src.utils.lpips.lpips"]
 
 
 def catch_frames(folder):

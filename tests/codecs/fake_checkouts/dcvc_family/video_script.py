@@ -38,6 +38,9 @@ def init_func(args, gpu_num):
     if FAMILY == "glc-video":
         from src.utils.DISTS_pytorch import DISTS
         from src.utils.lpips import LPIPS
+        from src.utils.lpips.lpips import LPIPS as OF_THE_LOSS  # as src/models/loss.py does
+
+        assert OF_THE_LOSS is LPIPS
 
         args["lpips"] = LPIPS(net="alex", version="0.1").to("cpu")
         args["lpips"].eval()
@@ -50,6 +53,8 @@ def main():
         config = json.load(file)
     multiprocessing.set_start_method("spawn")
     gpu_num = torch.cuda.device_count() if args["cuda"] == "1" else 0
+    torch.cuda.synchronize()  # the real scripts time their work, also on a CPU
+    torch.cuda.Event(enable_timing=True).record()
     pool = concurrent.futures.ProcessPoolExecutor(
         max_workers=int(args["worker"]), initializer=init_func, initargs=(args, gpu_num)
     )
