@@ -94,8 +94,9 @@ def test_the_blocks_of_a_page_run(blocks, folder):
 @pytest.mark.parametrize("blocks", to_run(slow=True))
 def test_the_slow_blocks_of_a_page_run_too(blocks, folder):
     video = load_clip("carphone", num_frames=8)
-    with Mp4Writer("IN.mp4", video.frames.shape[1:3], video.fps) as writer:
-        writer.write(video.frames)
+    with Mp4Writer(Path("IN.mp4"), video.fps) as writer:
+        for frame in video.frames:
+            writer.write(frame)
     for block in blocks:
         run(block)
 

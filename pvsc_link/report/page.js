@@ -143,6 +143,20 @@ function singlePoints(metric) {
   }];
 }
 
+/* Ticks at 1, 2 and 5 of every decade, as in print. */
+function decadeTicks(values) {
+  const known = values.filter((value) => value > 0);
+  if (!known.length) return {};
+  const ticks = [];
+  for (let power = Math.floor(Math.log10(Math.min(...known))); power <= Math.ceil(Math.log10(Math.max(...known))); power++)
+    for (const step of [1, 2, 5]) ticks.push(Number((step * 10 ** power).toPrecision(1)));
+  return { tickvals: ticks, ticktext: ticks.map(String) };
+}
+
+/* Colours that would vanish on a dark ground. */
+const ON_DARK = { "#4B2E83": "#b79cf0", "#000000": "#e4e8ec", "#0072B2": "#4da6e0" };
+const colour = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
+
 function draw() {
   const metric = metricChosen();
   const axis = $("axis").value;
@@ -152,25 +166,115 @@ function draw() {
   if (!curves.length) return note("No curve at this place.");
   const traces = $("singles").checked ? singlePoints(metric) : [];
   for (const line of lines(curves, metric)) {
-    const style = data.styles[line.key];
+    const style = { ...data.styles[line.key] };
+    if (document.documentElement.dataset.theme === "dark") style.colour = ON_DARK[style.colour] ?? style.colour;
     if ($("bands").checked) traces.push(...band(line, style));
     traces.push({
       x: line.x, y: line.y, text: line.text, name: style.label, legendgroup: line.key,
       type: "scatter", mode: "lines+markers", line: { color: style.colour, dash: style.dash, width: 2 },
-      marker: { symbol: style.symbol, size: 8, line: { color: "#fff", width: 1 } },
+      marker: { symbol: style.symbol, size: 8, line: { color: colour("--paper"), width: 1 } },
+      hovertemplate: `${style.label}<br>%{xaxis.title.text}: %{x:.4g}<br>${metric.label}: %{y:.4g}<br>%{text}<extra></extra>`,
     });
   }
   if (axis !== "cbr") $("budget-value").textContent = budgetChosen(curves).toPrecision(3);
+  const logarithmic = axis === "cbr" || axis === "coherence_length";
+  const grid = { gridcolor: colour("--grid"), zeroline: false };
   const better = metric.higher_is_better ? "higher is better" : "lower is better, axis reversed";
   note(axis === "cbr" ? `${metric.label}: ${better}. Means over seeds.`
     : `${metric.label}: ${better}. Each curve within the CBR chosen; a gap means it cannot be sent for that.`);
   Plotly.react("plot", traces, {
-    margin: { t: 20, r: 20, b: 60, l: 70 }, hovermode: "closest", showlegend: true,
-    legend: { orientation: "h", y: -0.18 },
+    margin: { t: 20, r: 20, b: 60, l: 70 }, paper_bgcolor: colour("--paper"), plot_bgcolor: colour("--paper"),
+    font: { color: colour("--ink") }, hovermode: "closest", showlegend: true,
+    legend: { orientation: "h", yanchor: "top", y: innerWidth < 640 ? -0.3 : -0.18 },
     xaxis: { title: { text: axis === "cbr" ? "CBR (channel uses per source sample)" : data.axes[axis] },
-      type: axis === "cbr" || axis === "coherence_length" ? "log" : "linear", gridcolor: "#e3e6ea", zeroline: false },
-    yaxis: { title: { text: metric.label }, autorange: metric.higher_is_better ? true : "reversed", gridcolor: "#e3e6ea", zeroline: false },
-  }, { responsive: true, displaylogo: false, toImageButtonOptions: { format: "svg" } });
+      type: logarithmic ? "log" : "linear", ...grid, ...(logarithmic ? decadeTicks(traces.flatMap((trace) => trace.x)) : {}) },
+    yaxis: { title: { text: metric.label }, autorange: metric.higher_is_better ? true : "reversed", ...grid },
+  }, PLOT_OPTIONS);
+  keepState();
+}
+
+/* No button may offer to upload unpublished results: what is shown stays on this machine. */
+const PLOT_OPTIONS = {
+  responsive: true, displaylogo: false, displayModeBar: true, showSendToCloud: false, plotlyServerURL: "",
+  modeBarButtons: [["zoom2d", "pan2d", "resetScale2d"]],
+};
+
+/* ---- a link that keeps what was chosen, downloads, light and dark -------------------------- */
+
+const STATE = ["axis", "clip", "gop", "condition", "metric", "budget", "comparison", "wipe-left", "wipe-right"];
+const SWITCHES = ["bands", "singles"];
+
+function keepState() {
+  const words = new URLSearchParams();
+  for (const id of STATE) if ($(id) && $(id).value !== "") words.set(id, $(id).value);
+  for (const id of SWITCHES) words.set(id, $(id).checked ? "1" : "0");
+  history.replaceState(null, "", "#" + words);
+}
+
+function readState() {
+  const words = new URLSearchParams(location.hash.slice(1));
+  if (!words.has("metric")) return;
+  const set = (id) => {
+    if (!words.has(id) || !$(id)) return;
+    $(id).value = words.get(id);
+    $(id).dispatchEvent(new Event($(id).type === "range" ? "input" : "change"));
+  };
+  for (const id of SWITCHES) if (words.has(id)) $(id).checked = words.get(id) === "1";
+  STATE.forEach((id) => set(id));
+}
+
+function save(name, text, type) {
+  const link = element("a", { href: URL.createObjectURL(new Blob([text], { type })), download: name });
+  link.click();
+  setTimeout(() => URL.revokeObjectURL(link.href), 1000);
+}
+
+const cell = (value) => (/[",\n]/.test(String(value ?? "")) ? `"${String(value).replaceAll('"', '""')}"` : String(value ?? ""));
+
+function shownCsv() {
+  const metric = metricChosen(), axis = $("axis").value;
+  const rows = [["scheme", axis, metric.column, "low", "high"]];
+  for (const line of lines(curvesHere(), metric))
+    line.x.forEach((x, i) => rows.push([data.styles[line.key].label, x, line.y[i], line.low[i], line.high[i]]));
+  return rows.map((row) => row.map(cell).join(",")).join("\n") + "\n";
+}
+
+function rowsCsv() {
+  const columns = data.points.columns;
+  const values = columns.map((column) => columnOf(column.name));
+  const lines = [columns.map((column) => column.name), ...order.map((row) => values.map((value) => value(row)))];
+  return lines.map((line) => line.map(cell).join(",")).join("\n") + "\n";
+}
+
+function startPage() {
+  const wanted = matchMedia("(prefers-color-scheme: dark)");
+  const theme = (dark) => { document.documentElement.dataset.theme = dark ? "dark" : "light"; draw(); };
+  $("theme").addEventListener("click", () => theme(document.documentElement.dataset.theme !== "dark"));
+  wanted.addEventListener("change", (event) => theme(event.matches));
+  readState();
+  addEventListener("hashchange", () => { readState(); draw(); });
+  theme(wanted.matches);
+  $("save-csv").addEventListener("click", () => save(`${data.name}_curves.csv`, shownCsv(), "text/csv"));
+  $("save-rows").addEventListener("click", () => save(`${data.name}_rows.csv`, rowsCsv(), "text/csv"));
+  for (const format of ["png", "svg"]) {
+    $("save-" + format).addEventListener("click", () =>
+      Plotly.downloadImage("plot", { format, filename: data.name, width: 900, height: 600, scale: 2 }));
+  }
+  $("copy-link").addEventListener("click", async () => {
+    keepState();
+    try { await navigator.clipboard.writeText(location.href); $("copied").textContent = "copied"; }
+    catch { $("copied").textContent = "copy it from the address bar"; }
+  });
+}
+
+/* Heads of tables sort by keyboard too. */
+function reachable(head) {
+  head.tabIndex = 0;
+  head.addEventListener("keydown", (event) => {
+    if (event.key !== "Enter" && event.key !== " ") return;
+    event.preventDefault();
+    head.click();
+  });
 }
 
 function note(text) { $("plot-note").textContent = text; }
@@ -179,6 +283,8 @@ function startCurves() {
   fill($("axis"), [["cbr", "CBR"], ...Object.entries(data.axes)]);
   fill($("metric"), data.metrics.map((metric, index) => [index, metric.title]));
   const refill = () => { fillPlaces(); fillConditions(); resetBudget(); draw(); };
+  const perceptual = data.metrics.findIndex((metric) => !metric.higher_is_better);
+  $("metric").value = Math.max(perceptual, 0);
   for (const id of ["axis", "clip", "gop"]) $(id).addEventListener("change", refill);
   $("condition").addEventListener("change", () => { resetBudget(); draw(); });
   for (const id of ["metric", "bands", "singles"]) $(id).addEventListener("change", draw);
@@ -206,9 +312,11 @@ function showComparison() {
   const names = pictures.map((picture, index) => [index, picture.label]);
   fill($("wipe-left"), names);
   fill($("wipe-right"), names);
-  const first = pictures[0].label === "Reference" && pictures.length > 2 ? 1 : 0;
-  $("wipe-left").value = first;
-  $("wipe-right").value = Math.min(first + 1, pictures.length - 1);
+  $("wipe-left").value = 0;
+  const semantic = pictures.findIndex((picture, index) => index > 0 && /PVSC/.test(picture.label));
+  $("wipe-right").value = Math.max(semantic, Math.min(1, pictures.length - 1));
+  const { width, height } = comparisonChosen();
+  $("wipe").style.maxWidth = `min(960px, 100%, ${Math.round(75 * width / height)}vh)`;
   showWipe();
   showGallery();
 }
@@ -315,6 +423,7 @@ function markSorted(heads, chosen) {
 function startSorting() {
   for (const table of document.querySelectorAll("table.sortable")) {
     const heads = [...table.tHead.rows[0].cells];
+    heads.forEach(reachable);
     heads.forEach((head, column) => head.addEventListener("click", () => {
       const ascending = markSorted(heads, head);
       const key = (row) => row.cells[column].dataset.sort ?? row.cells[column].textContent;
@@ -338,7 +447,8 @@ function showRows() {
 
 function filterRows() {
   const words = $("filter").value.toLowerCase().split(/\s+/).filter(Boolean);
-  const values = data.points.columns.map((column) => columnOf(column.name));
+  const searched = data.points.columns.filter((column) => !/(^point_id|_digest)$/.test(column.name));
+  const values = searched.map((column) => columnOf(column.name));
   order = [];
   for (let row = 0; row < data.points.length; row++) {
     if (!words.length) { order.push(row); continue; }
@@ -361,6 +471,7 @@ function startPoints() {
       first = 0;
       showRows();
     });
+    reachable(cell);
     head.append(cell);
   }
   const constant = Object.entries(data.points.constant).filter(([, value]) => value !== null && value !== "");
@@ -375,3 +486,4 @@ startPoints();
 startSorting();
 startFrames();
 startCurves();
+startPage();

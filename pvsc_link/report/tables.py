@@ -214,38 +214,56 @@ _LATEX_SPECIAL = str.maketrans(
 )
 
 
+#: A hyphen that stands for a minus: before a number, behind no letter or digit.
+_MINUS = re.compile(r"(?<![\w.}])-(?=\d)")
+
+
 def as_latex(table: Table) -> str:
-    """A ``table*`` for booktabs; published rows in italics."""
+    """A ``table*`` for booktabs alone; published rows in italics, no column without a number.
+
+    The caption is the title; what the numbers mean stands below the table.
+    """
 
     def tex(text: str) -> str:
         return text.translate(_LATEX_SPECIAL)
 
     num_keys = len(table.key_names) + 1
-    heads = [tex(name) for name in (*table.key_names, "Source", *table.column_names)]
+    marked = list(
+        table.printed(
+            lambda text, rank: rf"\{'textbf' if rank == BEST else 'underline'}{{{text}}}", "--"
+        )
+    )
+    shown = [
+        i for i in range(len(table.column_names)) if any(row[i].strip("-/ ") for row in marked)
+    ]
+    names = [table.column_names[i] for i in shown]
+    heads = [tex(name) for name in (*table.key_names, "Source", *names)]
     lines = [
         "% needs \\usepackage{booktabs}",
         r"\begin{table*}[t]",
         r"\centering",
-        rf"\caption{{{tex(table.title)}. {tex(' '.join(table.legend))}}}",
+        r"\footnotesize",
+        r"\setlength{\tabcolsep}{3pt}",
+        rf"\caption{{{tex(table.title)}.}}",
         rf"\label{{tab:{table.name.replace('_', '-')}}}",
-        rf"\begin{{tabular}}{{{'l' * num_keys}{'r' * len(table.column_names)}}}",
+        rf"\begin{{tabular}}{{{'l' * num_keys}{'r' * len(shown)}}}",
         r"\toprule",
         " & ".join(heads) + r" \\",
         r"\midrule",
     ]
-    marked = table.printed(
-        lambda text, rank: rf"\{'textbf' if rank == BEST else 'underline'}{{{text}}}", "--"
-    )
     before = table.rows[0].keys[0] if table.rows else ""
     for row, cells in zip(table.rows, marked, strict=True):
         if row.keys[0] != before:
             lines.append(r"\addlinespace")
             before = row.keys[0]
-        cells = [*map(tex, row.keys), row.source, *cells]
+        numbers = [_MINUS.sub("$-$", cells[i]) for i in shown]
+        cells = [*map(tex, row.keys), row.source, *numbers]
         if row.source == PUBLISHED:
             cells = [rf"\textit{{{cell}}}" for cell in cells]
         lines.append(" & ".join(cells) + r" \\")
-    return "\n".join([*lines, r"\bottomrule", r"\end{tabular}", r"\end{table*}", ""])
+    below = [r"\par\smallskip", tex(" ".join(table.legend))] if table.legend else []
+    lines += [r"\bottomrule", r"\end{tabular}", *below, r"\end{table*}", ""]
+    return "\n".join(lines)
 
 
 # ---- the paper's numbers -------------------------------------------------------------------------

@@ -86,6 +86,8 @@ def drawn(browser):
 
 def test_selectors_change_the_plot(browser, small):
     opened(browser, small)
+    assert drawn(browser)[0] == "LPIPS (VGG)", "a perceptual metric comes first"
+    choose(browser, "metric", 0)
     y, x, first = drawn(browser)
     assert y == "PSNR (dB)"
     assert x.startswith("CBR")
@@ -117,6 +119,11 @@ def seen(browser):
     return [tuple(int(v) for v in row[int(len(row) * part)]) for part in (0.25, 0.75)]
 
 
+def between_schemes(browser):
+    choose(browser, "wipe-left", 1)
+    choose(browser, "wipe-right", 2)
+
+
 def wipe_to(browser, percent):
     browser.execute_script(
         "const w = document.getElementById('wipe-position'); w.value = arguments[0];"
@@ -128,6 +135,8 @@ def wipe_to(browser, percent):
 def test_the_wipe_shows_one_scheme_on_each_side(browser, small):
     keep_frames(small)
     opened(browser, small)
+    assert seen(browser) == [(0, 0, 0), COLOURS["pvsc"]], "the reference against PVSC"
+    between_schemes(browser)
     assert seen(browser) == [COLOURS["pvsc"], COLOURS["x265"]]
     wipe_to(browser, 10)
     assert seen(browser) == [COLOURS["x265"]] * 2
@@ -140,6 +149,7 @@ def test_the_wipe_shows_one_scheme_on_each_side(browser, small):
 def test_dragging_across_the_picture_wipes(browser, small):
     keep_frames(small)
     opened(browser, small)
+    between_schemes(browser)
     seen(browser)  # scrolls there
     picture = browser.find_element("id", "wipe")
     width = picture.size["width"]
@@ -193,6 +203,52 @@ def test_tables_sort_and_rows_are_found(browser, small):
     )
     assert rows
     assert all("x265" in row and "rayleigh" in row for row in rows)
+
+
+def test_a_link_keeps_what_was_chosen(browser, small):
+    opened(browser, small)
+    choose(browser, "metric", 0)
+    choose(browser, "condition", 1)
+    chosen, link = drawn(browser), browser.current_url
+    browser.get("about:blank")
+    browser.get(link)
+    assert drawn(browser) == chosen
+
+
+def test_nothing_offers_an_upload_and_heads_can_be_reached_by_keyboard(browser, small):
+    opened(browser, small)
+    titles = browser.execute_script(
+        "return [...document.querySelectorAll('.modebar-btn')].map((b) => b.dataset.title)"
+    )
+    assert titles == ["Zoom", "Pan", "Reset axes"]
+    assert browser.execute_script("return document.querySelector('#table_2_snr th').tabIndex") == 0
+
+
+def test_what_is_shown_can_be_saved_as_csv(browser, small):
+    opened(browser, small)
+    lines = browser.execute_script("return shownCsv()").splitlines()
+    assert lines[0] == "scheme,cbr,lpips,low,high"
+    assert len(lines) > 4
+    rows = browser.execute_script("return rowsCsv()").splitlines()
+    assert len(rows) == 1 + len(read_points(small))
+
+
+@pytest.mark.parametrize("width", [390, 900, 1400])
+def test_no_width_scrolls_sideways(browser, small, width):
+    metrics = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": width < 500}
+    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
+    opened(browser, small)
+    assert browser.execute_script("return document.documentElement.scrollWidth") <= width
+    browser.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+
+
+def test_the_dark_page_is_dark(browser, small):
+    opened(browser, small)
+    browser.execute_script("document.getElementById('theme').click()")
+    assert browser.execute_script(
+        "return getComputedStyle(document.body).backgroundColor === 'rgb(18, 23, 28)'"
+        " && document.getElementById('plot').layout.paper_bgcolor === '#12171c'"
+    )
 
 
 def test_a_page_of_nothing_works_too(browser, tmp_path):

@@ -1,8 +1,11 @@
 """Tables: best and second, published beside ours, and the same numbers in every format."""
 
 import csv
+import dataclasses
 import io
 import json
+import shutil
+import subprocess
 
 import numpy as np
 import pandas as pd
@@ -87,7 +90,7 @@ def test_every_format_says_the_same():
     assert "| *published* |" in markdown
     assert "<u>0.0</u>" in markdown, "no negative zero"
     latex = as_latex(table)
-    assert r"\textbf{-10.0} / \underline{3.0}" in latex
+    assert r"\textbf{$-$10.0} / \underline{3.0}" in latex
     assert r"x\_1 \& co" in latex
     assert r"50 \% of it" in latex
     hostile = as_latex(table_of(make_row(OURS, [r"\input{x}^$1$", 4], [[1.0, 2.0]])))
@@ -204,6 +207,33 @@ def test_a_row_of_the_ablation_is_of_one_preset_alone(make_results, make_points)
     assert pd.isna(macs)
 
 
+def test_latex_leaves_out_empty_columns_and_compiles_with_booktabs_alone(tmp_path):
+    none = float("nan")
+    table = dataclasses.replace(
+        table_of(
+            make_row(OURS, ["x_1", 4], [[-10.0, 3.0], [none, none]]),
+            make_row(PUBLISHED, ["y", 4], [[-20.0, none], [none, none]]),
+            notes=["50 % of it."],
+            group_by=(1,),
+        ),
+        column_names=("A", "Empty"),
+    )
+    latex = as_latex(table)
+    assert "Empty" not in latex
+    assert r"\begin{tabular}{lllr}" in latex
+    if not shutil.which("pdflatex") or run_quietly("kpsewhich", "booktabs.sty"):
+        return
+    page = r"\documentclass[twocolumn]{article}\usepackage{booktabs}\begin{document}" + latex
+    (tmp_path / "page.tex").write_text(page + r"\end{document}")
+    command = ("pdflatex", "-interaction=batchmode", "-halt-on-error", "page.tex")
+    assert run_quietly(*command, folder=tmp_path) == 0
+    assert "Overfull" not in (tmp_path / "page.log").read_text()
+
+
+def run_quietly(*command, folder=None):
+    return subprocess.run(command, cwd=folder, capture_output=True).returncode
+
+
 def test_printed_tables_carry_intervals_and_what_stands_behind_them(make_results, make_points):
     clips = ("bikes", "carphone", "akiyo")
     points = make_points(clips=clips, snrs=(6.0,), channels=(("awgn", None, None),))
@@ -219,7 +249,7 @@ def test_printed_tables_carry_intervals_and_what_stands_behind_them(make_results
     expected = (mean["bd_cbr_low"], mean["bd_cbr_high"])
     assert ends[table.column_names.index("Average"), 0] == pytest.approx(expected)
     low, high = (f"{value:.1f}" for value in expected)
-    assert f"[{low}, {high}]" in as_latex(table)
+    assert f"[{low}, {high}]".replace("-", "$-$") in as_latex(table)
     assert f"[{low}, {high}]" in as_markdown(table)
     line = list(csv.DictReader(io.StringIO(as_csv(table))))[place]
     assert float(line["Average LPIPS low"]) == pytest.approx(mean["bd_cbr_low"])
