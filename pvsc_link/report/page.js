@@ -1,6 +1,8 @@
 "use strict";
 const data = JSON.parse(document.getElementById("data").textContent);
 const $ = (id) => document.getElementById(id);
+/* The view that a link asks for, before the first drawing states its own. */
+const openedWith = location.hash;
 const BOX_COLOURS = ["#D55E00", "#0072B2"];
 
 function element(tag, properties = {}, children = []) {
@@ -211,8 +213,8 @@ function keepState() {
   history.replaceState(null, "", "#" + words);
 }
 
-function readState() {
-  const words = new URLSearchParams(location.hash.slice(1));
+function readState(hash) {
+  const words = new URLSearchParams(hash.slice(1));
   if (!words.has("metric")) return;
   const set = (id) => {
     if (!words.has(id) || !$(id)) return;
@@ -251,8 +253,8 @@ function startPage() {
   const theme = (dark) => { document.documentElement.dataset.theme = dark ? "dark" : "light"; draw(); };
   $("theme").addEventListener("click", () => theme(document.documentElement.dataset.theme !== "dark"));
   wanted.addEventListener("change", (event) => theme(event.matches));
-  readState();
-  addEventListener("hashchange", () => { readState(); draw(); });
+  readState(openedWith);
+  addEventListener("hashchange", () => { readState(location.hash); draw(); });
   theme(wanted.matches);
   $("save-csv").addEventListener("click", () => save(`${data.name}_curves.csv`, shownCsv(), "text/csv"));
   $("save-rows").addEventListener("click", () => save(`${data.name}_rows.csv`, rowsCsv(), "text/csv"));
