@@ -316,11 +316,11 @@ class ForeignScheme(Scheme):
     variant : label; by default the name of the class
     timeout_s : limit of one call, with ``python`` alone; loading counts to the first
     max_cbr : most symbols of a frame, over 3 height width
-    name : key of the scheme
 
     Raises ``InputError`` for options that do not go together.
     """
 
+    name = "foreign"
     digital = False
     default_equalizer = "zf"
     default_csi_aware = False
@@ -335,7 +335,6 @@ class ForeignScheme(Scheme):
         variant: str | None = None,
         timeout_s: float = 600.0,
         max_cbr: float = 1.0,
-        name: str = "foreign",
     ):
         if checkout is not None and python is None:
             raise InputError(
@@ -345,7 +344,7 @@ class ForeignScheme(Scheme):
                 remedy="Name the interpreter that the checkout runs in, or put the folder into "
                 "PYTHONPATH.",
             )
-        self.name, self._max_cbr = name, max_cbr
+        self._max_cbr = max_cbr
         self._named, found = implementation, _found_implementation(implementation)
         options = dict(model_options or {})
         common = found, options, checkpoints

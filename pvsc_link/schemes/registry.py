@@ -179,7 +179,8 @@ def _of_model(name: str, found: Any) -> SchemeType | None:
 def _foreign(name: str, path: str, **options: Any) -> "Scheme":
     from pvsc_link.schemes.foreign import ForeignScheme
 
-    return ForeignScheme(**{**options, "implementation": path}, name=name)
+    named = type("InstalledModel", (ForeignScheme,), {"name": name})
+    return named(implementation=path, **options)
 
 
 SCHEMES: Registry[SchemeType] = registry(

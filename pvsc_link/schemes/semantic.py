@@ -321,14 +321,24 @@ class PvscMcScheme(SemanticScheme):
             self.variant += f", refresh {refresh_every}"
 
 
-class PvscIntraScheme(PvscMcScheme):
+class PvscIntraScheme(SemanticScheme):
     """The I-frame model alone: still images, or clips in GOPs of one frame.
 
-    Parameters as in ``PvscMcScheme`` or, with a preset of PVSC, as in ``SemanticScheme``; of the
-    preset only the I-frame model is used.
+    Parameters as in ``SemanticScheme``; of the preset, one of PVSC or of its extension with motion
+    vectors, only the I-frame model is used.
     """
 
     name = "pvsc-intra"
+
+    def __init__(
+        self,
+        preset: str = "pvsc_mc_small",
+        side_format: str = "png",
+        weights: str | None = None,
+        jit_compile: bool = False,
+        receiver_arithmetic: str = SAME,
+    ):
+        super().__init__(preset, side_format, weights, jit_compile, receiver_arithmetic)
 
     def _find(self, preset: str, weights: str | None) -> dict[int, WeightFiles]:
         files = find_weights(preset, weights)
