@@ -10,7 +10,10 @@ import functools
 import hashlib
 import json
 import os
+import re
+import time
 import uuid
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -62,6 +65,30 @@ def atomic_file(path: str | Path) -> Iterator[BinaryIO]:
         temporary.unlink(missing_ok=True)
 
 
+#: Age in seconds from which a temporary file belongs to no process that still writes it.
+_ABANDONED_S = 86_400
+
+
+def remove_abandoned(folder: str | Path) -> int:
+    """Remove temporary files of :func:`atomic_file` that killed processes left; returns how many.
+
+    Files younger than a day stay, because somebody may be writing them.
+    """
+    removed = 0
+    for path in Path(folder).rglob(".*.part"):
+        with contextlib.suppress(OSError):
+            if (
+                _TEMPORARY.fullmatch(path.name)
+                and time.time() - path.stat().st_mtime > _ABANDONED_S
+            ):
+                path.unlink()
+                removed += 1
+    return removed
+
+
+_TEMPORARY = re.compile(r"\.[0-9a-f]{32}\.part")
+
+
 def write_atomically(path: str | Path, content: str | bytes) -> None:
     """Write a whole file as :func:`atomic_file` does; text becomes UTF-8."""
     with atomic_file(path) as file:
@@ -81,11 +108,17 @@ def require_writable(folder: str | Path) -> None:
         raise _unusable(found, PermissionError(errno.EACCES, os.strerror(errno.EACCES)))
 
 
+#: What ``flock`` answers on a file system that has no locks.
+_NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
+
+
 @contextlib.contextmanager
 def exclusive(path: str | Path, *, if_held: Exception | None = None) -> Iterator[None]:
     """Hold the lock file ``path`` (made if absent) against other processes during a block.
 
-    The system frees the lock when the process ends, however it ends. The file itself remains.
+    The system frees the lock when the process ends, however it ends. The file itself remains: a
+    process could hold a file that another one had removed. A file system without locks (Lustre
+    mounted without ``flock``) gives a warning, and the block runs unlocked.
 
     Parameters: ``if_held`` : raised at once if another process holds the lock; None waits for it.
     Raises ``InputError`` if the lock file cannot be written.
@@ -102,7 +135,57 @@ def exclusive(path: str | Path, *, if_held: Exception | None = None) -> Iterator
                 fcntl.flock(file, fcntl.LOCK_EX | (fcntl.LOCK_NB if if_held else 0))
             except BlockingIOError as error:
                 raise (if_held or error) from error
+            except OSError as error:
+                if error.errno not in _NO_LOCKS:
+                    raise
+                warnings.warn(f"{path.parent} cannot be locked: {error.strerror}", stacklevel=3)
         yield
+
+
+#: File systems of several machines, on which SQLite's write-ahead log cannot work and locks may be
+#: missing. Names of FUSE file systems (sshfs, glusterfs) begin with ``fuse.``.
+_SHARED = frozenset(
+    "nfs nfs4 lustre cifs smb3 smbfs gpfs beegfs ceph 9p afs orangefs pvfs2 panfs".split()
+)
+
+
+def file_system(folder: str | Path) -> str:
+    """Kind of the file system that holds ``folder``, as Linux names it: ``ext4``, ``nfs4``.
+
+    The folder need not exist yet. ``unknown`` where the system has no list of its mounts.
+    """
+    path = os.path.realpath(folder)
+    try:
+        lines = Path("/proc/self/mounts").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return "unknown"
+    kind, longest = "unknown", -1
+    for line in lines:
+        _, mount, of_mount, *_ = line.split(" ")
+        mount = re.sub(r"\\([0-7]{3})", lambda octal: chr(int(octal[1], 8)), mount)
+        inside = path == mount or path.startswith(mount.rstrip("/") + "/")
+        if inside and len(mount) >= longest:  # of two mounts in one place the later one counts
+            kind, longest = of_mount, len(mount)
+    return kind
+
+
+def is_shared(kind: str) -> bool:
+    """Whether a file system of this kind is one of several machines (``file_system``)."""
+    return kind in _SHARED or kind.startswith("fuse.")
+
+
+def num_threads() -> int:
+    """Threads that this process may use: ``PVSC_LINK_THREADS``, else those of its processors.
+
+    The processors are those that the system gives the process, which on a cluster are fewer than
+    the machine has.
+    """
+    stated = os.environ.get("PVSC_LINK_THREADS", "")
+    if stated.isdigit() and int(stated):
+        return int(stated)
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0)) or 1
+    return os.cpu_count() or 1
 
 
 def digest(*parts: str | bytes | np.ndarray) -> str:

@@ -31,10 +31,15 @@ class InputError(ValueError):
 class CodecFailure(RuntimeError):
     """A codec that is absent, crashed or timed out, or a clip that it cannot be given.
 
+    On a cluster also a task that took its worker processes down.
+
     ``status``, one of ``STATUSES``, is the status of the row in the results.
     """
 
-    STATUSES = ("missing_binary", "missing_stream", "codec_error", "codec_timeout", "bad_clip")
+    STATUSES = (
+        *("missing_binary", "missing_stream", "codec_error", "codec_timeout", "bad_clip"),
+        "worker_lost",
+    )
 
     def __init__(self, status: str, detail: str):
         self.status, self.detail = status, detail

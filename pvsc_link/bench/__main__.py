@@ -11,7 +11,10 @@ from collections.abc import Sequence
 from pvsc_link.commands import run_command
 
 #: Benchmarks: modules of this folder with ``main(argv) -> int``, imported when asked for.
-BENCHES = ("complexity", "drift", "gates", "link", "metrics", "p_frames", "report", "sweep")
+BENCHES = (
+    *("complexity", "drift", "faults", "gates", "link", "metrics", "p_frames", "report"),
+    *("scale", "sweep"),
+)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -10,7 +10,8 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import asdict, dataclass, fields
 from functools import cached_property
-from pathlib import Path
+from pathlib import Path, PurePath
+from typing import Any
 
 import numpy as np
 
@@ -67,21 +68,59 @@ def read_index(folder: Path) -> list[StreamEntry]:
     path = folder / INDEX_FILE
     try:
         rows = json.loads(path.read_text(encoding="utf-8"))
+        if not isinstance(rows, list):
+            raise ValueError("no list of streams")
         return [_entry(dict(row)) for row in rows]
     except FileNotFoundError as error:
         raise _bad_index(path, "no such file") from error
-    except (OSError, ValueError, TypeError, KeyError) as error:
+    except (OSError, ValueError, TypeError, KeyError, RecursionError, OverflowError) as error:
         raise _bad_index(path, f"{type(error).__name__}: {error}") from error
 
 
 def _entry(row: dict) -> StreamEntry:
     known = {name: value for name, value in row.items() if name in _FIELDS}
+    for name, value in known.items():
+        _check_field(name, value)
     entry = StreamEntry(**known | {"frame_bits": tuple(int(bits) for bits in row["frame_bits"])})
     if entry.gop != len(entry.frame_bits) or any(bits % 8 for bits in entry.frame_bits):
         raise ValueError(f"frame_bits of {entry.file} are not {entry.gop} numbers of whole bytes")
     if entry.format not in FORMATS:
         raise ValueError(f"format {entry.format!r} of {entry.file} is not one of {FORMATS}")
     return entry
+
+
+_TEXTS = ("codec", "clip", "file", "options", "sha256", "format", "pixel_format", "source")
+#: Bounds of the whole numbers of an entry.
+_WHOLE = {
+    **{name: (1, 2**16) for name in ("width", "height", "gop")},
+    **{name: (0, 2**31 - 1) for name in ("gop_index", "first_frame")},
+    "qp": (-128, 255),
+}
+_MOST_BITS = 2**32
+
+
+def _check_field(name: str, value: Any) -> None:
+    """Raise ``ValueError`` unless a field has its type and is in its bounds."""
+    if name in (*_TEXTS, "slice_types"):
+        good = isinstance(value, str) and len(value) <= 10_000
+        if name == "file":  # a stream lies in the folder of the index
+            good = good and bool(value) and not _leads_out(value)
+    elif name in _WHOLE:
+        least, most = _WHOLE[name]
+        good = type(value) is int and least <= value <= most
+    elif name == "fps":
+        good = type(value) in (int, float) and 0 < value <= 1000
+    else:
+        good = isinstance(value, list | tuple) and all(
+            type(bits) is int and 0 <= bits <= _MOST_BITS for bits in value
+        )
+    if not good:
+        raise ValueError(f"{name} is {value!r:.60}")
+
+
+def _leads_out(file: str) -> bool:
+    path = PurePath(file)
+    return path.is_absolute() or ".." in path.parts or "\0" in file
 
 
 def _bad_index(path: Path, reason: str) -> InputError:
@@ -105,10 +144,26 @@ def frame_hashes(frames: np.ndarray) -> list[str]:
 
 
 def read_hashes(folder: Path) -> dict[str, list[str]]:
-    """Hashes of the coded pictures by clip, from the folder or the one above; else empty."""
+    """Hashes of the coded pictures by clip, from the folder or the one above; else empty.
+
+    Raises ``InputError`` for a file that holds anything else.
+    """
     for path in (folder / HASHES_FILE, folder.parent / HASHES_FILE):
-        if path.exists():
-            return json.loads(path.read_text(encoding="utf-8"))
+        if not path.exists():
+            continue
+        try:
+            hashes = json.loads(path.read_text(encoding="utf-8"))
+            if all(isinstance(h, str) for of_clip in hashes.values() for h in iter(of_clip)):
+                return {clip: list(of_clip) for clip, of_clip in hashes.items()}
+            reason = "hashes that are no text"
+        except (OSError, ValueError, TypeError, AttributeError, RecursionError) as error:
+            reason = f"{type(error).__name__}: {error}"
+        raise InputError(
+            f"hashes of coded pictures {path}",
+            found=reason[:200],
+            allowed="a mapping of clips to lists of hashes, as the export writes it",
+            remedy="Export the streams again, or remove the file: the source is then unchecked.",
+        )
     return {}
 
 

@@ -148,7 +148,8 @@ def ffmpeg_binary() -> str:
 def ffmpeg_version(binary: str) -> str:
     """``ffmpeg n9.0.2`` and the like."""
     stdout, _ = run_program([binary, "-version"], timeout_s=_QUERY_TIMEOUT_S)
-    return "ffmpeg " + stdout.decode(errors="replace").split()[2]
+    words = stdout.decode(errors="replace").split()
+    return f"ffmpeg {words[2] if len(words) > 2 else 'of an unknown version'}"
 
 
 @lru_cache

@@ -63,9 +63,11 @@ class BlerCache:
         if present and present[1].blocks >= run.blocks:
             return
         record: dict[str, Any] = {"format": _FORMAT, "condition": dict(condition), **run._asdict()}
-        write_atomically(
-            path, json.dumps({**record, "checksum": json_digest(record)}, sort_keys=True)
-        )
+        text = json.dumps({**record, "checksum": json_digest(record)}, sort_keys=True)
+        try:
+            write_atomically(path, text)
+        except OSError as error:  # a full or read-only disk costs time later, but not this result
+            warnings.warn(f"block error rate not kept in {path.parent}: {error}", stacklevel=2)
 
     def __iter__(self) -> Iterator[tuple[dict[str, Any], list[Run]]]:
         """Every condition with its runs."""

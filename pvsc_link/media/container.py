@@ -126,6 +126,8 @@ def _shown_stream(container: av.container.InputContainer, path: Path) -> av.Vide
     videos = [s for s in container.streams.video if not s.disposition & _PICTURES]
     if videos:
         best = max(videos, key=_rank)
+        if best.codec_context is None:
+            raise unreadable(path, "a video stream of an unknown codec")
         if best.width * best.height > MAX_PIXELS:
             raise unreadable(path, f"pictures of {best.width}x{best.height}: too large")
         return best
@@ -135,7 +137,8 @@ def _shown_stream(container: av.container.InputContainer, path: Path) -> av.Vide
 
 
 def _rank(stream: av.VideoStream) -> tuple[bool, int, int]:
-    size = (stream.width or 0) * (stream.height or 0)
+    known = stream.codec_context is not None  # else libav has no decoder, and there is no size
+    size = (stream.width or 0) * (stream.height or 0) if known else 0
     return bool(stream.disposition & Disposition.default), size, -stream.index
 
 

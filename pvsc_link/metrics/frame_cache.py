@@ -7,6 +7,7 @@ damaged is measured again. Rows of earlier versions, in the table ``frame_metric
 
 import hashlib
 import math
+import socket
 import sqlite3
 import warnings
 from collections import OrderedDict
@@ -19,7 +20,7 @@ import numpy as np
 
 from pvsc_link.metrics.base import ClipMetric, Metric
 from pvsc_link.metrics.registry import METRICS, MetricType
-from pvsc_link.storage import cache_directory
+from pvsc_link.storage import cache_directory, file_system, is_shared
 from pvsc_link.types import InputError
 
 #: Bytes of reference features held in memory: LPIPS and DISTS of 20 frames of 416x240.
@@ -61,11 +62,16 @@ class FrameMetrics:
         reference_bytes: int = REFERENCE_BYTES,
     ):
         self._metrics = METRICS if metrics is None else metrics
-        self._path = Path(path) if path is not None else cache_directory() / "frame_metrics.sqlite"
+        self._path = Path(path) if path is not None else _file_in(cache_directory())
         self._references = _ReferenceCache(reference_bytes)
-        with self._database() as database, database:
-            for table in _TABLES:
-                database.execute(table)
+        self._journal = "DELETE" if is_shared(file_system(self._path.parent)) else "WAL"
+        self._read_only = False
+        try:
+            with self._opened() as database, database:
+                for table in _TABLES:
+                    database.execute(table)
+        except sqlite3.OperationalError as error:
+            self._go_on_read_only(error)
 
     def evaluate(
         self,
@@ -138,7 +144,7 @@ class FrameMetrics:
                 measured = group[0].compare_together(group, [reference], shown)
             for (name, rows), of_frames in zip(rows_of.items(), measured, strict=True):
                 values[name] = of_frames.tolist()
-                _keep(database, rows, values[name])
+                self._keep(database, rows, values[name])
         return values
 
     def _value(
@@ -156,7 +162,7 @@ class FrameMetrics:
             return found[0]
         reference = self._references.get(metric.name, key[0], measure, _unit(frame))
         value = float(measure.compare([reference], _unit(frame_hat))[0])
-        _keep(database, [row], [value])
+        self._keep(database, [row], [value])
         return value
 
     def _metric(self, name: str) -> MetricType:
@@ -171,19 +177,65 @@ class FrameMetrics:
 
     @contextmanager
     def _database(self) -> Iterator[sqlite3.Connection]:
-        # A connection per call: SQLite's must not be carried across a fork or into a thread.
         try:
-            with closing(sqlite3.connect(self._path, timeout=_BUSY_SECONDS)) as database:
-                database.execute("PRAGMA journal_mode=WAL")
-                database.execute("PRAGMA synchronous=NORMAL")
+            with self._opened() as database:
                 yield database
         except sqlite3.Error as error:
-            raise InputError(
-                "the cache of metric values cannot be used",
-                found=f"{self._path} ({error})",
-                allowed="an SQLite file in a folder that can be written",
-                remedy="Delete the file, or set PVSC_LINK_CACHE to another folder.",
-            ) from error
+            raise self._unusable(error) from error
+
+    @contextmanager
+    def _opened(self) -> Iterator[sqlite3.Connection]:
+        # A connection per call: SQLite's must not be carried across a fork or into a thread.
+        if self._read_only:
+            place = f"{self._path.resolve().as_uri()}?mode=ro&immutable=1"
+            with closing(sqlite3.connect(place, uri=True)) as database:
+                yield database
+            return
+        with closing(sqlite3.connect(self._path, timeout=_BUSY_SECONDS)) as database:
+            database.execute(f"PRAGMA journal_mode={self._journal}")
+            database.execute("PRAGMA synchronous=NORMAL")
+            yield database
+
+    def _go_on_read_only(self, error: sqlite3.Error) -> None:
+        """Use a cache that cannot be written for reading, if it is one; else raise."""
+        self._read_only = True
+        try:
+            with self._opened() as database:
+                found = database.execute("SELECT name FROM sqlite_master").fetchall()
+        except sqlite3.Error:
+            raise self._unusable(error) from error
+        if ("frame_value",) not in found or ("frame_metric",) not in found:
+            raise self._unusable(error) from error
+        warnings.warn(f"new metric values are not kept in {self._path}: {error}", stacklevel=3)
+
+    def _unusable(self, error: sqlite3.Error) -> InputError:
+        return InputError(
+            "the cache of metric values cannot be used",
+            found=f"{self._path} ({error})",
+            allowed="an SQLite file in a folder that can be written",
+            remedy="Delete the file, or set PVSC_LINK_CACHE to another folder.",
+        )
+
+    def _keep(
+        self,
+        database: sqlite3.Connection,
+        keys: Sequence[_Key],
+        values: Sequence[float | None],
+    ) -> None:
+        """Store values in one transaction; a full disk costs time later, but not this result."""
+        if self._read_only:
+            return
+        try:
+            _keep(database, keys, values)
+        except sqlite3.OperationalError as error:
+            warnings.warn(f"metric values not kept in {self._path}: {error}", stacklevel=2)
+
+
+def _file_in(folder: Path) -> Path:
+    """The cache's file; on a file system of several machines each machine has its own."""
+    if is_shared(file_system(folder)):
+        return folder / f"frame_metrics.{socket.gethostname()}.sqlite"
+    return folder / "frame_metrics.sqlite"
 
 
 def _found(database: sqlite3.Connection, key: _Key) -> tuple[float | None] | None:

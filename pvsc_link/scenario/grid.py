@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, fields
 from functools import cached_property
 from itertools import product
 from typing import Any
@@ -44,6 +44,11 @@ class Point:
     def snr_db(self) -> float:
         return self.channel_point.snr_db
 
+    @property
+    def place(self) -> tuple[str, int]:
+        """Clip and GOP length, within which points share encodings."""
+        return self.clip, self.gop
+
     @cached_property
     def point_id(self) -> str:
         """16 hex digits of the coordinates; the place of the scheme's entry does not count."""
@@ -52,10 +57,13 @@ class Point:
     @property
     def coordinates(self) -> dict[str, Any]:
         """All that tells the point from others, by column name."""
-        coordinates = asdict(self)
-        del coordinates["entry"], coordinates["channel_point"], coordinates["transport"]
+        coordinates = {name: getattr(self, name) for name in _OWN}
         here = {"channel": self.channel, "snr_db": self.snr_db, **self.channel_point.condition}
         return coordinates | here | self.transport.columns()
+
+
+#: Fields of a point that are columns as they are.
+_OWN = [of.name for of in fields(Point) if of.name not in ("entry", "channel_point", "transport")]
 
 
 def expand(scenario: Scenario, weights: Sequence[str | None] = ()) -> list[Point]:

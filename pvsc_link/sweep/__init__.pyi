@@ -1,3 +1,5 @@
+from .cluster import ClusterEngine as ClusterEngine
+from .cluster import cluster_client as cluster_client
 from .kept_frames import write_png as write_png
 from .mcs import McsChoice as McsChoice
 from .plan import Plan as Plan

@@ -2,6 +2,11 @@
 
 python -m pvsc_link.sweep quickstart
 python -m pvsc_link.sweep my/scenario.yaml
+python -m pvsc_link.sweep quickstart --workers 4      # worker processes on this machine
+python -m pvsc_link.sweep quickstart --shard 2/8      # one of eight processes that never speak
+python -m pvsc_link.sweep merge quickstart            # joins the shards
+
+docs/cluster.md tells how to use workers, SLURM and shards.
 """
 
 import argparse
@@ -12,17 +17,19 @@ from collections import Counter
 from collections.abc import Sequence
 from itertools import takewhile
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
 from pvsc_link.commands import FAILED, run_command
 from pvsc_link.storage import cache_directory, require_writable
+from pvsc_link.sweep.stopping import Stopped, stoppable, stored_text
 from pvsc_link.types import InputError
 
 if TYPE_CHECKING:
     import pandas as pd
 
+    from pvsc_link.scenario import Scenario
     from pvsc_link.sweep.plan import Plan
 
 
@@ -34,7 +41,11 @@ def main(argv: Sequence[str] | None = None) -> int:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options of the command."""
     parser.add_argument(
-        "scenario", nargs="?", help="YAML file, or the name of a scenario of the package"
+        "scenario",
+        nargs="*",
+        metavar="SCENARIO",
+        help="YAML file, or the name of a scenario of the package; after the word merge: the "
+        "scenario whose shards are joined",
     )
     parser.add_argument("--list", action="store_true", help="print the scenarios of the package")
     parser.add_argument("--out", default="results", help="folder of results (default: results)")
@@ -68,6 +79,28 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="let results of models without trained weights into figures and BD-CBR",
     )
+    cluster = parser.add_argument_group("cluster: workers by Dask (extra cluster)")
+    cluster.add_argument("--workers", type=int, metavar="N", help="processes on this machine")
+    cluster.add_argument("--scheduler", metavar="ADDRESS", help="of a running Dask scheduler")
+    cluster.add_argument(
+        "--slurm",
+        metavar="CONFIG",
+        help="YAML file of SLURM jobs (docs/cluster.md), or allocation: the tasks of srun",
+    )
+    cluster.add_argument(
+        "--threads", type=int, metavar="T", help="of each of --workers (default: cores / N)"
+    )
+    cluster.add_argument(
+        "--dashboard", action="store_true", help="serve Dask's dashboard, print its address"
+    )
+    shards = parser.add_argument_group("shards: several processes that never speak")
+    shards.add_argument("--shard", metavar="I/N", help="run the tasks of part I of N, see merge")
+    shards.add_argument(
+        "--seeds-per-task", type=int, metavar="S", help="most seeds of a point in one task"
+    )
+    shards.add_argument(
+        "--partial", action="store_true", help="merge what is there, although points are missing"
+    )
 
 
 def run(words: argparse.Namespace) -> int:
@@ -84,14 +117,36 @@ def run(words: argparse.Namespace) -> int:
         for name, file in shipped_scenarios().items():
             print(f"{name:<18} {_first_sentence(file)}")
         return 0
-    if words.scenario is None:
+    merging = words.scenario[:1] == ["merge"]
+    given = words.scenario[merging:]
+    if len(given) != 1:
         raise InputError(
-            "no scenario",
-            found=None,
+            "no scenario" if not given else "several scenarios",
+            found=given,
             allowed="a YAML file, or a name that --list prints",
             remedy="For instance: python -m pvsc_link.sweep quickstart",
         )
-    scenario = load_scenario(words.scenario)
+    _check_engine(words, merging)
+    from pvsc_link.sweep.tasks import Shard
+
+    scenario = load_scenario(given[0])
+    folder = Path(words.out) / scenario.name
+    if words.shard is not None:
+        folder = folder / "shards" / Shard.parsed(words.shard).folder
+
+    def told() -> str:
+        return stored_text(folder, words.command_line)
+
+    try:
+        with stoppable(told):
+            return _run(words, scenario, merging)
+    except Stopped as stopped:
+        print(told(), file=sys.stderr)
+        return stopped.status
+
+
+def _run(words: argparse.Namespace, scenario: "Scenario", merging: bool) -> int:
+    """Run, merge or print a scenario that has been read."""
     if not words.dry_run:
         cache_directory()  # raises for one that cannot be used
         require_writable(Path(words.out) / scenario.name)
@@ -99,34 +154,157 @@ def run(words: argparse.Namespace) -> int:
 
     if words.with_untrained:
         scenario = scenario.model_copy(update={"with_untrained": True})
-    plan = build(scenario)
+    plan = build(scenario, ask_programs=not words.dry_run)
     status = FAILED if plan.bad_clips else 0
     if words.dry_run:
         _print_grid(plan)
         _print_time(plan, Path(words.out))
         _print_bad_clips(plan)
         return status
-    from pvsc_link.report import write_figures
     from pvsc_link.sweep.runner import run_plan
 
     console, folder = Console(stderr=True), Path(words.out) / scenario.name
+    if words.shard is not None:
+        _run_shard(plan, folder, words, console)
+        _print_bad_clips(plan)
+        return status
+    if merging:
+        table = _merge(plan, folder, words, console)
+        _print_end(console, folder, table, _figures(folder))
+        _print_bad_clips(plan)
+        return status
     before = _times_of_rows(folder)
-    table = run_plan(
-        plan,
-        folder,
-        fresh=words.fresh,
-        retry_failed=words.retry_failed,
-        save_frames=words.save_frames,
-        restored=words.restore,
-        console=console,
-    )
-    _print_end(console, folder, table, write_figures(folder))
+    options: dict[str, Any] = {
+        "fresh": words.fresh,
+        "retry_failed": words.retry_failed,
+        "restored": words.restore,
+    }
+    if words.workers or words.scheduler or words.slurm:
+        table = _run_on_cluster(plan, scenario, folder, words, console, options)
+    else:
+        table = run_plan(plan, folder, save_frames=words.save_frames, console=console, **options)
+    _print_end(console, folder, table, _figures(folder))
     if dict(zip(table["point_id"], table["seconds"], strict=True)) == before:
         told = f"Nothing was left to run: all {len(table)} rows were there. --fresh starts anew."
         console.print(told, markup=False, soft_wrap=True)
     _print_where_to_look(console, folder)
     _print_bad_clips(plan)
     return status
+
+
+def _figures(folder: Path) -> list[Path]:
+    from pvsc_link.report import write_figures
+
+    try:
+        return write_figures(folder)
+    except OSError as error:
+        raise InputError(
+            f"the figures in {folder} cannot be written",
+            found=str(error),
+            allowed="a folder that can be written and has space",
+            remedy="Make room; pvsc-link report then draws them from the tables.",
+        ) from error
+
+
+def _check_engine(words: argparse.Namespace, merging: bool) -> None:
+    """Refuse options that do not go together."""
+    from pvsc_link.sweep.tasks import Shard
+
+    if words.shard is not None:
+        Shard.parsed(words.shard)
+    for name in ("seeds_per_task", "workers", "threads"):
+        value = getattr(words, name)
+        if value is not None and value < 1:
+            raise InputError(
+                f"--{name.replace('_', '-')}",
+                found=value,
+                allowed="an integer from 1",
+                remedy="Leave it out for the default.",
+            )
+    chosen = [f"--{n}" for n in _ENGINES if getattr(words, n) is not None]
+    if words.partial and not merging:
+        chosen.append("--partial")
+    chosen += ["merge"] if merging and chosen else []
+    if words.restore and (words.shard is not None or merging):
+        chosen.append("--restore")
+    if words.save_frames and chosen and words.shard is None:
+        chosen.append("--save-frames")  # frames are kept by the process that has the folder
+    alone = [n for n in ("threads", "dashboard") if getattr(words, n) not in (None, False)]
+    if alone and not chosen:
+        chosen = [f"--{name} without --workers" for name in alone] + [""]
+    if len(chosen) > 1 or chosen == ["--partial"]:
+        raise InputError(
+            "options that do not go together",
+            found=", ".join(chosen),
+            allowed="one way of running a sweep; --partial with merge",
+            remedy="Leave the others out.",
+        )
+
+
+#: Options that say what runs the points.
+_ENGINES = ("workers", "scheduler", "slurm", "shard")
+
+
+def _run_on_cluster(
+    plan: "Plan",
+    scenario: "Scenario",
+    folder: Path,
+    words: argparse.Namespace,
+    console: Console,
+    options: dict[str, Any],
+) -> "pd.DataFrame":
+    from pvsc_link.sweep.cluster import ClusterEngine, cluster_client
+    from pvsc_link.sweep.runner import run_plan
+    from pvsc_link.sweep.tasks import SEEDS_PER_TASK
+
+    with cluster_client(
+        workers=words.workers,
+        scheduler=words.scheduler,
+        slurm=words.slurm,
+        threads=words.threads,
+        dashboard=words.dashboard,
+        console=console,
+    ) as client:
+        seeds = words.seeds_per_task or SEEDS_PER_TASK
+        engine = ClusterEngine(client, scenario, seeds_per_task=seeds)
+        return run_plan(plan, folder, console=console, engine=engine, **options)
+
+
+def _run_shard(plan: "Plan", folder: Path, words: argparse.Namespace, console: Console) -> None:
+    from pvsc_link.sweep.shards import SHARDS, run_shard
+    from pvsc_link.sweep.tasks import SEEDS_PER_TASK, Shard
+
+    shard = Shard.parsed(words.shard)
+    num_rows = run_shard(
+        plan,
+        folder,
+        shard,
+        seeds_per_task=words.seeds_per_task or SEEDS_PER_TASK,
+        fresh=words.fresh,
+        retry_failed=words.retry_failed,
+        save_frames=words.save_frames,
+        console=console,
+    )
+    console.print(
+        f"{num_rows} rows of shard {words.shard} in {folder / SHARDS / shard.folder}; when all are "
+        "done: pvsc-link sweep merge SCENARIO",
+        markup=False,
+        soft_wrap=True,
+    )
+
+
+def _merge(
+    plan: "Plan", folder: Path, words: argparse.Namespace, console: Console
+) -> "pd.DataFrame":
+    from pvsc_link.sweep.shards import merge
+
+    merged = merge(plan, folder, partial=words.partial, console=console)
+    console.print(
+        f"{merged.num_shards} shards joined: {merged.num_doubled} rows in more than one, "
+        f"{merged.num_missing} points missing",
+        markup=False,
+    )
+    return merged.table
 
 
 def _first_sentence(file: Path) -> str:

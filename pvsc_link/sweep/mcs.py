@@ -405,6 +405,22 @@ def known_mcs(point: Point, rates: Iterable[int], store: SweepStore) -> int | No
     return None if stored is None else _chosen(point, _worth_of(stored))
 
 
+def note_rates(point: Point, rates: Iterable[int], store: SweepStore) -> None:
+    """Store which rates the encoder of a digital point gives: a choice rests on these."""
+    store.set_fact(f"mcs_rates {_curve_words(point)}", sorted(rates))
+
+
+def known_rates(point: Point, store: SweepStore) -> list[int] | None:
+    """What ``note_rates`` stored for the point's codec, clip and GOP length, or None."""
+    return store.fact(f"mcs_rates {_curve_words(point)}")
+
+
+def curve_facts(point: Point) -> list[str]:
+    """How the facts begin that rest on the curve of the point's codec, clip and GOP length."""
+    rules = ("mcs_worth", "mcs_first", "mcs_rates")
+    return [f"{rule} {_curve_words(point)}" for rule in rules]
+
+
 def forget_choices(point: Point, store: SweepStore) -> None:
     """Forget every choice that rests on the curve of the point's codec, clip and GOP length."""
     for rule in ("mcs_worth", "mcs_first"):
@@ -461,11 +477,18 @@ class SideMcsPolicy:
     MCS without a block error at any length that is measured.
 
     Parameters: ``store`` holds the rows of the baselines, which are sent before, and keeps a choice
-    that was made without them.
+    that was made without them; ``choice`` : gives the MCS of a baseline that has no row, because
+    another process sends it, or None.
     """
 
-    def __init__(self, plan: Plan, store: SweepStore, points: Iterable[Point]):
-        self._store = store
+    def __init__(
+        self,
+        plan: Plan,
+        store: SweepStore,
+        points: Iterable[Point],
+        choice: Callable[[Point], int | None] = lambda point: None,
+    ):
+        self._store, self._choice = store, choice
         self._baselines: dict[tuple, list[Point]] = {}
         digital = [p for p in points if plan.schemes[p.entry, p.variant].digital]
         for point in sorted(digital, key=lambda p: not _is_anchor(p, plan.scenario.anchor)):
@@ -507,8 +530,12 @@ class SideMcsPolicy:
         return mcs
 
     def _of_baseline(self, baselines: Iterable[Point]) -> int | None:
-        rows = (self._store.row(point.point_id) for point in baselines)
-        return next((row["mcs"] for row in rows if row is not None and "mcs" in row), None)
+        chosen = (self._of_row_or_choice(point) for point in baselines)
+        return next((mcs for mcs in chosen if mcs is not None), None)
+
+    def _of_row_or_choice(self, point: Point) -> int | None:
+        row = self._store.row(point.point_id)
+        return self._choice(point) if row is None else row.get("mcs")
 
 
 def _link(point: Point, mcs: int, max_blocks: int = MAX_BLOCKS) -> tuple[CodedLink, BlerOfLength]:

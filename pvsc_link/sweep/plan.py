@@ -4,6 +4,7 @@ import json
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 
 from pvsc_link.link import MCS_TABLES, find_channel, get_mcs
 from pvsc_link.media import load_clip, read_video
@@ -39,9 +40,21 @@ class Plan:
     bad_clips: dict[str, str] = field(default_factory=dict)
     sizes: dict[str, tuple[int, int]] = field(default_factory=dict)
 
+    @cached_property
+    def places(self) -> dict[tuple[str, int], list[Point]]:
+        """Points by clip and GOP length, in the order of the grid."""
+        places: dict[tuple[str, int], list[Point]] = {}
+        for point in self.points:
+            places.setdefault(point.place, []).append(point)
+        return places
 
-def build(scenario: Scenario) -> Plan:
+
+def build(scenario: Scenario, *, ask_programs: bool = True) -> Plan:
     """Check every name, fill in defaults, expand the grid.
+
+    Parameters: ``ask_programs`` : whether programs that the scenario names are asked if they work;
+    False runs none of them.
+
 
     A clip that cannot be read, has too few frames or is too small for a metric is noted among the
     ``bad_clips``; the other clips can be swept without it.
@@ -53,7 +66,10 @@ def build(scenario: Scenario) -> Plan:
     schemes: dict[tuple[int, str], Scheme] = {}
     entries, weights = [], []
     known: dict[tuple[str, str], Scheme] = {}
-    of_entry = [[_scheme(e, variant, known) for variant in e.variant] for e in scenario.schemes]
+    of_entry = [
+        [_scheme(entry, variant, known, ask_programs) for variant in entry.variant]
+        for entry in scenario.schemes
+    ]
     _tell_apart(scenario.schemes, of_entry)
     for index, (entry, made) in enumerate(zip(scenario.schemes, of_entry, strict=True)):
         schemes.update({(index, scheme.variant): scheme for scheme in made})
@@ -213,7 +229,10 @@ def _read(clip: str | RawClip, media: Media, num_frames: int) -> Video:
 
 
 def _scheme(
-    entry: SchemeEntry, variant: str | None, known: dict[tuple[str, str], Scheme]
+    entry: SchemeEntry,
+    variant: str | None,
+    known: dict[tuple[str, str], Scheme],
+    ask_programs: bool,
 ) -> Scheme:
     """What the entry names; entries that ask for the same (but for the link) share one object."""
     options = entry.options(variant)
@@ -221,7 +240,9 @@ def _scheme(
     if key not in known:
         scheme_type = scheme_types()[entry.scheme]
         known[key] = scheme_type(**options)
-        _check_program(known[key], scheme_type, entry)
+        names_program = any(n in entry.options() for n in marked(scheme_type.Options, Mark.PROGRAM))
+        if ask_programs or not names_program:
+            _check_program(known[key], scheme_type, entry)
     return known[key]
 
 

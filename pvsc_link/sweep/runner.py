@@ -5,19 +5,18 @@ The runner goes clip by clip and scheme by scheme, so that what points share is 
 that are stored already are not run again: a sweep that was stopped goes on where it stopped.
 """
 
-import functools
 import json
 import logging
-import os
 import time
 import warnings
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from itertools import groupby
+from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import pandas as pd
@@ -29,7 +28,13 @@ from pvsc_link.link import OuterLoop
 from pvsc_link.metrics import METRICS, FrameMetrics
 from pvsc_link.scenario import Point, Scenario, Stop, clip_name
 from pvsc_link.schemes import Scheme
-from pvsc_link.storage import digest, exclusive
+from pvsc_link.storage import (
+    cache_directory,
+    digest,
+    exclusive,
+    num_threads,
+    remove_abandoned,
+)
 from pvsc_link.sweep.kept_frames import KeptFrames
 from pvsc_link.sweep.mcs import (
     NEIGHBOUR,
@@ -40,6 +45,8 @@ from pvsc_link.sweep.mcs import (
     curve_identity,
     forget_choices,
     known_mcs,
+    known_rates,
+    note_rates,
 )
 from pvsc_link.sweep.plan import Plan, link_options, load, scheme_label
 from pvsc_link.sweep.progress import Progress, shown_progress
@@ -52,24 +59,29 @@ from pvsc_link.sweep.store import (
     points_table,
     restore,
 )
-from pvsc_link.sweep.tables import write_tables
+from pvsc_link.sweep.tables import MADE_ON, made_on, write_tables
 from pvsc_link.types import CodecFailure, InputError, Reception, Video
 
-_FACT = "seconds_by_stage"
+#: Fact with the seconds of every stage.
+SECONDS = "seconds_by_stage"
 #: Status of the rows of a clip that cannot be sent; they are tried again in every run.
 BAD_CLIP = "bad_clip"
+#: Fact with the literal options of every codec.
+COMMANDS = "codec_commands"
 #: Fact with a digest of every bitstream that rows were made of.
-_STREAMS = IDENTITIES[0]
+STREAMS = IDENTITIES[0]
 
 
 class StageClock:
     """Adds up wall seconds by stage; the sums live in ``store`` and go on after a restart.
 
-    Stages do not nest, so that each second belongs to one stage.
+    Stages do not nest, so that each second belongs to one stage. ``save`` stores what was counted
+    since; a kill loses those seconds and nothing else.
     """
 
     def __init__(self, store: SweepStore):
         self._store = store
+        self._new: Counter[str] = Counter()
 
     @contextmanager
     def __call__(self, stage: str) -> Iterator[None]:
@@ -78,13 +90,12 @@ class StageClock:
         try:
             yield
         finally:
-            seconds = self.seconds()
-            seconds[stage] = round(seconds.get(stage, 0.0) + time.perf_counter() - start, 3)
-            self._store.set_fact(_FACT, seconds)
+            self._new[stage] += time.perf_counter() - start  # type: ignore[assignment]
 
-    def seconds(self) -> dict[str, float]:
-        """Seconds by stage so far."""
-        return self._store.fact(_FACT) or {}
+    def save(self) -> None:
+        """Store the seconds since the last call."""
+        self._store.count_fact(SECONDS, self._new)
+        self._new.clear()
 
 
 class Stopping:
@@ -154,6 +165,10 @@ class Encoded:
     failures: dict[int, CodecFailure]
 
 
+#: Entry and variant of a scheme in the plan.
+Key: TypeAlias = tuple[int, str]
+
+
 @dataclass
 class SweepRunner:
     """Walks the grid clip by clip and scheme by scheme, so that what is shared is done once.
@@ -170,25 +185,69 @@ class SweepRunner:
     progress: Progress = _silent
     retry_failed: bool = False
     kept_frames: KeptFrames | None = None
+    #: Points that are run, by ``point_id``; None: all. The others of the plan are looked at only
+    #: where the choice of an MCS rests on them.
+    only: frozenset[str] | None = None
 
-    def run(self) -> None:
+    def run(self, places: Iterable[tuple[str, int]] | None = None) -> None:
         """Run every point that the store does not have and that the stop rule still wants.
 
         A row whose MCS was chosen keeps only if the scenario as it is now chooses the same one: a
         rate or a baseline that was added may lead to another choice. Other rows are sent again.
+
+        Parameters: ``places`` : clips with their GOP length that are run; None: all.
         """
+        self.prepare()
+        for place in self.plan.places if places is None else places:
+            self.run_place(place)
+        self._clock.save()
+
+    def prepare(self) -> None:
+        """Find out which rows of the store still count; ``run`` begins with it."""
         self._finished = self._still_good()
         self._clock = StageClock(self.store)
         self._stopping = Stopping(self.plan.scenario)
-        for point in self.plan.points:
+        points = [point for of_place in self.plan.places.values() for point in self._own(of_place)]
+        for point in points:
             if point.point_id in self._finished:
                 self._stopping.note(point, self._finished[point.point_id])
-        self._done, self._total = 0, len(self.plan.points)
-        for (clip, gop), of_clip in groupby(self.plan.points, key=lambda p: (p.clip, p.gop)):
-            self._run_place(clip, gop, list(of_clip))
+        self._done, self._total = 0, len(points)
+
+    def is_needed(self, points: Sequence[Point]) -> bool:
+        """Whether a point of one scheme is open, or its chosen MCS in doubt (after ``prepare``)."""
+        if any(map(self._is_open, points)):
+            return True
+        if any(self.plan.schemes[p.entry, p.variant].digital for p in points):
+            return bool(self._doubtful(points))
+        of_side = SideMcsPolicy(self.plan, self.store, self.plan.places[points[0].place])
+        chosen = [point for point in points if self._was_chosen(point)]
+        return any(self._is_other(point, of_side.mcs(point)) for point in chosen)
+
+    def open_points(self, points: Sequence[Point]) -> list[str]:
+        """Ids of those points that are still to be sent (after ``prepare``)."""
+        return [point.point_id for point in points if self._is_open(point)]
+
+    def choose(self, points: Sequence[Point]) -> None:
+        """Encode a codec's curve and store the MCS that is chosen at each of ``points``.
+
+        ``points`` are of one separated scheme, clip and GOP length; nothing is sent.
+        """
+        self.prepare()
+        place = _Place(self, points[0].place)
+        key = points[0].entry, points[0].variant
+        curve = place.encoded(key).curve
+        with self._clock("MCS choice"):
+            for point in points:
+                if point.rate in curve:
+                    place.policy(key).mcs(point)
+        self._clock.save()
+
+    def _own(self, points: Iterable[Point]) -> list[Point]:
+        """Those of the points that this runner runs."""
+        return [p for p in points if self.only is None or p.point_id in self.only]
 
     def _still_good(self) -> dict[str, Mapping]:
-        rows = self.store.finished()
+        rows = self.store.heads(self._head_columns())
         again = {
             point_id
             for point_id, row in rows.items()
@@ -201,6 +260,13 @@ class SweepRunner:
             again |= {p.point_id for p in here if self.kept_frames.lacks(p, rows[p.point_id])}
         return {point_id: row for point_id, row in rows.items() if point_id not in again}
 
+    def _head_columns(self) -> list[str]:
+        """What decides whether a finished row counts and whether its point has enough seeds."""
+        scenario = self.plan.scenario
+        columns = ["status", "mcs", "mcs_role", "num_frames"]
+        columns += ["frames_lost", "seconds"] if scenario.stop else []
+        return columns + [METRICS[name].column for name in scenario.metrics]
+
     def _lacks_a_metric(self, row: Mapping) -> bool:
         """Whether the scenario asks for a metric that was not measured when the row was made."""
         wanted = (METRICS[name].column for name in self.plan.scenario.metrics)
@@ -210,40 +276,42 @@ class SweepRunner:
     def _is_open(self, point: Point) -> bool:
         return point.point_id not in self._finished and not self._stopping.settled(point)
 
-    def _run_place(self, clip: str, gop: int, points: list[Point]) -> None:
+    def run_place(self, name: tuple[str, int]) -> None:
         """One clip at one GOP length: encode with every scheme, measure, then send.
 
         Baselines are sent first: a semantic scheme's side information takes their MCS. The clip is
         read and encoded only for what has to be sent, or where the choice of an MCS is in doubt.
         """
+        points = self._own(self.plan.places[name])
+        clip, _ = name
         self._done += sum(not self._is_open(point) for point in points)
         if clip in self.plan.bad_clips:
             failure = CodecFailure(BAD_CLIP, self.plan.bad_clips[clip][:500])
             for point in filter(self._is_open, points):
                 self._finish(point, [failed_row(point, failure)])
             return
-        read = functools.cache(lambda: load(clip, self.plan.scenario.media, gop))
-        of_key: dict[tuple[int, str], list[Point]] = {}
+        place = _Place(self, name)
+        of_key: dict[Key, list[Point]] = {}
         for point in points:
             of_key.setdefault((point.entry, point.variant), []).append(point)
         digital = [key for key in of_key if self.plan.schemes[key].digital]
-        encoded: dict[tuple[int, str], Encoded] = {}
-        policies: dict[tuple[int, str], McsPolicy] = {}
+        coded = []
         for key in digital:
             doubtful = self._doubtful(of_key[key])
             if doubtful or any(map(self._is_open, of_key[key])):
-                encoded[key] = self._encoded(key, read(), points, encoded)
-                self._compare_streams(of_key[key], encoded[key].curve)
-                curve, frames = encoded[key].curve, read().frames
-                policies[key] = McsPolicy(curve, frames, self.frame_metrics, self.store)
+                coded.append(key)
+                self._compare_streams(of_key[key], place.encoded(key).curve)
                 with self._clock("MCS choice"):
-                    self._send_again(p for p in doubtful if self._is_other(p, policies[key].mcs(p)))
-        if encoded:
+                    mcs = place.policy(key).mcs
+                    self._send_again(p for p in doubtful if self._is_other(p, mcs(p)))
+        if coded:
             with self._clock("metrics"):
-                self._measure_clean(read(), [encoded[key].curve for key in encoded])
-        for key in encoded:
-            self._send_all(read(), of_key[key], encoded[key], policies[key])
-        of_side = SideMcsPolicy(self.plan, self.store, points)
+                self._measure_clean(place.video, [place.encoded(key).curve for key in coded])
+        for key in coded:
+            self._send_all(place.video, of_key[key], place.encoded(key), place.policy(key))
+        of_side = SideMcsPolicy(
+            self.plan, self.store, self.plan.places[name], place.mcs_of_baseline
+        )
         for key in of_key:
             if key in digital:
                 continue
@@ -251,8 +319,7 @@ class SweepRunner:
             with self._clock("MCS choice"):
                 self._send_again(p for p in chosen if self._is_other(p, of_side.mcs(p)))
             if any(map(self._is_open, of_key[key])):
-                encoded[key] = self._encoded(key, read(), points, encoded)
-                self._send_all(read(), of_key[key], encoded[key], of_side)
+                self._send_all(place.video, of_key[key], place.encoded(key), of_side)
 
     def _was_chosen(self, point: Point) -> bool:
         """Whether a finished row has an MCS that was chosen by a rule."""
@@ -298,13 +365,13 @@ class SweepRunner:
 
         One table never holds two versions of a codec's curve, such as of two releases of x264.
         """
-        known = self.store.fact(_STREAMS) or {}
-        first, changed = points[0], False
-        for rate, gops in curve.items():
-            name = json.dumps([*curve_identity(first), rate])
-            found = digest(*(gop.payload for gop in gops))[:16]
-            changed |= known.setdefault(name, found) != found
-            known[name] = found
+        known = self.store.fact(STREAMS) or {}
+        first = points[0]
+        found = {
+            json.dumps([*curve_identity(first), rate]): digest(*(gop.payload for gop in gops))[:16]
+            for rate, gops in curve.items()
+        }
+        changed = any(known.get(name, now) != now for name, now in found.items())
         if changed:
             label = scheme_label(first.scheme, first.variant)
             warnings.warn(
@@ -314,34 +381,7 @@ class SweepRunner:
             )
             forget_choices(first, self.store)
             self._send_again(point for point in points if point.point_id in self._finished)
-        self.store.set_fact(_STREAMS, known)
-
-    def _encoded(
-        self,
-        key: tuple[int, str],
-        video: Video,
-        points: Sequence[Point],
-        encoded: Mapping[tuple[int, str], Encoded],
-    ) -> Encoded:
-        """The clip out of one entry's encoder, or from an earlier entry with the same scheme.
-
-        All rates are needed, finished or not: the choice of an MCS rests on the whole curve.
-        """
-        scheme = self.plan.schemes[key]
-        rates = {p.rate for p in points if (p.entry, p.variant) == key}
-        shared = [done for other, done in encoded.items() if self.plan.schemes[other] is scheme]
-        curve = {rate: gops for done in shared for rate, gops in done.curve.items()}
-        failures = {rate: failure for done in shared for rate, failure in done.failures.items()}
-        missing = sorted(rates - curve.keys() - failures.keys())
-        if missing:
-            self._say(f"{scheme.name}: encode {video.name}, GOP {points[0].gop}")
-            with self._clock("encode"):
-                new = self._encode(scheme, video, points[0].gop, missing)
-            curve, failures = curve | new.curve, failures | new.failures
-        return Encoded(
-            {rate: curve[rate] for rate in sorted(rates & curve.keys())},
-            {rate: failures[rate] for rate in sorted(rates & failures.keys())},
-        )
+        self.store.merge_fact(STREAMS, found)
 
     def _send_all(
         self,
@@ -389,7 +429,7 @@ class SweepRunner:
         """Encode the clip at every rate, in parallel; failures by rate."""
         curve: dict[int, list[Any]] = {}
         failures: dict[int, CodecFailure] = {}
-        with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
+        with ThreadPoolExecutor(num_threads()) as pool:
             jobs = {rate: pool.submit(scheme.encode, video, gop, rate) for rate in rates}
             for rate, job in jobs.items():
                 try:
@@ -403,11 +443,12 @@ class SweepRunner:
 
     def _note_commands(self, scheme: Scheme, curve: Mapping[int, Sequence[Any]]) -> None:
         """Keep the literal codec options of every rate for the manifest."""
-        commands = self.store.fact("codec_commands") or {}
-        for rate, gops in curve.items():
-            name = f"{scheme_label(scheme.name, scheme.variant)} rate {rate}"
-            commands[name] = f"{gops[0].command}  [{gops[0].version}]"
-        self.store.set_fact("codec_commands", commands)
+        label = scheme_label(scheme.name, scheme.variant)
+        commands = {
+            f"{label} rate {rate}": f"{gops[0].command}  [{gops[0].version}]"
+            for rate, gops in curve.items()
+        }
+        self.store.merge_fact(COMMANDS, commands)
 
     def _send(
         self,
@@ -493,12 +534,82 @@ class SweepRunner:
             self.store.forget([point.point_id])
         rows = [kept | dict(rows[0]), *rows[1:]]
         self.store.add(rows)
+        self._clock.save()
         self._stopping.note(point, rows[0])
         self._done += 1
         self._say("row stored")
 
     def _say(self, stage: str) -> None:
         self.progress(self._done, self._total, stage)
+
+
+class _Place:
+    """One clip at one GOP length: what its points share, made when it is first asked for."""
+
+    def __init__(self, runner: SweepRunner, name: tuple[str, int]):
+        self._runner, self._plan, self._store = runner, runner.plan, runner.store
+        self._clip, self._gop = name
+        self._points = runner.plan.places[name]
+        self._encoded: dict[Key, Encoded] = {}
+        self._policies: dict[Key, McsPolicy] = {}
+
+    @cached_property
+    def video(self) -> Video:
+        """The frames of the clip."""
+        return load(self._clip, self._plan.scenario.media, self._gop)
+
+    def encoded(self, key: Key) -> Encoded:
+        """The clip out of one entry's encoder, or from an earlier entry with the same scheme.
+
+        All rates are needed, finished or not: the choice of an MCS rests on the whole curve.
+        """
+        if key not in self._encoded:
+            self._encoded[key] = self._encode(key)
+        return self._encoded[key]
+
+    def _encode(self, key: Key) -> Encoded:
+        runner, scheme = self._runner, self._plan.schemes[key]
+        of_key = [p for p in self._points if (p.entry, p.variant) == key]
+        rates = {point.rate for point in of_key}
+        shared = [
+            done for other, done in self._encoded.items() if self._plan.schemes[other] is scheme
+        ]
+        curve = {rate: gops for done in shared for rate, gops in done.curve.items()}
+        failures = {rate: failure for done in shared for rate, failure in done.failures.items()}
+        missing = sorted(rates - curve.keys() - failures.keys())
+        if missing:
+            runner._say(f"{scheme.name}: encode {self._clip}, GOP {self._gop}")
+            with runner._clock("encode"):
+                new = runner._encode(scheme, self.video, self._gop, missing)
+            curve, failures = curve | new.curve, failures | new.failures
+        if scheme.digital:
+            note_rates(of_key[0], rates & curve.keys(), self._store)
+        return Encoded(
+            {rate: curve[rate] for rate in sorted(rates & curve.keys())},
+            {rate: failures[rate] for rate in sorted(rates & failures.keys())},
+        )
+
+    def policy(self, key: Key) -> McsPolicy:
+        """Chooses the MCS of one entry's points."""
+        if key not in self._policies:
+            curve, runner = self.encoded(key).curve, self._runner
+            self._policies[key] = McsPolicy(
+                curve, self.video.frames, runner.frame_metrics, self._store
+            )
+        return self._policies[key]
+
+    def mcs_of_baseline(self, point: Point) -> int | None:
+        """The MCS of a separated point that is not sent here; None where its encoder fails."""
+        if (rates := known_rates(point, self._store)) is not None:
+            if point.rate not in rates:
+                return None
+            known = known_mcs(point, rates, self._store)
+            if known is not None:
+                return known
+        key = point.entry, point.variant
+        if point.rate not in self.encoded(key).curve:
+            return None
+        return self.policy(key).mcs(point)
 
 
 def _with_earlier_gops(row: Mapping[str, Any], before: Mapping[str, Any]) -> dict[str, Any]:
@@ -541,6 +652,10 @@ def _shown(receptions: Sequence[Reception]) -> np.ndarray:
     return np.concatenate([reception.frames_hat for reception in receptions])
 
 
+#: Runs a plan into a store: in this process, or on the workers of a cluster.
+Engine: TypeAlias = Callable[[Plan, SweepStore, Progress, bool], None]
+
+
 def run_plan(
     plan: Plan,
     folder: Path,
@@ -551,15 +666,53 @@ def run_plan(
     restored: bool = False,
     console: Console | None = None,
     command: str | None = None,
+    engine: Engine | None = None,
 ) -> pd.DataFrame:
     """Run what ``folder`` does not hold yet, write tables and manifest; returns the points.
 
     Parameters: ``fresh`` : forget earlier rows; ``retry_failed`` : run rows again whose codec
     failed; ``save_frames`` : keep a frame per point for the report, and send rows again that have
     none; ``restored`` : start with the rows of earlier tables (``sweep.store.restore``);
-    ``console`` : where progress is shown; ``command`` : for the manifest, default the command line.
+    ``console`` : where progress is shown; ``command`` : for the manifest, default the command line;
+    ``engine`` : what runs the points, given plan, store, progress and ``retry_failed`` (default:
+    this process).
     Raises ``InputError`` if another sweep uses the folder, its rows are of another version, or
     there is nothing to restore.
+    """
+    start, total = time.perf_counter(), len(plan.points)
+    with opened(plan, folder, total=total, fresh=fresh, restored=restored, console=console) as (
+        store,
+        progress,
+    ):
+        if engine is not None:
+            engine(plan, store, progress, retry_failed)
+        else:
+            SweepRunner(
+                plan,
+                store,
+                FrameMetrics(),
+                progress,
+                retry_failed=retry_failed,
+                kept_frames=frames_kept_in(folder, plan.scenario) if save_frames else None,
+            ).run()
+        seconds = time.perf_counter() - start
+        return finish(plan, folder, store, seconds=seconds, command=command)
+
+
+@contextmanager
+def opened(
+    plan: Plan,
+    folder: Path,
+    *,
+    total: int,
+    fresh: bool = False,
+    restored: bool = False,
+    console: Console | None = None,
+) -> Iterator[tuple[SweepStore, Progress]]:
+    """The store of a results folder that no other process uses, and a progress bar.
+
+    Parameters: ``total`` : rows that are to come; the others as in :func:`run_plan`, which has the
+    errors too.
     """
     held = InputError(
         "results folder is in use",
@@ -570,31 +723,34 @@ def run_plan(
     for name in {*plan.scenario.metrics, plan.scenario.link.mcs_metric}:
         METRICS[name].measure.require()
     with exclusive(folder / ".lock", if_held=held):
-        start = time.perf_counter()
+        for used in (folder, cache_directory()):
+            remove_abandoned(used)
         if restored:
             restore(folder, version=__version__)
         store = SweepStore(folder, fresh=fresh, version=__version__)
         try:
             _require_same_source(plan, store)
-        except InputError:
+            store.merge_fact(MADE_ON, made_on())
+            # Plain text in notebooks, where rich's live display needs further packages.
+            shown = console or Console(stderr=True, force_jupyter=False)
+            for told in [*bad_clips_text(plan), *filter(None, [store.note])]:
+                shown.print(told, markup=False, soft_wrap=True)
+            with shown_progress(shown, total) as progress:
+                yield store, progress
+        finally:
             store.close()
-            raise
-        # Plain text in notebooks, where rich's live display needs further packages.
-        shown = console or Console(stderr=True, force_jupyter=False)
-        for told in bad_clips_text(plan):
-            shown.print(told, markup=False, soft_wrap=True)
-        with shown_progress(shown, len(plan.points)) as progress:
-            frame_metrics = FrameMetrics(None)
-            SweepRunner(
-                plan,
-                store,
-                frame_metrics,
-                progress,
-                retry_failed=retry_failed,
-                kept_frames=_kept_frames(folder, plan.scenario) if save_frames else None,
-            ).run()
-        rows, beside = rows_of(plan.points, store.finished())
-        table = points_table(rows)
+
+
+def finish(
+    plan: Plan, folder: Path, store: SweepStore, *, seconds: float, command: str | None
+) -> pd.DataFrame:
+    """Write tables and manifest of the rows in ``store``; returns the points.
+
+    Raises ``InputError`` where the disk is full or cannot be written; the rows are stored.
+    """
+    rows, beside = rows_of(plan.points, store.finished())
+    table = points_table(rows)
+    try:
         write_tables(
             folder,
             table,
@@ -602,14 +758,21 @@ def run_plan(
             gops_table(rows),
             plan,
             store,
-            seconds=time.perf_counter() - start,
+            seconds=seconds,
             command=command,
         )
-        store.close()
+    except OSError as error:
+        raise InputError(
+            f"the tables in {folder} cannot be written",
+            found=str(error),
+            allowed="a folder that can be written and has space",
+            remedy="Make room; the same command then writes the tables of the stored rows.",
+        ) from error
     return table
 
 
-def _kept_frames(folder: Path, scenario: Scenario) -> KeptFrames:
+def frames_kept_in(folder: Path, scenario: Scenario) -> KeptFrames:
+    """Keeps frames of the first seed in ``folder``."""
     return KeptFrames(folder, scenario.seed[0], [clip_name(clip) for clip in scenario.media.clips])
 
 

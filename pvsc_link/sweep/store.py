@@ -6,11 +6,13 @@ runs only the points that the tables do not have, such as those of new weights.
 """
 
 import json
+import math
 import re
 import sqlite3
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import pandas as pd
 
@@ -18,7 +20,7 @@ from pvsc_link.link import Transport, link_fields
 from pvsc_link.metrics import METRICS
 from pvsc_link.options import kinds_of
 from pvsc_link.schemes import scheme_types
-from pvsc_link.storage import digest, write_atomically
+from pvsc_link.storage import digest, file_system, is_shared, write_atomically
 from pvsc_link.types import InputError
 
 #: Version of the rules by which rows are made: transport, what is counted, what is lost. A change
@@ -69,6 +71,10 @@ CREATE TABLE IF NOT EXISTS facts (key TEXT PRIMARY KEY, value TEXT NOT NULL);
 """
 
 
+#: A change of a store: what is done, and what with. See :meth:`SweepStore.apply`.
+Change: TypeAlias = tuple
+
+
 def _maker(version: object, rules: object = RULES) -> str:
     """What all rows of a store share: version of the package and of the rules."""
     return f"{version}, rules {rules}"
@@ -78,68 +84,194 @@ class SweepStore:
     """Finished rows and facts about them; a row is there whole or not at all.
 
     A fact is what later rows must find unchanged after a restart: the MCS that was chosen for a
-    channel condition, the version of the package.
+    channel condition, the version of the package. On a local disk SQLite keeps a write-ahead log
+    (WAL), whose shared memory a network file system does not offer; there it keeps a rollback
+    journal instead, and ``note`` says so.
+
+    Parameters: ``folder`` : results folder; None keeps everything in memory, for one task of a
+    cluster.
     """
 
-    def __init__(self, folder: Path, *, version: str, fresh: bool = False):
+    def __init__(self, folder: Path | None, *, version: str, fresh: bool = False):
         """Open or make the store; ``fresh`` forgets what it held.
 
         Raises ``InputError`` if another ``version`` or other ``RULES`` made the rows in it, because
         a table never mixes two, and if the file is no database of rows.
         """
-        self.path = folder / "points.sqlite"
+        self.path = (folder or Path()) / "points.sqlite"
+        self.note, self._on_disk = "", folder is not None
+        place: Path | str = ":memory:" if folder is None else self.path
         try:
-            folder.mkdir(parents=True, exist_ok=True)
-            self._db = sqlite3.connect(self.path, timeout=30)
-            self._db.execute("PRAGMA journal_mode=WAL")
+            if folder is not None:
+                folder.mkdir(parents=True, exist_ok=True)
+                if fresh:
+                    _remove_if_damaged(self.path)  # a folder in its place is not removed
+            self._db = sqlite3.connect(place, timeout=30)
+            if folder is not None:
+                self._set_journal(folder)
             self._db.executescript(_SCHEMA)
             if fresh:
                 with self._db:
                     self._db.executescript("DELETE FROM points; DELETE FROM facts;")
-                for frame in (folder / "frames").glob("*.png"):
+                for frame in (self.path.parent / "frames").glob("*.png"):
                     frame.unlink()
-        except (sqlite3.Error, OSError) as error:
-            raise InputError(
-                f"{self.path} cannot be used",
-                found=str(error),
-                allowed="the database of a sweep in a folder that can be written",
-                remedy="Choose another --out, or delete the file: finished rows come back from "
-                "the tables with --restore.",
-            ) from error
-        here = _maker(version)
-        made_by = self.fact("version") or here
+            self._check_content()
+            here = _maker(version)
+            made_by = self.fact("version") or here
+            if made_by == here:
+                self.set_fact("version", here)
+        except (sqlite3.Error, OSError, ValueError) as error:
+            if isinstance(error, InputError):
+                raise
+            raise self._unusable(error) from error
         if made_by != here:
+            self._db.close()
             raise InputError(
                 f"{self.path} holds rows of another version",
                 found=made_by,
                 allowed=here,
                 remedy="Start again with --fresh, or give another --out.",
             )
-        self.set_fact("version", here)
+
+    def _set_journal(self, folder: Path) -> None:
+        kind = file_system(folder)
+        if not is_shared(kind):
+            self._db.execute("PRAGMA journal_mode=WAL")
+            # Whoever kills the process loses no row; a power cut may lose the last ones.
+            self._db.execute("PRAGMA synchronous=NORMAL")
+            return
+        self._db.execute("PRAGMA journal_mode=DELETE")
+        self.note = (
+            f"{folder} lies on a shared file system ({kind}): rows are stored with a rollback "
+            "journal, which is slower than the write-ahead log of a local disk"
+        )
+
+    def _check_content(self) -> None:
+        """Raises ``ValueError`` for rows that are no JSON objects of their points, and bad facts.
+
+        SQLite's parser looks at all of them; it refuses NaN, which is looked at once more.
+        """
+        bad = (
+            "SELECT point_id, row FROM points WHERE NOT json_valid(row) OR "
+            "json_extract(row, '$.point_id') IS NOT point_id OR "
+            "json_type(row, '$.status') IS NOT 'text'"
+        )
+        for point_id, text in self._db.execute(bad):
+            row = _json_or_none(text)
+            if not (isinstance(row, dict) and row.get("point_id") == point_id and "status" in row):
+                raise ValueError(f"the row {str(point_id)[:40]!r} is damaged")
+        for key, text in self._db.execute("SELECT * FROM facts WHERE NOT json_valid(value)"):
+            if _json_or_none(text) is None:
+                raise ValueError(f"the fact {str(key)[:40]!r} is damaged")
+
+    def _unusable(self, error: Exception) -> InputError:
+        return InputError(
+            f"{self.path} cannot be used",
+            found=str(error),
+            allowed="the database of a sweep in a folder that can be written and has space",
+            remedy="Choose another --out, or delete the file: finished rows come back from "
+            "the tables with --restore, and --fresh runs everything again.",
+        )
+
+    @contextmanager
+    def _writing(self) -> Iterator[sqlite3.Connection]:
+        """One transaction. Raises ``InputError`` where the disk is full or cannot be written."""
+        try:
+            with self._db:
+                yield self._db
+        except sqlite3.Error as error:
+            raise InputError(
+                f"{self.path} cannot be written",
+                found=str(error),
+                allowed="a folder that can be written and has space",
+                remedy="Make room; the same command then goes on with the rows that are stored.",
+            ) from error
 
     def add(self, rows: Iterable[Mapping[str, Any]]) -> None:
         """Insert or replace finished rows (each has ``point_id``), all of them or none."""
-        with self._db:
-            self._db.executemany(
-                "INSERT OR REPLACE INTO points VALUES (?, ?)",
-                [(row["point_id"], json.dumps(row)) for row in rows],
-            )
+        self.apply([("add", [dict(row) for row in rows])])
 
     def forget(self, point_ids: Iterable[str]) -> None:
         """Drop the rows of points, of the neighbours of their MCS, and the frames kept of them."""
-        gone = set(point_ids)
-        with self._db:
-            self._db.executemany(
+        self.apply([("forget", sorted(set(point_ids)))])
+
+    def set_fact(self, key: str, value: Any) -> None:
+        """Store a fact in place of an earlier one."""
+        self.apply([("set", key, value)])
+
+    def merge_fact(self, key: str, entries: Mapping[str, Any]) -> None:
+        """Add entries to a fact that is a dictionary; those of the same names are replaced."""
+        if entries:
+            self.apply([("merge", key, dict(entries))])
+
+    def count_fact(self, key: str, amounts: Mapping[str, float]) -> None:
+        """Add amounts to the numbers of a fact that is a dictionary."""
+        if amounts:
+            self.apply([("count", key, dict(amounts))])
+
+    def forget_facts(self, beginning: str) -> None:
+        """Drop every fact whose key begins with this text."""
+        self.apply([("drop", beginning)])
+
+    def apply(self, changes: Sequence[Change]) -> None:
+        """Make changes in their order, all of them or none: how rows of a task come in.
+
+        Raises ``InputError`` where the disk is full or cannot be written.
+        """
+        with self._writing() as database:
+            for change in changes:
+                self._apply(database, *change)
+        gone = {point_id for kind, *of in changes if kind == "forget" for point_id in of[0]}
+        if gone and self._on_disk:
+            for frame in (self.path.parent / "frames").glob("*.png"):
+                if frame.name.split("_")[0] in gone:
+                    frame.unlink()
+
+    def _apply(self, database: sqlite3.Connection, kind: str, *what: Any) -> None:
+        if kind == "add":
+            rows = [(row["point_id"], _json(row)) for row in what[0]]
+            database.executemany("INSERT OR REPLACE INTO points VALUES (?, ?)", rows)
+        elif kind == "forget":
+            database.executemany(
                 "DELETE FROM points WHERE point_id = ? OR (point_id > ? AND point_id < ?)",
-                [(point_id, f"{point_id}-mcs", f"{point_id}-mct") for point_id in gone],
+                [(point_id, f"{point_id}-mcs", f"{point_id}-mct") for point_id in what[0]],
             )
-        for frame in (self.path.parent / "frames").glob("*.png"):
-            if frame.name.split("_")[0] in gone:
-                frame.unlink()
+        elif kind == "drop":
+            query = "DELETE FROM facts WHERE substr(key, 1, ?) = ?"
+            database.execute(query, (len(what[0]), what[0]))
+        else:
+            key, value = what
+            if kind == "merge":
+                value = (self.fact(key) or {}) | value
+            elif kind == "count":
+                before = self.fact(key) or {}
+                value = before | {n: round(before.get(n, 0.0) + v, 3) for n, v in value.items()}
+            database.execute("INSERT OR REPLACE INTO facts VALUES (?, ?)", (key, _json(value)))
 
     def finished(self) -> dict[str, dict[str, Any]]:
         """Every row so far, by ``point_id``."""
         return {key: json.loads(row) for key, row in self._db.execute("SELECT * FROM points")}
+
+    def heads(self, columns: Iterable[str]) -> dict[str, dict[str, Any]]:
+        """Some columns of every row by ``point_id``, read much faster than whole rows.
+
+        A column that a row lacks is not in its dictionary.
+        """
+        names = list(columns)
+        if (
+            not names
+            or self._db.execute("SELECT 1 FROM points WHERE NOT json_valid(row) LIMIT 1").fetchone()
+        ):  # a row with NaN
+            rows = self.finished()
+            return {key: {n: row[n] for n in names if n in row} for key, row in rows.items()}
+        parts = ", ".join(
+            f"json_type(row, '$.{name}'), json_extract(row, '$.{name}')" for name in names
+        )
+        found = {}
+        for point_id, *cells in self._db.execute(f"SELECT point_id, {parts} FROM points"):
+            pairs = zip(names, cells[::2], cells[1::2], strict=True)
+            found[point_id] = {name: value for name, kind, value in pairs if kind is not None}
+        return found
 
     def row(self, point_id: str) -> dict[str, Any] | None:
         """The finished row of a point, or ``None``."""
@@ -152,22 +284,81 @@ class SweepStore:
         found = self._db.execute("SELECT value FROM facts WHERE key = ?", (key,)).fetchone()
         return json.loads(found[0]) if found else None
 
-    def set_fact(self, key: str, value: Any) -> None:
-        with self._db:
-            self._db.execute("INSERT OR REPLACE INTO facts VALUES (?, ?)", (key, json.dumps(value)))
+    def facts_beginning(self, beginning: str) -> dict[str, Any]:
+        """Every fact whose key begins with this text."""
+        query = "SELECT * FROM facts WHERE key >= ? AND key < ?"
+        found = self._db.execute(query, (beginning, beginning + chr(0x10FFFF)))
+        return {key: json.loads(value) for key, value in found}
 
-    def forget_facts(self, beginning: str) -> None:
-        """Drop every fact whose key begins with this text."""
-        with self._db:
-            self._db.execute(
-                "DELETE FROM facts WHERE substr(key, 1, ?) = ?", (len(beginning), beginning)
-            )
+    def rows_of_point(self, point_id: str) -> list[dict[str, Any]]:
+        """The row of a point and those of the neighbours of its MCS."""
+        query = "SELECT row FROM points WHERE point_id = ? OR (point_id > ? AND point_id < ?)"
+        bounds = point_id, f"{point_id}-mcs", f"{point_id}-mct"
+        return [json.loads(row) for (row,) in self._db.execute(query, bounds)]
 
     def facts(self) -> dict[str, Any]:
         return {key: json.loads(value) for key, value in self._db.execute("SELECT * FROM facts")}
 
     def close(self) -> None:
         self._db.close()
+
+
+def _json_or_none(text: Any) -> Any:
+    try:
+        return json.loads(text)
+    except (ValueError, TypeError, RecursionError):
+        return None
+
+
+def _json(value: Any) -> str:
+    """JSON with null in place of NaN, which JSON does not have."""
+    try:
+        return json.dumps(value, allow_nan=False)
+    except ValueError:
+        return json.dumps(_without_nan(value))
+
+
+def _without_nan(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: _without_nan(one) for name, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [_without_nan(one) for one in value]
+    return None if isinstance(value, float) and math.isnan(value) else value
+
+
+class TaskStore(SweepStore):
+    """A store in memory that remembers its changes, so that another store can repeat them.
+
+    Parameters: ``rows``, ``facts`` : what the store of the sweep holds of the task's points.
+    """
+
+    def __init__(self, *, version: str, rows: Iterable[Mapping], facts: Mapping[str, Any]):
+        self.changes: list[Change] = []
+        super().__init__(None, version=version)
+        given: list[Change] = [("add", list(rows)), *(("set", *fact) for fact in facts.items())]
+        super().apply(given)
+        self.changes = []
+
+    def apply(self, changes: Sequence[Change]) -> None:
+        super().apply(changes)
+        self.changes += changes
+
+
+def _remove_if_damaged(path: Path) -> None:
+    """Remove a file that is no SQLite database, with its journals; ``--fresh`` starts anew."""
+    if not path.is_file():
+        return
+    try:
+        with closing(sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True)) as database:
+            tables = ("points", "point_id, row"), ("facts", "key, value")
+            for table, columns in tables:
+                database.execute(f"SELECT {columns} FROM {table} LIMIT 1")
+            if database.execute("PRAGMA quick_check").fetchone() == ("ok",):
+                return
+    except sqlite3.Error:
+        pass
+    for name in (path.name, f"{path.name}-wal", f"{path.name}-shm", f"{path.name}-journal"):
+        path.with_name(name).unlink(missing_ok=True)
 
 
 def points_table(rows: Iterable[Mapping[str, Any]]) -> pd.DataFrame:

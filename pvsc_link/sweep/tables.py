@@ -34,7 +34,7 @@ from pvsc_link.link import link_fields
 from pvsc_link.metrics import METRICS, BdResult, bd_cbr
 from pvsc_link.models import UNTRAINED
 from pvsc_link.scenario import Scenario
-from pvsc_link.storage import write_atomically
+from pvsc_link.storage import json_digest, num_threads, write_atomically
 from pvsc_link.sweep.plan import Plan, scheme_label
 from pvsc_link.sweep.store import (
     IDENTITIES,
@@ -379,6 +379,8 @@ def write_manifest(
         "made_of": {key: facts[key] for key in IDENTITIES if key in facts},
         "packages": package_versions(),
         "machine": machine(),
+        "made_on": list(facts.get(MADE_ON, {}).values()),
+        "made_on_differs_in": differences(facts.get(MADE_ON, {})),
     }
     write_atomically(path, json.dumps(manifest, indent=1) + "\n")
 
@@ -392,6 +394,32 @@ def package_versions() -> dict[str, str]:
         except PackageNotFoundError:
             continue
     return found
+
+
+#: Fact of a store: machines, packages and threads that its rows were made with, by a digest.
+MADE_ON = "made_on"
+
+
+def made_on() -> dict[str, dict[str, Any]]:
+    """What numbers may depend on here, under a digest of it: machine, packages, threads."""
+    here = {
+        "machine": machine(),
+        "packages": package_versions(),
+        "threads": num_threads(),
+        "git_commit": git_commit(),
+    }
+    return {json_digest(here)[:16]: here}
+
+
+def differences(made: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """Names of what differed between the places where rows were made."""
+    flat = [
+        {"threads": one.get("threads"), "git_commit": one.get("git_commit")}
+        | {f"{part} {name}": v for part in ("machine", "packages") for name, v in one[part].items()}
+        for one in made.values()
+    ]
+    names = dict.fromkeys(name for one in flat for name in one)
+    return [name for name in names if len({str(one.get(name)) for one in flat}) > 1]
 
 
 def machine() -> dict[str, Any]:

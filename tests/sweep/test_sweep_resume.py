@@ -101,7 +101,7 @@ def test_a_restored_sweep_runs_nothing_anew_and_writes_the_same_tables(
     def refuse(*_):
         raise AssertionError("a restored row ran again")
 
-    monkeypatch.setattr(SweepRunner, "_encoded", refuse)
+    monkeypatch.setattr(SweepRunner, "_encode", refuse)
     assert main([scenario, "--out", str(out), "--restore"]) == 0
     assert {name: (out / "small" / name).read_text() for name in names} == tables
 
@@ -120,7 +120,7 @@ def test_a_fresh_clone_restores_the_committed_tables(
     for name in ("points.csv", "mcs_neighbours.csv", "manifest.json"):
         (out / "small" / name).rename(committed / name)
     shutil.rmtree(out / "small")
-    monkeypatch.setattr(SweepRunner, "_encoded", None)  # calling it would fail
+    monkeypatch.setattr(SweepRunner, "_encode", None)  # calling it would fail
     assert main([scenario, "--out", str(out), "--restore"]) == 0
     assert (out / "small" / "points.csv").read_text() == (committed / "points.csv").read_text()
 

@@ -296,7 +296,13 @@ def read_reply(path: Path, shape: tuple[int, ...]) -> DriverReply:
     Parameters: ``shape`` : [num_frames, height, width, 3] of the frames that were coded.
     Raises ``CodecFailure`` (codec_error) for anything that is absent or not as it must be.
     """
-    reply = _load(path)
+    try:
+        return _checked_reply(_load(path), shape)
+    except (TypeError, ValueError, AttributeError, OverflowError, RecursionError, OSError) as error:
+        raise _fault(f"the reply is not as it must be: {error!r:.300}") from error
+
+
+def _checked_reply(reply: dict[str, Any], shape: tuple[int, ...]) -> DriverReply:
     bits = _frame_bits(reply["bits"], shape[0])
     if reply["bits_are"] not in ("coded", "estimated"):
         raise _fault(f"bits are {reply['bits_are']!r}, wanted 'coded' or 'estimated'")
@@ -317,18 +323,28 @@ def _fault(detail: str) -> CodecFailure:
 def _load(path: Path) -> dict[str, Any]:
     try:
         reply = json.loads(path.read_text())
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise _fault(f"the driver ended well but left no reply: {error}") from error
+    if not isinstance(reply, dict):
+        raise _fault(f"the reply is {type(reply).__name__}, wanted an object")
     absent = [key for key in _REPLY_KEYS if key not in reply]
     if absent:
         raise _fault(f"the reply lacks {', '.join(absent)}")
     return reply
 
 
+#: Most bits of a frame: 512 MiB.
+_MOST_BITS = 2**32
+
+
 def _frame_bits(bits: Sequence[float], num_frames: int) -> tuple[float, ...]:
     if len(bits) != num_frames:
         raise _fault(f"bits of {len(bits)} frames, wanted {num_frames}")
     for frame, number in enumerate(bits):
+        if isinstance(number, bool) or not isinstance(number, int | float):
+            raise _fault(f"frame {frame} has {number!r:.60} bits, wanted a number")
+        if number > _MOST_BITS:
+            raise _fault(f"frame {frame} has more than {_MOST_BITS} bits")
         if not math.isfinite(number) or number <= 0:
             raise _fault(f"frame {frame} has {number} bits")
     return tuple(bits)
@@ -344,6 +360,7 @@ def _whole_bytes(bits: tuple[float, ...]) -> tuple[float, ...]:
 
 def _stream(path: Path, bits: tuple[float, ...]) -> bytes:
     """The bitstream, whose frames must sum to it."""
+    _require_file(path)
     try:
         payload = path.read_bytes()
     except OSError as error:
@@ -359,11 +376,21 @@ def _pictures(paths: list[Path], shape: tuple[int, ...]) -> np.ndarray:
     return np.stack([_picture(path, shape[1:3]) for path in paths])
 
 
+def _require_file(path: Path) -> None:
+    """A pipe or a device would never end."""
+    if path.exists() and not path.is_file():
+        raise _fault(f"{path.name} is no file")
+
+
 def _picture(path: Path, size: tuple[int, ...]) -> np.ndarray:
+    _require_file(path)
     try:
         with Image.open(path) as image:
+            if image.size != (size[1], size[0]):  # before its samples fill the memory
+                found = f"{image.width}x{image.height}"
+                raise _fault(f"decoded frame {path.name} is {found}, wanted {size[1]}x{size[0]}")
             pixels = np.asarray(image.convert("RGB"))
-    except OSError as error:
+    except (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError) as error:
         raise _fault(f"decoded frame {path.name}: {error}") from error
     if pixels.shape[:2] != tuple(size):
         found = f"{pixels.shape[1]}x{pixels.shape[0]}"
