@@ -36,6 +36,7 @@ from pvsc_link.models import (
     save_with_config,
     search,
     unpack_gop,
+    unrolled,
 )
 from pvsc_link.types import InputError
 
@@ -113,12 +114,14 @@ class _GopModel(keras.Model):
         of_frames: dict[str, Any] = {}
         if jit_compile and self._moves:
             of_frames["compiled"] = partial(tf.function, autograph=False, jit_compile=True)
+        # XLA cannot compile the gradient of a loop whose step is a function of its own.
+        loop = unrolled if jit_compile and not self._moves else _loop
         # Plain holders: Keras would take dicts of its own for state to save.
         self._coders = tuple(
             GopCoder(
                 StreamSteps(intra, model, quantiser=quantiser),
                 self._search_in_graph if self._moves else None,
-                loop=_loop,
+                loop=loop,
                 **of_frames,
             )
             for quantiser in ("round", "ste")

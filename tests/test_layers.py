@@ -13,7 +13,6 @@ from pvsc_link.layers import Dvst, Pvsc
 from pvsc_link.link import DEFAULT_TRANSPORT, Awgn, BlockFading, ChannelOutput, get_coded_link
 from pvsc_link.models import PRESETS, PvscConfig, PvscMcConfig, fresh_models, intra_of
 from pvsc_link.models.zoo import find_dvst_weights, find_weights
-from pvsc_link.schemes import semantic
 from pvsc_link.schemes.base import LinkOptions
 from pvsc_link.schemes.semantic import DvstScheme, PvscMcScheme, SemanticScheme
 from pvsc_link.types import ChannelPoint, InputError, Video
@@ -86,7 +85,7 @@ def shown_by_the_sweep(models, preset, frames, rate, point, seed):
     scheme = (DvstScheme if "dvst" in preset else of_pvsc)(preset)
     with pytest.MonkeyPatch.context() as patch:
         for load in ("load_models", "load_dvst_models"):
-            patch.setattr(semantic, load, lambda *_: models)
+            patch.setattr(pvsc_link.models, load, lambda *_: models)
         gops = scheme.encode(Video("v", frames, 30.0, "made here"), len(frames), rate)
         link = LinkOptions("zf", False, "layered", 20)
         (reception,) = scheme.transmit(gops, point, link, ROBUST_MCS, [seed])

@@ -72,6 +72,8 @@ class FrameMetrics:
                     database.execute(table)
         except sqlite3.OperationalError as error:
             self._go_on_read_only(error)
+        except sqlite3.DatabaseError as error:
+            raise self._unusable(error) from error
 
     def evaluate(
         self,

@@ -6,6 +6,7 @@ from .gop import GopCoder as GopCoder
 from .gop import SentFrame as SentFrame
 from .gop import pack_gop as pack_gop
 from .gop import unpack_gop as unpack_gop
+from .gop import unrolled as unrolled
 from .layers.dc_block import DepthConvBlock as DepthConvBlock
 from .layers.dc_block import pixel_unshuffle as pixel_unshuffle
 from .layers.rate_adaptive import pack_symbols as pack_symbols

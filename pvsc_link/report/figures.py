@@ -729,4 +729,6 @@ def _draw(figures: Sequence[NamedFigure], target: Path, endings: Sequence[str]) 
             figure.draw_without_rendering()
             figure.set_layout_engine("none")  # laid out once, not once per file
             for ending in endings:
-                figure.savefig(target / f"{name}.{ending}", metadata=_NO_DATE.get(ending, {}))
+                # PGF takes no metadata, not even none.
+                stated: Any = {"metadata": _NO_DATE[ending]} if ending in _NO_DATE else {}
+                figure.savefig(target / f"{name}.{ending}", **stated)

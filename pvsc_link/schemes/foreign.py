@@ -233,7 +233,13 @@ class _Process:
         self.close = weakref.finalize(self, _stop, self._process, fds, self._folder)
 
     def said(self) -> str:
-        """The end of what the process has printed."""
+        """The end of what the process has printed, once the reader has taken it from the pipe."""
+        stream, deadline = self._process.stdout, time.monotonic() + 1.0
+        while stream and self._reader.is_alive() and time.monotonic() < deadline:
+            if not select.select([stream], [], [], 0)[0]:
+                time.sleep(0.01)  # for the last piece that it took
+                break
+            time.sleep(0.005)
         return self._end.decode(errors="replace").strip()[-_END_CHARS:]
 
     def ask(self, request: dict[str, Any], timeout_s: float) -> dict[str, Any]:

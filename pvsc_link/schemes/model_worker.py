@@ -324,6 +324,8 @@ def serve(config_path, request_fd, reply_fd):
             except Exception as error:
                 traceback.print_exc()
                 reply = {"error": f"{type(error).__name__}: {error}"[:2000]}
+            sys.stdout.flush()
+            sys.stderr.flush()
             replies.write(json.dumps(reply) + "\n")
             replies.flush()
 

@@ -96,7 +96,7 @@ def test_command_and_versions_are_stated(coded):
     assert gop.command
     assert any(character.isdigit() for character in gop.version)
     assert any(character.isdigit() for character in codec.version)
-    assert codec.variant
+    assert codec.variant or codec.name == "avif", "AVIF has one variant, without a name"
 
 
 def test_the_store_returns_the_same_gop(coded, gop_of_bikes, tmp_path, monkeypatch):

@@ -162,9 +162,14 @@ def test_frames_of_different_size_or_number_are_refused(metric):
 @pytest.mark.parametrize("name", ["lpips", "dists"])
 def test_another_frame_of_the_same_size_does_not_retrace(name, monkeypatch):
     metric = type(METRICS[name].measure)()
-    layer = metric._models[0].layer
-    traced, original = [], layer.features
-    monkeypatch.setattr(layer, "features", lambda x: traced.append(x.shape) or original(x))
+    layer, traced = metric.layer, []
+    original = layer.distance
+
+    def distance(self, features, features_hat):
+        traced.append(features[0].shape)
+        return original(self, features, features_hat)
+
+    monkeypatch.setattr(layer, "distance", distance)
     metric(clip(seed=1), clip(seed=2))
     first = len(traced)
     metric(clip(2, 3, seed=3), clip(2, 3, seed=4))

@@ -251,7 +251,7 @@ def grown_and_fresh(write_scenario, tmp_path, small, large):
 def costly_streams(monkeypatch):
     """Block error rates by which the best MCS of carphone depends on the rates of the curve."""
     rates = {12: 0.0, 13: 0.02, 14: 0.1}
-    monkeypatch.setattr("pvsc_link.sweep.mcs._bler", lambda point, options, mcs, n: bler(mcs))
+    monkeypatch.setattr("pvsc_link.sweep.mcs._bler", lambda p, o, mcs, n, **_: bler(mcs))
 
     def bler(mcs):
         return rates.get(mcs, float(mcs > 14))
@@ -375,7 +375,7 @@ def test_rows_whose_choice_stands_are_kept_when_a_rate_is_added(
 ):
     from pvsc_link.sweep.__main__ import main
 
-    monkeypatch.setattr("pvsc_link.sweep.mcs._bler", lambda point, options, mcs, n: float(mcs > 9))
+    monkeypatch.setattr("pvsc_link.sweep.mcs._bler", lambda p, o, mcs, n, **_: float(mcs > 9))
 
     def run(*rates):
         entries = [{"scheme": "x264", "rates": list(rates), "preset": "ultrafast"}]

@@ -86,7 +86,7 @@ def test_a_stop_rule_on_lpips_needs_lpips(write_scenario, tmp_path, capsys):
 def policy(both, tmp_path, monkeypatch):
     """The policy of one clip with a store without rows, and BLER as a table: clean up to MCS 9."""
     plan = build(load_scenario(both()))
-    monkeypatch.setattr("pvsc_link.sweep.mcs._bler", lambda point, options, mcs, n: float(mcs > 9))
+    monkeypatch.setattr("pvsc_link.sweep.mcs._bler", lambda p, o, mcs, n, **_: float(mcs > 9))
     store = SweepStore(tmp_path / "store", version="test")
     yield plan, store, SideMcsPolicy(plan, store, plan.points)
     store.close()
@@ -133,7 +133,7 @@ def test_a_baseline_that_is_added_moves_the_mcs_of_finished_side_information(
     rough_bler, both, micro, tmp_path, monkeypatch
 ):
     """Alone it takes the fastest clean MCS, beside a baseline that of the baseline."""
-    monkeypatch.setattr("pvsc_link.sweep.mcs._bler", lambda point, options, mcs, n: float(mcs > 9))
+    monkeypatch.setattr("pvsc_link.sweep.mcs._bler", lambda p, o, mcs, n, **_: float(mcs > 9))
     pvsc = {"scheme": "pvsc-mc", "preset": micro, "rates": [0, 1]}
     alone = {"schemes": [pvsc], "anchor": None, "metrics": ["psnr"]}
     beside = {"schemes": [pvsc, {"scheme": "x264", "rates": [37], "mcs": 3}], "anchor": "x264"}
