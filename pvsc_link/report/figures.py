@@ -246,7 +246,7 @@ def _grid(
 
 
 def _draw_curves(panel: Axes, rows: pd.DataFrame, metric: MetricType, styles: Styles) -> None:
-    """Quality over CBR on a logarithmic axis with plain numbers at 1, 2 and 5."""
+    """Quality over CBR on a logarithmic axis with plain numbers: at 1, 2 and 5, or 1 and 3."""
     from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
     y = metric.column
@@ -255,7 +255,9 @@ def _draw_curves(panel: Axes, rows: pd.DataFrame, metric: MetricType, styles: St
         if len(curve):
             _draw_line(panel, curve, ("cbr", y, f"{y}_low", f"{y}_high"), style)
     panel.set_xscale("log")
-    panel.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+    low, high = panel.get_xlim()
+    wide = high > 40 * low  # more than 1.6 decades, in which three numbers each would overlap
+    panel.xaxis.set_major_locator(LogLocator(subs=(1.0, 3.0) if wide else (1.0, 2.0, 5.0)))
     panel.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     panel.xaxis.set_minor_locator(NullLocator())
     _label_metric(panel, metric)

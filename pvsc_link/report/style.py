@@ -74,7 +74,9 @@ def scheme_style(scheme: str, details: str = "", order: int = 0, variant: str = 
     known = scheme_types().get(scheme)
     label = known.label if known else scheme
     short = known.short_label or label if known else scheme
-    preset = next((word for word in variant.split(", ")[1:] if word.isalpha()), None)
+    # x265 says its preset behind its tuning; presets of models have an underscore and come first.
+    first, *further = variant.split(", ")
+    preset = next((word for word in further if word.isalpha()), first if "_" in first else None)
     if known and preset and "preset" in known.Options.model_fields:
         label = label.replace(str(known.Options.model_fields["preset"].default), preset)
     if known and variant and "model_options" in known.Options.model_fields:

@@ -190,7 +190,7 @@ SCHEMES: Registry[SchemeType] = registry(
         SchemeType("dvst", "DVST", DvstOptions, "pvsc_link.schemes.semantic:DvstScheme"),
         SchemeType(
             "pvsc-intra",
-            "PVSC intra",
+            "I frames of pvsc_mc_small",
             PvscIntraOptions,
             "pvsc_link.schemes.semantic:PvscIntraScheme",
         ),

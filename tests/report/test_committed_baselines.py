@@ -30,8 +30,8 @@ def test_every_system_has_a_row_per_rate_on_both_clips(scenario):
 
 
 @pytest.mark.parametrize("clip", CLIPS)
-def test_hm_needs_15_to_35_percent_more_channel_uses_than_vtm_at_equal_psnr(clip):
-    """Without block errors BD-CBR is the BD-rate of the two encoders."""
+def test_hm_needs_15_to_40_percent_more_channel_uses_than_vtm_at_equal_psnr(clip):
+    """Without block errors BD-CBR is the BD-rate of the two encoders, without parameter sets."""
     table = pd.read_csv(RESULTS / "bd_cbr.csv")
     row = table[(table["scheme"] == "hm") & (table["clip"] == clip) & (table["metric"] == "psnr")]
-    assert 15.0 < row["bd_cbr_percent"].item() < 35.0
+    assert 15.0 < row["bd_cbr_percent"].item() < 40.0
