@@ -7,6 +7,7 @@ import pytest
 from scipy.stats import binom
 
 from pvsc_link.intervals import (
+    bootstrap_ends,
     bootstrap_interval,
     mean_interval,
     percentile_interval,
@@ -117,3 +118,18 @@ def test_a_bootstrap_refuses_what_is_no_sample():
     for values in ([], [0.1, math.nan, 0.2], [[0.1], [0.2]]):
         with pytest.raises(InputError, match="no mean"):
             bootstrap_interval(values)
+
+
+def test_intervals_of_many_groups_are_those_of_each_by_plain_resampling():
+    """Groups of 2, 3, 5 and 12 units in mixed order, against the definition by numpy.quantile."""
+    rng = np.random.default_rng(3)
+    group = rng.permutation(np.repeat([0, 1, 2, 3, 4], [2, 3, 5, 12, 5]))
+    values = rng.normal(30, 2, len(group))
+    ends = bootstrap_ends(values, group, 6)
+    assert np.isnan(ends[[0, 5]]).all()
+    for number in (1, 2, 3, 4):
+        units = values[group == number]
+        drawn = np.random.default_rng(0).integers(0, len(units), (4000, len(units)))
+        expected = percentile_interval(units.mean(), units[drawn].mean(axis=1), len(units))
+        np.testing.assert_allclose(ends[number], expected[1:], rtol=1e-12)
+        np.testing.assert_allclose(bootstrap_interval(units), expected, rtol=1e-12)

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from pvsc_link.metrics import METRICS
 from pvsc_link.report import write_report
-from pvsc_link.sweep import bd_table, points_table, write_csv
+from pvsc_link.sweep import bd_table, points_table, seed_means, write_csv
 
 _SCHEMES = {"vvenc": 1.3, "x265": 1.0, "x264": 0.8, "hm": 1.1, "vtm": 1.4}
 _CHANNELS = [("awgn", None, None), *product(["rayleigh"], (-20.0, -10.0), (1, 16))]
@@ -38,13 +38,18 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _write_results(folder: Path, rows: int) -> None:
-    """Rows of a plausible sweep: every scheme on every channel, four seeds."""
-    grid = product(
-        ("bikes", "carphone"), _CHANNELS, range(0, 20, 2), _SCHEMES, (22, 27, 32, 37, 42), range(4)
-    )
+    """Rows of a plausible sweep: every scheme on every channel, at least four seeds, two clips.
+
+    Beyond 10,000 rows there are up to 20 seeds, and then as many clips as needed.
+    """
+    num_seeds = min(max(4, -(-rows // 2500)), 20)
+    clips = [f"clip{n}" for n in range(max(2, -(-rows // (1250 * num_seeds))))]
+    rates = (22, 27, 32, 37, 42)
+    grid = product(clips, _CHANNELS, range(0, 20, 2), _SCHEMES, rates, range(num_seeds))
     table = points_table(
         _row(number, *place) for number, place in zip(range(rows), grid, strict=False)
     )
+    write_csv(seed_means(table), folder / "seed_means.csv")
     write_csv(table, folder / "points.csv")
     write_csv(bd_table(table, "vtm", list(METRICS)), folder / "bd_cbr.csv")
     (folder / "manifest.json").write_text(json.dumps({"scenario": {"name": "made_up"}}))

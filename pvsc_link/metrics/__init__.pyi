@@ -2,6 +2,7 @@ from .base import ClipMetric as ClipMetric
 from .base import Metric as Metric
 from .bd import BdResult as BdResult
 from .bd import bd_cbr as bd_cbr
+from .bd import bd_cbr_percents as bd_cbr_percents
 from .cbr import channel_bandwidth_ratio as channel_bandwidth_ratio
 from .external import ExternalMetric as ExternalMetric
 from .frame_cache import FrameMetrics as FrameMetrics

@@ -12,7 +12,7 @@ import sqlite3
 import warnings
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -65,7 +65,7 @@ class FrameMetrics:
         self._path = Path(path) if path is not None else _file_in(cache_directory())
         self._references = _ReferenceCache(reference_bytes)
         self._journal = "DELETE" if is_shared(file_system(self._path.parent)) else "WAL"
-        self._read_only = False
+        self._read_only = self._is_absent = False
         try:
             with self._opened() as database, database:
                 for table in _TABLES:
@@ -180,7 +180,14 @@ class FrameMetrics:
     @contextmanager
     def _database(self) -> Iterator[sqlite3.Connection]:
         try:
-            with self._opened() as database:
+            with ExitStack() as stack:
+                try:
+                    database = stack.enter_context(self._opened())
+                except sqlite3.OperationalError as error:  # of a disk that has become full
+                    if self._read_only or not _is_of_disk(error):
+                        raise
+                    self._go_on_read_only(error)
+                    database = stack.enter_context(self._opened())
                 yield database
         except sqlite3.Error as error:
             raise self._unusable(error) from error
@@ -188,6 +195,12 @@ class FrameMetrics:
     @contextmanager
     def _opened(self) -> Iterator[sqlite3.Connection]:
         # A connection per call: SQLite's must not be carried across a fork or into a thread.
+        if self._is_absent:
+            with closing(sqlite3.connect(":memory:")) as database:
+                for table in _TABLES:
+                    database.execute(table)
+                yield database
+            return
         if self._read_only:
             place = f"{self._path.resolve().as_uri()}?mode=ro&immutable=1"
             with closing(sqlite3.connect(place, uri=True)) as database:
@@ -199,14 +212,21 @@ class FrameMetrics:
             yield database
 
     def _go_on_read_only(self, error: sqlite3.Error) -> None:
-        """Use a cache that cannot be written for reading, if it is one; else raise."""
+        """Only read a cache that cannot be written.
+
+        One that could not even be made, because the disk is full or read-only, counts as empty.
+        Raises ``InputError`` for what is no cache.
+        """
         self._read_only = True
-        try:
-            with self._opened() as database:
-                found = database.execute("SELECT name FROM sqlite_master").fetchall()
-        except sqlite3.Error:
-            raise self._unusable(error) from error
-        if ("frame_value",) not in found or ("frame_metric",) not in found:
+        found = []
+        if self._path.exists() and (self._path.is_dir() or self._path.stat().st_size):
+            try:
+                with self._opened() as database:
+                    found = database.execute("SELECT name FROM sqlite_master").fetchall()
+            except sqlite3.Error:
+                raise self._unusable(error) from error
+        self._is_absent = not {("frame_value",), ("frame_metric",)} <= set(found)
+        if self._is_absent and not (self._path.parent.is_dir() and _is_of_disk(error)):
             raise self._unusable(error) from error
         warnings.warn(f"new metric values are not kept in {self._path}: {error}", stacklevel=3)
 
@@ -238,6 +258,12 @@ def _file_in(folder: Path) -> Path:
     if is_shared(file_system(folder)):
         return folder / f"frame_metrics.{socket.gethostname()}.sqlite"
     return folder / "frame_metrics.sqlite"
+
+
+def _is_of_disk(error: sqlite3.Error) -> bool:
+    """Whether SQLite met a disk that is full, read-only or damaged, or a file it cannot make."""
+    kinds = (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_READONLY)
+    return getattr(error, "sqlite_errorcode", 0) & 0xFF in (*kinds, sqlite3.SQLITE_CANTOPEN)
 
 
 def _found(database: sqlite3.Connection, key: _Key) -> tuple[float | None] | None:

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from pvsc_link.intervals import bootstrap_interval
+from pvsc_link.intervals import bootstrap_ends, bootstrap_interval
 from pvsc_link.link import CHANNELS, Harq, Transport, link_fields
 from pvsc_link.metrics import METRICS, MetricType
 from pvsc_link.report.style import SchemeStyle, channel_label, scheme_style
@@ -140,9 +140,9 @@ def averaged(keyed: pd.DataFrame, confidence: float = 0.95) -> pd.DataFrame:
 
 def _bands(values: np.ndarray, group: np.ndarray, column: str, confidence: float) -> pd.DataFrame:
     """Ends of the interval of every group, in the order of their numbers."""
-    order = np.argsort(group, kind="stable")
-    of_groups = np.split(values[order], np.cumsum(np.bincount(group))[:-1])
-    ends = [_ends(of_group[np.isfinite(of_group)], confidence) for of_group in of_groups]
+    known = np.isfinite(values)
+    num_groups = int(group.max()) + 1
+    ends = bootstrap_ends(values[known], group[known], num_groups, confidence)
     return pd.DataFrame(ends, columns=[f"{column}_low", f"{column}_high"])
 
 

@@ -14,6 +14,7 @@ import platform
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -26,12 +27,13 @@ from pvsc_link._version import __version__
 from pvsc_link.intervals import (
     MIN_UNITS,
     Interval,
+    bootstrap_ends,
     bootstrap_interval,
     percentile_interval,
     wilson_interval,
 )
 from pvsc_link.link import link_fields
-from pvsc_link.metrics import METRICS, BdResult, bd_cbr
+from pvsc_link.metrics import METRICS, bd_cbr, bd_cbr_percents
 from pvsc_link.models import UNTRAINED
 from pvsc_link.scenario import Scenario
 from pvsc_link.storage import json_digest, num_threads, write_atomically
@@ -90,8 +92,7 @@ def bd_table(points: pd.DataFrame, anchor: str | None, metrics: Sequence[str]) -
 
 
 def _rows(points: pd.DataFrame, anchor: str, metrics: Sequence[str]) -> Iterator[dict]:
-    for place, here in points.groupby(_place(), dropna=False, sort=False):
-        curves = dict(list(here.groupby(_CURVE, dropna=False, sort=False)))
+    for place, curves in _curves_by_place(points, metrics):
         anchors = [key for key in curves if anchor in (key[0], f"{key[0]}:{key[1]}")]
         several = ""
         if len(anchors) > 1:
@@ -108,40 +109,89 @@ def _rows(points: pd.DataFrame, anchor: str, metrics: Sequence[str]) -> Iterator
                     "anchor": anchor,
                     "metric": metric,
                     "num_clips": 1,
-                    "num_gops": _least(curve, _num_gops(curve)),
-                    "num_seeds": curve["seed"].nunique(),
-                    "num_fades": _least(curve, curve.get("num_fades")),
+                    **curve.behind,
                     **row,
                     "note": "; ".join(filter(None, (row["note"], several))),
                 }
 
 
-def _num_gops(points: pd.DataFrame) -> pd.Series | None:
-    return points["num_frames"] / points["gop"] if "num_frames" in points else None
+@dataclass(frozen=True)
+class _Curve:
+    """The points of one curve, in order of rate and seed."""
+
+    rates: np.ndarray  # [num_points]
+    values: Mapping[str, np.ndarray]  # [num_points], by column: cbr and those of metrics
+    behind: Mapping[str, Any]  # columns that count GOPs, seeds and fades
+
+    def by_rate(self, column: str) -> list[np.ndarray]:
+        """CBR and quality of each rate, one line per seed that has both: [num_seeds, 2]."""
+        pairs = np.column_stack([self.values["cbr"], self.values[column]])
+        known = ~np.isnan(pairs).any(axis=1) & ~np.isnan(self.rates)
+        (changes,) = np.nonzero(np.diff(self.rates[known]))
+        return [of_rate for of_rate in np.split(pairs[known], changes + 1) if len(of_rate)]
 
 
-def _least(curve: pd.DataFrame, counts: pd.Series | None) -> float:
+def _curves_by_place(
+    points: pd.DataFrame, metrics: Sequence[str]
+) -> Iterator[tuple[tuple, dict[tuple, _Curve]]]:
+    """Every place with its curves, both in order of appearance."""
+    keys = [*_place(), *_CURVE]
+    number = points.groupby(keys, dropna=False, sort=False).ngroup().to_numpy()
+    first_of_curve = np.flatnonzero(~pd.Series(number).duplicated().to_numpy())
+    heads = _with_nan(points[keys].iloc[first_of_curve]).to_numpy(object)
+    columns = ["cbr", *dict.fromkeys(METRICS[metric].column for metric in metrics)]
+    values = {name: points[name].to_numpy(float) for name in ("rate", "seed", *columns)}
+    order = np.lexsort([values["seed"], values["rate"], number])
+    ordered = {name: of_name[order] for name, of_name in values.items()}
+    sizes = np.bincount(number)
+    starts = np.cumsum(sizes) - sizes
+    num_gops = points["num_frames"] / points["gop"] if "num_frames" in points else None
+    behind = pd.DataFrame(
+        {
+            "num_gops": _least(points, number, num_gops),
+            "num_seeds": points["seed"].groupby(number).nunique(),
+            "num_fades": _least(points, number, points.get("num_fades")),
+        }
+    ).to_dict("records")
+    of_place = points.groupby(_place(), dropna=False, sort=False).ngroup().to_numpy()
+    by_place: dict[int, list[int]] = {}
+    for curve, first in enumerate(first_of_curve):
+        by_place.setdefault(int(of_place[first]), []).append(curve)
+    width = len(_place())
+    for curves in by_place.values():
+        found = {}
+        for curve in curves:
+            part = slice(starts[curve], starts[curve] + sizes[curve])
+            found[tuple(heads[curve][width:])] = _Curve(
+                ordered["rate"][part],
+                {name: ordered[name][part] for name in columns},
+                behind[curve],
+            )
+        yield tuple(heads[curves[0]][:width]), found
+
+
+def _least(points: pd.DataFrame, number: np.ndarray, counts: pd.Series | None) -> pd.Series:
     """Sum over seeds of a count, at the rate where it is least; NaN where a row lacks it."""
     if counts is None:
-        return math.nan
-    return counts.astype(float).groupby(curve["rate"]).sum(min_count=1).min(skipna=False)
+        return pd.Series(np.nan, index=np.unique(number))
+    sums = counts.astype(float).groupby([number, points["rate"]]).sum(min_count=1)
+    least = sums.groupby(level=0)
+    return least.min().where(least.count() == least.size()).reindex(np.unique(number))
 
 
-def _against(anchor: pd.DataFrame | None, curve: pd.DataFrame, metric: str) -> dict[str, Any]:
-    """The columns ``_BD_VALUES`` of one curve."""
+def _against(anchor: _Curve | None, curve: _Curve, metric: str) -> dict[str, Any]:
+    """The columns ``_BD_VALUES`` of one curve, without those that stand in ``_Curve.behind``."""
     measured = METRICS[metric]
     if anchor is None:
         reason = "the anchor has no row at this condition"
         return {"bd_cbr_percent": math.nan, "overlap": math.nan, "note": reason}
-    of_seeds = _by_rate(anchor, measured.column), _by_rate(curve, measured.column)
-
-    def compare(drawn: np.ndarray | None = None) -> BdResult:
-        curves = (_means_over_seeds(rates, drawn) for rates in of_seeds)
-        (cbr_anchor, quality_anchor), (cbr_test, quality_test) = curves
-        better = measured.higher_is_better
-        return bd_cbr(cbr_anchor, quality_anchor, cbr_test, quality_test, higher_is_better=better)
-
-    result = compare()
+    better = measured.higher_is_better
+    of_seeds = [c.by_rate(measured.column) for c in (anchor, curve)]
+    means = [
+        np.array([of_rate.mean(axis=0) for of_rate in rates]).reshape(-1, 2).T.tolist()
+        for rates in of_seeds
+    ]
+    result = bd_cbr(*means[0], *means[1], higher_is_better=better)
     found = {
         "bd_cbr_percent": result.bd_cbr_percent,
         "overlap": result.overlap,
@@ -150,8 +200,9 @@ def _against(anchor: pd.DataFrame | None, curve: pd.DataFrame, metric: str) -> d
     num_seeds = min((len(seeds) for rates in of_seeds for seeds in rates), default=0)
     if num_seeds < MIN_UNITS or math.isnan(result.bd_cbr_percent):
         return found
-    random = np.random.default_rng(0).random((_NUM_SEED_RESAMPLES, num_seeds))
-    resampled = np.array([compare(drawn).bd_cbr_percent for drawn in random])
+    drawn = np.random.default_rng(0).random((_NUM_SEED_RESAMPLES, num_seeds))
+    curves = [_means_over_drawn(rates, drawn) for rates in of_seeds]
+    resampled = bd_cbr_percents(*curves[0], *curves[1], higher_is_better=better)
     if np.isnan(resampled).any():
         share = f"{np.isnan(resampled).mean():.0%} of the resamples have no BD-CBR: no interval"
         return found | {"note": "; ".join(filter(None, (result.note, share)))}
@@ -159,31 +210,20 @@ def _against(anchor: pd.DataFrame | None, curve: pd.DataFrame, metric: str) -> d
     return found | _ends(interval, "seeds")
 
 
+def _means_over_drawn(rates: Sequence[np.ndarray], drawn: np.ndarray) -> np.ndarray:
+    """CBR and quality of one curve in every resample of its seeds: [2, num_resamples, num_rates].
+
+    ``drawn`` : numbers in [0, 1), [num_resamples, num_seeds], each of which picks the seed at that
+    place of the list.
+    """
+    taken = [of_rate[(drawn * len(of_rate)).astype(int)].mean(axis=1) for of_rate in rates]
+    return np.stack(taken, axis=-1).transpose(1, 0, 2)
+
+
 def _ends(interval: Interval | None, over: str) -> dict[str, Any]:
     if interval is None:
         return {}
     return {"bd_cbr_low": interval.low, "bd_cbr_high": interval.high, "interval_over": over}
-
-
-def _by_rate(rows: pd.DataFrame, column: str) -> list[np.ndarray]:
-    """CBR and quality of each rate, one line per seed that has both: [num_seeds, 2]."""
-    ordered = rows.dropna(subset=["cbr", column]).sort_values("seed").groupby("rate")
-    return [of_rate[["cbr", column]].to_numpy(float) for _, of_rate in ordered]
-
-
-def _means_over_seeds(
-    rates: Sequence[np.ndarray], drawn: np.ndarray | None
-) -> tuple[list[float], list[float]]:
-    """(CBR, quality) of one curve, mean over its seeds, one entry per rate.
-
-    ``drawn`` : numbers in [0, 1), one per seed of a resample, each of which picks the seed at that
-    place of the list; None takes every seed once.
-    """
-    taken = rates
-    if drawn is not None:
-        taken = [of_rate[(drawn * len(of_rate)).astype(int)] for of_rate in rates]
-    means = np.array([of_rate.mean(axis=0) for of_rate in taken]).reshape(-1, 2)
-    return means[:, 0].tolist(), means[:, 1].tolist()
 
 
 def _means(table: pd.DataFrame) -> pd.DataFrame:
@@ -262,79 +302,104 @@ def seed_means(points: pd.DataFrame, gops: pd.DataFrame | None = None) -> pd.Dat
     ``seed_means_columns``; no row where no point was sent.
     """
     absent = {name: None for name in (*seed_keys(), *_COUNTS, "num_fades") if name not in points}
-    sent = points[points["cbr"].notna()].assign(**absent)
+    sent = points[points["cbr"].notna()].assign(**absent).reset_index(drop=True)
     measured = [n for n in ("cbr", *_measured()) if n in sent and sent[n].notna().any()]
-    of_point = dict(list(gops.groupby("point_id"))) if gops is not None and len(gops) else {}
-    rows = []
-    for keys in (seed_keys(), [name for name in seed_keys() if name != "clip"]):
-        pooled = "clip" not in keys
-        for key, group in sent.groupby(keys, dropna=False, sort=False):
-            if pooled and group["clip"].nunique() < 2:
-                continue
-            found = [of_point[name] for name in group["point_id"] if name in of_point]
-            # Percentiles are of every point or of none.
-            shown = pd.concat(found) if len(found) == len(group) else None
-            named = dict(zip(keys, key, strict=True)) | ({"clip": MEAN_CLIP} if pooled else {})
-            rows.append(named | dict(_of_group(group, shown, measured)))
+    tables = [pd.DataFrame(columns=seed_means_columns())]
+    if len(sent):
+        tables.append(_means_of(sent, seed_keys(), gops, measured))
+        of_clips = [name for name in seed_keys() if name != "clip"]
+        num_clips = sent.groupby(of_clips, dropna=False, sort=False)["clip"].transform("nunique")
+        if len(several := sent[num_clips > 1].reset_index(drop=True)):
+            tables.append(_means_of(several, of_clips, gops, measured).assign(clip=MEAN_CLIP))
+    rows = [row for table in tables for row in table.to_dict("records")]
     return pd.DataFrame(rows, columns=seed_means_columns())
 
 
-def _of_group(
-    rows: pd.DataFrame, gops: pd.DataFrame | None, measured: Sequence[str]
-) -> Iterator[tuple[str, Any]]:
-    """What stands behind the rows of one point and all its seeds, in one clip or in several."""
-    over, why = _units(rows)
-    yield "num_clips", rows["clip"].nunique()
-    yield "num_gops", int((rows["num_frames"].astype(float) / rows["gop"].astype(float)).sum())
-    yield "num_seeds", rows["seed"].nunique()
-    yield "num_fades", rows["num_fades"].astype(float).sum(min_count=len(rows))
-    yield "interval_over", over
-    yield "note", why
-    for name in measured:
-        known = rows[["clip", "seed", name]].dropna()
-        if known.empty:
-            continue
-        yield name, float(known.groupby("clip")[name].mean().mean())
-        interval = _over_units(known, name, over)
-        if interval is not None:
-            yield f"{name}_low", interval.low
-            yield f"{name}_high", interval.high
-        if gops is not None and name in gops and len(values := gops[name].dropna()):
-            for ending, percent in _PERCENTILES.items():
-                yield f"{name}{ending}", float(np.percentile(values.astype(float), percent))
-    for name in _COUNTS:
-        yield name, int(rows[name].sum()) if rows[name].notna().all() else math.nan
-    num_blocks = int(rows["num_blocks"].sum())
-    if num_blocks:
-        interval = wilson_interval(int(rows["num_block_errors"].sum()), num_blocks)
-        for end, value in zip(("", "_low", "_high"), interval, strict=True):
-            yield f"block_error_rate{end}", value
-
-
-def _units(rows: pd.DataFrame) -> tuple[str, str]:
-    """What the interval of a mean resamples; or empty, and why there is none."""
-    num_clips, num_seeds = rows["clip"].nunique(), rows["seed"].nunique()
-    if num_clips >= MIN_UNITS:
-        return "clips", ""
-    if num_seeds >= MIN_UNITS:
-        return "seeds", ""
-    counted = (
-        f"{n} {word}{'' if n == 1 else 's'}"
-        for n, word in ((num_clips, "clip"), (num_seeds, "seed"))
+def _means_of(
+    sent: pd.DataFrame,
+    keys: Sequence[str],
+    gops: pd.DataFrame | None,
+    measured: Sequence[str],
+) -> pd.DataFrame:
+    """A row per value of ``keys``: what stands behind the points of it, in one clip or several."""
+    groups = sent.groupby(list(keys), dropna=False, sort=False)
+    group, num_groups = groups.ngroup().to_numpy(), groups.ngroups
+    of_group = sent.assign(group=group).groupby("group")
+    first = ~pd.Series(group).duplicated().to_numpy()
+    table = _with_nan(sent.loc[first, list(keys)]).reset_index(drop=True)
+    num_clips, num_seeds = (of_group[name].nunique().to_numpy() for name in ("clip", "seed"))
+    over = np.where(num_clips >= MIN_UNITS, "clips", np.where(num_seeds >= MIN_UNITS, "seeds", ""))
+    num_gops = sent["num_frames"].astype(float) / sent["gop"].astype(float)
+    fades = sent["num_fades"].astype(float).groupby(group)
+    table = table.assign(
+        num_clips=num_clips,
+        num_gops=num_gops.groupby(group).sum().astype(int),
+        num_seeds=num_seeds,
+        num_fades=fades.sum().where(fades.count() == fades.size()),
+        interval_over=over,
+        note=[
+            "" if o else _why_no_interval(int(c), int(s))
+            for o, c, s in zip(over, num_clips, num_seeds, strict=True)
+        ],
     )
-    return "", f"no interval: {' and '.join(counted)}, fewer than {MIN_UNITS} of either"
+    rows_of_gops = None if gops is None or not len(gops) else _shown(sent["point_id"], group, gops)
+    for name in measured:
+        known = pd.DataFrame({"group": group, **sent[["clip", "seed", name]]}).dropna()
+        known[name] = known[name].astype(float)
+        of_clips = known.groupby(["group", "clip"])[name].mean().reset_index()
+        table[name] = of_clips.groupby("group")[name].mean().reindex(range(num_groups))
+        units = [
+            of_clips[over[of_clips["group"]] == "clips"],
+            _means_of_seeds(known[over[known["group"]] == "seeds"], name),
+        ]
+        joined = pd.concat(units)
+        ends = bootstrap_ends(joined[name].to_numpy(), joined["group"].to_numpy(), num_groups)
+        table[f"{name}_low"], table[f"{name}_high"] = ends.T
+        if rows_of_gops is not None and name in rows_of_gops:
+            values = rows_of_gops[name].astype(float).groupby(rows_of_gops["group"])
+            for ending, percent in _PERCENTILES.items():
+                table[f"{name}{ending}"] = values.quantile(percent / 100).reindex(range(num_groups))
+    for name in _COUNTS:
+        counts = sent[name].astype(float).groupby(group)
+        table[name] = _whole(counts.sum().where(counts.count() == counts.size()))
+    sums = (sent[n].astype(float).groupby(group).sum() for n in ("num_block_errors", "num_blocks"))
+    rates = [
+        wilson_interval(int(errors), int(blocks)) if blocks else Interval(*3 * (math.nan,))
+        for errors, blocks in zip(*sums, strict=True)
+    ]
+    table[[f"block_error_rate{end}" for end in ("", "_low", "_high")]] = pd.DataFrame(rates)
+    return table
 
 
-def _over_units(rows: pd.DataFrame, name: str, over: str) -> Interval | None:
-    """Interval of the mean over clips of a column; None where too little of it is known."""
-    if not over:
-        return None
-    if over == "clips":
-        units = rows.groupby("clip")[name].mean()
-    else:
-        in_all_clips = rows.groupby("seed")["clip"].transform("size") == rows["clip"].nunique()
-        units = rows[in_all_clips].groupby("seed")[name].mean()
-    return bootstrap_interval(units.tolist()) if len(units) else None
+def _with_nan(table: pd.DataFrame) -> pd.DataFrame:
+    """``table`` with NaN in empty cells, so that a column without a value is one of numbers."""
+    return table.astype(object).where(table.notna(), np.nan).infer_objects()
+
+
+def _shown(point_ids: pd.Series, group: np.ndarray, gops: pd.DataFrame) -> pd.DataFrame:
+    """The GOPs of every group of which all points have GOPs, with the number of the ``group``."""
+    here = pd.Series(point_ids.isin(gops["point_id"]).to_numpy())
+    whole = here.groupby(group).transform("all").to_numpy()
+    places = pd.DataFrame({"point_id": point_ids[whole], "group": group[whole]})
+    return places.merge(gops, on="point_id")
+
+
+def _means_of_seeds(known: pd.DataFrame, name: str) -> pd.DataFrame:
+    """Mean over clips of a column for every seed that all clips of its group have."""
+    num_clips = known.groupby("group")["clip"].transform("nunique")
+    in_all = known.groupby(["group", "seed"])["clip"].transform("size") == num_clips
+    return known[in_all].groupby(["group", "seed"])[name].mean().reset_index()
+
+
+def _whole(counts: pd.Series) -> pd.Series:
+    """Counts as integers, where all are known."""
+    return counts.astype(int) if counts.notna().all() else counts
+
+
+def _why_no_interval(num_clips: int, num_seeds: int) -> str:
+    counted = ((num_clips, "clip"), (num_seeds, "seed"))
+    words = " and ".join(f"{n} {word}{'' if n == 1 else 's'}" for n, word in counted)
+    return f"no interval: {words}, fewer than {MIN_UNITS} of either"
 
 
 _PACKAGES = (

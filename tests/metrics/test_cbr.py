@@ -7,7 +7,7 @@ import sys
 import numpy as np
 import pytest
 
-from pvsc_link.metrics.bd import BdResult, bd_cbr
+from pvsc_link.metrics.bd import BdResult, bd_cbr, bd_cbr_percents
 from pvsc_link.metrics.cbr import channel_bandwidth_ratio
 from pvsc_link.types import InputError
 
@@ -185,3 +185,23 @@ def test_a_sliver_of_common_quality_gives_no_number():
     small = bd_cbr(cbr, anchor, cbr, [32.7, 34, 35, 36], higher_is_better=True)
     assert np.isfinite(small.bd_cbr_percent)
     assert small.note == "overlap of 5 % only"
+
+
+@pytest.mark.parametrize("higher", [True, False])
+def test_many_pairs_of_curves_give_the_numbers_of_each(higher):
+    """Curves with dominated, missing and equal points, of two lengths, some without overlap."""
+    rng = np.random.default_rng(5)
+    sign = 1 if higher else -1
+    cbr, quality = np.exp(rng.normal(size=(40, 5))), sign * (30 + 3 * rng.random((40, 5)))
+    other, better = np.exp(rng.normal(size=(40, 6))), sign * (31 + 3 * rng.random((40, 6)))
+    for values, order in ((cbr, 1), (other, 1), (quality, sign), (better, sign)):
+        values[:25] = order * np.sort(order * values[:25], axis=1)
+    quality[3, 0], other[4, 1], better[5], cbr[6] = np.nan, 0.0, better[5, 0], cbr[6, 0]
+    better[7] += sign * 100
+    found = bd_cbr_percents(cbr, quality, other, better, higher_is_better=higher)
+    one_by_one = [
+        bd_cbr(*curves, higher_is_better=higher).bd_cbr_percent
+        for curves in zip(cbr, quality, other, better, strict=True)
+    ]
+    np.testing.assert_allclose(found, one_by_one, rtol=1e-9)
+    assert 5 < np.isfinite(found).sum() < 40

@@ -5,6 +5,7 @@ import signal
 import sqlite3
 import subprocess
 import sys
+from contextlib import suppress
 
 import numpy as np
 import pytest
@@ -261,6 +262,29 @@ def test_a_file_that_is_no_database_names_the_remedy(tmp_path):
     (tmp_path / "values.sqlite").write_text("not a database, " * 100)
     with pytest.raises(InputError, match="Delete the file"):
         FrameMetrics(tmp_path / "values.sqlite")
+
+
+def test_a_disk_that_is_or_becomes_full_costs_no_value(tmp_path, counting):
+    frames, disk = [clip(1, seed) for seed in (0, 1, 2)], tmp_path / "disk"
+    disk.mkdir()
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", disk]).returncode:
+        pytest.skip("no file system can be mounted here")
+    try:
+        cached = FrameMetrics(disk / "values.sqlite", metrics=described(counting))
+        cached.evaluate(["counting"], frames[0], frames[1])
+        with suppress(OSError), open(disk / "ballast", "wb", buffering=0) as file:
+            while file.write(bytes(4096)):
+                pass
+        with pytest.warns(UserWarning, match="not kept"):
+            cached.evaluate(["counting"], frames[0], frames[2])
+        with pytest.warns(UserWarning, match="not kept"):
+            absent = FrameMetrics(disk / "other.sqlite", metrics=described(counting))
+        absent.evaluate(["counting"], frames[0], frames[2])
+        assert counting.comparisons == 3
+        cached.evaluate(["counting"], frames[0], frames[1])
+        assert counting.comparisons == 3, "what was kept before serves"
+    finally:
+        subprocess.run(["umount", "-l", disk], check=True)
 
 
 def changed(path, statement):
