@@ -27,10 +27,12 @@ class Mp4Writer:
     Use it as a context manager. The file gets its name at the end, when it is complete; after an
     error there is none.
 
-    Parameters: ``path`` : ends in ``.mp4``; ``fps`` : frames per second.
+    Parameters: ``path`` : ends in ``.mp4``; ``fps`` : frames per second; ``quality`` : constant
+    rate factor, 0 (without loss) to 51.
     """
 
-    def __init__(self, path: Path, fps: float):
+    def __init__(self, path: Path, fps: float, *, quality: int = QUALITY):
+        self._quality = quality
         self._path, self._part = path, path.with_name(path.name + ".part")
         self._rate = frame_rate(fps)
         self._container = av.open(
@@ -50,7 +52,7 @@ class Mp4Writer:
         self._count += 1
 
     def _open_stream(self, height: int, width: int) -> av.VideoStream:
-        options: dict[str, object] = {"crf": str(QUALITY), "preset": "fast"}
+        options: dict[str, object] = {"crf": str(self._quality), "preset": "fast"}
         stream = cast(av.VideoStream, self._container.add_stream("libx264", rate=self._rate))
         stream.options = options
         stream.height, stream.width, stream.pix_fmt = height, width, "yuv420p"

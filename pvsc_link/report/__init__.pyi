@@ -8,6 +8,7 @@ from .notebook import plot_against as plot_against
 from .notebook import plot_bler as plot_bler
 from .notebook import plot_frames as plot_frames
 from .notebook import plot_rate as plot_rate
+from .page import write_comparison as write_comparison
 from .page import write_report as write_report
 from .results import UNTRAINED as UNTRAINED
 from .results import load_results as load_results

@@ -1,6 +1,7 @@
-"""Tables, figures and a page from a results folder.
+"""Tables, figures and a page from a results folder, or one page from several.
 
 python -m pvsc_link.report results/NAME
+python -m pvsc_link.report results/A results/B --compare
 """
 
 import argparse
@@ -10,10 +11,14 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from pvsc_link.commands import FAILED, run_command
 from pvsc_link.storage import require_writable
 from pvsc_link.types import InputError
+
+if TYPE_CHECKING:
+    from pvsc_link.report.page import Report
 
 DEFAULT_FORMATS = ("png", "pdf", "svg")
 FORMATS = (*DEFAULT_FORMATS, "pgf")
@@ -26,8 +31,15 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options of the command."""
-    parser.add_argument("folder", nargs="?", help="results folder")
-    parser.add_argument("--out", help="where to write (default: into the results folder)")
+    parser.add_argument("folders", nargs="*", metavar="folder", help="results folder")
+    parser.add_argument(
+        "--compare", action="store_true", help="show several results folders on one page"
+    )
+    parser.add_argument(
+        "--out",
+        help="where to write (default: into the results folder; with --compare, A+B beside the "
+        "first)",
+    )
     parser.add_argument(
         "--most-figures", type=int, help="most figures of each kind (default: a fixed number)"
     )
@@ -50,27 +62,41 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(words: argparse.Namespace) -> int:
     """Write the report; returns the exit status."""
     from pvsc_link.report.figures import MOST_OF_A_KIND
-    from pvsc_link.report.page import write_report
+    from pvsc_link.report.page import write_comparison, write_report
     from pvsc_link.report.results import columns_text
 
     if words.columns:
         print(columns_text())
         return 0
-    if words.folder is None:
+    if not words.folders:
         raise InputError(
             "no results folder",
             found=None,
             allowed="a folder that a sweep wrote",
             remedy="For instance: python -m pvsc_link.report results/quickstart",
         )
+    if words.compare != (len(words.folders) > 1):
+        raise InputError(
+            "results folders",
+            found=f"{len(words.folders)} {'with' if words.compare else 'without'} --compare",
+            allowed="one folder, or several with --compare",
+            remedy="For instance: python -m pvsc_link.report results/A results/B --compare",
+        )
+    for folder in words.folders:
+        _refuse_a_folder_of_nothing(Path(folder))
+    folder = words.folders[0]
     if words.old is not None:
         from pvsc_link.report.results import read_results
         from pvsc_link.report.tables import as_markdown, old_and_new_table
 
-        print(as_markdown(old_and_new_table(read_results(words.old), read_results(words.folder))))
+        print(as_markdown(old_and_new_table(read_results(words.old), read_results(folder))))
         return 0
-    require_writable(words.out or words.folder)
-    _refuse_a_folder_of_nothing(Path(words.folder))
+    if words.compare:
+        if words.out is not None:
+            require_writable(words.out)
+        report = write_comparison(words.folders, words.out)
+        return _told(report, words.folders)
+    require_writable(words.out or folder)
     most = MOST_OF_A_KIND if words.most_figures is None else words.most_figures
     endings = tuple(words.format or DEFAULT_FORMATS)
     if "pgf" in endings and not can_measure_text():
@@ -81,14 +107,17 @@ def run(words: argparse.Namespace) -> int:
             remedy="Install one, such as Debian's texlive-latex-extra, or take pdf.",
         )
     cores = os.cpu_count() or 1
-    report = write_report(
-        words.folder, words.out, most_figures=most, workers=cores, endings=endings
-    )
+    report = write_report(folder, words.out, most_figures=most, workers=cores, endings=endings)
+    return _told(report, words.folders)
+
+
+def _told(report: "Report", folders: Sequence[str]) -> int:
+    """Say what was written; returns the exit status."""
     for remark in report.remarks:
         print(f"- {remark}", file=sys.stderr)
     print(f"{len(report.tables)} files of tables, {len(report.figures)} of figures, {report.page}")
-    if not report.num_rows and not (Path(words.folder) / "complexity.csv").is_file():
-        print(f"error: not one row of results can be read in {words.folder}", file=sys.stderr)
+    if not report.num_rows and not any((Path(f) / "complexity.csv").is_file() for f in folders):
+        print(f"error: not one row of results can be read in {', '.join(folders)}", file=sys.stderr)
         return FAILED
     return 0
 

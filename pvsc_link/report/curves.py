@@ -27,7 +27,7 @@ def condition_columns() -> list[str]:
     return ["channel", "snr_db", *link_fields()]
 
 
-#: What tells curves apart at one place and condition.
+#: What tells curves apart at one place and condition; ``run`` too, where there are several.
 CURVE = ["scheme", "variant", "equalizer", "csi_aware", "mcs_policy", "decoder"]
 
 
@@ -60,7 +60,8 @@ def metrics_in(rows: pd.DataFrame) -> list[MetricType]:
 
 def with_curve_keys(points: pd.DataFrame) -> pd.DataFrame:
     """``points`` with a column ``curve``: a text that is equal for rows of one curve."""
-    columns = points[CURVE].astype(object).where(points[CURVE].notna(), "")
+    names = [*CURVE, "run"] if "run" in points else CURVE
+    columns = points[names].astype(object).where(points[names].notna(), "")
     return points.assign(curve=columns.astype(str).agg("|".join, axis=1))
 
 
@@ -72,13 +73,14 @@ def curve_styles(keyed: pd.DataFrame) -> dict[str, SchemeStyle]:
     styles: dict[str, SchemeStyle] = {}
     first = keyed.drop_duplicates("curve")
     for scheme, curves in first.groupby("scheme", sort=False):
-        varying = [name for name in CURVE[1:] if curves[name].nunique(dropna=False) > 1]
+        told = [*CURVE[1:], *(["run"] if "run" in curves else [])]
+        varying = [name for name in told if curves[name].nunique(dropna=False) > 1]
         variants = [_variant_parts(variant) for variant in curves["variant"]]
         shared = set.intersection(*map(set, variants))
         for order, (_, row) in enumerate(curves.iterrows()):
             own = [part for part in _variant_parts(row["variant"]) if part not in shared]
-            told = (_in_words(name, row[name]) for name in varying if name != "variant")
-            words = filter(None, [*map(_variant_words, own), *told])
+            others = (_in_words(name, row[name]) for name in varying if name != "variant")
+            words = filter(None, [*map(_variant_words, own), *others])
             details, variant = ", ".join(words), str(row["variant"])
             styles[row["curve"]] = scheme_style(str(scheme), details, order, variant)
     return {key: styles[key] for key in first["curve"]}

@@ -49,8 +49,8 @@ from pvsc_link.report.results import Results, read_results
 from pvsc_link.report.style import (
     BOX_COLOURS,
     COLUMN_WIDTH,
-    MATPLOTLIB,
     PAGE_WIDTH,
+    STYLE_FILE,
     SchemeStyle,
     scheme_style,
 )
@@ -704,7 +704,7 @@ def _kinds(results: Results) -> Iterator[tuple[str, Iterator[NamedFigure], str]]
     yield "floating-point mismatch", arithmetic_figures(keyed), why_none
     yield "CBR by part", cbr_figures(means, styles), "all channel uses belong to one part."
     yield "BLER", bler_figures(results.bler), "no MCS was measured at two SNRs."
-    frames = frame_figures(matched_frames(results.folder, keyed, styles))
+    frames = frame_figures(matched_frames(results))
     yield "shown frames", frames, "none were kept (--save-frames keeps them)."
 
 
@@ -725,7 +725,7 @@ def _in_processes(
 
 
 def _draw(figures: Sequence[NamedFigure], target: Path, endings: Sequence[str]) -> None:
-    with matplotlib.rc_context(MATPLOTLIB):
+    with matplotlib.rc_context(fname=STYLE_FILE):
         for name, make in figures:
             figure = make()
             figure.draw_without_rendering()

@@ -1,4 +1,4 @@
-"""Kept frames beside each other: one per scheme, at about the same CBR.
+"""Kept frames and videos beside each other: one per scheme, at about the same CBR.
 
 A sweep with ``--save-frames`` keeps them in the results folder:
 
@@ -8,7 +8,8 @@ A sweep with ``--save-frames`` keeps them in the results folder:
 ``frames/reference_<clip>_<frame>.png``
     the source frame of the same index (``sweep.store.reference_file``); it may be absent.
 
-All are 8-bit RGB, as the metrics see them: unpadded, all of one clip equal in size.
+All are 8-bit RGB, as the metrics see them: unpadded, all of one clip equal in size. A video of the
+same name, ``.mp4``, ends with that frame (``sweep.store.video_file``); it may be absent.
 """
 
 import base64
@@ -23,6 +24,7 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
+from pvsc_link.media import Mp4Writer, read_video
 from pvsc_link.report.curves import (
     PLACE,
     clip_stem,
@@ -34,14 +36,17 @@ from pvsc_link.report.curves import (
     place_words,
     short_clip_names,
 )
-from pvsc_link.report.style import SchemeStyle
-from pvsc_link.sweep import find_reference
+from pvsc_link.report.results import Results
+from pvsc_link.sweep import find_reference, video_file
+from pvsc_link.types import InputError
 
 _FILE = re.compile(r"([0-9a-f]{16})_(\d+)\.png")
 #: A box in a frame: left, top, width and height as parts of the frame's.
 Box = tuple[float, float, float, float]
 #: A zoom box is this part of the frame's height and width.
 _BOX = 0.22
+#: How strongly the middle counts: a factor of exp(-_PULL) at the middle of a side.
+_PULL = 1.5
 
 
 @dataclass(frozen=True)
@@ -73,7 +78,15 @@ class MatchedFrames:
     @property
     def title(self) -> str:
         """Place, condition and frame in words."""
-        words = place_words(self.short, self.gop), condition_words(self.condition)
+        return self._title(self.condition)
+
+    @property
+    def series(self) -> str:
+        """The title without the SNR: equal for frames that differ in it alone."""
+        return self._title({n: value for n, value in self.condition.items() if n != "snr_db"})
+
+    def _title(self, condition: Mapping[str, Any]) -> str:
+        words = place_words(self.short, self.gop), condition_words(condition)
         return f"{', '.join(words)}, frame {self.frame}"
 
     @property
@@ -90,21 +103,25 @@ class MatchedFrames:
         return images if len({image.size for image in images}) == 1 else None
 
 
-def matched_frames(
-    folder: Path, keyed: pd.DataFrame, styles: Mapping[str, SchemeStyle]
-) -> list[MatchedFrames]:
+def matched_frames(results: Results) -> list[MatchedFrames]:
     """One entry per place and condition of which frames were kept, in order of the grid."""
-    found = [(_FILE.fullmatch(p.name), p) for p in sorted((folder / "frames").glob("*.png"))]
+    keyed = results.curves.keyed
     kept = pd.DataFrame(
-        [(match[1], int(match[2]), path) for match, path in found if match],
-        columns=["point_id", "frame", "file"],
+        [
+            (run, match[1], int(match[2]), path)
+            for run, folder in results.folders.items()
+            for path in sorted((folder / "frames").glob("*.png"))
+            if (match := _FILE.fullmatch(path.name))
+        ],
+        columns=["run", "point_id", "frame", "file"],
     )
     if kept.empty or keyed.empty:
         return []
+    if "run" not in keyed:
+        keyed = keyed.assign(run="")
     clips = list(keyed["clip"].astype(str).unique())
-    return [
-        _matched(folder, rows, styles, clips) for rows in _groups(keyed.merge(kept, on="point_id"))
-    ]
+    rows = keyed.merge(kept, on=["run", "point_id"])
+    return [_matched(results, group, clips) for group in _groups(rows)]
 
 
 def _groups(rows: pd.DataFrame) -> Iterator[pd.DataFrame]:
@@ -123,16 +140,14 @@ def _groups(rows: pd.DataFrame) -> Iterator[pd.DataFrame]:
             yield min(candidates, key=lambda chosen: chosen["off"].sum())
 
 
-def _matched(
-    folder: Path, group: pd.DataFrame, styles: Mapping[str, SchemeStyle], clips: Sequence[str]
-) -> MatchedFrames:
+def _matched(results: Results, group: pd.DataFrame, clips: Sequence[str]) -> MatchedFrames:
     first = group.iloc[0]
     clip, frame = str(first["clip"]), int(first["frame"])
-    reference = find_reference(folder, clip, frame, clips)
+    reference = find_reference(results.folders[first["run"]], clip, frame, clips)
     shown = []
     if reference is not None:
         shown.append(ShownFrame("Reference", "Reference", ["source frame"], reference))
-    for key, style in styles.items():
+    for key, style in results.curves.styles.items():
         for _, row in group[group["curve"] == key].iterrows():
             values = [f"CBR {row['cbr']:.4g}"]
             for metric in metrics_in(row.to_frame().T):
@@ -146,6 +161,8 @@ def _matched(
 def zoom_boxes(images: Sequence[np.ndarray]) -> list[Box]:
     """Two places worth a look: where schemes differ most, and where the scene has most detail.
 
+    The middle of the frame, where a scene has its subject, counts more than its border.
+
     Input: ``images`` : uint8 RGB ``[height, width, 3]``, of equal size. Output: boxes as parts of
     the frame (left, top, width, height); they do not overlap.
     """
@@ -154,8 +171,10 @@ def zoom_boxes(images: Sequence[np.ndarray]) -> list[Box]:
     boxes: list[tuple[int, int]] = []
     height, width = grey.shape[1:]
     size = (max(int(height * _BOX), 1), max(int(width * _BOX), 1))
+    across, down = (np.linspace(-1, 1, length) ** 2 for length in (width, height))
+    middle = np.exp(-_PULL * (down[:, None] + across))
     for interest in (grey.std(axis=0) * (1 + detail), detail):
-        sums = _box_sums(interest, size)
+        sums = _box_sums(interest * middle, size)
         for top, left in boxes:  # keep clear of the boxes before
             low_y, low_x = max(top - size[0] + 1, 0), max(left - size[1] + 1, 0)
             sums[low_y : top + size[0], low_x : left + size[1]] = -1
@@ -172,19 +191,20 @@ def _box_sums(values: np.ndarray, size: tuple[int, int]) -> np.ndarray:
 
 
 #: Bytes of base64 that pictures may take on the page, and most comparisons on it.
-_BUDGET, _MOST = 4_500_000, 12
+_BUDGET, _MOST = 4_500_000, 60
 _JPEG_QUALITY = 95
 
 
-def page_comparisons(
-    folder: Path, keyed: pd.DataFrame, styles: Mapping[str, SchemeStyle]
-) -> dict[str, list]:
+def page_comparisons(results: Results, videos: Path | None = None) -> dict[str, list]:
     """What the page shows of frames, as JSON values, as much as the page's size allows.
 
-    Output: ``pictures`` : data URIs, each once; ``comparisons`` : title, size, boxes and pictures,
-    whose ``uri`` is a place in ``pictures``; ``frame_remarks`` : what a reader must know of them.
+    Parameters: ``videos`` : folder that the videos of the comparisons are written to; None writes
+    none.
+    Output: ``pictures`` : data URIs, each once; ``comparisons`` : title, series, SNR, size, boxes
+    and pictures, whose ``uri`` is a place in ``pictures``, and, where all pictures have a video,
+    what :func:`write_video` returns; ``frame_remarks`` : what a reader must know of them.
     """
-    groups = matched_frames(folder, keyed, styles)
+    groups = matched_frames(results)
     if not groups:
         remark = (
             "No frames were kept in this folder (frames/*.png), so none can be compared here; "
@@ -197,6 +217,7 @@ def page_comparisons(
     remarks = [] if lossless else [f"Frames on the page are JPEG, quality {_JPEG_QUALITY}."]
     made: list[dict[str, Any]] = []
     places: dict[str, int] = {}
+    room = _VIDEO_BUDGET
     for group in groups[:_MOST]:
         images = group.images()
         if images is None:
@@ -215,11 +236,61 @@ def page_comparisons(
         ]
         width, height = images[0].size
         boxes = zoom_boxes([np.asarray(image) for image in images])
-        size = {"width": width, "height": height}
-        made.append({"title": group.title, **size, "pictures": pictures, "boxes": boxes})
+        comparison: dict[str, Any] = {"title": group.title, "series": group.series, "boxes": boxes}
+        comparison |= {"snr_db": float(group.condition["snr_db"]), "pictures": pictures}
+        comparison |= {"width": width, "height": height, "video": None}
+        if videos is not None and room > 0:
+            file = videos / f"{len(made) + 1:02d}_{group.slug[:60]}.mp4"
+            comparison["video"] = write_video(group, file)
+            room -= file.stat().st_size if comparison["video"] else 0
+            if room <= 0:
+                remarks.append("Further videos are left out, so that page and videos stay small.")
+        made.append(comparison)
     if len(made) < len(groups):
         remarks.append(f"{len(made)} of {len(groups)} comparisons are on the page.")
     return {"comparisons": made, "pictures": list(places), "frame_remarks": remarks}
+
+
+#: Bytes after which no further video is written, constant rate factor, and most columns and rows
+#: of pixels of a tile and of a video, which every player shows.
+_VIDEO_BUDGET, _CRF, _MOST_TILE, _MOST_VIDEO = 5_000_000, 18, 640, 3840
+
+
+def write_video(group: MatchedFrames, path: Path) -> dict[str, Any] | None:
+    """All pictures of a comparison as tiles of one H.264 video, in step because they are one.
+
+    Output: file name, ``columns`` of tiles, tile size in pixels, frames per second and number of
+    frames; None, and no file, where a picture has no video that can be read or lengths differ.
+    """
+    try:
+        clips = [read_video(video_file(shown.path)) for shown in group.shown]
+    except InputError:
+        return None
+    shapes = {clip.frames.shape for clip in clips}
+    if len(shapes) > 1:
+        return None
+    ((num_frames, height, width, _),) = shapes
+    columns = int(np.ceil(np.sqrt(len(clips))))
+    share = min(1.0, _MOST_TILE / max(height, width), _MOST_VIDEO / (columns * max(height, width)))
+    tile = [2 * max(round(size * share / 2), 1) for size in (height, width)]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    blank = np.zeros((*tile, 3), np.uint8)
+    with Mp4Writer(path, clips[0].fps, quality=_CRF) as writer:
+        for number in range(num_frames):
+            tiles = [_resized(clip.frames[number], tile) for clip in clips]
+            tiles += [blank] * (-len(tiles) % columns)
+            rows = [
+                np.concatenate(tiles[i : i + columns], 1) for i in range(0, len(tiles), columns)
+            ]
+            writer.write(np.concatenate(rows))
+    facts = {"file": f"{path.parent.name}/{path.name}", "columns": columns, "height": tile[0]}
+    return facts | {"width": tile[1], "fps": clips[0].fps, "frames": num_frames}
+
+
+def _resized(frame: np.ndarray, size: Sequence[int]) -> np.ndarray:
+    if list(frame.shape[:2]) == list(size):
+        return frame
+    return np.asarray(Image.fromarray(frame).resize((size[1], size[0]), Image.Resampling.LANCZOS))
 
 
 def _uri(path: Path, image: Image.Image, lossless: bool) -> str:

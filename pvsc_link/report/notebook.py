@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from pvsc_link.report.curves import CurveSet, curve_set
 from pvsc_link.report.figures import AXES, NamedFigure, axis_figures, bler_figures, grid_figures
 from pvsc_link.report.results import read_results
-from pvsc_link.report.style import MATPLOTLIB
+from pvsc_link.report.style import STYLE_FILE
 from pvsc_link.report.tables import Table, comparison_tables
 from pvsc_link.types import InputError
 
@@ -95,7 +95,7 @@ def _curves(points: pd.DataFrame, where: dict[str, Any]) -> CurveSet:
 
 
 def _first(figures: Iterator[NamedFigure], where: dict[str, Any]) -> Figure:
-    with matplotlib.rc_context({**MATPLOTLIB, "figure.dpi": _SCREEN_DPI}):
+    with matplotlib.rc_context({"figure.dpi": _SCREEN_DPI}, STYLE_FILE):
         for _, draw in figures:
             return draw()
     raise InputError(

@@ -19,8 +19,8 @@ function fill(select, options) {
 
 /* ---- curves ---------------------------------------------------------------------------- */
 
-const CONDITION = ["channel", "snr_db", "csi_nmse_db", "coherence_length"];
-const sameOn = (names, a, b) => names.every((name) => a[name] === b[name]);
+const CONDITION = data.condition_columns;
+const sameOn = (names, a, b) => names.every((name) => (a[name] ?? null) === (b[name] ?? null));
 const metricChosen = () => data.metrics[Number($("metric").value)];
 
 function fillPlaces() {
@@ -203,7 +203,7 @@ const PLOT_OPTIONS = {
 
 /* ---- a link that keeps what was chosen, downloads, light and dark -------------------------- */
 
-const STATE = ["axis", "clip", "gop", "condition", "metric", "budget", "comparison", "wipe-left", "wipe-right"];
+const STATE = ["axis", "clip", "gop", "condition", "metric", "budget", "comparison", "snr", "wipe-left", "wipe-right"];
 const SWITCHES = ["bands", "singles"];
 
 function keepState() {
@@ -248,6 +248,26 @@ function rowsCsv() {
   return lines.map((line) => line.map(cell).join(",")).join("\n") + "\n";
 }
 
+/* An axis for pgfplots with what is shown: \usepackage{pgfplots}. */
+function shownTikz() {
+  const metric = metricChosen(), axis = $("axis").value;
+  const tex = (text) => text.replace(/[&%#_{}$]/g, "\\$&");
+  const plots = lines(curvesHere(), metric).map((line, place) => {
+    const name = "curve" + String.fromCharCode(65 + place);
+    const style = data.styles[line.key];
+    const points = line.x.map((x, i) => [x, line.y[i]]).filter(([, y]) => y !== null).map(([x, y]) => `(${x},${y})`);
+    return `\\definecolor{${name}}{HTML}{${style.colour.slice(1)}}\n`
+      + `\\addplot[${name}, mark=*, ${TIKZ_DASHES[style.dash]}] coordinates {${points.join(" ")}};\n\\addlegendentry{${tex(style.label)}}`;
+  });
+  const options = [axis === "cbr" || axis === "coherence_length" ? "xmode=log" : "", metric.higher_is_better ? "" : "y dir=reverse",
+    `xlabel={${tex(axis === "cbr" ? "CBR" : data.axes[axis])}}`, `ylabel={${tex(metric.label)}}`, "grid=major",
+    "legend style={at={(0.5,-0.25)},anchor=north}"];
+  return `% needs \\usepackage{pgfplots}\n\\begin{tikzpicture}\n\\begin{axis}[${options.filter(Boolean).join(", ")}]\n`
+    + `${plots.join("\n")}\n\\end{axis}\n\\end{tikzpicture}\n`;
+}
+
+const TIKZ_DASHES = { solid: "solid", dash: "dashed", dot: "dotted", dashdot: "dash dot" };
+
 function startPage() {
   const wanted = matchMedia("(prefers-color-scheme: dark)");
   const theme = (dark) => { document.documentElement.dataset.theme = dark ? "dark" : "light"; draw(); };
@@ -257,6 +277,7 @@ function startPage() {
   addEventListener("hashchange", () => { readState(location.hash); draw(); });
   theme(wanted.matches);
   $("save-csv").addEventListener("click", () => save(`${data.name}_curves.csv`, shownCsv(), "text/csv"));
+  $("save-tikz").addEventListener("click", () => save(`${data.name}.tex`, shownTikz(), "text/plain"));
   $("save-rows").addEventListener("click", () => save(`${data.name}_rows.csv`, rowsCsv(), "text/csv"));
   for (const format of ["png", "svg"]) {
     $("save-" + format).addEventListener("click", () =>
@@ -307,20 +328,37 @@ function pictureUrl(place) {
   return pictureUrls.get(place);
 }
 
-const comparisonChosen = () => data.comparisons[Number($("comparison").value)];
+/* Comparisons that differ in SNR alone are one entry of the list and share the slider. */
+const seriesChosen = () => data.comparisons.filter((comparison) => comparison.series === $("comparison").value)
+  .sort((a, b) => a.snr_db - b.snr_db);
+const comparisonChosen = () => seriesChosen()[Number($("snr").value)];
 
+/* The slider starts at the highest SNR. */
+function showSeries() {
+  const last = seriesChosen().length - 1;
+  $("snr").max = last;
+  $("snr").value = last;
+  $("snr-label").hidden = last < 1;
+  showComparison();
+}
+
+/* What is wiped stays chosen where the next comparison has it too. */
 function showComparison() {
-  const { pictures } = comparisonChosen();
-  const names = pictures.map((picture, index) => [index, picture.label]);
+  const { pictures, snr_db, width, height } = comparisonChosen();
+  $("snr-value").textContent = snr_db + " dB";
+  const labels = pictures.map((picture) => picture.label);
+  const before = ["wipe-left", "wipe-right"].map((id) => labels.indexOf($(id).selectedOptions[0]?.textContent));
+  const names = labels.map((label, index) => [index, label]);
   fill($("wipe-left"), names);
   fill($("wipe-right"), names);
-  $("wipe-left").value = 0;
   const semantic = pictures.findIndex((picture, index) => index > 0 && /PVSC/.test(picture.label));
-  $("wipe-right").value = Math.max(semantic, Math.min(1, pictures.length - 1));
-  const { width, height } = comparisonChosen();
+  $("wipe-left").value = Math.max(before[0], 0);
+  $("wipe-right").value = before[1] >= 0 ? before[1] : Math.max(semantic, Math.min(1, pictures.length - 1));
   $("wipe").style.maxWidth = `min(960px, 100%, ${Math.round(75 * width / height)}vh)`;
   showWipe();
   showGallery();
+  showVideo();
+  keepState();
 }
 
 function showWipe() {
@@ -396,12 +434,61 @@ function startFrames() {
   $("frame-remarks").replaceChildren(...data.frame_remarks.map((text) => element("p", { className: "note", textContent: text })));
   if (!data.comparisons.length) return;
   $("frame-view").hidden = false;
-  fill($("comparison"), data.comparisons.map((comparison, index) => [index, comparison.title]));
-  $("comparison").addEventListener("change", showComparison);
-  for (const id of ["wipe-left", "wipe-right"]) $(id).addEventListener("change", showWipe);
+  const series = [...new Set(data.comparisons.map((comparison) => comparison.series))];
+  fill($("comparison"), series.map((title) => [title, title]));
+  $("comparison").addEventListener("change", showSeries);
+  $("snr").addEventListener("input", showComparison);
+  for (const id of ["wipe-left", "wipe-right"]) $(id).addEventListener("change", () => { showWipe(); keepState(); });
   $("wipe-position").addEventListener("input", moveWipe);
   for (const type of ["pointerdown", "pointermove"]) $("wipe").addEventListener(type, dragWipe);
-  showComparison();
+  startVideo();
+  showSeries();
+}
+
+/* ---- videos ---------------------------------------------------------------------------- */
+
+/* All schemes are tiles of one video, so that they cannot get out of step; each is drawn to its own canvas. */
+function showVideo() {
+  const { video, pictures } = comparisonChosen();
+  $("video-view").hidden = !video;
+  $("film").pause();
+  if (!video) return;
+  $("film-frame").max = video.frames - 1;
+  $("film-note").textContent = `${video.frames} frames at ${+video.fps.toFixed(2)} per second, shown in a loop.`;
+  $("tiles").replaceChildren(...pictures.map((picture) => element("figure", {}, [
+    element("canvas", { width: video.width, height: video.height, role: "img", ariaLabel: picture.label }),
+    element("figcaption", {}, [element("b", { textContent: picture.label }), picture.caption])])));
+  $("film").src = video.file.split("/").map(encodeURIComponent).join("/");
+}
+
+function paintTiles() {
+  const { video } = comparisonChosen();
+  if (!video || $("film").readyState < 2) return;
+  const { width, height, columns } = video;
+  $("tiles").querySelectorAll("canvas").forEach((canvas, place) => canvas.getContext("2d").drawImage($("film"),
+    place % columns * width, Math.floor(place / columns) * height, width, height, 0, 0, width, height));
+  const frame = Math.min(Math.floor($("film").currentTime * video.fps + 1e-3), video.frames - 1);
+  $("film-frame").value = frame;
+  $("film-number").textContent = `${frame + 1} of ${video.frames}`;
+}
+
+function startVideo() {
+  const film = $("film");
+  const whilePlaying = () => { paintTiles(); if (!film.paused) requestAnimationFrame(whilePlaying); };
+  const setSpeed = () => { film.playbackRate = Number($("speed").value); };
+  for (const type of ["loadeddata", "seeked"]) film.addEventListener(type, paintTiles);
+  film.addEventListener("loadeddata", setSpeed);
+  film.addEventListener("play", () => { $("play").textContent = "Pause"; whilePlaying(); });
+  film.addEventListener("pause", () => { $("play").textContent = "Play"; });
+  film.addEventListener("error", () => {
+    $("film-note").textContent = `The video ${comparisonChosen().video.file} is not beside this page, or cannot be played here.`;
+  });
+  $("speed").addEventListener("change", setSpeed);
+  $("play").addEventListener("click", () => (film.paused ? film.play() : film.pause()));
+  $("film-frame").addEventListener("input", () => {
+    film.pause();
+    film.currentTime = (Number($("film-frame").value) + 0.5) / comparisonChosen().video.fps;
+  });
 }
 
 /* ---- tables ---------------------------------------------------------------------------- */

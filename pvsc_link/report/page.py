@@ -1,7 +1,8 @@
-"""The report of a results folder: its tables, its figures, and one self-contained page.
+"""The report of a results folder, or of several: tables, figures, and one self-contained page.
 
 ``report.html`` shows curves, frames, tables, every row and what ran. Its script (``page.js``) draws
-from JSON that stands in the page, so that nothing is fetched from anywhere.
+from JSON that stands in the page, so that nothing is fetched from anywhere. Videos lie beside it,
+in ``videos/``: the page shows everything else without them.
 """
 
 import html
@@ -9,7 +10,7 @@ import json
 import math
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -29,7 +30,7 @@ from pvsc_link.report.curves import (
 )
 from pvsc_link.report.figures import MOST_OF_A_KIND, draw_figures
 from pvsc_link.report.frames import page_comparisons
-from pvsc_link.report.results import Results, column, read_results
+from pvsc_link.report.results import Results, column, read_results, read_runs
 from pvsc_link.report.style import PLOTLY_LINES, PLOTLY_MARKERS, SchemeStyle
 from pvsc_link.report.tables import (
     BEST,
@@ -79,23 +80,72 @@ def write_report(
     written = [path for table in tables for path in write_formats(table, target / "tables")]
     figures = draw_figures(results, target / "figures", endings, most=most_figures, workers=workers)
     remarks = [*results.problems, *figures.remarks, *why_no_models]
-    page = target / "report.html"
-    write_atomically(page, page_html(results, tables, remarks))
+    page = _write_page(results, target, tables, remarks)
     return Report(written, figures.files, page, remarks, len(results.points))
 
 
-def page_html(results: Results, tables: Sequence[Table], remarks: Sequence[str]) -> str:
-    """The page as text; ``remarks``, sentences of what is missing and why, stand at its top."""
+def write_comparison(folders: Sequence[str | Path], out: str | Path | None = None) -> Report:
+    """One page of several results folders, and the tables that they share.
+
+    Curves of a scheme have its colour in every run, another line in each, and the name of the run
+    in their labels. BD-CBR of all runs stands in one table where they have the same anchor, else
+    in a table for each run.
+
+    Parameters: ``folders`` : two or more; ``out`` : where ``tables/``, ``videos/`` and
+    ``report.html`` go, default a folder beside the first, named ``A+B``.
+    Raises ``InputError`` if a folder does not exist or is named twice.
+    """
+    results = read_runs(folders)
+    target = Path(out) if out is not None else results.folder
+    tables = comparison_tables(results)
+    if results.bd.empty:
+        for name, run in results.runs.items():
+            tables += [
+                replace(
+                    table,
+                    name=f"{table.name}_{name.replace('/', '_')}",
+                    title=f"{name}: {table.title}",
+                )
+                for table in comparison_tables(run)
+            ]
+    tables += loss_tables(results)
+    written = [path for table in tables for path in write_formats(table, target / "tables")]
+    page = _write_page(results, target, tables, results.problems)
+    return Report(written, [], page, results.problems, len(results.points))
+
+
+def _write_page(
+    results: Results, target: Path, tables: Sequence[Table], remarks: Sequence[str]
+) -> Path:
+    """Write page and videos; videos of an earlier page go."""
+    videos = target / "videos"
+    for old in videos.glob("[0-9][0-9]_*.mp4"):
+        old.unlink()
+    page = target / "report.html"
+    write_atomically(page, page_html(results, tables, remarks, videos))
+    return page
+
+
+def page_html(
+    results: Results,
+    tables: Sequence[Table],
+    remarks: Sequence[str],
+    videos: Path | None = None,
+) -> str:
+    """The page as text; ``remarks``, sentences of what is missing and why, stand at its end.
+
+    Parameters: ``videos`` : folder beside the page to write videos to; None writes none.
+    """
     parts = {
         "TITLE": html.escape(results.name),
         "STYLE": _asset("page.css"),
         "SUMMARY": _summary(results),
         "REMARKS": _list(remarks),
         "TABLES": "\n".join(map(_table_html, tables)) or "<p>No table could be made.</p>",
-        "COMMANDS": _commands(results.manifest),
-        "MANIFEST": html.escape(_manifest_text(results.manifest)),
+        "COMMANDS": _commands(results),
+        "MANIFEST": html.escape(_manifest_text(results)),
         "PLOTLY": _plotly(),
-        "DATA": _script_json(page_data(results)),
+        "DATA": _script_json(page_data(results, videos)),
         "SCRIPT": _asset("page.js"),
     }
     # One pass: what is put in is never searched for further places.
@@ -108,8 +158,11 @@ _AXES = {"snr_db": "SNR (dB)", "csi_nmse_db": "NMSE (dB)", "coherence_length": "
 _DIGITS = 6
 
 
-def page_data(results: Results) -> dict[str, Any]:
-    """Everything that the page's script draws from; only JSON values, no NaN."""
+def page_data(results: Results, videos: Path | None = None) -> dict[str, Any]:
+    """Everything that the page's script draws from; only JSON values, no NaN.
+
+    Parameters: ``videos`` : as in :func:`page_html`.
+    """
     sent, styles = results.curves.keyed, results.curves.styles
     curves = _curves(results.curves.means)
     return {
@@ -119,9 +172,10 @@ def page_data(results: Results) -> dict[str, Any]:
         "curves": curves,
         "clip_names": short_clip_names(curve["clip"] for curve in curves),
         "conditions": _conditions(sent),
+        "condition_columns": condition_columns(),
         "axes": {name: label for name, label in _AXES.items() if _varies(sent, name)},
         "points": _columns(results.points),
-        **page_comparisons(results.folder, sent, styles),
+        **page_comparisons(results, videos),
     }
 
 
@@ -243,19 +297,31 @@ def _list(sentences: Sequence[str]) -> str:
     return "<ul>" + "".join(f"<li>{html.escape(text)}</li>" for text in sentences) + "</ul>"
 
 
-def _commands(manifest: Mapping[str, Any]) -> str:
-    lines = [str(manifest["command"])] if manifest.get("command") else []
-    codecs = manifest.get("codec_commands")
-    if isinstance(codecs, dict):
-        lines += [f"{name}: {command}" for name, command in codecs.items()]
+def _commands(results: Results) -> str:
+    lines = []
+    for name, manifest in _manifests(results).items():
+        own = [str(manifest["command"])] if manifest.get("command") else []
+        codecs = manifest.get("codec_commands")
+        if isinstance(codecs, dict):
+            own += [f"{codec}: {command}" for codec, command in codecs.items()]
+        lines += [f"# {name}", *own, ""] if name else own
     return html.escape("\n".join(lines) or "No command is on record.")
 
 
-def _manifest_text(manifest: Mapping[str, Any]) -> str:
+def _manifest_text(results: Results) -> str:
     """The manifest without what the page shows elsewhere or nobody reads."""
     hidden = ("codec_commands", "mcs_choice", "made_of")
-    shown = {k: v for k, v in manifest.items() if k not in hidden}
-    return json.dumps(shown, indent=1, ensure_ascii=False) if shown else "No manifest."
+    shown = {
+        name: {key: value for key, value in manifest.items() if key not in hidden}
+        for name, manifest in _manifests(results).items()
+    }
+    told: Any = shown if results.runs else shown[""]
+    return json.dumps(told, indent=1, ensure_ascii=False) if told else "No manifest."
+
+
+def _manifests(results: Results) -> dict[str, Mapping[str, Any]]:
+    """Manifest by the name of the run; the name of a single run is empty."""
+    return {name: run.manifest for name, run in results.runs.items()} or {"": results.manifest}
 
 
 def _plotly() -> str:

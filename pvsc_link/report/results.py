@@ -7,7 +7,7 @@ and last the table of block error rates, which holds every MCS that was measured
 import json
 import re
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -237,9 +237,16 @@ BD_CBR = (
     Column("overlap", "", "common over joint quality range of the two curves; 0 to 1"),
 )
 
+#: Where several results stand side by side.
+COMPARED = (Column("run", "", "results that the row is of"),)
+
 # A mean over seeds has the name of what it is the mean of; the meaning for points goes first.
 _BY_NAME = {
-    c.name: c for c in (*GOPS, *SEED_MEANS, *BD_CBR, *POINTS, *SEMANTIC, *MISMATCH, *SENT_AGAIN)
+    c.name: c
+    for c in (
+        *(*GOPS, *SEED_MEANS, *BD_CBR, *POINTS, *SEMANTIC, *MISMATCH, *SENT_AGAIN),
+        *COMPARED,
+    )
 }
 
 
@@ -290,7 +297,8 @@ class Results:
     """Everything that a report draws on.
 
     ``points``, ``bd``, ``bler``, ``complexity`` : tables, empty where there is nothing.
-    ``problems`` : sentences for the reader, each of them what is missing and why.
+    ``problems`` : sentences for the reader, each of them what is missing and why; ``runs`` : by
+    name, the results that stand side by side in these.
     """
 
     folder: Path
@@ -300,12 +308,23 @@ class Results:
     complexity: pd.DataFrame
     manifest: dict[str, Any]
     problems: list[str] = field(default_factory=list)
+    runs: dict[str, "Results"] = field(default_factory=dict)
 
     @cached_property
     def curves(self) -> CurveSet:
         """Curves of the points that were sent; untrained models only where the scenario says so."""
-        points = self.points
-        return curve_set(points if self.with_untrained else points[points["status"] != UNTRAINED])
+        parts = [run.points[run.to_compare].assign(run=name) for name, run in self.runs.items()]
+        return curve_set(pd.concat(parts) if parts else self.points[self.to_compare])
+
+    @property
+    def to_compare(self) -> pd.Series:
+        """Which points may stand in curves."""
+        return (self.points["status"] != UNTRAINED) | self.with_untrained
+
+    @property
+    def folders(self) -> dict[str, Path]:
+        """Folder by the name of the run; the name of a single run is empty."""
+        return {name: run.folder for name, run in self.runs.items()} or {"": self.folder}
 
     @property
     def _scenario(self) -> dict[str, Any]:
@@ -387,6 +406,44 @@ def read_results(path: str | Path) -> Results:
         problems += [f"manifest.json: {reason}." for reason in stale_reasons(manifest)]
     problems += _remarks(results)
     return results
+
+
+def read_runs(folders: Sequence[str | Path]) -> Results:
+    """Several results as one: their tables below each other, with a column ``run``.
+
+    A run is called by its folder, with as many of the folders above as tell it from the others.
+    ``bd`` is empty unless all runs have the same anchor. Raises ``InputError`` as
+    :func:`read_results` does, and for one folder named twice.
+    """
+    read = [read_results(folder) for folder in folders]
+    paths = [results.folder.resolve() for results in read]
+    if len(set(paths)) < len(paths):
+        raise InputError(
+            "results to compare",
+            found=", ".join(map(str, folders)),
+            allowed="folders that differ",
+            remedy="Name every folder once.",
+        )
+    depth = 1
+    while len({path.parts[-depth:] for path in paths}) < len(paths):
+        depth += 1
+    names = ["/".join(path.parts[-depth:]) for path in paths]
+    runs = dict(zip(names, read, strict=True))
+    tables = {
+        kind: pd.concat([getattr(run, kind).assign(run=name) for name, run in runs.items()])
+        for kind in ("points", "bd", "bler")
+    }
+    anchors = set(tables["bd"].get("anchor", pd.Series(dtype=str)).dropna())
+    return Results(
+        folder=read[0].folder.parent / "+".join(name.replace("/", "_") for name in names),
+        points=tables["points"].reset_index(drop=True),
+        bd=tables["bd"].reset_index(drop=True) if len(anchors) == 1 else pd.DataFrame(),
+        bler=tables["bler"],
+        complexity=pd.DataFrame(),
+        manifest={"scenario": {"name": ", ".join(names)}},
+        problems=[f"{name}: {text}" for name, run in runs.items() for text in run.problems],
+        runs=runs,
+    )
 
 
 def _points(folder: Path, problems: list[str]) -> pd.DataFrame:

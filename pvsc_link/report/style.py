@@ -5,7 +5,7 @@ colour-blind, and every scheme has a marker of its own.
 """
 
 from dataclasses import dataclass, replace
-from typing import Any
+from pathlib import Path
 
 from pvsc_link.link import CHANNELS
 from pvsc_link.schemes import scheme_types
@@ -94,14 +94,6 @@ def channel_label(channel: str) -> str:
 #: Printed widths in inches: one column and both columns of a two-column page.
 COLUMN_WIDTH, PAGE_WIDTH = 3.5, 7.16
 
-#: matplotlib settings of every figure: 7 to 8 pt type at the printed width, TrueType fonts, and
-#: a fixed salt of SVG ids, so that equal tables give equal files.
-MATPLOTLIB: dict[Any, Any] = {
-    **{"font.size": 8, "axes.titlesize": 8, "axes.labelsize": 8, "legend.fontsize": 7},
-    **{"xtick.labelsize": 7, "ytick.labelsize": 7, "lines.linewidth": 1.2, "lines.markersize": 4},
-    **{"axes.linewidth": 0.6, "axes.grid": True, "axes.axisbelow": True},
-    **{"grid.linewidth": 0.3, "grid.alpha": 0.6, "savefig.dpi": 300},
-    **{"pdf.fonttype": 42, "ps.fonttype": 42, "svg.fonttype": "path", "svg.hashsalt": "pvsc_link"},
-    # PGF figures take the fonts of the document that includes them.
-    **{"pgf.texsystem": "pdflatex", "pgf.rcfonts": False},
-}
+#: matplotlib settings of every figure. A user's own figures take them by
+#: ``plt.style.use("pvsc_link.report.paper")``, or from a copy of the file.
+STYLE_FILE = Path(__file__).with_name("paper.mplstyle")

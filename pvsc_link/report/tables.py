@@ -20,6 +20,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from PIL import ImageFont
 
 from pvsc_link.intervals import MIN_UNITS, bootstrap_interval
 from pvsc_link.link import CHANNELS
@@ -218,16 +219,22 @@ _LATEX_SPECIAL = str.maketrans(
 _MINUS = re.compile(r"(?<![\w.}])-(?=\d)")
 
 
+#: Width of one column and of both, in points.
+_COLUMN_PT, _PAGE_PT = 252.0, 516.0
+#: Points between two columns of a table; most points of the first key; most rows of a float.
+_BETWEEN_PT, _WIDEST_KEY_PT, _MOST_ROWS = 6.0, 140.0, 48
+#: What most labels end with, and a note says instead.
+_BEHIND_LDPC = " + 5G LDPC"
+
+
 def as_latex(table: Table) -> str:
-    """A ``table*`` for booktabs alone; published rows in italics, no column without a number.
+    """A float for booktabs alone, one column wide where the table fits, else both columns wide.
 
-    The caption is the title; what the numbers mean stands below the table.
+    Left out are columns without a number, the mean over a single column, and the source, because
+    published rows are in italics. A table that is wider than both columns goes on below itself; one
+    of many rows goes on in another float. The caption is the title; what the numbers mean stands
+    below.
     """
-
-    def tex(text: str) -> str:
-        return text.translate(_LATEX_SPECIAL)
-
-    num_keys = len(table.key_names) + 1
     marked = list(
         table.printed(
             lambda text, rank: rf"\{'textbf' if rank == BEST else 'underline'}{{{text}}}", "--"
@@ -236,34 +243,153 @@ def as_latex(table: Table) -> str:
     shown = [
         i for i in range(len(table.column_names)) if any(row[i].strip("-/ ") for row in marked)
     ]
-    names = [table.column_names[i] for i in shown]
-    heads = [tex(name) for name in (*table.key_names, "Source", *names)]
-    lines = [
-        "% needs \\usepackage{booktabs}",
-        r"\begin{table*}[t]",
-        r"\centering",
-        r"\footnotesize",
-        r"\setlength{\tabcolsep}{3pt}",
-        rf"\caption{{{tex(table.title)}.}}",
-        rf"\label{{tab:{table.name.replace('_', '-')}}}",
-        rf"\begin{{tabular}}{{{'l' * num_keys}{'r' * len(shown)}}}",
-        r"\toprule",
-        " & ".join(heads) + r" \\",
-        r"\midrule",
-    ]
-    before = table.rows[0].keys[0] if table.rows else ""
-    for row, cells in zip(table.rows, marked, strict=True):
-        if row.keys[0] != before:
-            lines.append(r"\addlinespace")
-            before = row.keys[0]
-        numbers = [_MINUS.sub("$-$", cells[i]) for i in shown]
-        cells = [*map(tex, row.keys), row.source, *numbers]
-        if row.source == PUBLISHED:
-            cells = [rf"\textit{{{cell}}}" for cell in cells]
-        lines.append(" & ".join(cells) + r" \\")
-    below = [r"\par\smallskip", tex(" ".join(table.legend))] if table.legend else []
-    lines += [r"\bottomrule", r"\end{tabular}", *below, r"\end{table*}", ""]
+    if len(shown) == 2 and table.column_names[shown[1]] == AVERAGE:
+        shown.pop()
+    heads = [_tex(name) for name in table.key_names]
+    columns = [_tex(table.column_names[i]) for i in shown]
+    keys, cells = _latex_rows(table, marked, shown)
+    blocks = _blocks(keys, heads, cells, columns)
+    most = max(_MOST_ROWS // len(blocks), 1)
+    parts = range(0, max(len(keys), 1), most)
+    below = [r"\par\smallskip", _tex(" ".join(_latex_legend(table)))]
+    lines = ["% needs \\usepackage{booktabs}"]
+    for number, start in enumerate(parts, start=1):
+        here = list(zip(keys, cells, strict=True))[start : start + most]
+        tabulars = [
+            _tabular(
+                [*heads, *(columns[i] for i in block)],
+                _once([[*key, *(row[i] for i in block)] for key, row in here]),
+                len(heads),
+            )
+            for block in blocks
+        ]
+        fits = max(map(latex_width, tabulars)) <= _COLUMN_PT
+        kind, again = "table" if fits else "table*", " (continued)" if start else ""
+        label = f"tab:{table.name.replace('_', '-')}" + (f"-{number}" if start else "")
+        lines += [
+            *(rf"\begin{{{kind}}}[t]", r"\centering", r"\footnotesize"),
+            rf"\setlength{{\tabcolsep}}{{{_BETWEEN_PT / 2:g}pt}}",
+            rf"\caption{{{_tex(table.title)}{again}.}}",
+            rf"\label{{{label}}}",
+            "\n\\par\\medskip\n".join(tabulars),
+            *(below if number == len(parts) and _latex_legend(table) else []),
+            *(rf"\end{{{kind}}}", ""),
+        ]
     return "\n".join(lines)
+
+
+def _latex_legend(table: Table) -> list[str]:
+    """The sentences of the legend, and what the cells of LaTeX leave to them."""
+    behind = any(row.keys[0].endswith(_BEHIND_LDPC) for row in table.rows)
+    italics = any(row.source == PUBLISHED for row in table.rows)
+    more = {"Codecs: behind 5G LDPC.": behind, "Published rows in italics.": italics}
+    return [*table.legend, *(sentence for sentence, said in more.items() if said)]
+
+
+def _tex(text: str) -> str:
+    return text.translate(_LATEX_SPECIAL)
+
+
+def _latex_rows(
+    table: Table, marked: list[list[str]], shown: Sequence[int]
+) -> tuple[list[list[str]], list[list[str]]]:
+    """Keys and shown cells of every row as LaTeX; rows of the paper in italics."""
+    keys, cells = [], []
+    for row, line in zip(table.rows, marked, strict=True):
+        first, *others = row.keys
+        own = [_MINUS.sub("$-$", _tex(key)) for key in (first.removesuffix(_BEHIND_LDPC), *others)]
+        numbers = [_MINUS.sub("$-$", line[i]) for i in shown]
+        if row.source == PUBLISHED:
+            own, numbers = ([rf"\textit{{{text}}}" for text in texts] for texts in (own, numbers))
+        keys.append(own)
+        cells.append(numbers)
+    return keys, cells
+
+
+def _blocks(
+    keys: list[list[str]], heads: list[str], cells: list[list[str]], columns: list[str]
+) -> list[list[int]]:
+    """Columns by the tabular that they stand in, each of them no wider than a page."""
+    of_keys = [_widest([head, *(row[i] for row in keys)]) for i, head in enumerate(heads)]
+    of_keys[0] = min(of_keys[0], _WIDEST_KEY_PT)
+    start = sum(of_keys) + _BETWEEN_PT * len(of_keys)
+    blocks: list[list[int]] = [[]]
+    room = _PAGE_PT - start
+    for i, head in enumerate(columns):
+        width = _widest([head, *(row[i] for row in cells)]) + _BETWEEN_PT
+        if width > room and blocks[-1]:
+            blocks.append([])
+            room = _PAGE_PT - start
+        blocks[-1].append(i)
+        room -= width
+    return blocks
+
+
+def _once(rows: list[list[str]]) -> list[list[str] | None]:
+    """The first key where it changes alone; None stands for the space before another one."""
+    spaced: list[list[str] | None] = []
+    before = None
+    for row in rows:
+        if before is not None and row[0] != before:
+            spaced.append(None)
+        spaced.append(["" if row[0] == before else row[0], *row[1:]])
+        before = row[0]
+    return spaced
+
+
+def _tabular(heads: list[str], rows: list[list[str] | None], num_keys: int) -> str:
+    """Rows between the rules of booktabs; a long first key is set in lines of its own."""
+    first = _widest([heads[0], *(row[0] for row in rows if row)])
+    of_first = "l" if first <= _WIDEST_KEY_PT else f"p{{{_WIDEST_KEY_PT:g}pt}}"
+    kinds = of_first + "l" * (num_keys - 1) + "r" * (len(heads) - num_keys)
+    body = [r"\addlinespace" if row is None else " & ".join(row) + r" \\" for row in rows]
+    return "\n".join(
+        [
+            rf"\begin{{tabular}}{{{kinds}}}",
+            *(r"\toprule", " & ".join(heads) + r" \\", r"\midrule", *body, r"\bottomrule"),
+            r"\end{tabular}",
+        ]
+    )
+
+
+_COMMAND = re.compile(r"\\(textbf|textit|underline)\{([^{}]*)\}")
+#: Points per pixel of Computer Modern at 100 pixels, for type of 8 points: cmr8 is 1/16 wider than
+#: cmr10 made smaller, and cmbx8, the bold of ``\footnotesize``, 18 % wider.
+_ROMAN, _BOLD = 0.08 * 1.0625, 0.08 * 1.18
+
+
+@cache
+def _computer_modern() -> ImageFont.FreeTypeFont:
+    from matplotlib import get_data_path  # which carries it
+
+    return ImageFont.truetype(str(Path(get_data_path()) / "fonts" / "ttf" / "cmr10.ttf"), 100)
+
+
+def _widest(texts: Sequence[str]) -> float:
+    r"""Points of the longest of some texts in LaTeX, set in ``\footnotesize``."""
+    return max(map(_points_of, texts), default=0.0)
+
+
+def _points_of(text: str) -> float:
+    bold = "".join(found[2] for found in _COMMAND.finditer(text) if found[1] == "textbf")
+    other = _COMMAND.sub(lambda found: "" if found[1] == "textbf" else found[2], text)
+    lengths = [_computer_modern().getlength(_as_set(part)) for part in (other, bold)]
+    return lengths[0] * _ROMAN + lengths[1] * _BOLD
+
+
+def _as_set(tex: str) -> str:
+    """A text in LaTeX without commands, each sign by one of its width."""
+    plain = tex.replace("$-$", "+").replace("--", "–")
+    return re.sub(r"\\text\w+\{\}", "~", plain).replace("\\", "")
+
+
+def latex_width(tabular: str) -> float:
+    """Points that a tabular of :func:`as_latex` is wide, by the metrics of Computer Modern."""
+    lines = [line.removesuffix(r" \\").split(" & ") for line in tabular.splitlines() if "&" in line]
+    columns = list(zip(*lines, strict=True))
+    widths = [_widest(column) for column in columns]
+    widths[0] = min(widths[0], _WIDEST_KEY_PT)
+    return sum(widths) + _BETWEEN_PT * len(widths)
 
 
 # ---- the paper's numbers -------------------------------------------------------------------------

@@ -21,6 +21,7 @@ from .store import read_gops as read_gops
 from .store import read_points as read_points
 from .store import read_unfinished as read_unfinished
 from .store import stale_reasons as stale_reasons
+from .store import video_file as video_file
 from .store import write_csv as write_csv
 from .tables import MEAN_CLIP as MEAN_CLIP
 from .tables import bd_table as bd_table

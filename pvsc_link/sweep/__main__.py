@@ -71,7 +71,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--save-frames",
         action="store_true",
-        help="keep the last frame of every point of the first seed for the report's pictures; "
+        help="keep the last frame and the video of every point of the first seed for the report; "
         "finished rows that have none are sent again",
     )
     parser.add_argument(

@@ -1,4 +1,4 @@
-"""``--save-frames``: one shown frame per point and its source frame, for the report's pictures."""
+"""``--save-frames``: what a point shows and its source, for the report's pictures and videos."""
 
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
@@ -7,17 +7,19 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from pvsc_link.media import Mp4Writer
 from pvsc_link.scenario import Point
 from pvsc_link.storage import atomic_file
-from pvsc_link.sweep.store import frame_file, reference_file
+from pvsc_link.sweep.store import frame_file, reference_file, video_file
 from pvsc_link.types import CodecFailure, Reception, Video
 
 
 class KeptFrames:
-    """Keeps the last frame that each point of one seed shows, as ``frames/*.png``.
+    """Keeps what each point of one seed shows: its last frame as PNG, and its video as MP4.
 
     The last frame of the last GOP shows most of what errors do, and every scheme is at the end of
-    a GOP there. The report compares one seed and one frame, so nothing else is kept.
+    a GOP there. The report compares one seed and one frame, so no other frame is kept without
+    loss. The video has all frames (H.264, 4:2:0); a point of one frame has none.
 
     Parameters: ``folder`` : results folder; ``seed`` : the seed whose points are kept; ``clips`` :
     names of all clips.
@@ -32,23 +34,35 @@ class KeptFrames:
         if point.seed != self._seed or row["status"] in CodecFailure.STATUSES:
             return False
         last = row["num_frames"] - 1
-        files = frame_file(self._folder, point.point_id, last), self._reference(point, last)
-        return not all(file.is_file() for file in files)
+        stills = frame_file(self._folder, point.point_id, last), self._reference(point, last)
+        videos = [video_file(still) for still in stills] if last else []
+        return not all(file.is_file() for file in (*stills, *videos))
 
     def keep(self, point: Point, video: Video, receptions: Sequence[Reception]) -> None:
-        """Write the point's last frame, and the source frame unless the same is there."""
+        """Write what the point shows, and the source unless the same is there."""
         if point.seed != self._seed:
             return
-        last = sum(len(reception.frames_hat) for reception in receptions) - 1
-        write_png(frame_file(self._folder, point.point_id, last), receptions[-1].frames_hat[-1])
+        shown = [frame for reception in receptions for frame in reception.frames_hat]
+        last = len(shown) - 1
+        _write(frame_file(self._folder, point.point_id, last), shown, video.fps)
         reference = self._reference(point, last)
         if reference not in self._checked:
-            if not _holds(reference, video.frames[last]):
-                write_png(reference, video.frames[last])
+            is_whole = not last or video_file(reference).is_file()
+            if not (is_whole and _holds(reference, video.frames[last])):
+                _write(reference, video.frames[: last + 1], video.fps)
             self._checked.add(reference)
 
     def _reference(self, point: Point, frame: int) -> Path:
         return reference_file(self._folder, point.clip, frame, self._clips)
+
+
+def _write(still: Path, frames: Sequence[np.ndarray] | np.ndarray, fps: float) -> None:
+    """Write the last of ``frames`` to ``still``, and all of them, if several, to its video."""
+    write_png(still, frames[-1])
+    if len(frames) > 1:
+        with Mp4Writer(video_file(still), fps) as writer:
+            for frame in frames:
+                writer.write(frame)
 
 
 def _holds(path: Path, frame: np.ndarray) -> bool:

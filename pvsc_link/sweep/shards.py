@@ -30,7 +30,7 @@ from pvsc_link.sweep.runner import (
     frames_kept_in,
     opened,
 )
-from pvsc_link.sweep.store import GOPS, IDENTITIES, SweepStore
+from pvsc_link.sweep.store import GOPS, IDENTITIES, SweepStore, kept_files
 from pvsc_link.sweep.tables import MADE_ON
 from pvsc_link.sweep.tasks import SEEDS_PER_TASK, Shard, tasks_of
 from pvsc_link.types import InputError
@@ -138,7 +138,7 @@ def merge(
     with opened(plan, folder, total=num_points, console=console) as (store, _):
         merger.take_into(store)
         for path in stores:
-            _copy_frames(path / "frames", folder / "frames")
+            _copy_frames(path, folder)
         seconds = time.perf_counter() - start
         table = finish(plan, folder, store, seconds=seconds, command=command)
     return Merged(table, len(stores), merger.num_doubled, len(missing))
@@ -280,6 +280,6 @@ def _missing(plan: Plan, store: SweepStore) -> list[str]:
 
 
 def _copy_frames(source: Path, target: Path) -> None:
-    for frame in sorted(source.glob("*.png")):
-        target.mkdir(parents=True, exist_ok=True)
-        shutil.copy2(frame, target / frame.name)
+    for file in sorted(kept_files(source)):
+        (target / "frames").mkdir(parents=True, exist_ok=True)
+        shutil.copy2(file, target / "frames" / file.name)

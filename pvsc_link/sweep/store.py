@@ -113,7 +113,7 @@ class SweepStore:
             if fresh:
                 with self._db:
                     self._db.executescript("DELETE FROM points; DELETE FROM facts;")
-                for frame in (self.path.parent / "frames").glob("*.png"):
+                for frame in kept_files(self.path.parent):
                     frame.unlink()
             self._check_content()
             here = _maker(version)
@@ -223,7 +223,7 @@ class SweepStore:
                 self._apply(database, *change)
         gone = {point_id for kind, *of in changes if kind == "forget" for point_id in of[0]}
         if gone and self._on_disk:
-            for frame in (self.path.parent / "frames").glob("*.png"):
+            for frame in kept_files(self.path.parent):
                 if frame.name.split("_")[0] in gone:
                     frame.unlink()
 
@@ -428,9 +428,19 @@ def read_unfinished(folder: str | Path) -> pd.DataFrame:
     return points_table(json.loads(row) for (row,) in rows)
 
 
+def kept_files(folder: Path) -> Iterator[Path]:
+    """Every frame and video that was kept."""
+    return (path for path in (folder / "frames").glob("*") if path.suffix in (".png", ".mp4"))
+
+
 def frame_file(folder: str | Path, point_id: str, frame: int) -> Path:
     """Where a shown frame of a point lies, if it was kept: ``frames/<point_id>_<frame>.png``."""
     return Path(folder) / "frames" / f"{point_id}_{frame:04d}.png"
+
+
+def video_file(still: Path) -> Path:
+    """Where the video lies that ends with the frame at ``still``."""
+    return still.with_suffix(".mp4")
 
 
 def reference_file(folder: str | Path, clip: str, frame: int, clips: Collection[str] = ()) -> Path:

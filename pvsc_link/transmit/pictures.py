@@ -149,7 +149,7 @@ def _misfit(size: tuple[int, int], number: int, columns: int) -> float:
     wide = size[1] * enlargement(size[1])
     high = size[0] * enlargement(size[1]) + strip_height(wide)
     empty = columns * rows - number
-    return abs(math.log(columns * wide / (rows * high) / _ASPECT)) + 0.3 * empty
+    return abs(math.log(columns * wide / (rows * high) / _ASPECT)) + 0.6 * empty
 
 
 #: Colours of the two boxes, as on the report's page.
@@ -173,7 +173,7 @@ def still_picture(
     panels = [
         _panel(frame, size, boxes, caption) for frame, caption in zip(frames, captions, strict=True)
     ]
-    columns = min(len(panels), _MOST_COLUMNS)
+    columns = math.ceil(len(panels) / math.ceil(len(panels) / _MOST_COLUMNS))  # rows of one length
     rows = [_beside(panels[i : i + columns], columns) for i in range(0, len(panels), columns)]
     return np.concatenate([heading(title, rows[0].shape[1]), *rows])
 

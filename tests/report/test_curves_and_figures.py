@@ -8,7 +8,7 @@ from PIL import Image
 from pvsc_link.intervals import bootstrap_interval
 from pvsc_link.link import Harq, Transport
 from pvsc_link.metrics.registry import METRICS
-from pvsc_link.report import style
+from pvsc_link.report import figures, style
 from pvsc_link.report.curves import (
     averaged,
     common_budget,
@@ -22,7 +22,7 @@ from pvsc_link.report.curves import (
 )
 from pvsc_link.report.figures import axis_figures, draw_figures, write_figures
 from pvsc_link.report.results import bler_table, read_results
-from pvsc_link.report.style import scheme_style
+from pvsc_link.report.style import STYLE_FILE, scheme_style
 
 PSNR = METRICS["psnr"]
 
@@ -149,14 +149,15 @@ def test_perfect_csi_stands_left_of_the_smallest_nmse(over_nmse):
     assert [tick.get_text() for tick in last.get_xticklabels()] == ["perfect", "-20", "-10"]
 
 
-def test_equal_results_give_equal_files(make_results, make_points, monkeypatch):
+def test_equal_results_give_equal_files(make_results, make_points, monkeypatch, tmp_path):
     """A date, an id of the moment or an order of the moment would show in every kind alike."""
     points = make_points(
         **{"schemes": ("pvsc",), "clips": ("bikes",), "snrs": (6.0,), "seeds": (1,)},
         channels=(("awgn", None, None),),
     )
     folder = make_results(points, metrics=("psnr",))
-    monkeypatch.setitem(style.MATPLOTLIB, "savefig.dpi", 60)
+    monkeypatch.setattr(figures, "STYLE_FILE", tmp_path / "coarse.mplstyle")
+    (tmp_path / "coarse.mplstyle").write_text(STYLE_FILE.read_text() + "savefig.dpi: 60\n")
     first = [path.read_bytes() for path in write_figures(folder, ("png", "svg", "pdf"))]
     assert first
     assert [path.read_bytes() for path in write_figures(folder, ("png", "svg", "pdf"))] == first

@@ -4,13 +4,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from pvsc_link.media import Mp4Writer, read_video
 from pvsc_link.report import frames
 from pvsc_link.report.figures import frame_figures, with_zoom
 from pvsc_link.report.frames import matched_frames, page_comparisons, zoom_boxes
 from pvsc_link.report.notebook import paper_tables, plot_against, plot_bler, plot_rate
 from pvsc_link.report.page import page_data
 from pvsc_link.report.results import load_results, read_results
-from pvsc_link.sweep.store import frame_file, reference_file
+from pvsc_link.sweep.store import frame_file, reference_file, video_file
 from pvsc_link.types import InputError
 
 
@@ -28,8 +29,7 @@ def framed(make_results, make_points):
 
 
 def compared(folder):
-    curves = read_results(folder).curves
-    found = page_comparisons(folder, curves.keyed, curves.styles)
+    found = page_comparisons(read_results(folder))
     return found["comparisons"], found["pictures"], found["frame_remarks"]
 
 
@@ -84,8 +84,7 @@ def test_too_many_bytes_become_jpeg_and_then_fewer(framed, monkeypatch):
 
 def test_a_figure_shows_every_scheme_once_with_its_numbers(framed):
     Image.new("RGB", (80, 48)).save(reference_file(framed, "a/b clip.mp4", 7))
-    results = read_results(framed)
-    matched = matched_frames(framed, results.curves.keyed, results.curves.styles)
+    matched = matched_frames(read_results(framed))
     figures = dict(frame_figures(matched))
     assert len(figures) == 3, "one per channel condition"
     panels = next(iter(figures.values()))().axes
@@ -99,8 +98,7 @@ def test_a_figure_shows_every_scheme_once_with_its_numbers(framed):
 def test_no_figure_of_frames_that_cannot_be_compared(framed):
     for path in (framed / "frames").iterdir():
         path.write_bytes(b"no picture")
-    curves = read_results(framed).curves
-    assert not list(frame_figures(matched_frames(framed, curves.keyed, curves.styles)))
+    assert not list(frame_figures(matched_frames(read_results(framed))))
 
 
 def test_a_zoom_box_is_repeated_below_the_frame():
@@ -166,3 +164,70 @@ def test_equal_pictures_take_their_place_once(framed, monkeypatch):
     # Room for one picture is room for all comparisons.
     monkeypatch.setattr(frames, "_BUDGET", len(data["pictures"][0]) + 10)
     assert len(page_data(read_results(framed))["comparisons"]) == 3
+
+
+# ---- videos ---------------------------------------------------------------------------------
+
+
+def film(path, level, num_frames=3):
+    """A video that gets brighter from frame to frame."""
+    with Mp4Writer(path, 25.0) as writer:
+        for number in range(num_frames):
+            writer.write(np.full((48, 80, 3), level + 10 * number, np.uint8))
+
+
+@pytest.fixture
+def filmed(framed):
+    """The results with a video of every kept point, as bright as its scheme's place."""
+    for place, (_, points) in enumerate(load_results(framed).groupby("scheme", sort=False)):
+        for point_id in points[points["seed"] == 1]["point_id"]:
+            film(video_file(frame_file(framed, point_id, 7)), 40 * (place + 1))
+    return framed
+
+
+def test_videos_of_a_comparison_are_tiles_of_one_file(filmed, tmp_path):
+    made = page_comparisons(read_results(filmed), tmp_path / "videos")["comparisons"]
+    facts = made[0]["video"]
+    assert [facts[name] for name in ("columns", "height", "width", "fps", "frames")] == [
+        *(2, 48, 80, 25.0, 3)
+    ]
+    video = read_video(tmp_path / facts["file"])
+    for number, frame in enumerate(video.frames):
+        tiles = [frame[y : y + 48, x : x + 80].mean() for y in (0, 48) for x in (0, 80)]
+        assert tiles == pytest.approx([40 * (i + 1) + 10 * number for i in range(4)], abs=2)
+
+
+def test_a_comparison_without_all_videos_has_none_and_stays(filmed, tmp_path):
+    points = load_results(filmed)
+    of_x264 = points[(points["seed"] == 1) & (points["scheme"] == "x264")]
+    for _, point in of_x264.iterrows():
+        path = video_file(frame_file(filmed, point["point_id"], 7))
+        if point["channel"] == "awgn":
+            path.write_bytes(b"no video")
+        elif point["csi_nmse_db"] == -20:
+            film(path, 40, num_frames=2)
+    made = page_comparisons(read_results(filmed), tmp_path / "videos")["comparisons"]
+    assert [comparison["video"] is None for comparison in made] == [True, True, False]
+    assert len(list((tmp_path / "videos").iterdir())) == 1
+
+
+def test_videos_end_where_page_and_videos_would_grow_large(filmed, tmp_path, monkeypatch):
+    monkeypatch.setattr(frames, "_VIDEO_BUDGET", 1)
+    found = page_comparisons(read_results(filmed), tmp_path / "videos")
+    assert [comparison["video"] is None for comparison in found["comparisons"]] == [
+        *(False, True, True)
+    ]
+    assert any("Further videos" in remark for remark in found["frame_remarks"])
+
+
+def test_comparisons_that_differ_in_snr_alone_are_one_series(make_results, make_points):
+    points = make_points(clips=("bikes",), snrs=(0.0, 6.0), seeds=(1,))
+    folder = make_results(points)
+    (folder / "frames").mkdir()
+    for point_id in points["point_id"]:
+        Image.new("RGB", (80, 48)).save(frame_file(folder, point_id, 7))
+    made, _, _ = compared(folder)
+    series = {}
+    for comparison in made:
+        series.setdefault(comparison["series"], []).append(comparison["snr_db"])
+    assert list(series.values()) == [[0.0, 6.0]] * 3, "a series per channel"

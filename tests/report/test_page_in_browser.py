@@ -7,10 +7,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from pvsc_link.media import Mp4Writer
 from pvsc_link.report.page import write_report
-from pvsc_link.sweep.store import frame_file, read_points, reference_file
+from pvsc_link.sweep.store import frame_file, read_points, reference_file, video_file
 
 webdriver = pytest.importorskip("selenium.webdriver")
+from selenium.webdriver.common.keys import Keys  # noqa: E402
+from selenium.webdriver.support.ui import WebDriverWait  # noqa: E402
+
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 DRIVER = shutil.which("chromedriver")
 
@@ -28,9 +32,17 @@ def keep_frames(folder):
     for _, point in points[points["seed"] == 1].iterrows():
         frame = np.full((120, 200, 3), COLOURS[point["scheme"]], np.uint8)
         frame[40:60, 90:120] = 255
-        Image.fromarray(frame).save(frame_file(folder, point["point_id"], 3))
+        write_still_and_video(frame_file(folder, point["point_id"], 3), frame)
     source = np.zeros((120, 200, 3), np.uint8)
-    Image.fromarray(source).save(reference_file(folder, "bikes", 3))
+    write_still_and_video(reference_file(folder, "bikes", 3), source)
+
+
+def write_still_and_video(path, last):
+    """A video of four frames that gets brighter, and ends with the still."""
+    Image.fromarray(last).save(path)
+    with Mp4Writer(video_file(path), 25.0) as writer:
+        for number in range(4):
+            writer.write((last * (0.25 * (number + 1))).astype(np.uint8))
 
 
 @pytest.fixture
@@ -144,6 +156,61 @@ def test_the_wipe_shows_one_scheme_on_each_side(browser, small):
     assert seen(browser) == [COLOURS["pvsc"]] * 2
     choose(browser, "wipe-left", 0)
     assert seen(browser) == [(0, 0, 0)] * 2, "the reference"
+
+
+def test_the_slider_over_snr_changes_the_pictures_and_keeps_what_is_wiped(browser, small):
+    keep_frames(small)
+    opened(browser, small)
+    between_schemes(browser)
+
+    def shown():
+        return browser.execute_script(
+            "return [document.getElementById('snr-value').textContent,"
+            " document.getElementById('wipe-left-name').textContent,"
+            " document.querySelector('#gallery figure:nth-child(2) figcaption').textContent]"
+        )
+
+    high = shown()
+    browser.find_element("id", "snr").send_keys(Keys.ARROW_LEFT)
+    low = shown()
+    assert [high[0], low[0]] == ["6 dB", "0 dB"]
+    assert high[1] == low[1] == "PVSC"
+    assert high[2] != low[2], "CBR and metrics of that SNR"
+
+
+def tiles_at(browser, frame):
+    """Mean colours of the tiles on the screen at a frame of the video."""
+    browser.execute_script(
+        "const slider = document.getElementById('film-frame'); slider.value = arguments[0];"
+        "slider.dispatchEvent(new Event('input'))",
+        frame,
+    )
+    wanted = f"{frame + 1} of 4"
+    WebDriverWait(browser, 30).until(
+        lambda _: browser.find_element("id", "film-number").text == wanted
+    )
+    browser.execute_script("document.getElementById('tiles').scrollIntoView({block: 'center'})")
+    colours = []
+    for canvas in browser.find_elements("css selector", "#tiles canvas"):
+        picture = Image.open(io.BytesIO(canvas.screenshot_as_png)).convert("RGB")
+        colours.append(np.asarray(picture)[: picture.height // 4].mean((0, 1)))
+    return np.array(colours)
+
+
+def test_videos_show_one_frame_of_every_scheme_at_a_time(browser, small):
+    keep_frames(small)
+    opened(browser, small)
+    WebDriverWait(browser, 30).until(
+        lambda _: browser.execute_script("return document.getElementById('film').readyState >= 2")
+    )
+    whole = np.array([(0, 0, 0), COLOURS["pvsc"], COLOURS["x265"]])
+    assert np.abs(tiles_at(browser, 1) - 0.5 * whole).max() < 12
+    assert np.abs(tiles_at(browser, 3) - whole).max() < 12
+    browser.find_element("id", "play").click()
+    WebDriverWait(browser, 30).until(
+        lambda _: browser.find_element("id", "film-number").text != "4 of 4"
+    )
+    assert browser.find_element("id", "play").text == "Pause"
 
 
 def test_dragging_across_the_picture_wipes(browser, small):

@@ -1,6 +1,6 @@
 """Figures for print: nothing is cut, also with the longest labels; formats on request."""
 
-import matplotlib
+import matplotlib.style
 import numpy as np
 import pandas as pd
 import pytest
@@ -9,7 +9,7 @@ from PIL import Image
 from pvsc_link.report.__main__ import can_measure_text, main
 from pvsc_link.report.curves import curve_set
 from pvsc_link.report.figures import cbr_figures, grid_figures, rate_figures
-from pvsc_link.report.style import COLUMN_WIDTH, MATPLOTLIB, PAGE_WIDTH, scheme_style
+from pvsc_link.report.style import COLUMN_WIDTH, PAGE_WIDTH, STYLE_FILE, scheme_style
 
 LONG = "pvsc_mc_small-range, weights a_training_with_quite_a_long_name, receiver float16"
 
@@ -28,7 +28,7 @@ def long_labels(make_points):
 
 def border(figure, tmp_path):
     """The pixels of the outermost two rows and columns of a figure."""
-    with matplotlib.rc_context(MATPLOTLIB):
+    with matplotlib.rc_context(fname=STYLE_FILE):
         figure.savefig(tmp_path / "one.png", dpi=150)
     pixels = np.asarray(Image.open(tmp_path / "one.png").convert("L"))
     return np.concatenate([pixels[:2].ravel(), pixels[-2:].ravel(), *pixels[:, [0, 1, -2, -1]].T])
@@ -39,7 +39,7 @@ def test_no_figure_with_the_longest_labels_touches_its_border(long_labels, tmp_p
     kinds = (grid_figures, rate_figures, cbr_figures)
     for kind in kinds:
         (_, draw), *_ = kind(long_labels.means, long_labels.styles)
-        with matplotlib.rc_context(MATPLOTLIB):
+        with matplotlib.rc_context(fname=STYLE_FILE):
             figure = draw()
         assert figure.get_figwidth() in (pytest.approx(COLUMN_WIDTH), pytest.approx(PAGE_WIDTH))
         assert (border(figure, tmp_path) == 255).all(), kind.__name__
@@ -55,6 +55,12 @@ def test_streams_that_were_coded_elsewhere_are_named_by_their_codec():
     coded, run = scheme_style("precoded", "", 0, "VTM-17.0"), scheme_style("vtm")
     assert coded.label.startswith("VTM-17.0")
     assert (coded.colour, coded.marker) == (run.colour, run.marker)
+
+
+def test_the_style_of_the_figures_can_be_used_by_name():
+    with matplotlib.style.context("pvsc_link.report.paper"):
+        assert matplotlib.rcParams["font.size"] == 8
+        assert matplotlib.rcParams["pdf.fonttype"] == 42
 
 
 @pytest.mark.parametrize("ending", ["pdf", "pgf"])

@@ -4,6 +4,7 @@ import csv
 import dataclasses
 import io
 import json
+import re
 import shutil
 import subprocess
 
@@ -29,6 +30,7 @@ from pvsc_link.report.tables import (
     as_markdown,
     comparison_tables,
     distribution_tables,
+    latex_width,
     loss_tables,
     make_row,
     model_tables,
@@ -220,14 +222,58 @@ def test_latex_leaves_out_empty_columns_and_compiles_with_booktabs_alone(tmp_pat
     )
     latex = as_latex(table)
     assert "Empty" not in latex
-    assert r"\begin{tabular}{lllr}" in latex
-    if not shutil.which("pdflatex") or run_quietly("kpsewhich", "booktabs.sty"):
+    assert r"\begin{tabular}{llr}" in latex
+    assert r"\textit{y}" in latex
+    assert r"\begin{table}" in latex, "one column is enough"
+    if can_compile():
+        assert "Overfull" not in log_of(latex, tmp_path)
+
+
+@pytest.fixture
+def large():
+    """A table of the longest kind: nine columns of two numbers with intervals, 60 rows."""
+    label = "PVSC-MC (rayleigh training, biased LMMSE, CSI-aware, float16 receiver)"
+    ends = {(column, measure): (-94.1, -93.1) for column in range(9) for measure in range(2)}
+    rows = []
+    for place in range(60):
+        method = label if place % 2 else "x265 (veryslow) + 5G LDPC"
+        rows.append(make_row(OURS, [method, -20], [[-93.5, 123.4]] * 9, ends))
+    columns = tuple(f"HEVC {letter}" for letter in "ABCDEFGHI")
+    return dataclasses.replace(table_of(*rows, group_by=(1,)), column_names=columns)
+
+
+def test_latex_of_a_large_table_is_no_wider_than_a_page_and_goes_on(large, tmp_path):
+    latex = as_latex(large)
+    tabulars = re.findall(r"\\begin{tabular}.*?\\end{tabular}", latex, re.S)
+    assert latex.count(r"\begin{table*}") == latex.count("(continued)") + 1 > 1
+    assert sum(tabular.count("{[}") + tabular.count(" [") for tabular in tabulars) == 60 * 18
+    widths = [latex_width(tabular) for tabular in tabulars]
+    assert 300 < max(widths) <= 516, "points of both columns of a page"
+    assert "+ 5G LDPC" not in latex
+    assert "Codecs: behind 5G LDPC." in latex
+    if not can_compile():
         return
-    page = r"\documentclass[twocolumn]{article}\usepackage{booktabs}\begin{document}" + latex
-    (tmp_path / "page.tex").write_text(page + r"\end{document}")
+    measured = r"\setbox0=\hbox{\footnotesize %s}\typeout{wide \the\wd0}"
+    boxes = "\n".join(measured.replace("%s", tabular) for tabular in tabulars)
+    log = log_of(r"\setlength{\tabcolsep}{3pt}" + boxes + latex, tmp_path)
+    assert "Overfull" not in log
+    wide = [float(width) for width in re.findall(r"wide ([\d.]+)pt", log)]
+    assert wide == pytest.approx(widths, rel=0.03)
+
+
+def can_compile():
+    return shutil.which("pdflatex") and not run_quietly("kpsewhich", "booktabs.sty")
+
+
+def log_of(latex, folder):
+    """What pdflatex says of some LaTeX on pages of the width of two columns of a paper."""
+    page = (
+        r"\documentclass[twocolumn]{article}\usepackage{booktabs}\textwidth516pt\columnwidth252pt"
+    )
+    (folder / "page.tex").write_text(page + r"\begin{document}" + latex + r"\end{document}")
     command = ("pdflatex", "-interaction=batchmode", "-halt-on-error", "page.tex")
-    assert run_quietly(*command, folder=tmp_path) == 0
-    assert "Overfull" not in (tmp_path / "page.log").read_text()
+    assert run_quietly(*command, folder=folder) == 0
+    return (folder / "page.log").read_text()
 
 
 def run_quietly(*command, folder=None):

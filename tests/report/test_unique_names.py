@@ -105,7 +105,7 @@ def test_kept_frames_of_namesakes_are_apart(takes, tmp_path):
         picture(level).save(reference_file(takes, clip, 11, TAKES))
         for point_id in results.points[results.points["clip"] == clip].point_id:
             picture(100 + level).save(frame_file(takes, point_id, 11))
-    matched = matched_frames(takes, results.curves.keyed, results.curves.styles)
+    matched = matched_frames(results)
     assert [group.shown[0].path for group in matched] == [
         reference_file(takes, clip, 11, TAKES) for clip in TAKES
     ]

@@ -8,11 +8,11 @@ from PIL import Image
 
 from pvsc_link.codecs.registry import CODECS
 from pvsc_link.codecs.x264_x265 import X264
-from pvsc_link.media.clips import load_clip
+from pvsc_link.media import load_clip, read_video
 from pvsc_link.report.frames import page_comparisons
 from pvsc_link.report.results import read_results
 from pvsc_link.sweep.__main__ import main
-from pvsc_link.sweep.store import frame_file, read_points, reference_file
+from pvsc_link.sweep.store import frame_file, read_points, reference_file, video_file
 from pvsc_link.types import CodecFailure
 
 ONE_MCS = [{"scheme": "x264", "rates": [27, 37], "mcs": 9, "preset": "ultrafast"}]
@@ -45,10 +45,12 @@ def test_the_last_frame_of_every_point_is_kept(run):
         shown = picture(frame_file(folder, point.point_id, 3))
         psnr[rate] = 10 * np.log10(255**2 / np.mean((shown - source) ** 2))
         assert psnr[rate] == pytest.approx(point.psnr_db, abs=1.5), "of one frame, not of four"
+        film = read_video(video_file(frame_file(folder, point.point_id, 3))).frames
+        assert len(film) == 4
+        assert np.mean((film[3] - shown) ** 2) < 30, "H.264, 4:2:0"
     assert psnr[27] > psnr[37] + 3
-    assert len(list((folder / "frames").iterdir())) == len(points) + 1
-    curves = read_results(folder).curves
-    (comparison,) = page_comparisons(folder, curves.keyed, curves.styles)["comparisons"]
+    assert len(list((folder / "frames").iterdir())) == 2 * (len(points) + 1)
+    (comparison,) = page_comparisons(read_results(folder))["comparisons"]
     assert comparison["pictures"][0]["label"] == "Reference"
     assert "frame 3" in comparison["title"]
 
@@ -62,10 +64,11 @@ def test_only_rows_without_a_frame_are_sent_again(run, monkeypatch):
     assert before.drop(columns="seconds").equals(after.drop(columns="seconds"))
     kept = {path.name: path.stat().st_mtime_ns for path in (folder / "frames").iterdir()}
     gone = frame_file(folder, after.point_id[1], 3)
-    gone.unlink()
+    video_file(gone).unlink()
     run("--save-frames")
     again = {path.name: path.stat().st_mtime_ns for path in (folder / "frames").iterdir()}
-    assert {name for name in kept if kept[name] != again[name]} == {gone.name}
+    changed = {name for name in kept if kept[name] != again[name]}
+    assert changed == {gone.name, video_file(gone).name}
     # All are there now: nothing is loaded, encoded or sent.
     monkeypatch.setattr("pvsc_link.sweep.runner.load", None)
     run("--save-frames")
