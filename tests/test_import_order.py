@@ -21,7 +21,7 @@ ALLOWED = {
     "scenario": {"media", "metrics", "link", "codecs", "schemes"},
     "train": {"scenario", "metrics", "media", "models", "link"},
     "sweep": {"scenario", "schemes", "metrics", "media", "link", "codecs", "models"},
-    "report": {"metrics", "link", "codecs", "schemes", "sweep"},
+    "report": {"media", "metrics", "link", "codecs", "schemes", "sweep"},
     "transmit": {
         *("scenario", "schemes", "metrics", "media", "link", "codecs", "models"),
         *("sweep", "report"),

@@ -732,7 +732,9 @@ def opened(
             _require_same_source(plan, store)
             store.merge_fact(MADE_ON, made_on())
             # Plain text in notebooks, where rich's live display needs further packages.
-            shown = console or Console(stderr=True, force_jupyter=False)
+            # A notebook says that it is a terminal, and keeps every drawing of a bar as output.
+            terminal = False if Console().is_jupyter else None
+            shown = console or Console(stderr=True, force_jupyter=False, force_terminal=terminal)
             for told in [*bad_clips_text(plan), *filter(None, [store.note])]:
                 shown.print(told, markup=False, soft_wrap=True)
             with shown_progress(shown, total) as progress:
