@@ -56,6 +56,7 @@ class Bench:
 
     folder: Path
     kills: int
+    worker_kills: int
     rng: random.Random
     context: Any
     reference: pd.DataFrame = field(default_factory=pd.DataFrame)
@@ -290,13 +291,16 @@ def changed_input(bench: Bench) -> None:
     bench.note("another video under an old name", 1, out, refused=refused)
 
 
-def workers(bench: Bench, number: int) -> None:
-    """kill -9 of worker processes in tasks."""
+def workers(bench: Bench) -> None:
+    """kill -9 of worker processes in tasks.
+
+    Rows of a task that took three workers down have a status; ``--retry-failed`` sends them.
+    """
     out = bench.folder / "workers"
     process = bench.start(out, "--workers", "2", "--seeds-per-task", "1")
     killed = 0
     before: set[int] = set()
-    while process.exitcode is None and killed < number:
+    while process.exitcode is None and killed < bench.worker_kills:
         time.sleep(0.2)
         busy = [pid for pid in _grandchildren(process.pid) if pid not in before and _cpu(pid) > 5]
         if stored(out) > 0 and busy:
@@ -305,7 +309,8 @@ def workers(bench: Bench, number: int) -> None:
                 before.add(busy[0])
                 killed += 1
     process.join(_PATIENCE_S)
-    bench.note("kill -9 of a worker", killed, out, refused=process.exitcode == 0)
+    ended = process.exitcode == 0 and bench.run(out, "--retry-failed") == 0
+    bench.note("kill -9 of a worker", killed, out, refused=ended)
 
 
 def _grandchildren(pid: int) -> list[int]:
@@ -328,6 +333,19 @@ def _cpu(pid: int) -> float:
     return 0.0
 
 
+#: What injects the faults, by the name that ``--only`` takes.
+FAULTS = {
+    "kills": kills,
+    "signals": signals,
+    "full_disks": full_disks,
+    "read_only": read_only,
+    "damages": damages,
+    "two_sweeps": two_sweeps,
+    "changed_input": changed_input,
+    "workers": workers,
+}
+
+
 def main(argv: Sequence[str]) -> int:
     """Print a line per fault and the sums; status 1 if a row was lost or doubled."""
     parser = argparse.ArgumentParser(
@@ -336,14 +354,16 @@ def main(argv: Sequence[str]) -> int:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--kills", type=int, default=20, help="of the sweep, at random moments")
-    parser.add_argument("--worker-kills", type=int, default=3, help="0 leaves workers out")
+    parser.add_argument("--worker-kills", type=int, default=3, help="of worker processes")
+    parser.add_argument("--only", nargs="+", choices=list(FAULTS), default=list(FAULTS))
     parser.add_argument("--seed", type=int, default=1, help="of the moments")
     parser.add_argument("--csv", type=Path)
     options = parser.parse_args(argv)
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(list(_PRELOAD))
     with tempfile.TemporaryDirectory(prefix="pvsc_link_faults_") as folder:
-        bench = Bench(Path(folder), options.kills, random.Random(options.seed), context)
+        rng = random.Random(options.seed)
+        bench = Bench(Path(folder), options.kills, options.worker_kills, rng, context)
         clip = bench.folder / "clip.yuv"
         write_clip(clip)
         bench.scenario.write_text(_SCENARIO.format(clip=clip))
@@ -355,10 +375,8 @@ def main(argv: Sequence[str]) -> int:
         bench.run(bench.folder / "timed")
         bench.seconds = time.monotonic() - start
         print(f"{len(bench.reference)} rows in {bench.seconds:.1f} s undisturbed", flush=True)
-        for inject in (kills, signals, full_disks, read_only, damages, two_sweeps, changed_input):
-            inject(bench)
-        if options.worker_kills:
-            workers(bench, options.worker_kills)
+        for name in options.only:
+            FAULTS[name](bench)
         rows = bench.rows
     sums = {name: sum(row[name] for row in rows) for name in ("rows_lost", "rows_doubled")}
     injected = sum(row["injected"] for row in rows)
