@@ -161,10 +161,10 @@ def workers(options: argparse.Namespace) -> list[Row]:
             client.wait_for_workers(num_workers)
             store = SweepStore(Path(folder), version=__version__)
             engine = ClusterEngine(client, given, seeds_per_task=1, job=partial(_wait, seconds=0))
-            engine(made, store, lambda *_: None, False)  # workers import the package
+            engine(made, store, lambda *_: None, False, None)  # workers import the package
             engine = ClusterEngine(client, given, seeds_per_task=1, job=partial(_wait, seconds=1))
             start = time.perf_counter()
-            engine(made, store, lambda *_: None, False)
+            engine(made, store, lambda *_: None, False, None)
             wall = time.perf_counter() - start
             store.close()
         ideal = -(-number // num_workers)

@@ -178,11 +178,12 @@ def _run(words: argparse.Namespace, scenario: "Scenario", merging: bool) -> int:
         "fresh": words.fresh,
         "retry_failed": words.retry_failed,
         "restored": words.restore,
+        "save_frames": words.save_frames,
     }
     if words.workers or words.scheduler or words.slurm:
         table = _run_on_cluster(plan, scenario, folder, words, console, options)
     else:
-        table = run_plan(plan, folder, save_frames=words.save_frames, console=console, **options)
+        table = run_plan(plan, folder, console=console, **options)
     _print_end(console, folder, table, _figures(folder))
     if dict(zip(table["point_id"], table["seconds"], strict=True)) == before:
         told = f"Nothing was left to run: all {len(table)} rows were there. --fresh starts anew."
@@ -227,8 +228,6 @@ def _check_engine(words: argparse.Namespace, merging: bool) -> None:
     chosen += ["merge"] if merging and chosen else []
     if words.restore and (words.shard is not None or merging):
         chosen.append("--restore")
-    if words.save_frames and chosen and words.shard is None:
-        chosen.append("--save-frames")  # frames are kept by the process that has the folder
     alone = [n for n in ("threads", "dashboard") if getattr(words, n) not in (None, False)]
     if alone and not chosen:
         chosen = [f"--{name} without --workers" for name in alone] + [""]

@@ -26,6 +26,7 @@ from pvsc_link._version import __version__
 from pvsc_link.metrics import FrameMetrics
 from pvsc_link.scenario import Point, Scenario, clip_name, load_yaml, parse_scenario
 from pvsc_link.storage import json_digest, num_threads
+from pvsc_link.sweep.kept_frames import KeptFrames
 from pvsc_link.sweep.mcs import curve_facts, known_mcs, known_rates
 from pvsc_link.sweep.plan import Plan, build
 from pvsc_link.sweep.rows import failed_row
@@ -60,6 +61,7 @@ class Job:
     rows: tuple[Mapping[str, Any], ...]
     facts: Mapping[str, Any]
     retry_failed: bool
+    kept_frames: KeptFrames | None
 
 
 @dataclass
@@ -97,7 +99,12 @@ def run_job(job: Job) -> list[Change]:
     store = TaskStore(version=__version__, rows=job.rows, facts=job.facts)
     try:
         runner = SweepRunner(
-            plan, store, FrameMetrics(), retry_failed=job.retry_failed, only=job.point_ids
+            plan,
+            store,
+            FrameMetrics(),
+            retry_failed=job.retry_failed,
+            kept_frames=job.kept_frames,
+            only=job.point_ids,
         )
         if job.chooses:
             runner.choose(points)
@@ -139,17 +146,30 @@ class ClusterEngine:
         self._number = count()
 
     def __call__(
-        self, plan: Plan, store: SweepStore, progress: Progress, retry_failed: bool
+        self,
+        plan: Plan,
+        store: SweepStore,
+        progress: Progress,
+        retry_failed: bool,
+        kept_frames: KeptFrames | None,
     ) -> None:
         """Run every task of the plan that the store lacks.
 
-        Raises ``InputError`` as a sweep in one process, where workers differ in a bitstream, and
-        where the scheduler is lost.
+        Raises ``InputError`` as a sweep in one process, where workers differ in a bitstream, where
+        frames that they keep do not arrive in the results folder, and where the scheduler is lost.
         """
         self._plan, self._store = plan, store
         self._progress, self._retry_failed = progress, retry_failed
+        self._kept_frames = kept_frames
         self._client.run_on_scheduler(_bound_deaths, MOST_DEATHS - 1)
-        master = SweepRunner(plan, store, FrameMetrics(), progress, retry_failed=retry_failed)
+        master = SweepRunner(
+            plan,
+            store,
+            FrameMetrics(),
+            progress,
+            retry_failed=retry_failed,
+            kept_frames=kept_frames,
+        )
         master.prepare()
         self._run_bad_clips(master)
         places = self._places(master)
@@ -274,6 +294,7 @@ class ClusterEngine:
             rows=rows,
             facts=facts,
             retry_failed=self._retry_failed,
+            kept_frames=self._kept_frames,
         )
         what = "choose" if work.chooses else "send"
         key = f"{what}-{first.scheme}-{next(self._number)}-{json_digest(sorted(job.point_ids))[:8]}"
@@ -307,6 +328,8 @@ class ClusterEngine:
         else:
             self._require_same_streams(changes)
             self._store.apply(changes)
+            if not work.chooses:
+                self._require_frames(work.points)
         if not work.chooses:
             self._done += len(work.points)
         self._say(f"{first.scheme}: {first.clip}, GOP {first.gop}")
@@ -323,6 +346,19 @@ class ClusterEngine:
                             allowed="one release of each codec on all machines",
                             remedy="Install the same versions everywhere; begin with --fresh.",
                         )
+
+    def _require_frames(self, points: Sequence[Point]) -> None:
+        if self._kept_frames is None:
+            return
+        for point in points:
+            row = self._store.row(point.point_id)
+            if row is not None and self._kept_frames.lacks(point, row):
+                raise InputError(
+                    "frames that a worker keeps",
+                    found=f"none of point {point.point_id} in the results folder",
+                    allowed="a results folder that all machines see under one path",
+                    remedy="Give such a folder by --out, or leave out --save-frames.",
+                )
 
     def _say(self, stage: str) -> None:
         self._progress(self._done, len(self._plan.points), stage)

@@ -653,7 +653,7 @@ def _shown(receptions: Sequence[Reception]) -> np.ndarray:
 
 
 #: Runs a plan into a store: in this process, or on the workers of a cluster.
-Engine: TypeAlias = Callable[[Plan, SweepStore, Progress, bool], None]
+Engine: TypeAlias = Callable[[Plan, SweepStore, Progress, bool, KeptFrames | None], None]
 
 
 def run_plan(
@@ -674,8 +674,8 @@ def run_plan(
     failed; ``save_frames`` : keep a frame per point for the report, and send rows again that have
     none; ``restored`` : start with the rows of earlier tables (``sweep.store.restore``);
     ``console`` : where progress is shown; ``command`` : for the manifest, default the command line;
-    ``engine`` : what runs the points, given plan, store, progress and ``retry_failed`` (default:
-    this process).
+    ``engine`` : what runs the points, given plan, store, progress, ``retry_failed`` and
+    what keeps frames (default: this process).
     Raises ``InputError`` if another sweep uses the folder, its rows are of another version, or
     there is nothing to restore.
     """
@@ -684,8 +684,9 @@ def run_plan(
         store,
         progress,
     ):
+        kept_frames = frames_kept_in(folder, plan.scenario) if save_frames else None
         if engine is not None:
-            engine(plan, store, progress, retry_failed)
+            engine(plan, store, progress, retry_failed, kept_frames)
         else:
             SweepRunner(
                 plan,
@@ -693,7 +694,7 @@ def run_plan(
                 FrameMetrics(),
                 progress,
                 retry_failed=retry_failed,
-                kept_frames=frames_kept_in(folder, plan.scenario) if save_frames else None,
+                kept_frames=kept_frames,
             ).run()
         seconds = time.perf_counter() - start
         return finish(plan, folder, store, seconds=seconds, command=command)
@@ -775,6 +776,7 @@ def finish(
 
 def frames_kept_in(folder: Path, scenario: Scenario) -> KeptFrames:
     """Keeps frames of the first seed in ``folder``."""
+    folder = folder.absolute()  # a worker may run in another place
     return KeptFrames(folder, scenario.seed[0], [clip_name(clip) for clip in scenario.media.clips])
 
 

@@ -75,6 +75,20 @@ def test_a_rate_that_is_added_moves_the_choice_as_in_one_process(
     pd.testing.assert_frame_equal(table(tmp_path / "grown"), table(tmp_path / "fresh"))
 
 
+def test_workers_keep_the_frames_of_one_process(threads, made_up_scenario, tmp_path):
+    scenario = made_up_scenario()
+    run_plan(build(scenario), tmp_path / "one", save_frames=True, console=QUIET)
+    engine = ClusterEngine(threads, scenario, seeds_per_task=1)
+    many = tmp_path / "many"
+    run_plan(build(scenario), many, engine=engine, save_frames=True, console=QUIET)
+    one = {path.name: path.read_bytes() for path in (tmp_path / "one/frames").iterdir()}
+    assert len(one) > 8, "a frame of each point of one seed, and the source frame"
+    assert {path.name: path.read_bytes() for path in (many / "frames").iterdir()} == one
+    next((many / "frames").iterdir()).unlink()
+    run_plan(build(scenario), many, engine=engine, save_frames=True, console=QUIET)
+    assert {path.name for path in (many / "frames").iterdir()} == set(one)
+
+
 @pytest.mark.slow
 def test_a_stop_rule_is_obeyed(threads, made_up_scenario, tmp_path):
     scenario = made_up_scenario(stop={"psnr_interval": 0.5, "max_seeds": 6})
@@ -140,7 +154,6 @@ def test_the_tasks_of_an_allocation_run_a_sweep(write_scenario, own_caches, tmp_
     [
         (["--workers", "0"], "--workers"),
         (["--workers", "2", "--shard", "1/2"], "do not go together"),
-        (["--workers", "2", "--save-frames"], "do not go together"),
         (["--dashboard"], "--dashboard without --workers"),
         (["--scheduler", "nonsense://x"], "Dask scheduler"),
         (["--slurm", "absent.yaml"], "missing"),
