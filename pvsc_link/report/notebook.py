@@ -69,7 +69,9 @@ def plot_frames(*clips: np.ndarray, most: int = 4) -> Figure:
     rows = [np.concatenate([clip[frame] for frame in shown], axis=1) for clip in clips]
     picture = np.concatenate(rows, axis=0)
     figure = Figure(figsize=(picture.shape[1] / 100, picture.shape[0] / 100), dpi=100)
-    figure.figimage(picture)
+    panel = figure.add_axes((0, 0, 1, 1))  # a notebook shows no figure without axes
+    panel.imshow(picture, aspect="auto", interpolation="nearest")
+    panel.set_axis_off()
     return figure
 
 

@@ -219,10 +219,11 @@ _LATEX_SPECIAL = str.maketrans(
 _MINUS = re.compile(r"(?<![\w.}])-(?=\d)")
 
 
-#: Width of one column and of both, in points.
-_COLUMN_PT, _PAGE_PT = 252.0, 516.0
-#: Points between two columns of a table; most points of the first key; most rows of a float.
-_BETWEEN_PT, _WIDEST_KEY_PT, _MOST_ROWS = 6.0, 140.0, 48
+#: Width of one column and of both, in points, less 4 % for what is estimated.
+_COLUMN_PT, _PAGE_PT = 0.96 * 252.0, 0.96 * 516.0
+#: Points between two columns of a table; most points of a key, which else goes on in another line;
+#: lines of a float beside its caption and legend.
+_BETWEEN_PT, _WIDEST_KEY_PT, _MOST_LINES = 6.0, 140.0, 52
 #: What most labels end with, and a note says instead.
 _BEHIND_LDPC = " + 5G LDPC"
 
@@ -248,31 +249,36 @@ def as_latex(table: Table) -> str:
     heads = [_tex(name) for name in table.key_names]
     columns = [_tex(table.column_names[i]) for i in shown]
     keys, cells = _latex_rows(table, marked, shown)
-    blocks = _blocks(keys, heads, cells, columns)
-    most = max(_MOST_ROWS // len(blocks), 1)
-    parts = range(0, max(len(keys), 1), most)
-    below = [r"\par\smallskip", _tex(" ".join(_latex_legend(table)))]
-    lines = ["% needs \\usepackage{booktabs}"]
-    for number, start in enumerate(parts, start=1):
-        here = list(zip(keys, cells, strict=True))[start : start + most]
-        tabulars = [
+    widths = _key_widths(keys, heads, cells, columns)
+    blocks = _blocks(sum(widths) + _BETWEEN_PT * len(widths), cells, columns)
+    parts = _parts(keys, widths, _MOST_LINES // len(blocks))
+    legend = _latex_legend(table)
+    tabulars = [
+        [
             _tabular(
                 [*heads, *(columns[i] for i in block)],
-                _once([[*key, *(row[i] for i in block)] for key, row in here]),
-                len(heads),
+                _once([[*keys[row], *(cells[row][i] for i in block)] for row in part]),
+                _kinds(keys, heads, widths) + "r" * len(block),
             )
             for block in blocks
         ]
-        fits = max(map(latex_width, tabulars)) <= _COLUMN_PT
-        kind, again = "table" if fits else "table*", " (continued)" if start else ""
-        label = f"tab:{table.name.replace('_', '-')}" + (f"-{number}" if start else "")
+        for part in parts
+    ]
+    fits = max(latex_width(tabular) for part in tabulars for tabular in part) <= _COLUMN_PT
+    kind = "table" if fits else "table*"
+    lines = ["% needs \\usepackage{booktabs}"]
+    for number, part in enumerate(tabulars, start=1):
         lines += [
             *(rf"\begin{{{kind}}}[t]", r"\centering", r"\footnotesize"),
             rf"\setlength{{\tabcolsep}}{{{_BETWEEN_PT / 2:g}pt}}",
-            rf"\caption{{{_tex(table.title)}{again}.}}",
-            rf"\label{{{label}}}",
-            "\n\\par\\medskip\n".join(tabulars),
-            *(below if number == len(parts) and _latex_legend(table) else []),
+            rf"\caption{{{_tex(table.title)}{' (continued)' if number > 1 else ''}.}}",
+            rf"\label{{tab:{table.name.replace('_', '-')}{f'-{number}' if number > 1 else ''}}}",
+            "\n\\par\\medskip\n".join(part),
+            *(
+                [r"\par\smallskip", _tex(" ".join(legend))]
+                if number == len(parts) and legend
+                else []
+            ),
             *(rf"\end{{{kind}}}", ""),
         ]
     return "\n".join(lines)
@@ -306,13 +312,28 @@ def _latex_rows(
     return keys, cells
 
 
-def _blocks(
+def _key_widths(
     keys: list[list[str]], heads: list[str], cells: list[list[str]], columns: list[str]
-) -> list[list[int]]:
-    """Columns by the tabular that they stand in, each of them no wider than a page."""
-    of_keys = [_widest([head, *(row[i] for row in keys)]) for i, head in enumerate(heads)]
-    of_keys[0] = min(of_keys[0], _WIDEST_KEY_PT)
-    start = sum(of_keys) + _BETWEEN_PT * len(of_keys)
+) -> list[float]:
+    """Points of every key: what it needs, or less, so that the widest column stands beside them."""
+    needed = [_widest([head, *(row[i] for row in keys)]) for i, head in enumerate(heads)]
+    widest = _widest([*columns, *(cell for row in cells for cell in row)])
+    room = _PAGE_PT - widest - _BETWEEN_PT * (len(heads) + 1)
+    cap = _WIDEST_KEY_PT
+    while cap > 20 and sum(min(width, cap) for width in needed) > room:
+        cap -= 2
+    return [min(width, cap) for width in needed]
+
+
+def _kinds(keys: list[list[str]], heads: list[str], widths: list[float]) -> str:
+    """Kinds of the columns of keys: one that needs more than its width has lines of that width."""
+    needed = (_widest([head, *(row[i] for row in keys)]) for i, head in enumerate(heads))
+    pairs = zip(needed, widths, strict=True)
+    return "".join("l" if own <= width else f"p{{{width:.0f}pt}}" for own, width in pairs)
+
+
+def _blocks(start: float, cells: list[list[str]], columns: list[str]) -> list[list[int]]:
+    """Columns by the tabular that they stand in; ``start`` : points of the keys before them."""
     blocks: list[list[int]] = [[]]
     room = _PAGE_PT - start
     for i, head in enumerate(columns):
@@ -323,6 +344,23 @@ def _blocks(
         blocks[-1].append(i)
         room -= width
     return blocks
+
+
+def _parts(keys: list[list[str]], widths: list[float], most: int) -> list[list[int]]:
+    """Rows by the float that they stand in, with at most ``most`` lines for each tabular."""
+    parts: list[list[int]] = [[]]
+    lines = 3.0  # of the head and its rules
+    for place, row in enumerate(keys):
+        # Words are not broken: a line is on the average four fifths full.
+        own = max(_points_of(key) / width for key, width in zip(row, widths, strict=True))
+        height = 1.0 if own <= 1 else math.ceil(own / 0.8)
+        height += 0.5 * (place > 0 and row[0] != keys[place - 1][0])
+        if lines + height > most and parts[-1]:
+            parts.append([])
+            lines = 3.0
+        parts[-1].append(place)
+        lines += height
+    return parts
 
 
 def _once(rows: list[list[str]]) -> list[list[str] | None]:
@@ -337,11 +375,8 @@ def _once(rows: list[list[str]]) -> list[list[str] | None]:
     return spaced
 
 
-def _tabular(heads: list[str], rows: list[list[str] | None], num_keys: int) -> str:
-    """Rows between the rules of booktabs; a long first key is set in lines of its own."""
-    first = _widest([heads[0], *(row[0] for row in rows if row)])
-    of_first = "l" if first <= _WIDEST_KEY_PT else f"p{{{_WIDEST_KEY_PT:g}pt}}"
-    kinds = of_first + "l" * (num_keys - 1) + "r" * (len(heads) - num_keys)
+def _tabular(heads: list[str], rows: list[list[str] | None], kinds: str) -> str:
+    """Rows between the rules of booktabs; ``kinds`` : of the columns."""
     body = [r"\addlinespace" if row is None else " & ".join(row) + r" \\" for row in rows]
     return "\n".join(
         [
@@ -385,10 +420,11 @@ def _as_set(tex: str) -> str:
 
 def latex_width(tabular: str) -> float:
     """Points that a tabular of :func:`as_latex` is wide, by the metrics of Computer Modern."""
-    lines = [line.removesuffix(r" \\").split(" & ") for line in tabular.splitlines() if "&" in line]
-    columns = list(zip(*lines, strict=True))
-    widths = [_widest(column) for column in columns]
-    widths[0] = min(widths[0], _WIDEST_KEY_PT)
+    first, *lines = tabular.splitlines()
+    kinds = re.findall(r"p\{([\d.]+)pt\}|[lr]", first.removeprefix(r"\begin{tabular}"))
+    cells = [line.removesuffix(r" \\").split(" & ") for line in lines if line.endswith(r"\\")]
+    columns = zip(kinds, zip(*cells, strict=True), strict=True)
+    widths = [float(fixed) if fixed else _widest(column) for fixed, column in columns]
     return sum(widths) + _BETWEEN_PT * len(widths)
 
 

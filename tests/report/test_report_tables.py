@@ -270,7 +270,8 @@ def log_of(latex, folder):
     page = (
         r"\documentclass[twocolumn]{article}\usepackage{booktabs}\textwidth516pt\columnwidth252pt"
     )
-    (folder / "page.tex").write_text(page + r"\begin{document}" + latex + r"\end{document}")
+    floats = latex.replace(r"\end{table*}", r"\end{table*}\clearpage")  # LaTeX holds 18 back
+    (folder / "page.tex").write_text(page + r"\begin{document}" + floats + r"\end{document}")
     command = ("pdflatex", "-interaction=batchmode", "-halt-on-error", "page.tex")
     assert run_quietly(*command, folder=folder) == 0
     return (folder / "page.log").read_text()
