@@ -36,9 +36,11 @@ from .mcs import MCS_TABLE as MCS_TABLE
 from .mcs import MCS_TABLES as MCS_TABLES
 from .mcs import Mcs as Mcs
 from .mcs import get_mcs as get_mcs
+from .registry import CHANNEL_POWER_FLOOR as CHANNEL_POWER_FLOOR
 from .registry import CHANNELS as CHANNELS
 from .registry import DECODERS as DECODERS
 from .registry import EQUALIZERS as EQUALIZERS
+from .registry import NOISE_FLOOR as NOISE_FLOOR
 from .registry import SYMBOL_EQUALIZERS as SYMBOL_EQUALIZERS
 from .registry import ChannelType as ChannelType
 from .registry import Impairments as Impairments

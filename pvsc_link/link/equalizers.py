@@ -15,14 +15,10 @@ from typing import Any
 
 import tensorflow as tf
 
+from pvsc_link.link.registry import CHANNEL_POWER_FLOOR, NOISE_FLOOR
+
 #: (y, h_hat, no, err_var) -> (x_hat, no_eff).
 Equalizer = Callable[[tf.Tensor, tf.Tensor, tf.Tensor, tf.Tensor], tuple[tf.Tensor, tf.Tensor]]
-
-#: Smallest |h|^2 that is divided by (-60 dB); in a deeper fade the estimate shrinks to zero.
-CHANNEL_POWER_FLOOR = 1e-6
-
-#: Smallest noise variance (-80 dB); with none at all the LLRs would be infinite.
-NOISE_FLOOR = 1e-8
 
 
 def as_complex(real: tf.Tensor) -> tf.Tensor:

@@ -46,6 +46,11 @@ from pvsc_link.options import (
 from pvsc_link.storage import digest
 from pvsc_link.types import ChannelPoint, InputError
 
+#: Smallest |h|^2 that is divided by (-60 dB); in a deeper fade the estimate shrinks to zero.
+CHANNEL_POWER_FLOOR = 1e-6
+#: Smallest noise variance (-80 dB); with none at all the LLRs would be infinite.
+NOISE_FLOOR = 1e-8
+
 
 def _perfect_is_none(value: Any) -> Any:
     return None if value == -math.inf else value

@@ -1,6 +1,7 @@
 """Train the weights of a preset, or go on where a run stopped.
 
 python -m pvsc_link.train scenarios/train_small.yaml
+python -m pvsc_link.train doctor scenarios/train_small.yaml
 """
 
 import argparse
@@ -25,7 +26,12 @@ def main(argv: Sequence[str] | None = None) -> int:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options of the command."""
     parser.add_argument(
-        "config", nargs="?", help="training file, for instance scenarios/train_small.yaml"
+        "config",
+        nargs="*",
+        metavar="[doctor] CONFIG",
+        help="training file, for instance scenarios/train_small.yaml. With the word doctor before "
+        "it, three steps of each phase are tried, their memory and time printed, and that of the "
+        "whole run estimated",
     )
     parser.add_argument("--schema", action="store_true", help="print the JSON schema of the files")
     parser.add_argument(
@@ -33,7 +39,21 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--folder", help="run folder (default: runs/<name>)")
     parser.add_argument("--threads", type=int, help="cores to use (default: all)")
-    parser.add_argument("--measure", action="store_true", help="print what a step costs and stop")
+    parser.add_argument("--devices", type=int, help="devices to use under JAX (default: all)")
+    parser.add_argument(
+        "--hosts",
+        action="store_true",
+        help="this process is one of several, one per host, which find each other by Slurm, Open "
+        "MPI or the variables KERAS_DISTRIBUTION_*",
+    )
+    parser.add_argument(
+        "--small", action="store_true", help="doctor: the smallest crops, batches and GOPs"
+    )
+    parser.add_argument(
+        "--compile-only",
+        action="store_true",
+        help="doctor: compile each phase under JAX and print XLA's account of its memory, no step",
+    )
 
 
 def run(words: argparse.Namespace) -> int:
@@ -47,23 +67,39 @@ def run(words: argparse.Namespace) -> int:
         schema = TrainConfig.model_json_schema()
         print(explain(schema, words.explain) if words.explain else json.dumps(schema, indent=1))
         return 0
-    if words.config is None:
+    examine = words.config[:1] == ["doctor"]
+    files = words.config[1:] if examine else words.config
+    if len(files) != 1:
         raise InputError(
-            "no training file",
-            found=None,
-            allowed="a YAML file",
+            "training files",
+            found=files,
+            allowed="one YAML file",
             remedy="For instance: python -m pvsc_link.train scenarios/train_small.yaml",
         )
-    config = load_train_config(words.config)
-    from pvsc_link.train.step import make_repeatable
+    if (words.small or words.compile_only) and not examine:
+        raise InputError(
+            "--small or --compile-only in a training",
+            found=words.config,
+            allowed="with doctor",
+            remedy="Write doctor before the training file.",
+        )
+    config = load_train_config(files[0])
+    from pvsc_link.train.step import prepare
 
-    make_repeatable(words.threads)
-    from pvsc_link.train.trainer import Trainer, measure_costs
+    prepare(
+        words.threads,
+        deterministic=config.deterministic,
+        num_devices=words.devices,
+        several_hosts=words.hosts,
+    )
+    if examine:
+        from pvsc_link.train.doctor import examined
 
-    if words.measure:
-        for line in measure_costs(config):
+        for line in examined(config, small=words.small, compile_only=words.compile_only):
             print(line, flush=True)
         return 0
+    from pvsc_link.train.trainer import Trainer
+
     folder = Path(words.folder) if words.folder else Path("runs") / config.name
     return 0 if Trainer(config, folder).run() else STOPPED
 

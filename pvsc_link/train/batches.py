@@ -6,7 +6,6 @@ sees what an uninterrupted one would have seen, and nothing about the data has t
 thread makes batches ahead, so that cutting clips holds up no step.
 """
 
-import math
 from collections import deque
 from collections.abc import Callable, Generator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -14,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from keras import tree
 
 from pvsc_link.models import preset_at
 from pvsc_link.train.channel import StepChannel, frame_seeds
@@ -23,6 +23,7 @@ from pvsc_link.train.config import (
     TrainConfig,
     gop_at,
     learning_rate_at,
+    num_perceptual,
     ramp,
 )
 from pvsc_link.train.data import CachedClip, ClipCache, animate
@@ -139,6 +140,9 @@ class BatchMaker:
     def make(self, step: int, salt: int = 0) -> dict[str, Any]:
         """Batch of step ``step`` of the phase, with T = lead_in + gop frames per clip.
 
+        With ``accumulate`` above 1 every entry but the learning rate has one axis more in front,
+        over the parts of the batch, and ``batch`` stands for the clips of a part.
+
         Output
         ------
         frames : [batch, T, crop, crop, 3], uint8
@@ -150,23 +154,39 @@ class BatchMaker:
             for a model that sends vectors
         per_weight, adv_weight, learning_rate : scalars, float32
         """
-        phase, place = self.phase, (self.config.seed, salt, self.first_step + step)
-        rng = step_generator(*place)
-        gop, loss = gop_at(phase, step), phase.loss
+        phase, rng = self.phase, step_generator(self.config.seed, salt, self.first_step + step)
         before, refresh_every = (_one_of(c, rng) for c in (phase.lead_in, phase.refresh_every))
-        shape = BatchShape(phase.batch, before + gop, phase.crop)
+        shape = BatchShape(
+            phase.batch // phase.accumulate, before + gop_at(phase, step), phase.crop
+        )
+        places: list[tuple[int, ...]] = [(self.config.seed, salt, self.first_step + step)]
+        places += [(*places[0], part) for part in range(1, phase.accumulate)]
+        parts = [self._part(step, shape, refresh_every, rng, place) for place in places]
+        batch = parts[0]
+        if len(parts) > 1:
+            batch = tree.map_structure(lambda *entries: np.stack(entries), *parts)
+        return batch | {"learning_rate": np.float32(learning_rate_at(phase, step))}
+
+    def _part(
+        self,
+        step: int,
+        shape: BatchShape,
+        refresh_every: int,
+        rng: np.random.Generator,
+        place: tuple[int, ...],
+    ) -> dict[str, Any]:
+        gop, loss = gop_at(self.phase, step), self.phase.loss
         batch: dict[str, Any] = {
             "frames": draw_frames(self.cache, self.config.data, shape, rng),
             "omega_index": self._presets(shape, refresh_every, rng),
             **self._noise(shape, rng),
-            **self._perceptual_place(gop, rng),
+            **self._perceptual_place(gop, shape.batch, rng),
             "per_weight": np.float32(ramp(loss.per, loss.per_ramp, step)),
             "adv_weight": np.float32(ramp(loss.adv, loss.adv_ramp, step)),
-            "learning_rate": np.float32(learning_rate_at(phase, step)),
         }
         if self.channel is not None:
-            seeds = frame_seeds(*place, shape.num_frames)
-            batch["channel"] = self.channel.draw(rng, seeds, shape.batch, self._max_symbols())
+            seeds = frame_seeds(place, shape.num_frames)
+            batch["channel"] = self.channel.draw(rng, seeds, shape.batch)
         motion = self._motion(batch["frames"], batch["omega_index"])
         return batch if motion is None else batch | {"motion": motion}
 
@@ -202,24 +222,15 @@ class BatchMaker:
             "noise_z": uniform(64, self.model.channels_z),
         }
 
-    def _perceptual_place(self, gop: int, rng: np.random.Generator) -> dict[str, np.ndarray]:
+    def _perceptual_place(
+        self, gop: int, batch: int, rng: np.random.Generator
+    ) -> dict[str, np.ndarray]:
         phase, loss = self.phase, self.phase.loss
-        count = max(1, round(loss.per_share * phase.batch))
-        rows = [rng.permutation(phase.batch)[:count] for _ in range(gop)]
+        count = num_perceptual(loss, batch)
+        rows = [rng.permutation(batch)[:count] for _ in range(gop)]
         room = phase.crop - (loss.per_crop or phase.crop)
         place = rng.integers(0, room + 1, (gop, 2))
         return {"rows": np.array(rows, np.int32), "place": place.astype(np.int32)}
-
-    def _max_symbols(self) -> int:
-        """Most symbols of a frame of either model."""
-        models = [model for model in (self.model, self.intra) if model is not None]
-        return max(max_symbols(model, self.phase.crop, self.phase.crop) for model in models)
-
-
-def max_symbols(config: Any, height: int, width: int) -> int:
-    """Most symbols that a model of this config sends for a frame."""
-    units = math.prod(config.rate_map_shape(height, width))
-    return units * ((max(config.rate_set) + 1) // 2)
 
 
 def _one_of(numbers: list[int], rng: np.random.Generator) -> int:

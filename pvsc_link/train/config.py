@@ -358,6 +358,34 @@ class PhaseConfig(StrictModel):
     batch: Positive = Field(
         default=8, description="Clips of a step.", examples=[8], json_schema_extra=unit("clips")
     )
+    accumulate: Positive = Field(
+        default=1,
+        description="Parts of a batch that are worked on one after the other. Their gradients are "
+        "averaged before the step, so a step needs the memory of one part. It divides batch.",
+        examples=[4],
+        json_schema_extra=unit("parts"),
+    )
+    rematerialise: bool = Field(
+        default=False,
+        description="Whether the backward pass computes each P frame again, instead of keeping "
+        "its activations. Memory is then that of one P frame whatever the GOP length, for about a "
+        "third more time. The results are the same.",
+        examples=[True],
+    )
+    truncate: Positive | None = Field(
+        default=None,
+        description="Most P frames through which a gradient passes back; the buffers before them "
+        "count as constants. null: the whole GOP.",
+        examples=[2],
+        json_schema_extra=unit("frames"),
+    )
+    precision: Literal["float32", "mixed_bfloat16"] = Field(
+        default="float32",
+        description="Arithmetic of the networks. With mixed_bfloat16 their activations have 8 "
+        "significant bits; weights, optimiser, entropy model, symbols, channel and losses stay "
+        "float32.",
+        examples=["mixed_bfloat16"],
+    )
     learning_rate: float = Field(
         default=1e-4,
         gt=0,
@@ -431,6 +459,10 @@ class PhaseConfig(StrictModel):
                 raise self._refused(key, getattr(self, key), "0 for intra")
         if self.intra_start and (intra or self.informed_start):
             raise self._refused("intra_start", True, "for an inter phase without informed_start")
+        if self.batch % self.accumulate:
+            raise self._refused("accumulate", self.accumulate, f"a divisor of batch {self.batch}")
+        if intra and self.truncate is not None:
+            raise self._refused("truncate", self.truncate, "null for intra")
         if self.loss.branches is not None:
             allowed = {"ideal"} if self.stage == 1 else {"ideal", "tx", "rx"}
             if not self.loss.branches or not set(self.loss.branches) <= allowed:
@@ -524,6 +556,12 @@ class TrainConfig(StrictModel):
         default={},
         description="Factor of the learning rate by a word in a weight's path.",
         examples=[{"f_tx": 0.5}],
+    )
+    deterministic: bool = Field(
+        default=True,
+        description="Whether equal inputs give equal bits on the same machine. false allows "
+        "operations that add in any order, which are faster on GPUs.",
+        examples=[False],
     )
     checkpoint_minutes: float = Field(
         default=5.0,
@@ -675,3 +713,8 @@ def learning_rate_at(phase: PhaseConfig, step: int) -> float:
 def ramp(full: float, steps: int, step: int) -> float:
     """A loss weight that rises linearly from 0 over ``steps`` steps."""
     return full if step >= steps else full * (step + 1) / (steps + 1)
+
+
+def num_perceptual(loss: LossConfig, batch: int) -> int:
+    """Clips of so many on which LPIPS is computed."""
+    return max(1, round(loss.per_share * batch))

@@ -18,7 +18,6 @@ from PIL import Image
 from pvsc_link.media import load_clip, pad_to_multiple
 from pvsc_link.metrics import Lpips
 from pvsc_link.storage import atomic_file, write_atomically
-from pvsc_link.train.batches import max_symbols
 from pvsc_link.train.channel import StepChannel, frame_seeds, of_frame
 from pvsc_link.train.config import ChannelConfig, EvaluationConfig
 from pvsc_link.train.family import motion_vectors
@@ -117,10 +116,8 @@ class Evaluator:
         if self.channel is None:
             yield from [None] * len(frames)
             return
-        models = [model for model in (self.intra, self.inter) if model is not None]
-        most = max(max_symbols(model.config, *frames.shape[1:3]) for model in models)
-        rng, seeds = np.random.default_rng(0), frame_seeds(0, 0, 0, len(frames))
-        drawn = self.channel.draw(rng, seeds, 1, most)
+        rng, seeds = np.random.default_rng(0), frame_seeds((0, 0, 0), len(frames))
+        drawn = self.channel.draw(rng, seeds, 1)
         yield from (of_frame(drawn, t) for t in range(len(frames)))
 
     def _measure(

@@ -16,8 +16,8 @@ from keras import ops
 from pvsc_link.metrics import Lpips
 from pvsc_link.models import discriminator_loss, generator_loss
 from pvsc_link.train.channel import StepChannel, of_frame
-from pvsc_link.train.config import LossConfig, PhaseConfig
-from pvsc_link.train.step import compiled
+from pvsc_link.train.config import LossConfig, PhaseConfig, num_perceptual
+from pvsc_link.train.step import compiled, over_frames
 
 
 def reconstruction_loss(frame: Any, frame_hat: Any) -> Any:
@@ -48,13 +48,13 @@ class PerceptualLoss:
     Parameters
     ----------
     config : LossConfig
-    batch : int, clips of a step
+    batch : int, clips of a step, or of a part of it
     """
 
     def __init__(self, config: LossConfig, batch: int):
         self.lpips = Lpips(finite_gradient=True, dtype=config.per_dtype)
         self.crop = config.per_crop
-        self.count = max(1, round(config.per_share * batch))
+        self.count = num_perceptual(config, batch)
 
     def cut(self, images: Any, rows: Any, place: Any) -> Any:
         """The part that counts: [batch, H, W, 3] -> [count, crop, crop, 3].
@@ -111,11 +111,14 @@ class Objective:
 
     Input
     -----
-    batch : output of ``batches.BatchMaker.make``
+    batch : output of ``batches.BatchMaker.make``, or a part of one
+    span : one of ``spans``; None: the whole GOP
+    carry : buffers after the span before; None for the first span
 
     Output
     ------
-    (loss, terms) : scalar, and dict of scalars: means over clips and over the frames that learn
+    (loss, terms, carry) : scalar, and dict of scalars, which over all spans add up to means over
+    clips and over the frames that learn; buffers for the next span
     """
 
     def __init__(
@@ -135,25 +138,33 @@ class Objective:
         self._frame = compiled(self._intra_frame if intra is None else self._inter_frame)
         self._lead = compiled(self._lead_frame)
 
-    def __call__(self, batch: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
+    def spans(self, batch: dict[str, Any]) -> list[tuple[int, int]]:
+        """Frames through which gradients pass together: all, or at most ``truncate``."""
+        if self.intra is None:
+            return [(0, 1)]
+        first, last = _lead_in(batch) + 1, batch["frames"].shape[1]
+        length = self.phase.truncate or last
+        return [(t, min(t + length, last)) for t in range(first, last, length)]
+
+    def __call__(
+        self, batch: dict[str, Any], span: tuple[int, int] | None = None, carry: Any = None
+    ) -> tuple[Any, dict[str, Any], Any]:
         frames = ops.cast(batch["frames"], "float32") / 255.0
         if self.intra is None:
             terms = self._frame(frames[:, 0], batch["omega_index"][:, 0], _at(batch, 0))
-        else:
-            terms = self._group_of_pictures(frames, batch)
-        return terms["loss"], terms
-
-    def _group_of_pictures(self, frames: Any, batch: dict[str, Any]) -> dict[str, Any]:
-        buffers, every = self._start(frames[:, 0], batch), []
-        lead_in = frames.shape[1] - batch["rows"].shape[0]
-        for t in range(1, frames.shape[1]):
-            given, index = _at(batch, t, lead_in), batch["omega_index"][:, t]
-            if t <= lead_in:
-                buffers = self._lead(frames[:, t], buffers, index, given)
-            else:
-                terms, buffers = self._frame(frames[:, t], buffers, index, given)
-                every.append(terms)
-        return {key: sum(terms[key] for terms in every) / len(every) for key in every[0]}
+            return terms["loss"], terms, ()
+        lead_in = _lead_in(batch)
+        if carry is None:
+            carry = self._start(frames[:, 0], batch)
+            if lead_in:
+                carry, _ = over_frames(self._lead, carry, _given(frames, batch, 1, lead_in + 1))
+        first, last = span or (lead_in + 1, frames.shape[1])
+        given = _given(frames, batch, first, last, lead_in)
+        remat = self.phase.rematerialise
+        carry, terms = over_frames(self._frame, carry, given, rematerialise=remat)
+        count = batch["rows"].shape[0] - 1
+        terms = {key: value / count for key, value in terms.items()}
+        return terms["loss"], terms, carry
 
     def _start(self, frame: Any, batch: dict[str, Any]) -> dict[str, Any]:
         """Buffers after the I frame, which the fixed intra model sends over the same channel."""
@@ -174,22 +185,24 @@ class Objective:
         return self._terms(frame, omega_index, output, given)
 
     def _inter_frame(
-        self, frame: Any, buffers: dict[str, Any], omega_index: Any, given: dict[str, Any]
+        self, buffers: dict[str, Any], frame: tuple[Any, Any, dict[str, Any]]
     ) -> tuple[dict[str, Any], dict[str, Any]]:
-        output = self._forward(frame, buffers, omega_index, given)
-        return self._terms(frame, omega_index, output, given), output["buffers"]
+        pixels, omega_index, given = frame
+        output = self._forward(pixels, buffers, omega_index, given)
+        return output["buffers"], self._terms(pixels, omega_index, output, given)
 
     def _lead_frame(
-        self, frame: Any, buffers: dict[str, Any], omega_index: Any, given: dict[str, Any]
-    ) -> dict[str, Any]:
+        self, buffers: dict[str, Any], frame: tuple[Any, Any, dict[str, Any]]
+    ) -> tuple[dict[str, Any], dict[str, Any]]:
         """Buffers after a P frame from which nothing is learnt."""
-        output = self._forward(frame, buffers, omega_index, given)
-        return keras.tree.map_structure(ops.stop_gradient, output["buffers"])
+        pixels, omega_index, given = frame
+        output = self._forward(pixels, buffers, omega_index, given)
+        return keras.tree.map_structure(ops.stop_gradient, output["buffers"]), {}
 
     def _forward(
         self, frame: Any, buffers: dict[str, Any], omega_index: Any, given: dict[str, Any]
     ) -> dict[str, Any]:
-        return self.model.forward(
+        output = self.model.forward(
             frame,
             buffers,
             omega_index,
@@ -198,6 +211,9 @@ class Objective:
             quantiser=self.phase.quantiser,
             channel=self._through(self.model, given),
         )
+        # A buffer has the same type before and after a frame, whatever the networks compute in.
+        following = {name: _like(b, buffers[name]) for name, b in output["buffers"].items()}
+        return {**output, "buffers": following}
 
     def _through(self, model: Any, given: dict[str, Any]) -> Any:
         """The channel of a frame, as ``forward`` of a model takes it; None in stage 1."""
@@ -246,7 +262,7 @@ class Objective:
             features = self.perceptual.features(self.perceptual.cut(frame, *place))
             chosen = omega if self.perceptual.count == frame.shape[0] else ops.take(omega, place[0])
         for branch, weight in self.branches.items():
-            frame_hat = output[f"frame_{branch}"]
+            frame_hat = ops.cast(output[f"frame_{branch}"], "float32")
             rec = reconstruction_loss(frame, frame_hat)
             terms[f"rec_{branch}"] = ops.mean(rec)
             total = total + weight * loss.rec * ops.mean(omega * rec)
@@ -275,6 +291,22 @@ class Objective:
         real = self.discriminator(frame)
         fakes = [self.discriminator(ops.stop_gradient(output[f"frame_{b}"])) for b in self.branches]
         return sum(discriminator_loss(real, fake) for fake in fakes) / len(fakes)
+
+
+def _like(tensor: Any, other: Any) -> Any:
+    """The tensor in the type of another."""
+    return ops.cast(tensor, keras.backend.standardize_dtype(other.dtype))
+
+
+def _lead_in(batch: dict[str, Any]) -> int:
+    """P frames of a batch from which nothing is learnt."""
+    return int(batch["frames"].shape[1] - batch["rows"].shape[0])
+
+
+def _given(frames: Any, batch: dict[str, Any], first: int, last: int, lead_in: int = 0) -> list:
+    """What ``over_frames`` takes of the frames from ``first`` up to ``last``."""
+    index = batch["omega_index"]
+    return [(frames[:, t], index[:, t], _at(batch, t, lead_in)) for t in range(first, last)]
 
 
 def _at(batch: dict[str, Any], t: int, lead_in: int = 0) -> dict[str, Any]:

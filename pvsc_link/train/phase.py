@@ -21,7 +21,7 @@ from pvsc_link.train.objective import Objective, PerceptualLoss
 from pvsc_link.train.starts.informed import measure_statistics, start_informed
 from pvsc_link.train.starts.intra import copy_feature_coding, start_from_intra
 from pvsc_link.train.starts.linear_coding import sent_units, start_linear_coding
-from pvsc_link.train.step import FlatAdam, make_step
+from pvsc_link.train.step import FlatAdam, make_step, num_devices
 from pvsc_link.train.weights import SEPARATOR, WeightStore, representative_rates
 from pvsc_link.types import InputError, noise_variance
 
@@ -51,6 +51,7 @@ class Phase:
         factors = tuple(config.intra_eta_factors or ())
         self._configs = configs_of(config.preset, len(config.omega), factors)
         self._check_starts()
+        self._check_shapes()
         self.intra = self._network("intra", cache)
         self.inter = self._network("inter", cache) if phase.model == "inter" else None
         self.model = self.intra if self.inter is None else self.inter
@@ -62,14 +63,19 @@ class Phase:
             config.omega_of(phase.model),
             self.model,
             None if self.inter is None else self.intra,
-            PerceptualLoss(phase.loss, phase.batch) if phase.loss.per else None,
+            PerceptualLoss(phase.loss, phase.batch // phase.accumulate) if phase.loss.per else None,
             self.discriminator,
         )
         self.groups = [self._group(self._learned(), "model")]
         if self.discriminator is not None:
             self.groups.append(self._group(self.discriminator.trainable_variables, "adversary"))
         learned = [v for group in self.groups for v in group.variables]
-        self._step = make_step(objective, learned, self._others(objective, learned), self._update)
+        others = self._others(objective, learned)
+        self._step = make_step(objective, learned, others, self._update, phase.accumulate)
+
+    def memory(self, batch: dict[str, Any]) -> int | None:
+        """Bytes that a step needs on each device by XLA's account; None under TensorFlow."""
+        return self._step.memory(batch)
 
     def step(self, batch: dict[str, Any]) -> dict[str, np.ndarray]:
         """One step. Output: the terms of the loss, the gradient's ``norm``, and ``skipped``."""
@@ -143,11 +149,11 @@ class Phase:
             )
         return chosen
 
-    def _update(self, gradients: list[Any], batch: dict[str, Any]) -> dict[str, Any]:
+    def _update(self, gradients: list[Any], learning_rate: Any) -> dict[str, Any]:
         results, start = [], 0
         for group in self.groups:
             part = gradients[start : start + len(group.variables)]
-            results.append(group.apply(part, batch["learning_rate"]))
+            results.append(group.apply(part, learning_rate))
             start += len(part)
         skipped = sum(result[1] for result in results)
         return {"norm": results[0][0], "skipped": skipped}
@@ -163,10 +169,28 @@ class Phase:
                 remedy="Leave it out: the model starts with random weights.",
             )
 
+    def _check_shapes(self) -> None:
+        phase, multiple = self.phase, self._configs[self.phase.model].padding_multiple
+        if phase.crop % multiple:
+            raise InputError(
+                f"crop of phase {phase.name}",
+                found=phase.crop,
+                allowed=f"multiples of {multiple} for preset {self.config.preset}",
+                remedy="Change crop.",
+            )
+        clips = phase.batch // phase.accumulate
+        if clips % num_devices():
+            raise InputError(
+                f"batch of phase {phase.name} on {num_devices()} devices",
+                found=f"{clips} clips" + (" per part" if phase.accumulate > 1 else ""),
+                allowed=f"multiples of {num_devices()}",
+                remedy="Change batch or accumulate, or take fewer devices (--devices).",
+            )
+
     def _network(self, kind: Kind, cache: ClipCache) -> Any:
         """The model of ``kind`` with its weights: kept ones, or those of a start."""
         learns = kind == self.phase.model
-        model = model_of(self._model_config(kind))
+        model = model_of(self._model_config(kind), dtype=self.phase.precision)
         if self.store.give(kind, model):
             return model
         if not learns:
@@ -227,7 +251,12 @@ class Phase:
 
     def _discriminator(self) -> Any:
         filters = self.config.discriminator_filters
-        network = Discriminator(filters, num_groups=min(16, filters // 4), name="discriminator")
+        network = Discriminator(
+            filters,
+            num_groups=min(16, filters // 4),
+            dtype=self.phase.precision,
+            name="discriminator",
+        )
         network.build((None, None, None, 3))
         self.store.give("discriminator", network)
         return network

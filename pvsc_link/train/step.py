@@ -11,8 +11,9 @@ each of some 300 tensors, and the state in a checkpoint is four arrays.
 """
 
 import contextlib
+import os
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, Protocol
 
 import keras
 import numpy as np
@@ -20,12 +21,16 @@ from keras import ops
 
 from pvsc_link.types import InputError
 
-LossFunction = Callable[[Any], tuple[Any, dict[str, Any]]]
+#: (gradients, learning rate) to further terms of a step.
 Update = Callable[[list[Any], Any], dict[str, Any]]
 #: Decays of Adam's moments (section IV-A) and its epsilon.
 BETA_1, BETA_2, EPSILON = 0.9, 0.999, 1e-8
 CLIP_NORM = 1.0  # largest norm of the gradient of a group of weights
 EMA_DECAY = 0.999  # of the averaged weights
+
+
+#: Entries of a batch whose first axis (behind that of the parts) is over clips.
+PER_CLIP = frozenset({"frames", "omega_index", "noise_y", "noise_z", "motion", "snr_db"})
 
 
 def compiled(function: Callable) -> Callable:
@@ -55,83 +60,331 @@ def inference(function: Callable, variables: list[Any]) -> Callable:
     return lambda *arguments: pure([v.value for v in variables], *arguments)
 
 
+class Loss(Protocol):
+    """What a step minimises, cut into spans of frames that follow one another.
+
+    Gradients do not pass from one span to the one before it. The losses and the terms of the spans
+    of a batch add up to those of the batch.
+    """
+
+    def spans(self, batch: dict[str, Any]) -> list[tuple[int, int]]:
+        """First frame and end of every span."""
+        ...
+
+    def __call__(
+        self, batch: dict[str, Any], span: tuple[int, int], carry: Any
+    ) -> tuple[Any, dict[str, Any], Any]:
+        """(loss, terms, next carry) of a span; ``carry`` is None at the first."""
+        ...
+
+
 def make_step(
-    loss_function: LossFunction, learned: list[Any], others: list[Any], update: Update
-) -> Callable[[Any], dict[str, np.ndarray]]:
+    loss: Loss, learned: list[Any], others: list[Any], update: Update, parts: int = 1
+) -> "Step":
     """One compiled gradient step, which takes a batch, changes variables and returns terms.
+
+    With ``parts`` above 1 every entry of a batch but ``learning_rate`` has a first axis of that
+    length. The parts are worked on one after the other, and their gradients are averaged before
+    they are clipped: memory is that of one part.
 
     Parameters
     ----------
-    loss_function : batch -> (loss, terms)
+    loss : Loss
     learned : variables of which gradients are taken
     others : every other variable that is read or written (moments, averages, fixed networks)
-    update : (gradients, batch) -> further terms; assigns to ``learned`` and ``others``
+    update : (gradients, learning rate) -> further terms; assigns to ``learned`` and ``others``
+    parts : number of parts of a batch
+
+    Under JAX with several devices (``prepare``) each of them takes an equal share of the clips of
+    a part. The loss is a mean over all clips, so gradients are summed over the devices before the
+    update clips them.
     """
     if keras.backend.backend() == "tensorflow":
-        return _tensorflow_step(loss_function, learned, update)
+        return _TensorflowStep(loss, learned, update, parts)
     _require_jax()
-    return _jax_step(loss_function, learned, others, update)
+    return _JaxStep(loss, learned, others, update, parts)
 
 
-def make_repeatable(num_threads: int | None = None) -> None:
-    """Make equal inputs give equal bits on the same machine.
+def over_frames(
+    function: Callable[[Any, Any], tuple[Any, dict[str, Any]]],
+    carry: Any,
+    frames: list[Any],
+    *,
+    rematerialise: bool = False,
+) -> tuple[Any, dict[str, Any]]:
+    """A function of a carry and of each entry of ``frames``, one after the other.
 
-    It has to come before the first operation of the process. Parameters: ``num_threads`` : cores
-    that TensorFlow uses; None uses all.
+    Under JAX it is one loop of the program (``jax.lax.scan``), which is compiled once whatever the
+    number of frames. With ``rematerialise`` only the carry is kept of each frame; the backward
+    pass computes the rest again.
+
+    Output: the last carry, and the sum of the terms of all frames.
+    """
+
+    def one(carry: Any, frame: Any) -> Any:
+        if not rematerialise:
+            return function(carry, frame)
+        return keras.remat(lambda carry: function(carry, frame))(carry)
+
+    if keras.backend.backend() == "jax" and len(frames) > 1:
+        import jax
+
+        stacked = keras.tree.map_structure(lambda *entries: ops.stack(entries), *frames)
+        carry, every = jax.lax.scan(one, carry, stacked)
+        return carry, {name: ops.sum(values, axis=0) for name, values in every.items()}
+    total: dict[str, Any] = {}
+    for frame in frames:
+        carry, terms = one(carry, frame)
+        total = _sum(total, terms)
+    return carry, total
+
+
+def _sum(total: dict[str, Any], terms: dict[str, Any]) -> dict[str, Any]:
+    return {name: total[name] + terms[name] for name in terms} if total else terms
+
+
+def prepare(
+    num_threads: int | None = None,
+    *,
+    deterministic: bool = True,
+    num_devices: int | None = None,
+    several_hosts: bool = False,
+) -> None:
+    """Choose cores, devices and order of additions, before the first operation of the process.
+
+    Parameters
+    ----------
+    num_threads : cores that TensorFlow uses; None uses all
+    deterministic : equal inputs give equal bits on the same machine
+    num_devices : devices that share every batch under JAX; None: all that JAX finds
+    several_hosts : this process is one of several that train together, one per host. Their
+        addresses come from Slurm, Open MPI or the variables ``KERAS_DISTRIBUTION_*``
+        (``keras.distribution.initialize``)
+
+    Raises ``InputError`` for more devices than there are, and for several under TensorFlow.
     """
     if keras.backend.backend() == "tensorflow":
+        if several_hosts or (num_devices or 1) > 1:
+            raise InputError(
+                "several devices under TensorFlow",
+                found=num_devices,
+                allowed=1,
+                remedy="Set KERAS_BACKEND=jax.",
+            )
         import tensorflow as tf
 
         if num_threads is not None:
             tf.config.threading.set_intra_op_parallelism_threads(num_threads)
             tf.config.threading.set_inter_op_parallelism_threads(1)
-        tf.config.experimental.enable_op_determinism()
+        if deterministic:
+            tf.config.experimental.enable_op_determinism()
+        return
+    _require_jax()
+    if deterministic and "xla_gpu_deterministic_ops" not in os.environ.get("XLA_FLAGS", ""):
+        flags = (os.environ.get("XLA_FLAGS", ""), "--xla_gpu_deterministic_ops=true")
+        os.environ["XLA_FLAGS"] = " ".join(flags).strip()
+    if several_hosts:
+        keras.distribution.initialize()
+    devices = keras.distribution.list_devices()
+    if num_devices is not None and not 1 <= num_devices <= len(devices):
+        raise InputError(
+            "devices", found=num_devices, allowed=f"1 to {len(devices)}", remedy="Ask for fewer."
+        )
+    chosen = devices[:num_devices]
+    if len(chosen) > 1:
+        keras.distribution.set_distribution(keras.distribution.DataParallel(devices=chosen))
 
 
-def _tensorflow_step(loss_function: LossFunction, learned: list[Any], update: Update) -> Callable:
-    import tensorflow as tf
-
-    @tf.function(autograph=False)
-    def step(batch: Any) -> dict[str, Any]:
-        sources = [v.value for v in learned]
-        with tf.GradientTape(watch_accessed_variables=False) as tape:
-            tape.watch(sources)
-            loss, terms = loss_function(batch)
-        gradients = tape.gradient(loss, sources, unconnected_gradients="zero")
-        return {**terms, **update([tf.convert_to_tensor(g) for g in gradients], batch)}
-
-    return lambda batch: {key: value.numpy() for key, value in step(batch).items()}
+def num_devices() -> int:
+    """Devices that share a batch."""
+    chosen = keras.distribution.distribution()
+    return 1 if chosen is None else int(np.prod(chosen.device_mesh.shape))
 
 
-def _jax_step(
-    loss_function: LossFunction, learned: list[Any], others: list[Any], update: Update
-) -> Callable:
+def host() -> int:
+    """Number of this process among those of all hosts; that of host 0 writes the run folder."""
+    if keras.backend.backend() != "jax":
+        return 0
     import jax
 
-    @jax.jit
-    def pure(values: list[Any], rest: list[Any], batch: Any) -> Any:
-        fixed = list(zip(others, rest, strict=True))
+    return jax.process_index()
 
-        def loss_of(values: list[Any]) -> Any:
-            mapping = list(zip(learned, values, strict=True)) + fixed
-            with keras.StatelessScope(state_mapping=mapping):
-                return loss_function(batch)
 
-        (_, terms), gradients = jax.value_and_grad(loss_of, has_aux=True)(values)
-        mapping = list(zip(learned, values, strict=True)) + fixed
-        with keras.StatelessScope(state_mapping=mapping) as scope:
-            terms = {**terms, **update(gradients, batch)}
-        new = [[scope.get_current_value(v) for v in group] for group in (learned, others)]
-        return terms, *new
+def on_any_host(flag: bool) -> bool:
+    """Whether the flag is set in the process of any host; all of them call this together."""
+    if keras.backend.backend() != "jax":
+        return flag
+    import jax
 
-    def step(batch: Any) -> dict[str, np.ndarray]:
-        values, rest = [[v.value for v in group] for group in (learned, others)]
-        terms, values, rest = pure(values, rest, batch)
-        for variable, value in zip([*learned, *others], [*values, *rest], strict=True):
+    if jax.process_count() == 1:
+        return flag
+    from jax.experimental import multihost_utils
+
+    return bool(multihost_utils.process_allgather(np.array([flag])).any())
+
+
+class Step(Protocol):
+    """A compiled step."""
+
+    def __call__(self, batch: dict[str, Any]) -> dict[str, np.ndarray]:
+        """Take the step. Output: the terms."""
+        ...
+
+    def memory(self, batch: dict[str, Any]) -> int | None:
+        """Bytes that the step needs on each device, before it is run; None where unknown."""
+        ...
+
+
+def _part(batch: dict[str, Any], i: int) -> dict[str, Any]:
+    return keras.tree.map_structure(lambda entry: entry[i], batch)
+
+
+class _TensorflowStep:
+    """The step as one ``tf.function``, whose frames are functions of their own (``compiled``)."""
+
+    def __init__(self, loss: Loss, learned: list[Any], update: Update, parts: int):
+        import tensorflow as tf
+
+        self._tf, self._loss, self._parts = tf, loss, parts
+        self._learned, self._update = learned, update
+        self._step = tf.function(self._run, autograph=False)
+
+    def __call__(self, batch: dict[str, Any]) -> dict[str, np.ndarray]:
+        return {key: value.numpy() for key, value in self._step(batch).items()}
+
+    def memory(self, batch: dict[str, Any]) -> int | None:
+        return None  # TensorFlow allocates operation by operation and knows no total before
+
+    def _run(self, batch: dict[str, Any]) -> dict[str, Any]:
+        tf = self._tf
+        rate = batch["learning_rate"]
+        rest = {name: entry for name, entry in batch.items() if name != "learning_rate"}
+        parts = [rest] if self._parts == 1 else [_part(rest, i) for i in range(self._parts)]
+        total: list[Any] = []
+        terms: dict[str, Any] = {}
+        for part in parts:
+            carry: Any = None
+            for span in self._loss.spans(part):
+                # What a span keeps for its gradient is free again before the next one begins.
+                with tf.control_dependencies(total):
+                    gradients, more, carry = self._gradients(part, span, carry)
+                    if total:
+                        gradients = [a + b for a, b in zip(total, gradients, strict=True)]
+                    total = gradients
+                    terms = _sum(terms, more)
+        if self._parts > 1:
+            total = [gradient / self._parts for gradient in total]
+            terms = {name: value / self._parts for name, value in terms.items()}
+        return {**terms, **self._update(total, rate)}
+
+    def _gradients(self, part: dict[str, Any], span: tuple[int, int], carry: Any) -> Any:
+        tf, sources = self._tf, [v.value for v in self._learned]
+        if carry is not None:
+            carry = keras.tree.map_structure(ops.stop_gradient, carry)
+        with tf.GradientTape(watch_accessed_variables=False) as tape:
+            tape.watch(sources)
+            loss, terms, carry = self._loss(part, span, carry)
+        gradients = tape.gradient(loss, sources, unconnected_gradients="zero")
+        return [tf.convert_to_tensor(g) for g in gradients], terms, carry
+
+
+class _JaxStep:
+    """The step as one jitted pure function."""
+
+    def __init__(
+        self, loss: Loss, learned: list[Any], others: list[Any], update: Update, parts: int
+    ):
+        import jax
+
+        self._jax, self._loss, self._parts = jax, loss, parts
+        self._learned, self._others, self._update = learned, others, update
+        placed: dict[str, Any] = {}
+        self._mesh: Any = None
+        distribution = keras.distribution.distribution()
+        if distribution is not None:
+            self._mesh = distribution.device_mesh.backend_mesh
+            placed = {"out_shardings": self._sharding()}  # every device holds all weights
+        self._step = jax.jit(self._run, **placed)
+
+    def __call__(self, batch: dict[str, Any]) -> dict[str, np.ndarray]:
+        terms, values, rest = self._step(*self._arguments(batch))
+        variables = [*self._learned, *self._others]
+        for variable, value in zip(variables, [*values, *rest], strict=True):
             variable.assign(value)
         return {key: np.asarray(value) for key, value in terms.items()}
 
-    return step
+    def memory(self, batch: dict[str, Any]) -> int | None:
+        found = self._step.lower(*self._arguments(batch)).compile().memory_analysis()
+        if found is None:
+            return None
+        sizes = found.argument_size_in_bytes + found.output_size_in_bytes
+        return int(sizes + found.temp_size_in_bytes - found.alias_size_in_bytes)
+
+    def _arguments(self, batch: dict[str, Any]) -> tuple[Any, ...]:
+        values, rest = ([v.value for v in group] for group in (self._learned, self._others))
+        if self._mesh is not None:
+            batch = self._jax.tree_util.tree_map_with_path(self._placed, batch)
+        return values, rest, batch
+
+    def _placed(self, path: tuple[Any, ...], entry: Any) -> Any:
+        """An entry of a batch on the devices: its clips are shared out, anything else is copied."""
+        axes: tuple[str | None, ...] = ()
+        if path[-1].key in PER_CLIP:
+            before = (None,) if self._parts > 1 else ()
+            axes = (*before, *self._mesh.axis_names)
+        # Every host makes the whole batch and gives its own devices their part.
+        array = np.asarray(entry)
+        return self._jax.make_array_from_callback(
+            array.shape, self._sharding(*axes), lambda index: array[index]
+        )
+
+    def _sharding(self, *axes: str | None) -> Any:
+        return self._jax.sharding.NamedSharding(self._mesh, self._jax.sharding.PartitionSpec(*axes))
+
+    def _run(self, values: list[Any], others: list[Any], batch: dict[str, Any]) -> Any:
+        rate = batch["learning_rate"]
+        parts = {name: entry for name, entry in batch.items() if name != "learning_rate"}
+        if self._parts == 1:
+            gradients, terms = self._gradients(values, others, parts)
+        else:
+            first = self._jax.eval_shape(self._gradients, values, others, _part(parts, 0))
+            zeros = self._jax.tree.map(lambda s: ops.zeros(s.shape, s.dtype), first)
+
+            def add(total: Any, part: Any) -> Any:
+                found = self._gradients(values, others, part)
+                return self._jax.tree.map(ops.add, total, found), None
+
+            total, _ = self._jax.lax.scan(add, zeros, parts)
+            gradients, terms = self._jax.tree.map(lambda entry: entry / self._parts, total)
+        with keras.StatelessScope(state_mapping=self._mapping(values, others)) as scope:
+            terms = {**terms, **self._update(gradients, rate)}
+        groups = (self._learned, self._others)
+        return terms, *([scope.get_current_value(v) for v in group] for group in groups)
+
+    def _gradients(self, values: list[Any], others: list[Any], part: dict[str, Any]) -> Any:
+        jax = self._jax
+        total: Any = None
+        carry: Any = None
+        terms: dict[str, Any] = {}
+        for span in self._loss.spans(part):
+
+            def loss_of(values: list[Any], carry: Any, span: Any = span) -> Any:
+                with keras.StatelessScope(state_mapping=self._mapping(values, others)):
+                    loss, more, following = self._loss(part, span, carry)
+                return loss, (more, following)
+
+            (_, (more, carry)), found = jax.value_and_grad(loss_of, has_aux=True)(values, carry)
+            total = found if total is None else jax.tree.map(ops.add, total, found)
+            terms = _sum(terms, more)
+            # What a span keeps for its gradient is free again before the next one begins.
+            total, carry = jax.lax.optimization_barrier((total, carry))
+        return total, terms
+
+    def _mapping(self, values: list[Any], others: list[Any]) -> list[tuple[Any, Any]]:
+        return [
+            *zip(self._learned, values, strict=True),
+            *zip(self._others, others, strict=True),
+        ]
 
 
 def _require_jax() -> None:

@@ -9,10 +9,8 @@ import json
 import logging
 import os
 import signal
-import statistics
 import time
 import zipfile
-from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -36,6 +34,7 @@ from pvsc_link.train.evaluation import (
     write_plot,
 )
 from pvsc_link.train.phase import Phase
+from pvsc_link.train.step import host, on_any_host
 from pvsc_link.train.weights import WeightStore, load_initial_weights
 from pvsc_link.types import InputError
 
@@ -99,8 +98,9 @@ class Trainer:
     Parameters
     ----------
     config : TrainConfig
-    folder : Path of the run; holds config.yaml, checkpoints, history.csv, evaluation.csv,
-        curves.png, pictures/ and weights/ (averaged weights with the model's config)
+    folder : Path of the run, on a file system that all hosts share; holds config.yaml,
+        checkpoints, history.csv, evaluation.csv, curves.png, pictures/ and weights/ (averaged
+        weights with the model's config)
 
     Raises ``InputError`` if ``folder`` holds a run of another config.
 
@@ -111,9 +111,12 @@ class Trainer:
 
     def __init__(self, config: TrainConfig, folder: Path):
         self.config, self.folder = config, folder
-        _pin_config(config, folder)
-        self.losses = Table(folder / "history.csv", LOSS_COLUMNS)
-        self.evaluations = Table(folder / "evaluation.csv", EVALUATION_COLUMNS)
+        #: Where this process writes. Hosts beside host 0 do the same work and write it elsewhere.
+        self.records = folder / "hosts" / str(host()) if host() else folder
+        self.records.mkdir(parents=True, exist_ok=True)
+        _pin_config(config, self.records)
+        self.losses = Table(self.records / "history.csv", LOSS_COLUMNS)
+        self.evaluations = Table(self.records / "evaluation.csv", EVALUATION_COLUMNS)
         self.progress, self.store = Progress(), WeightStore()
         self._stop = False
         self._evaluator: Evaluator | None = None
@@ -130,7 +133,7 @@ class Trainer:
             allowed="a free one",
             remedy="Stop that run.",
         )
-        with exclusive(self.folder / "lock", if_held=busy):
+        with exclusive(self.records / "lock", if_held=busy):
             self.cache = open_cache(self.config.data)
             arrays = self._resume()
             previous = {s: signal.signal(s, self._ask_to_stop) for s in _STOP_SIGNALS}
@@ -200,7 +203,8 @@ class Trainer:
         ahead = made_ahead(lambda step: maker.make(step, salt), progress.step, config.steps)
         with closing(ahead):
             for batch in ahead:
-                if self._stop:
+                if on_any_host(self._stop):
+                    self._stop = True
                     break
                 batch["learning_rate"] = np.float32(batch["learning_rate"] * progress.rate_factor)
                 terms = phase.step(batch)
@@ -215,7 +219,7 @@ class Trainer:
                     skipped = 0
                 if progress.step % self.config.evaluation.every == 0:
                     self._evaluate(phase)
-                if pace.checkpoint_due():
+                if on_any_host(pace.checkpoint_due()):
                     self._checkpoint(phase)
         self._checkpoint(phase)
         return True
@@ -253,12 +257,12 @@ class Trainer:
     def _checkpoint(self, phase: Phase) -> None:
         phase.keep()
         if self._save(phase.state()):
-            phase.save_averaged(self.folder / "weights")
-            write_plot(self.losses, self.evaluations, self.folder / "curves.png")
+            phase.save_averaged(self.records / "weights")
+            write_plot(self.losses, self.evaluations, self.records / "curves.png")
 
     def _save(self, state: dict[str, np.ndarray]) -> bool:
         self.progress.rate_sets = {k: list(r) for k, r in self.store.rate_sets.items()}
-        saved = save_checkpoint(self.folder, self.progress, {**self.store.arrays(), **state})
+        saved = save_checkpoint(self.records, self.progress, {**self.store.arrays(), **state})
         if not saved:
             LOG.warning("step %d holds values that are not finite: not saved", self.global_step)
         return saved
@@ -280,7 +284,7 @@ class Trainer:
                 if row["frame_kind"] == "I":
                     pictures.setdefault(row["clip"], [original]).append(shown)
         for clip, side in pictures.items():
-            path = self.folder / "pictures" / f"{Path(clip).stem}_{self.global_step:07d}.png"
+            path = self.records / "pictures" / f"{Path(clip).stem}_{self.global_step:07d}.png"
             write_picture(path, side)
 
     def _ask_to_stop(self, number: int, frame: Any) -> None:
@@ -328,34 +332,3 @@ def _pin_config(config: TrainConfig, folder: Path) -> None:
             remedy="Choose another name or --folder. To start from old weights, set "
             "initial_weights.",
         )
-
-
-def measure_costs(config: TrainConfig, num_steps: int = 6) -> Iterator[str]:
-    """A table with the cost of a step of every phase, line by line.
-
-    Columns: CPU seconds of the first step (with tracing), of a step, and of making its batch. The
-    data are made in a thread of their own, so they delay training only where they cost more than
-    the step. The weights are those that training would start with, and are not kept.
-    """
-    yield "phase                GOP  crop  batch  first step     step     data    clips"
-    yield "                                            cpu-s    cpu-s    cpu-s   /cpu-s"
-    store, cache, first = WeightStore(), open_cache(config.data), 0
-    for entry in config.phases:
-        phase = Phase(config, entry, store, cache)
-        maker = phase.batches(cache, first)
-        steps = range(min(num_steps, max(2, entry.steps // len(entry.gop))))
-        data, batches = zip(*(_timed(maker.make, step) for step in steps), strict=True)
-        start, *costs = [_timed(phase.step, batch)[0] for batch in batches]
-        step, making = statistics.median(costs), statistics.median(data)
-        yield (
-            f"{entry.name:<20} {gop_at(entry, 0):3d} {entry.crop:5d} {entry.batch:6d} {start:11.1f}"
-            f" {step:8.3f} {making:8.3f} {entry.batch / step:8.1f}"
-        )
-        phase.keep()
-        first += entry.steps
-
-
-def _timed(function: Callable, argument: Any) -> tuple[float, Any]:
-    start = time.process_time()
-    result = function(argument)
-    return time.process_time() - start, result

@@ -21,7 +21,7 @@ sys.path.insert(0, {here!r})
 from conftest import MICRO
 from pvsc_link.models.presets import PRESETS
 PRESETS["micro"] = MICRO
-from pvsc_link.train.step import make_repeatable
+from pvsc_link.train.step import prepare
 from pvsc_link.train import trainer
 from pvsc_link.train.config import load_train_config
 trainer.write_plot = lambda *_: None
@@ -34,7 +34,7 @@ for place, (folder, saved, killed) in enumerate(jobs):
         assert os.waitpid(child, 0)[1] == signal.SIGKILL
         continue
     if place == 0 or int(killed) >= 0 or int(jobs[place - 1][2]) >= 0:
-        make_repeatable(1)
+        prepare(1)
         tf.config.run_functions_eagerly(eager)
     run = trainer.Trainer(load_train_config(config), Path(folder))
     trainer._Pace.checkpoint_due = lambda self: run.global_step == int(saved)

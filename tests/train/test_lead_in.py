@@ -58,7 +58,7 @@ def test_nothing_is_learnt_from_a_lead_in(micro_run, models):
     frames = tf.cast(batch["frames"], tf.float32)
     with tf.GradientTape() as tape:
         tape.watch(frames)
-        loss, _ = objective({**batch, "frames": frames})
+        loss, _, _ = objective({**batch, "frames": frames})
     gradient = tape.gradient(loss, frames).numpy()
     assert not gradient[:, :2].any()
     assert gradient[:, 2].any()
@@ -104,7 +104,7 @@ def test_the_loss_weighs_a_refreshing_frame_by_its_own_omega(micro_run, models):
     batch["omega_index"][:] = [[0, 1]]
 
     def loss(*omega):
-        return Objective(config.phases[0], list(omega), *models)(batch)
+        return Objective(config.phases[0], list(omega), *models)(batch)[:2]
 
     fine, terms = loss(1.0, 10.0)
     np.testing.assert_allclose(loss(5.0, 10.0)[0], fine, rtol=1e-5)

@@ -11,13 +11,12 @@ from pvsc_link.models.layers.rate_adaptive import pack, unpack
 from pvsc_link.models.presets import intra_of
 from pvsc_link.models.zoo import model_of
 from pvsc_link.options import NoOptions
-from pvsc_link.train.channel import StepChannel, frame_seeds, of_frame
+from pvsc_link.train.channel import StepChannel, flat_channel, frame_seeds, of_frame
 from pvsc_link.train.config import channel_config
 from pvsc_link.types import InputError
 
 RATE_SET = (0, 3, 8)
 BATCH, UNITS = 2, (4, 4)
-MAX_SYMBOLS = 16 * 4
 SETTINGS = [
     {"channel": "awgn", "snr_db": [0.0]},
     {"channel": "rayleigh", "snr_db": [6.0], "csi_nmse_db": [-10.0]},
@@ -37,13 +36,7 @@ def symbols(seed=0):
 
 def drawn(channel, num_frames=1, seed=1, step=0):
     rng = np.random.default_rng([seed, step])
-    return channel.draw(rng, frame_seeds(seed, 0, step, num_frames), BATCH, MAX_SYMBOLS)
-
-
-def affine(channel):
-    """The same channel as JAX takes it."""
-    channel._affine = True
-    return channel
+    return channel.draw(rng, frame_seeds((seed, 0, step), num_frames), BATCH)
 
 
 @pytest.mark.parametrize("setting", [*SETTINGS, IMPAIRED], ids=str)
@@ -70,11 +63,19 @@ def test_a_step_sends_the_packed_symbols_through_the_channel_of_the_link(setting
 @pytest.mark.parametrize("equalizer", SYMBOL_EQUALIZERS)
 @pytest.mark.parametrize("setting", SETTINGS, ids=str)
 def test_the_pure_function_of_jax_gives_the_output_of_the_channel_object(setting, equalizer):
-    config, sent = channel_config(setting | {"equalizer": equalizer}), symbols()
-    made = (StepChannel(config), affine(StepChannel(config)))
-    expected, got = (c.through(of_frame(drawn(c), 0), RATE_SET)(*sent) for c in made)
-    for of_object, of_function in zip(expected, got, strict=True):
-        np.testing.assert_allclose(of_function, of_object, rtol=2e-3, atol=1e-4)
+    pytest.importorskip("jax")
+    config = channel_config(setting | {"equalizer": equalizer})
+    channel = StepChannel(config)
+    given = of_frame(drawn(channel), 0)
+    rng = np.random.default_rng(0)
+    x = (rng.standard_normal((BATCH, 64, 2)) / np.sqrt(2)).astype(np.float32).view(np.complex64)
+    point = channel.kind.point(config.snr_db[0], {n: v[0] for n, v in config.condition.items()})
+    made = make_channel(point, equalizer=equalizer, csi_aware=config.csi_aware)
+    expected = made(x[..., 0], snr_db=given["snr_db"], seed=tf.constant(given["seed"]))
+    options = {"equalizer": equalizer, "csi_aware": config.csi_aware}
+    got = flat_channel(x[..., 0], given, law=channel.kind.options.get("law"), **options)
+    for of_function, of_object in zip(got, (expected.x_hat, expected.no_eff), strict=True):
+        np.testing.assert_allclose(of_function, of_object, rtol=1e-4, atol=1e-5)
 
 
 def test_a_clip_draws_its_snr_and_a_step_its_condition():
@@ -88,10 +89,10 @@ def test_a_clip_draws_its_snr_and_a_step_its_condition():
 
 
 def test_every_frame_step_and_run_has_a_realisation_of_its_own():
-    places = [(1, 0, 0), (1, 0, 1), (1, 1, 0), (2, 0, 0)]
-    seeds = np.concatenate([frame_seeds(*place, 3) for place in places])
+    places = [(1, 0, 0), (1, 0, 1), (1, 1, 0), (2, 0, 0), (1, 0, 0, 1), (1, 0, 0, 2)]
+    seeds = np.concatenate([frame_seeds(place, 3) for place in places])
     assert len(np.unique(seeds, axis=0)) == len(seeds)
-    np.testing.assert_array_equal(frame_seeds(1, 0, 1, 3), seeds[3:6])
+    np.testing.assert_array_equal(frame_seeds((1, 0, 1), 3), seeds[3:6])
     channel, (x, rate_index) = StepChannel(channel_config({"channel": "rayleigh"})), symbols()
     x[1], rate_index[1] = x[0], rate_index[0]
     two = drawn(channel, 2)

@@ -139,7 +139,7 @@ def test_generator_and_discriminator_learn_each_from_its_own_part_of_the_loss(mi
             config.phases[0], config.omega, phase.model, discriminator=with_adversary
         )
         with tf.GradientTape() as tape:
-            loss_value, _ = objective({**maker.make(0), "adv_weight": np.float32(weight)})
+            loss_value, _, _ = objective({**maker.make(0), "adv_weight": np.float32(weight)})
         values = [[v.value for v in group.variables] for group in phase.groups]
         found = tape.gradient(loss_value, values, unconnected_gradients="zero")
         return [np.concatenate([np.ravel(g) for g in of_group]) for of_group in found]

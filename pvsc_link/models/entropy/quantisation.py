@@ -135,14 +135,16 @@ def quantise_blocks(
 
     Output
     ------
-    y_bar, mu, sigma : each like ``y``, the blocks merged
+    y_bar, mu, sigma : each shaped like ``y``, float32, the blocks merged
     """
-    w, mu_0, sigma_0 = parameters
+    # The entropy model is float32, whatever the networks around it compute in.
+    y, w, mu_0, sigma_0 = (ops.cast(tensor, "float32") for tensor in (y, *parameters))
     normalised = y / w
     y_bar = quantise(normalised - mu_0, quantiser, noise) * masks[0]
     mu, sigma = mu_0 * masks[0], sigma_0 * masks[0]
     for i, mask in enumerate(masks[1:], start=1):
-        mu_i, sigma_i = prior(w, mu_0, sigma_0, y_bar + mu, block=i)
+        refined = prior(w, mu_0, sigma_0, y_bar + mu, block=i)
+        mu_i, sigma_i = (ops.cast(tensor, "float32") for tensor in refined)
         y_bar = y_bar + quantise(normalised - mu_i, quantiser, noise) * mask
         mu, sigma = mu + mu_i * mask, sigma + sigma_i * mask
     return y_bar, mu, sigma

@@ -422,34 +422,44 @@ class PvscModel(LatentCodingModel):
         )  # (15)
         ends = self.over_the_air(sent, rate_index, channel)  # (1) to (4)
         output |= {"symbols": sent[0], "buffers": {}}
+        # The transmitter decodes with the contexts that it coded with.
+        contexts = {"tx": (reference, parameters, context_f)}
         for end, (symbols_hat, no_eff) in ends.items():
+            known = contexts.get(end) or self.known(
+                buffers[f"feature_{end}"], z_hat, omega_index, motion
+            )
             decoded = self.receive(
-                symbols_hat, rate_index, z_hat, buffers, omega_index, end, motion, no_eff
+                symbols_hat, rate_index, known, buffers, omega_index, end, no_eff
             )
             output["buffers"] |= decoded.pop("buffers")
             output |= decoded
         return output
 
+    def known(
+        self, feature: Any, z_hat: Any, omega_index: Any, motion: Any = None
+    ) -> tuple[Any, tuple[Any, Any, Any], Any]:
+        """(reference, parameters, C_f) of one end, before symbols arrive (eq. 17, 18)."""
+        reference = self.reference(feature, motion)
+        context_e, context_f = self.contexts(reference, omega_index)
+        return reference, self.parameters_of(z_hat, context_e), context_f
+
     def receive(
         self,
         symbols_hat: Any,
         rate_index: Any,
-        z_hat: Any,
+        known: tuple[Any, tuple[Any, Any, Any], Any],
         buffers: dict[str, Any],
         omega_index: Any,
         end: str,
-        motion: Any = None,
         no_eff: Any = None,
     ) -> dict[str, Any]:
         """One end's decoding out of its own buffers: eq. 16 to 21, or eq. 22 to 24.
 
-        Parameters: ``end`` : ``tx`` (symbols as sent) or ``rx`` (equalised); ``motion`` : as
-        ``forward``; ``no_eff`` : as ``decode_features``.
+        Parameters: ``known`` : of this end, out of ``known``; ``end`` : ``tx`` (symbols as sent) or
+        ``rx`` (equalised); ``no_eff`` : as ``decode_features``.
         Output: ``y_bar_<end>``, ``frame_<end>``, and ``buffers`` of this end.
         """
-        reference = self.reference(buffers[f"feature_{end}"], motion)
-        context_e, context_f = self.contexts(reference, omega_index)
-        parameters = self.parameters_of(z_hat, context_e)
+        reference, parameters, context_f = known
         y_bar, feature, state = self.update(
             symbols_hat,
             rate_index,
@@ -580,6 +590,7 @@ def missing_noise(config: Any) -> InputError:
 def quantised_hyper_latent(z: Any, quantiser: str = "round", noise: Any = None) -> Any:
     """z_hat = Q(z) (eq. 8) within the range of the pmf tables. Shape kept."""
     # Past the tables' range the gradient goes on, so that the rate can pull z back.
+    z = ops.cast(z, "float32")
     z = z + ops.stop_gradient(ops.clip(z, -Z_MAX, Z_MAX) - z)
     return quantise(z, quantiser, noise)
 
@@ -608,7 +619,7 @@ def code_units(
     rate_index, rate_reals = allocate(num_bits, config.rate_set, eta)
     return {
         "y_bar": y_bar,
-        "y_tilde": parameters[0] * (y_bar + mu),
+        "y_tilde": ops.cast(parameters[0], "float32") * (y_bar + mu),
         "num_bits_y": num_bits,
         "rate_index": rate_index,
         "rate_reals": rate_reals,

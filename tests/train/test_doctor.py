@@ -1,0 +1,61 @@
+"""``train doctor``: every phase is tried, and what does not work names the key to change."""
+
+import re
+
+import pytest
+
+from pvsc_link.commands import main
+from pvsc_link.train import doctor
+from pvsc_link.train.doctor import examined, shrunk
+from pvsc_link.types import InputError
+
+PHASES = (
+    {"model": "intra", "steps": 100},
+    {"model": "inter", "gop": [2, 4], "steps": 300, "batch": 4, "accumulate": 2},
+)
+
+
+@pytest.mark.usefixtures("eager")
+def test_every_phase_is_tried_and_the_run_estimated(micro_run):
+    lines = list(examined(micro_run(*PHASES)))
+    rows = [re.split(r" +", line) for line in lines if line.startswith("phase_")]
+    assert [row[:4] for row in rows] == [["phase_0", "1", "64", "2"], ["phase_1", "4", "64", "4"]]
+    step, hours = float(rows[1][6]), float(rows[1][8])
+    # 150 steps of two frames and 150 of four.
+    assert hours == pytest.approx(step * (150 * 2 / 4 + 150) / 3600, abs=0.06)
+    assert lines[-1].startswith("the whole run: 400 steps, about ")
+
+
+@pytest.mark.usefixtures("eager")
+def test_small_needs_no_data(micro_run, tmp_path):
+    config = micro_run(*PHASES, data={"clips": [str(tmp_path / "absent")]})
+    with pytest.raises(InputError, match="absent"):
+        list(examined(config))
+    lines = list(examined(config, small=True))
+    assert "data: missing, so pictures are made up" in lines
+    assert sum(line.startswith("phase_") for line in lines) == 2
+    assert lines[-1].startswith("all phases work")
+
+
+def test_small_takes_the_smallest_shapes_that_the_file_allows(micro_run):
+    first, second = shrunk(micro_run(*PHASES)).phases
+    assert (first.crop, first.batch, first.gop) == (64, 1, [1])
+    assert (second.crop, second.batch, second.gop) == (64, 2, [3])
+
+
+def test_a_device_that_is_too_small_is_an_error_that_says_what_helps(micro_run, monkeypatch):
+    monkeypatch.setattr(doctor, "_room", lambda: 2**30)
+    entry = micro_run(*PHASES).phases[1]
+    with pytest.raises(InputError, match=r"found '2\.0 GiB'; .*1\.0 GiB.* rematerialise: true"):
+        doctor._check_room(entry, 2**31)
+    with pytest.raises(InputError, match="accumulate"), doctor._clear_errors(entry):
+        raise RuntimeError("RESOURCE_EXHAUSTED: Out of memory while trying to allocate")
+
+
+@pytest.mark.parametrize(
+    ("words", "found"),
+    [(["doctor"], "training files"), (["a.yaml", "--small"], "--small")],
+)
+def test_wrong_words_are_refused(words, found, capsys):
+    assert main(["train", *words]) == 2
+    assert found in capsys.readouterr().err
