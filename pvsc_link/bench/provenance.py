@@ -33,15 +33,19 @@ def write_rows(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
             writer.writerow({k: f"{v:.6g}" if isinstance(v, float) else v for k, v in row.items()})
 
 
-def write_manifest(result: Path, command: Sequence[str]) -> Path:
+def write_manifest(result: Path, command: str | Sequence[str]) -> Path:
     """Write command, code, versions and machine beside ``result``, as ``<stem>.manifest.json``.
+
+    ``command`` : the words after ``python -m pvsc_link.bench``, or a whole command as one text.
 
     The load average matters for times, because a busy machine shares its cores.
     """
     path = result.with_name(f"{result.stem}.manifest.json")
     facts = {
         "file": result.name,
-        "command": "python -m pvsc_link.bench " + " ".join(command),
+        "command": command
+        if isinstance(command, str)
+        else "python -m pvsc_link.bench " + " ".join(command),
         "finished": datetime.now(UTC).isoformat(timespec="seconds"),
         "git_commit": git_commit(),
         "packages": package_versions(),
