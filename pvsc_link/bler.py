@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pvsc_link.commands import run_command
-from pvsc_link.link import MCS_TABLES, Transport, condition_fields, find_channel
+from pvsc_link.link import MCS_TABLES, Transport, condition_fields, find_channel, packet_fields
 from pvsc_link.options import validated
 from pvsc_link.types import InputError
 
@@ -66,7 +66,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     of_table = Transport.model_fields
     add("--mcs-table", type=int, default=1, help=of_table["mcs_table"].description)
     add("--block-length", type=int, default=6144, help="coded bits of a block")
+    of_packets = packet_fields()
     for name, field in condition_fields().items():
+        if name in of_packets:
+            continue
         option, text = f"--{name.replace('_', '-')}", str(field.description).replace("%", "%%")
         add(option, type=_value, default=argparse.SUPPRESS, help=text)
     add("--equalizer", default="lmmse")

@@ -88,7 +88,9 @@ class ChannelPoint:
     """
 
     channel: str  # key of link.registry.CHANNELS
-    snr_db: float  # Es/N0 per complex symbol after the power constraint
+    # Es/N0 per complex symbol after the power constraint; infinite in a packet network, which adds
+    # no noise.
+    snr_db: float
     csi_nmse_db: float | None = None  # eq. 3; None = perfect CSI
     coherence_length: int | None = None  # channel uses; None under AWGN
     more: tuple[tuple[str, Any], ...] = ()
@@ -154,7 +156,8 @@ class Reception:
     """What one GOP became at the receiver, for every scheme."""
 
     frames_hat: np.ndarray  # uint8 RGB [num_frames, height, width, 3]
-    num_channel_uses: dict[str, int]  # complex channel uses by part: "source", "side", "pilot"
+    # Complex channel uses by part ("source", "side", "pilot"); over a packet network bytes.
+    num_channel_uses: dict[str, int]
     frames_lost: int  # frames that were not decoded from what was sent for them
     num_blocks: int  # transport blocks sent
     num_block_errors: int  # of these, CRC failed

@@ -36,6 +36,11 @@ from .mcs import MCS_TABLE as MCS_TABLE
 from .mcs import MCS_TABLES as MCS_TABLES
 from .mcs import Mcs as Mcs
 from .mcs import get_mcs as get_mcs
+from .packets import PacketAir as PacketAir
+from .packets import PacketLink as PacketLink
+from .packets import nominal_snr_db as nominal_snr_db
+from .packets import open_air as open_air
+from .packets import open_link as open_link
 from .registry import CHANNEL_POWER_FLOOR as CHANNEL_POWER_FLOOR
 from .registry import CHANNELS as CHANNELS
 from .registry import DECODERS as DECODERS
@@ -48,6 +53,7 @@ from .registry import active_impairments as active_impairments
 from .registry import condition_fields as condition_fields
 from .registry import find_channel as find_channel
 from .registry import link_fields as link_fields
+from .registry import packet_fields as packet_fields
 from .registry import refuse_unused as refuse_unused
 from .sionna_channel import SionnaChannel as SionnaChannel
 from .transport import Segmentation as Segmentation

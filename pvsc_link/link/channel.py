@@ -253,8 +253,9 @@ class SymbolReception(NamedTuple):
 
     symbols_hat: np.ndarray  # complex64 [num_symbols]
     no_eff: np.ndarray  # float32 [num_symbols], noise variance after equalisation
-    num_channel_uses: int  # with pilots
+    num_channel_uses: int  # with pilots; over a packet network bytes
     stats: LinkStats
+    arrived: np.ndarray | None = None  # bool [num_symbols], of packets; None: there are none
 
 
 class ChannelFunction:

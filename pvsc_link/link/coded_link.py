@@ -187,7 +187,7 @@ class BitReception:
     block_ok: np.ndarray  # bool [num_blocks]
     block_num_bits: np.ndarray  # int64 [num_blocks], payload bits of each block
     rounds: np.ndarray  # int64 [num_blocks], how often each block was sent: 1 without HARQ
-    num_channel_uses: int  # with pilots
+    num_channel_uses: int  # with pilots; over a packet network bytes
     num_pilots: int = 0
     stats: LinkStats = field(default_factory=LinkStats)
 

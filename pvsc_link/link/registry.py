@@ -15,6 +15,7 @@ import functools
 import importlib.util
 import json
 import math
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -173,6 +174,156 @@ class SionnaCondition(StrictModel):
         return found
 
 
+class PacketsCondition(StrictModel):
+    """Condition of a lossy packet network (``packets.PacketAir``)."""
+
+    loss: str = Field(
+        "iid",
+        description="Law of packet losses: iid (independent), gilbert (bursts), or a CSV file of 0 "
+        "and 1, in which 1 is a lost packet.",
+        examples=[["iid", "gilbert"]],
+    )
+    loss_rate: Annotated[float, Field(ge=0, le=1)] | None = Field(
+        0.0,
+        description="Fraction of the packets that is lost under iid and gilbert.",
+        examples=[[0, 0.01, 0.05, 0.1]],
+        json_schema_extra=unit("1"),
+    )
+    loss_burst: Annotated[float, Field(ge=1, le=1e6)] | None = Field(
+        None,
+        description="Mean length of a burst of lost packets, of gilbert alone.",
+        examples=[4],
+        json_schema_extra=unit("packets"),
+    )
+    loss_digest: str | None = Field(
+        None,
+        description="Digest of the CSV file that loss names, which need not be given: rows of "
+        "another file are other rows. One that is given must be that of the file.",
+        examples=["0123456789abcdef"],
+    )
+    mtu: Annotated[int, Field(ge=64, le=65_535, strict=True)] = Field(
+        1200,
+        description="Most bytes of a packet, its headers included.",
+        examples=[1200],
+        json_schema_extra=unit("bytes"),
+    )
+    header_bytes: Annotated[int, Field(ge=0, le=1000, strict=True)] = Field(
+        40,
+        description="Bytes of the headers of a packet, which are counted: 20 of IPv4, 8 of UDP and "
+        "12 of RTP.",
+        examples=[40],
+        json_schema_extra=unit("bytes"),
+    )
+    symbol_bits: Annotated[int, Field(ge=2, le=16, strict=True)] = Field(
+        8,
+        description="Bits to which real and imaginary part of an analog symbol are quantised each.",
+        examples=[[4, 8]],
+        json_schema_extra=unit("bits"),
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _of_the_law(cls, data: Any) -> Any:
+        """What a law of losses does not have is None."""
+        if not isinstance(data, dict) or not isinstance(data.get("loss", "iid"), str):
+            return data
+        loss = data.get("loss", "iid")
+        if loss in ("iid", "gilbert"):
+            return data | {"loss_digest": None} | ({"loss_burst": None} if loss == "iid" else {})
+        found = trace_digest(loss)
+        if data.get("loss_digest") not in (None, found):
+            raise InputError(
+                "loss_digest",
+                found=data["loss_digest"],
+                allowed=found,
+                remedy="The file that loss names has changed: leave the key out, or take that "
+                "file.",
+            )
+        return data | {"loss_rate": None, "loss_burst": None, "loss_digest": found}
+
+    @model_validator(mode="after")
+    def _goes_together(self) -> "PacketsCondition":
+        if self.mtu - self.header_bytes < _LEAST_PAYLOAD:
+            raise InputError(
+                "mtu with header_bytes",
+                found=f"{self.mtu} and {self.header_bytes}",
+                allowed=f"at least {_LEAST_PAYLOAD} bytes between them",
+                remedy="Make the packets larger: most networks carry 1200 to 1500 bytes.",
+            )
+        if self.loss_digest is None and self.loss_rate is None:
+            raise InputError(
+                "loss_rate",
+                found=None,
+                allowed="a number from 0 to 1",
+                remedy=f"The law {self.loss} needs it.",
+            )
+        if self.loss == "gilbert":
+            self._check_bursts()
+        return self
+
+    def _check_bursts(self) -> None:
+        """Between two bursts lies a packet at least, so bursts of mean B lose B / (B + 1)."""
+        if self.loss_burst is None:
+            raise InputError(
+                "loss_burst",
+                found=None,
+                allowed="the mean length of a burst in packets, from 1",
+                remedy="Write loss_burst: 4, for instance, or loss: iid.",
+            )
+        most = self.loss_burst / (self.loss_burst + 1)
+        if self.loss_rate is not None and self.loss_rate > most:
+            raise InputError(
+                "loss_rate",
+                found=self.loss_rate,
+                allowed=f"at most {most:g} in bursts of mean length {self.loss_burst:g}",
+                remedy="Make the bursts longer.",
+            )
+
+
+#: Fewest bytes of a packet beside its headers.
+_LEAST_PAYLOAD = 24
+
+
+@functools.cache
+def loss_trace(path: str) -> tuple[bool, ...]:
+    """Which packets a CSV file of 0 and 1 loses, as it is when it is first asked for.
+
+    The numbers are separated by commas, semicolons, spaces or ends of lines. Raises ``InputError``
+    for a name that does not end in ``.csv``, and for a file that is missing or holds anything else.
+    """
+    remedy = "Write 0 for a packet that arrives and 1 for one that is lost."
+    if not path.lower().endswith(".csv"):
+        raise InputError(
+            "loss",
+            found=path,
+            allowed="iid, gilbert, or a file whose name ends in .csv",
+            remedy="Name one of these.",
+        )
+    try:
+        words = re.split(r"[\s,;]+", Path(path).expanduser().read_text().strip())
+    except (OSError, ValueError) as error:
+        raise InputError(
+            "trace of losses",
+            found=path,
+            allowed="a text file that can be read",
+            remedy=f"{error}. {remedy}",
+        ) from error
+    bad = next((word for word in words if word not in ("0", "1")), None)
+    if bad is not None:
+        raise InputError(
+            f"trace of losses {path}",
+            found=bad[:40] or "no number",
+            allowed="0 and 1",
+            remedy=remedy,
+        )
+    return tuple(word == "1" for word in words)
+
+
+def trace_digest(path: str) -> str:
+    """Digest of what a trace of losses says; raises ``InputError`` as ``loss_trace`` does."""
+    return digest("".join("01"[lost] for lost in loss_trace(path)))[:16]
+
+
 class Impairments(StrictModel):
     """Stages around any channel (``impairments.Impaired``): keys of ``link`` beside its own."""
 
@@ -292,6 +443,8 @@ class ChannelType:
     independent_blocks : whether block error rates are measured on blocks that meet a realisation
         each. It is for fading that may last longer than a block without a coherence length that
         says how long: blocks of one stream would then fail together
+    is_packets : whether it carries packets of bytes and no symbols (``packets.PacketAir``): it has
+        neither SNR nor MCS, equaliser, impairments or channel uses
     """
 
     name: str
@@ -302,6 +455,7 @@ class ChannelType:
     jit_compile: bool = True
     static: frozenset[str] = frozenset()
     independent_blocks: bool = False
+    is_packets: bool = False
     check: Implementation | None = None
 
     def static_of(self, condition: StrictModel) -> frozenset[str]:
@@ -333,7 +487,7 @@ class ChannelType:
         """
         names = self.Condition.model_fields
         condition = self.condition({n: v for n, v in values.items() if n in names}).model_dump()
-        condition |= active_impairments(values)
+        condition |= {} if self.is_packets else active_impairments(values)
         two = {name: condition.pop(name, None) for name in ("csi_nmse_db", "coherence_length")}
         return ChannelPoint(self.name, snr_db, **two, more=tuple(condition.items()))
 
@@ -415,6 +569,13 @@ CHANNELS: Registry[ChannelType] = Registry(
             static=frozenset({"block_gain_db"}),
             check="pvsc_link.link.sionna_channel:check_named",
         ),
+        "packets": ChannelType(
+            "packets",
+            "Packet network",
+            PacketsCondition,
+            "pvsc_link.link.packets:no_symbols",
+            is_packets=True,
+        ),
     },
     group="pvsc_link.channels",
 )
@@ -446,6 +607,14 @@ def condition_fields() -> dict[str, FieldInfo]:
         for name, info in channel.Condition.model_fields.items():
             fields.setdefault(name, info)
     return fields | dict(Impairments.model_fields)
+
+
+def packet_fields() -> dict[str, FieldInfo]:
+    """Fields of the conditions of packet networks alone."""
+    of = [dict(one.Condition.model_fields) for one in CHANNELS.values() if one.is_packets]
+    others = [name for one in CHANNELS.values() if not one.is_packets
+              for name in one.Condition.model_fields]  # fmt: skip
+    return {name: info for fields in of for name, info in fields.items() if name not in others}
 
 
 def link_fields() -> dict[str, FieldInfo]:

@@ -6,17 +6,18 @@ A curve is one scheme at one place (clip and GOP length) under one channel condi
 import re
 from collections import Counter
 from collections.abc import Collection, Hashable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from pvsc_link.intervals import bootstrap_ends, bootstrap_interval
-from pvsc_link.link import CHANNELS, Harq, Transport, link_fields
+from pvsc_link.link import CHANNELS, Harq, Transport, link_fields, packet_fields
 from pvsc_link.metrics import METRICS, MetricType
 from pvsc_link.report.style import SchemeStyle, channel_label, scheme_style
 from pvsc_link.storage import digest
+from pvsc_link.sweep import with_rate
 
 #: What a curve shows its quality under.
 PLACE = ["clip", "gop"]
@@ -35,7 +36,8 @@ CURVE = ["scheme", "variant", "equalizer", "csi_aware", "mcs_policy", "decoder"]
 class CurveSet:
     """The sent points of a results folder with what every figure and the page need of them.
 
-    ``keyed`` : points that have a CBR, with their ``curve``; ``means`` : over seeds, from
+    ``keyed`` : points that have a rate, with their ``curve``; ``cbr`` is bytes per pixel over a
+    packet network (``rate_words``); ``means`` : over seeds, from
     :func:`averaged`; ``styles`` : by curve.
     """
 
@@ -46,11 +48,30 @@ class CurveSet:
 
 def curve_set(points: pd.DataFrame) -> CurveSet:
     """Curves of all points that were sent; empty tables where there is none."""
-    sent = points[points["cbr"].notna()]
+    rated = with_rate(points)
+    sent = rated[rated["cbr"].notna()]
     if sent.empty:
         return CurveSet(sent, sent, {})
     keyed = with_curve_keys(sent)
     return CurveSet(keyed, averaged(keyed), curve_styles(keyed))
+
+
+def is_packets(channel: object) -> bool:
+    """Whether this is a packet network."""
+    return channel in CHANNELS and CHANNELS[str(channel)].is_packets
+
+
+def rate_words(rows: pd.DataFrame) -> tuple[str, str]:
+    """Short and full name of the rate of rows, which stands in their column ``cbr``.
+
+    Where channels of both kinds are among the rows the short name says both.
+    """
+    kinds = set(rows["channel"].map(is_packets))
+    if kinds == {True}:
+        return "Bytes per pixel", "Rate (bytes per pixel, headers included)"
+    if kinds == {True, False}:
+        return "CBR, or bytes per pixel", "CBR, or bytes per pixel of packets"
+    return "CBR", "CBR (channel uses per source sample)"
 
 
 def metrics_in(rows: pd.DataFrame) -> list[MetricType]:
@@ -72,7 +93,8 @@ def curve_styles(keyed: pd.DataFrame) -> dict[str, SchemeStyle]:
     """
     styles: dict[str, SchemeStyle] = {}
     first = keyed.drop_duplicates("curve")
-    for scheme, curves in first.groupby("scheme", sort=False):
+    in_packets = first["channel"].map(is_packets).rename("in_packets")
+    for (scheme, bare), curves in first.groupby(["scheme", in_packets], sort=False):
         told = [*CURVE[1:], *(["run"] if "run" in curves else [])]
         varying = [name for name in told if curves[name].nunique(dropna=False) > 1]
         variants = [_variant_parts(variant) for variant in curves["variant"]]
@@ -82,8 +104,16 @@ def curve_styles(keyed: pd.DataFrame) -> dict[str, SchemeStyle]:
             others = (_in_words(name, row[name]) for name in varying if name != "variant")
             words = filter(None, [*map(_variant_words, own), *others])
             details, variant = ", ".join(words), str(row["variant"])
-            styles[row["curve"]] = scheme_style(str(scheme), details, order, variant)
+            style = scheme_style(str(scheme), details, order, variant)
+            if bare:  # there is no LDPC in packets
+                label, short = (t.replace(_OVER_LDPC, "") for t in (style.label, style.short))
+                style = replace(style, label=label, short=short)
+            styles[row["curve"]] = style
     return {key: styles[key] for key in first["curve"]}
+
+
+#: What the labels of codecs say of the link.
+_OVER_LDPC = " + 5G LDPC"
 
 
 def _variant_parts(variant: object) -> list[str]:
@@ -210,7 +240,7 @@ def condition_words(condition: Mapping, varying: Collection[str] = ()) -> str:
     """
     channel = str(condition.get("channel", ""))
     words = [channel_label(channel)] if channel else []
-    if "snr_db" in condition:
+    if "snr_db" in condition and not pd.isna(condition["snr_db"]):
         words.append(f"SNR {condition['snr_db']:g} dB")
     if fades(channel):
         if "csi_nmse_db" in condition:
@@ -297,8 +327,13 @@ _CAN_LACK = {name for name, value in Transport().columns().items() if value is N
 
 
 def varying_conditions(rows: pd.DataFrame) -> list[str]:
-    """Names of the parts of a condition that have several values in ``rows``."""
-    return [n for n in condition_columns() if n in rows and rows[n].nunique(dropna=False) > 1]
+    """Names of the parts of a condition that have several values in ``rows``.
+
+    That other channels lack what a packet network has counts as no value.
+    """
+    of_packets = packet_fields()
+    here = [name for name in condition_columns() if name in rows]
+    return [n for n in here if rows[n].nunique(dropna=n in of_packets) > 1]
 
 
 def fades(channel: str) -> bool:

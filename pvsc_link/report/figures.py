@@ -41,6 +41,7 @@ from pvsc_link.report.curves import (
     place_key,
     place_words,
     quality_at_budget,
+    rate_words,
     short_clip_names,
     varying_conditions,
 )
@@ -66,7 +67,6 @@ _LONGEST_TITLE = 46  # characters of a line, one column wide
 _LONGEST_LINE = 58  # of a legend with one column
 #: Heights in inches.
 _PANEL, _LEGEND_LINE, _REST = 1.55, 0.16, 0.55
-_CBR_LABEL = "CBR (channel uses per source sample)"
 
 
 def _places(
@@ -213,7 +213,7 @@ def _rate_figure(rows: pd.DataFrame, styles: Styles, title: str) -> Figure:
     figure, panels = _stacked_panels(len(metrics), _printed(rows, styles), title)
     for panel, metric in zip(panels, metrics, strict=True):
         _draw_curves(panel, rows, metric, styles)
-    panels[-1].set_xlabel(_CBR_LABEL)
+    panels[-1].set_xlabel(rate_words(rows)[1])
     _add_legend(figure, panels, columns=2)
     return figure
 
@@ -238,8 +238,11 @@ def _grid(
         for panel, metric in zip(row, metrics, strict=True):
             _draw_curves(panel, rows, metric, styles)
         row[0].set_title("\n".join(words), loc="left")
-    for panel in panels[-1]:
-        panel.set_xlabel("CBR")
+    below = [rate_words(rows)[0] for _, rows in conditions]
+    for place, (row, label) in enumerate(zip(panels, below, strict=True)):
+        if place == len(panels) - 1 or below[place + 1] != label:
+            for panel in row:
+                panel.set_xlabel(label)
     _add_legend(figure, panels.flat, columns=max(len(metrics), 2))
     figure.suptitle(title, fontsize=9)
     return figure
@@ -320,7 +323,7 @@ def _cbr_figure(rows: pd.DataFrame, styles: Styles, title: str) -> Figure:
         panel.text(0.01, place + 0.1, name, fontsize=6.5, **spot)
     panel.set_yticks(places, [f"rate {rate:g}" for rate in bars["rate"]])
     panel.set_ylim(places[-1] + 0.7, 0.3)
-    panel.set_xlabel(_CBR_LABEL)
+    panel.set_xlabel(rate_words(rows)[1])
     panel.grid(False, axis="y")
     figure.legend(loc="outside lower center", ncols=4, frameon=False)
     figure.suptitle(title, fontsize=8)
@@ -343,6 +346,7 @@ AXES = {
     "snr_db": _Axis("snr", "SNR (dB)", "SNR"),
     "csi_nmse_db": _Axis("nmse", "NMSE of the channel estimate (dB)", "NMSE"),
     "coherence_length": _Axis("coherence", "Coherence length (channel uses)", "coherence length"),
+    "loss_rate": _Axis("loss", "Packet loss rate", "packet loss"),
 }
 
 
@@ -361,7 +365,8 @@ def axis_figures(keyed: pd.DataFrame, styles: Styles, axis: str) -> Iterator[Nam
 def _quality_figure(keyed: pd.DataFrame, styles: Styles, axis: str, title: str) -> Figure:
     """Quality within the CBR that every curve can be sent at, over ``axis``."""
     metrics, budget = metrics_in(keyed), common_budget(keyed)
-    title = f"{title}, CBR at most {budget:.3g}"
+    rate = rate_words(keyed)[0]
+    title += (", " if rate == "CBR" else "\n") + f"{rate} at most {budget:.3g}"
     figure, panels = _stacked_panels(len(metrics), _printed(keyed, styles), title)
     for panel, metric in zip(panels, metrics, strict=True):
         table = quality_at_budget(keyed, metric, budget)

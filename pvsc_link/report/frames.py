@@ -34,6 +34,7 @@ from pvsc_link.report.curves import (
     metrics_in,
     place_key,
     place_words,
+    rate_words,
     short_clip_names,
 )
 from pvsc_link.report.results import Results
@@ -149,7 +150,7 @@ def _matched(results: Results, group: pd.DataFrame, clips: Sequence[str]) -> Mat
         shown.append(ShownFrame("Reference", "Reference", ["source frame"], reference))
     for key, style in results.curves.styles.items():
         for _, row in group[group["curve"] == key].iterrows():
-            values = [f"CBR {row['cbr']:.4g}"]
+            values = [f"{rate_words(group)[0]} {row['cbr']:.4g}"]
             for metric in metrics_in(row.to_frame().T):
                 values.append(f"{metric.label} {float(row[metric.column]):.4g}")
             shown.append(ShownFrame(style.label, style.printed, values, row["file"]))

@@ -21,6 +21,7 @@ function fill(select, options) {
 
 const CONDITION = data.condition_columns;
 const sameOn = (names, a, b) => names.every((name) => (a[name] ?? null) === (b[name] ?? null));
+$("rate-name").textContent = data.rate[0];
 const metricChosen = () => data.metrics[Number($("metric").value)];
 
 function fillPlaces() {
@@ -46,7 +47,7 @@ function fillConditions() {
 }
 
 function wordsWithout(condition, axis) {
-  const hidden = { snr_db: /^SNR/, csi_nmse_db: /^(NMSE|perfect)/, coherence_length: /^coherence/ }[axis];
+  const hidden = { snr_db: /^SNR/, csi_nmse_db: /^(NMSE|perfect)/, coherence_length: /^coherence/, loss_rate: /^loss rate/ }[axis];
   return condition.words.split(", ").filter((part) => !hidden.test(part)).join(", ");
 }
 
@@ -183,12 +184,12 @@ function draw() {
   const grid = { gridcolor: colour("--grid"), zeroline: false };
   const better = metric.higher_is_better ? "higher is better" : "lower is better, axis reversed";
   note(axis === "cbr" ? `${metric.label}: ${better}. Means over seeds.`
-    : `${metric.label}: ${better}. Each curve within the CBR chosen; a gap means it cannot be sent for that.`);
+    : `${metric.label}: ${better}. Each curve within the ${data.rate[0]} chosen; a gap means it cannot be sent for that.`);
   Plotly.react("plot", traces, {
     margin: { t: 20, r: 20, b: 60, l: 70 }, paper_bgcolor: colour("--paper"), plot_bgcolor: colour("--paper"),
     font: { color: colour("--ink") }, hovermode: "closest", showlegend: true,
     legend: { orientation: "h", yanchor: "top", y: innerWidth < 640 ? -0.3 : -0.18 },
-    xaxis: { title: { text: axis === "cbr" ? "CBR (channel uses per source sample)" : data.axes[axis] },
+    xaxis: { title: { text: axis === "cbr" ? data.rate[1] : data.axes[axis] },
       type: logarithmic ? "log" : "linear", ...grid, ...(logarithmic ? decadeTicks(traces.flatMap((trace) => trace.x)) : {}) },
     yaxis: { title: { text: metric.label }, autorange: metric.higher_is_better ? true : "reversed", ...grid },
   }, PLOT_OPTIONS);
@@ -303,7 +304,7 @@ function reachable(head) {
 function note(text) { $("plot-note").textContent = text; }
 
 function startCurves() {
-  fill($("axis"), [["cbr", "CBR"], ...Object.entries(data.axes)]);
+  fill($("axis"), [["cbr", data.rate[0]], ...Object.entries(data.axes)]);
   fill($("metric"), data.metrics.map((metric, index) => [index, metric.title]));
   const refill = () => { fillPlaces(); fillConditions(); resetBudget(); draw(); };
   const perceptual = data.metrics.findIndex((metric) => !metric.higher_is_better);

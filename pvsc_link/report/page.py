@@ -25,6 +25,7 @@ from pvsc_link.report.curves import (
     condition_words,
     grouped,
     metrics_in,
+    rate_words,
     short_clip_names,
     varying_conditions,
 )
@@ -155,6 +156,7 @@ def page_html(
 # ---- what the script draws from -----------------------------------------------------------------
 
 _AXES = {"snr_db": "SNR (dB)", "csi_nmse_db": "NMSE (dB)", "coherence_length": "coherence length"}
+_AXES |= {"loss_rate": "packet loss rate"}
 _DIGITS = 6
 
 
@@ -173,6 +175,7 @@ def page_data(results: Results, videos: Path | None = None) -> dict[str, Any]:
         "clip_names": short_clip_names(curve["clip"] for curve in curves),
         "conditions": _conditions(sent),
         "condition_columns": condition_columns(),
+        "rate": rate_words(sent) if len(sent) else ("CBR", "CBR"),
         "axes": {name: label for name, label in _AXES.items() if _varies(sent, name)},
         "points": _columns(results.points),
         **page_comparisons(results, videos),

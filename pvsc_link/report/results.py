@@ -17,8 +17,15 @@ import pandas as pd
 
 from pvsc_link.link import DEFAULT_TRANSPORT
 from pvsc_link.metrics import METRICS
-from pvsc_link.report.curves import CurveSet, condition_columns, curve_set
-from pvsc_link.sweep import point_columns, read_points, read_unfinished, stale_reasons
+from pvsc_link.report.curves import CurveSet, condition_columns, curve_set, is_packets
+from pvsc_link.sweep import (
+    BYTES,
+    point_columns,
+    read_points,
+    read_unfinished,
+    stale_reasons,
+    with_rate,
+)
 from pvsc_link.types import InputError
 
 
@@ -65,6 +72,13 @@ POINTS = (
     Column("block_options", "", "JSON of the keyword arguments that made it"),
     Column("block_gain_db", "dB", "its mean power E|h|^2"),
     Column("block_digest", "", "digest of the file that block is in"),
+    Column("loss", "", "law of packet losses: iid, gilbert, or its CSV file; else empty"),
+    Column("loss_rate", "", "fraction of the packets that the network loses; of a trace empty"),
+    Column("loss_burst", "packets", "mean length of a burst of lost packets, of gilbert alone"),
+    Column("loss_digest", "", "digest of the trace of losses"),
+    Column("mtu", "bytes", "most bytes of a packet with its headers"),
+    Column("header_bytes", "bytes", "headers of a packet, which are counted"),
+    Column("symbol_bits", "bits", "bits of each part of an analog symbol in a packet"),
     Column("clip_papr_db", "dB", "PAPR at which sent symbols are clipped; empty: no clipping"),
     Column("carrier_offset", "cycles/use", "residual carrier frequency offset; empty: none"),
     Column("phase_noise", "rad^2/use", "variance of Wiener phase noise; empty: none"),
@@ -185,6 +199,16 @@ SENT_AGAIN = (
     Column("num_retransmissions", "blocks", "blocks that were sent again, each as often as it was"),
 )
 
+_BYTES_OF_PACKETS = "bytes/pixel"
+#: What ``points.csv`` has where a packet network carried the bits and symbols; cbr is empty there.
+PACKETS = (
+    Column(BYTES, _BYTES_OF_PACKETS, "bytes of all packets with headers over the pixels sent"),
+    Column(f"{BYTES}_side", _BYTES_OF_PACKETS, "part of it: packets of side information"),
+    Column("num_packets", "packets", "packets that were sent"),
+    Column("packets_lost", "packets", "of these, packets that the network lost"),
+    Column("num_bytes", "bytes", "in gops.csv: bytes of the packets of a GOP with headers"),
+)
+
 #: What ``gops.csv`` has: a line per GOP of every point; metrics are means over the GOP's frames.
 GOPS = (
     Column("gop_index", "", "place of the GOP in the clip, from 0"),
@@ -245,7 +269,7 @@ _BY_NAME = {
     c.name: c
     for c in (
         *(*GOPS, *SEED_MEANS, *BD_CBR, *POINTS, *SEMANTIC, *MISMATCH, *SENT_AGAIN),
-        *COMPARED,
+        *(*COMPARED, *PACKETS),
     )
 }
 
@@ -267,6 +291,7 @@ def columns_text() -> str:
         ("points.csv, where a semantic scheme was sent", SEMANTIC),
         ("points.csv, where receivers compute in another arithmetic", MISMATCH),
         ("points.csv, where harq sends blocks again", SENT_AGAIN),
+        ("points.csv, where a packet network was sent over", PACKETS),
         ("gops.csv, beside those of points", GOPS),
         ("seed_means.csv, beside those of points; counts are sums over seeds", SEED_MEANS),
         ("bd_cbr.csv, beside those of points", BD_CBR),
@@ -482,7 +507,9 @@ def _repaired(points: pd.DataFrame, problems: list[str]) -> pd.DataFrame:
         points[name] = points[name].fillna("").astype(str)
     failed = ~points["status"].isin((*_SENT, ""))
     half = (points["status"] == "") | (points["scheme"] == "") | (points["channel"] == "")
-    half |= points["snr_db"].isna() | (points["cbr"].isna() & ~failed)
+    rate = with_rate(points)["cbr"]
+    in_packets = points["channel"].map(is_packets)
+    half |= (points["snr_db"].isna() & ~in_packets) | (rate.isna() & ~failed)
     if half.any():
         lines = ", ".join(str(i + 2) for i in points.index[half][:10])
         problems.append(f"{int(half.sum())} half-written rows are left out (line {lines}).")
@@ -552,7 +579,7 @@ def _remarks(results: Results) -> list[str]:
         remarks.append("All points failed, so there is no curve, no figure and no BD-CBR.")
     if points["scheme"].nunique() == 1:
         remarks.append(f"Only one scheme ({points['scheme'].iloc[0]}) is here: nothing to compare.")
-    sent = points[points["cbr"].notna()]
+    sent = points[with_rate(points)["cbr"].notna()]
     asked = results.metrics
     for metric in METRICS.values():
         number = int(sent[metric.column].isna().sum())

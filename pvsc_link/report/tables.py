@@ -30,6 +30,7 @@ from pvsc_link.report.curves import (
     condition_words,
     curve_styles,
     harq_words,
+    is_packets,
     short_clip_names,
     value_title,
     varying_conditions,
@@ -570,9 +571,10 @@ def _comparison(form: _Form, metrics: list[str], labels: dict[str, str]) -> Tabl
     anchor = scheme_style(str(rows["anchor"].iloc[0]).split(":")[0]).label
     measures = tuple(METRICS[name].short_label for name in metrics)
     lines = list(_lines(rows, form, metrics, columns, labels, theirs))
+    what = "BD-rate in bytes" if rows["channel"].map(is_packets).all() else "BD-CBR"
     return Table(
         name=form.name + ("_psnr" if metrics == _PSNR else ""),
-        title=f"BD-CBR (%) on {' / '.join(measures)}, {form.under} (form of Table {form.number})",
+        title=f"{what} (%) on {' / '.join(measures)}, {form.under} (form of Table {form.number})",
         key_names=("Method", *map(_key_title, form.keys)),
         column_names=tuple(columns),
         measures=measures,

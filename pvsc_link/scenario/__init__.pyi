@@ -7,6 +7,7 @@ from .loader import parse_scenario as parse_scenario
 from .loader import parse_yaml as parse_yaml
 from .loader import shipped_scenarios as shipped_scenarios
 from .reference import explain as explain
+from .schema import PACKET_TRANSPORT as PACKET_TRANSPORT
 from .schema import Media as Media
 from .schema import RawClip as RawClip
 from .schema import Scenario as Scenario

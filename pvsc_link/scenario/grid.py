@@ -2,13 +2,13 @@
 
 import json
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from itertools import product
 from typing import Any
 
-from pvsc_link.link import DEFAULT_TRANSPORT, Transport
-from pvsc_link.scenario.schema import Link, RawClip, Scenario, SchemeEntry
+from pvsc_link.link import DEFAULT_TRANSPORT, Transport, find_channel
+from pvsc_link.scenario.schema import PACKET_TRANSPORT, Link, RawClip, Scenario, SchemeEntry
 from pvsc_link.storage import json_digest
 from pvsc_link.types import ChannelPoint
 
@@ -28,7 +28,7 @@ class Point:
     channel_point: ChannelPoint
     equalizer: str
     csi_aware: bool
-    mcs: int | str  # index, or the policy "best", "envelope" or "olla"
+    mcs: int | str  # index, the policy "best", "envelope" or "olla"; "" in packets
     decoder: str
     num_iter: int
     mcs_metric: str
@@ -45,6 +45,16 @@ class Point:
         return self.channel_point.snr_db
 
     @property
+    def is_packets(self) -> bool:
+        """Whether it is sent over a packet network, which has no symbols and no MCS."""
+        return find_channel(self.channel).is_packets
+
+    @property
+    def channel_words(self) -> str:
+        """Channel and SNR for messages."""
+        return self.channel if self.is_packets else f"{self.channel} {self.snr_db:g} dB"
+
+    @property
     def place(self) -> tuple[str, int]:
         """Clip and GOP length, within which points share encodings."""
         return self.clip, self.gop
@@ -58,7 +68,8 @@ class Point:
     def coordinates(self) -> dict[str, Any]:
         """All that tells the point from others, by column name."""
         coordinates = {name: getattr(self, name) for name in _OWN}
-        here = {"channel": self.channel, "snr_db": self.snr_db, **self.channel_point.condition}
+        snr_db = None if self.is_packets else self.snr_db
+        here = {"channel": self.channel, "snr_db": snr_db, **self.channel_point.condition}
         return coordinates | here | self.transport.columns()
 
 
@@ -94,7 +105,7 @@ def _points(scenario: Scenario, weights: Sequence[str | None]) -> Iterator[Point
                 scenario.seeds,
                 entry.rates,
             ):
-                yield Point(
+                point = Point(
                     scheme=entry.scheme,
                     variant=variant,  # type: ignore[arg-type]  # resolved
                     entry=index,
@@ -114,6 +125,14 @@ def _points(scenario: Scenario, weights: Sequence[str | None]) -> Iterator[Point
                     seed=seed,
                     transport=transport,
                 )
+                yield _in_packets(point) if point.is_packets else point
+
+
+def _in_packets(point: Point) -> Point:
+    """The point without what a packet network does not have."""
+    kept = {name: getattr(point.transport, name) for name in PACKET_TRANSPORT}
+    nothing = {"equalizer": "", "csi_aware": False, "mcs": "", "decoder": "", "num_iter": 0}
+    return replace(point, **nothing, transport=Transport(**kept))  # type: ignore[arg-type]
 
 
 def channel_points(link: Link) -> list[ChannelPoint]:

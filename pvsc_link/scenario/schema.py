@@ -8,6 +8,7 @@ one of them counts at once.
 """
 
 import functools
+import math
 import operator
 from collections.abc import Callable, Iterable, Iterator
 from itertools import product
@@ -57,6 +58,8 @@ from pvsc_link.schemes import SchemeType, scheme_types
 from pvsc_link.types import InputError
 
 Model = TypeVar("Model", bound=BaseModel)
+#: What counts of the transport over a packet network.
+PACKET_TRANSPORT = ("transport_unit", "count_headers")
 #: Keys of ``media.pixels.MATRICES``.
 Matrix = Literal["bt709", "bt601", "bt2020", "smpte240m", "fcc"]
 
@@ -187,7 +190,9 @@ class Link(StrictModel):
         ["awgn"], description="Channel law.", examples=[["awgn", "rayleigh"]]
     )
     snr_db: Axis[SnrDb] = Field(
-        description="Es/N0 per complex symbol in dB, with E|h|^2 = 1.",
+        [],
+        description="Es/N0 per complex symbol in dB, with E|h|^2 = 1. The channel packets alone "
+        "has none.",
         examples=[[0, 6, 12]],
         json_schema_extra=unit("dB"),
     )
@@ -216,18 +221,22 @@ class Link(StrictModel):
 
         The axes of a condition that a channel does not have collapse to one point. Impairments
         that are off are not among the values.
-        Raises ``InputError`` for a value that the channel's condition refuses, and for a key that
-        no channel here takes.
+        A packet network has no noise: its SNR is infinite.
+        Raises ``InputError`` for a value that the channel's condition refuses, for a key that no
+        channel here takes, and where there is no SNR and a channel needs it.
         """
+        self._check_packets()
         seen = []
         for name in self.channel:
             channel = CHANNELS[name]
             own = list(channel.Condition.model_fields)
             axes = {field: getattr(self, field) for field in [*own, *Impairments.model_fields]}
-            for snr_db, *values in product(self.snr_db, *axes.values()):
+            snrs = [math.inf] if channel.is_packets else self.snr_db
+            for snr_db, *values in product(snrs, *axes.values()):
                 given = dict(zip(axes, values, strict=True))
                 condition = channel.condition({field: given[field] for field in own}).model_dump()
-                point = (name, snr_db, condition | active_impairments(given))
+                stages = {} if channel.is_packets else active_impairments(given)
+                point = (name, snr_db, condition | stages)
                 if point not in seen:
                     seen.append(point)
         keys = [name for name in self.model_fields_set if name in condition_fields()]
@@ -235,6 +244,30 @@ class Link(StrictModel):
         given = {n: getattr(self, n) for n in keys if getattr(self, n) != defaults[n].default}
         refuse_unused(given, [condition for *_, condition in seen])
         yield from seen
+
+    def _check_packets(self) -> None:
+        """Refuse a channel of symbols without an SNR, and keys that packets alone do not have."""
+        if not all(CHANNELS[name].is_packets for name in self.channel):
+            if not self.snr_db:
+                raise InputError(
+                    "link.snr_db",
+                    found="no value",
+                    allowed="Es/N0 in dB, such as [0, 6, 12]",
+                    remedy=f"{', '.join(self.channel)} needs it; packets alone does not.",
+                )
+            return
+        of_symbols = {"snr_db", "decoder", "num_iter", *Impairments.model_fields}
+        of_symbols |= set(Transport.model_fields) - set(PACKET_TRANSPORT)
+        for name in sorted(of_symbols & self.model_fields_set):
+            value, default = getattr(self, name), type(self).model_fields[name].default
+            if value != default:
+                raise InputError(
+                    f"link.{name} with packets",
+                    found=value,
+                    allowed="no such key: a packet network has no symbols, blocks or "
+                    "retransmissions",
+                    remedy="Leave it out, or add the channel that it is for.",
+                )
 
     def transports(self) -> list[Transport]:
         """Every way of transport, in the order of its axes.

@@ -4,7 +4,8 @@
     symbols ------------------------------+--> channel, equaliser ------------+    scheme --> frames
 
 The side stream of a transport (a GOP, or a frame) and the symbols of its frames follow each other
-without a gap in one fading process (``link.Air``).
+without a gap in one fading process (``link.Air``), or in the packets of one GOP
+(``link.PacketAir``).
 """
 
 import itertools
@@ -19,13 +20,22 @@ from pvsc_link.link import (
     Air,
     ChannelFunction,
     CodedLink,
+    PacketAir,
+    PacketLink,
     SymbolReception,
     Transport,
+    find_channel,
     get_channel_function,
-    get_coded_link,
+    open_air,
+    open_link,
 )
 from pvsc_link.schemes import side_stream
-from pvsc_link.schemes.base import CODED_CSI_AWARE, CODED_EQUALIZER, LinkOptions
+from pvsc_link.schemes.base import (
+    CODED_CSI_AWARE,
+    CODED_EQUALIZER,
+    LinkOptions,
+    packet_details,
+)
 from pvsc_link.schemes.latency import Clock
 from pvsc_link.schemes.semantic_receiver import ReceivedTransport
 from pvsc_link.types import ChannelPoint, LinkStats, Payload, Reception
@@ -129,16 +139,19 @@ def send_gop(
     """
     side_options = asdict(side_link_options(link))
 
-    def next_link() -> CodedLink:
-        return get_coded_link(mcs.mcs, point.channel, **side_options)
+    def next_link() -> CodedLink | PacketLink:
+        return open_link(mcs.mcs, point, **side_options)
 
-    channel = get_channel_function(point.channel, link.equalizer, link.csi_aware)
+    is_packets = find_channel(point.channel).is_packets
+    channel = None
+    if not is_packets:
+        channel = get_channel_function(point.channel, link.equalizer, link.csi_aware)
     num_times = 2 if link.transport.symbol_retransmission == "mrc" else 1
     first_link = next_link()
     # With an adaptation that is not known before; interleaving has none (``sweep.plan``).
     is_permuted = link.transport.interleaving != "none"
     num_uses = _num_uses(outgoing, first_link, num_times) if is_permuted else None
-    air = Air(point, seed, link.transport.interleaving, num_uses)
+    air = open_air(point, seed, link.transport.interleaving, num_uses)
     sides, symbols, received, latency = [], [], [], []
     # A link is made when its transport is sent: reports may have changed the MCS by then.
     links = itertools.chain([first_link], iter(next_link, None))
@@ -146,7 +159,7 @@ def send_gop(
         symbol_uses = num_times * transport.symbols.size
         left = clock.uses_left(len(transport.frames))
         deadline = None if left is None else left - symbol_uses
-        side = air.send_bits(side_link, transport.side_bits, deadline)
+        side = air.send_bits(side_link, transport.side_bits, deadline)  # type: ignore[arg-type]
         mcs.report(side.first_ok)
         sent = send_symbols(air, channel, transport.symbols, num_times)
         uses = side.num_channel_uses - side.num_pilots + symbol_uses
@@ -165,17 +178,23 @@ def send_gop(
                 len(transport.session_facts),
                 clock.in_time(latency_ms),
                 tuple(transport.frames[0].side_bits),
+                sent.arrived,
             )
         )
     shown = receiver.receive(received)
-    parts = {part: num_times * uses for part, uses in num_symbols.items()}
-    source_uses = num_times * sum(transport.symbols.size for transport in outgoing)
     side_pilots = sum(side.num_pilots for side in sides)
     side_uses = sum(side.num_channel_uses for side in sides) - side_pilots
-    pilots = sum(sent.num_channel_uses for sent in symbols) - source_uses + side_pilots
-    frames = [frame for transport in outgoing for frame in transport.frames]
+    source_uses = sum(sent.num_channel_uses for sent in symbols)
+    pilots, parts = side_pilots, {}
+    if not is_packets:
+        with_pilots = source_uses
+        source_uses = num_times * sum(transport.symbols.size for transport in outgoing)
+        pilots += with_pilots - source_uses
+        parts = {part: num_times * uses for part, uses in num_symbols.items()}
+        frames = [frame for transport in outgoing for frame in transport.frames]
+        parts |= side_stream.shares(frames, side_uses)
     block_ok = np.concatenate([side.block_ok for side in sides])
-    details: dict[str, float] = {"side_lost": shown.side_lost}
+    details: dict[str, float] = {"side_lost": shown.side_lost, **packet_details(air)}
     if link.transport.harq is not None:
         details["num_retransmissions"] = sum(side.num_retransmissions for side in sides)
     return Reception(
@@ -187,16 +206,18 @@ def send_gop(
         num_blocks=len(block_ok),
         num_block_errors=int(np.sum(~block_ok)),
         header_uses=_fact_uses(outgoing[0], first_link),
-        latency_ms=tuple(np.concatenate(latency).tolist()),
+        latency_ms=() if is_packets else tuple(np.concatenate(latency).tolist()),
         status=status,
         note=note,
-        finer_channel_uses=parts | side_stream.shares(frames, side_uses),
+        finer_channel_uses=parts,
         details=details,
         stats=LinkStats.joined(sent.stats for sent in symbols),
     )
 
 
-def _num_uses(outgoing: Iterable[Outgoing], side_link: CodedLink, num_times: int) -> int:
+def _num_uses(
+    outgoing: Iterable[Outgoing], side_link: CodedLink | PacketLink, num_times: int
+) -> int:
     """Channel uses of all transports of a GOP, without pilots and repeated blocks.
 
     Parameters: ``num_times`` : how often symbols are sent.
@@ -208,7 +229,7 @@ def _num_uses(outgoing: Iterable[Outgoing], side_link: CodedLink, num_times: int
 
 
 def send_symbols(
-    air: Air, channel: ChannelFunction, symbols: np.ndarray, num_times: int
+    air: Air | PacketAir, channel: ChannelFunction | None, symbols: np.ndarray, num_times: int
 ) -> SymbolReception:
     """Symbols sent ``num_times``, each time behind the time before, and combined.
 
@@ -218,7 +239,7 @@ def send_symbols(
     """
     if not symbols.size:
         return SymbolReception(symbols, np.zeros(0, np.float32), 0, LinkStats())
-    parts = [air.send_symbols(channel, symbols) for _ in range(num_times)]
+    parts = [air.send_symbols(channel, symbols) for _ in range(num_times)]  # type: ignore[arg-type]
     if num_times == 1:
         return parts[0]
     weights = [1.0 / np.maximum(part.no_eff, _MIN_VARIANCE) for part in parts]
@@ -236,7 +257,7 @@ def send_symbols(
 _MIN_VARIANCE = 1e-12
 
 
-def _fact_uses(first: Outgoing, side_link: CodedLink) -> int:
+def _fact_uses(first: Outgoing, side_link: CodedLink | PacketLink) -> int:
     """Channel uses that session facts take in the first transport of a GOP, sent or not."""
     others = first.side_bits.size - 8 * len(first.session_facts)
     with_facts = side_link.num_channel_uses(others + 8 * side_stream.NUM_FACT_BYTES)

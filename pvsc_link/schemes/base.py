@@ -26,6 +26,13 @@ class LinkOptions:
 CODED_EQUALIZER, CODED_CSI_AWARE = "lmmse", True
 
 
+def packet_details(air: Any) -> dict[str, float]:
+    """Columns of a GOP that was sent in packets: how many, and how many were lost; else nothing."""
+    if not hasattr(air, "num_packets"):
+        return {}
+    return {"num_packets": air.num_packets, "packets_lost": air.num_lost}
+
+
 class Scheme(Protocol):
     """A transmission that a sweep can run. A clip is sent as consecutive GOPs.
 

@@ -31,7 +31,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from pvsc_link.codecs import freeze, freeze_events
-from pvsc_link.link import Adaptation, as_adaptation
+from pvsc_link.link import Adaptation, as_adaptation, nominal_snr_db
 from pvsc_link.media import crop, pad_to_multiple
 from pvsc_link.own_python import environment_of_other_python
 from pvsc_link.schemes import model_worker, side_stream
@@ -454,11 +454,12 @@ class ForeignScheme(Scheme):
         """Symbols as ``link`` says, side information at ``mcs``."""
         self.check()
         adaptation, rest = as_adaptation(mcs), iter(gops)
+        snr_db = nominal_snr_db(point)
         for first in rest:
-            receiver = _Receiver(self._door, self.facts, self._lock, first, point.snr_db)
+            receiver = _Receiver(self._door, self.facts, self._lock, first, snr_db)
             clock = Clock(link.transport, first.fps)
             for gop, seed in zip(itertools.chain([first], rest), seeds, strict=True):
-                payloads, note = self.coded(gop, point.snr_db)
+                payloads, note = self.coded(gop, snr_db)
                 receiver.lengths = [len(payload.symbols) for payload in payloads]
                 height, width = gop.frames.shape[1:3]
                 facts = side_stream.session_facts((height, width), gop.fps, self.weights_id)
@@ -483,17 +484,22 @@ _MAX_CODED = 256
 
 @dataclass(frozen=True)
 class ShownModelGop:
-    """What is shown of a GOP of a foreign model (``analog.Shown``)."""
+    """What is shown of a GOP of a foreign model (``analog.Shown``).
+
+    ``is_damaged`` : frames that are decoded without some of their symbols.
+    """
 
     frames_uint8: np.ndarray
     is_lost: np.ndarray
     freeze_events: int
     side_lost: int
+    is_damaged: np.ndarray
 
     @property
     def frames_concealed(self) -> int:
-        """Frames from the first lost one on: later frames may refer to it."""
-        return len(self.is_lost) - int(np.argmax(self.is_lost)) if self.is_lost.any() else 0
+        """Frames from the first lost or damaged one on: later frames may refer to it."""
+        lost = self.is_lost | self.is_damaged
+        return len(lost) - int(np.argmax(lost)) if lost.any() else 0
 
 
 class _Receiver:
@@ -523,22 +529,32 @@ class _Receiver:
         no_eff: list[np.ndarray] = []
         side_bits: list[bytes | None] = []
         in_time: list[bool] = []
+        damaged: list[bool] = []
+        nothing: list[bool] = []
         for transport in transports:
-            for one, variance, side in self._read(transport, len(symbols)):
+            of_frames = self._read(transport, len(symbols))
+            for one, variance, side in of_frames:
                 symbols.append(one)
                 no_eff.append(variance)
                 side_bits.append(side)
+            sizes = [len(one) for one, *_ in of_frames]
+            found = [np.zeros(len(sizes), bool)] * 2
+            if sum(sizes) == len(transport.symbols_hat):  # the header arrived
+                found = list(transport.lost_symbols(sizes))
+            damaged += found[0].tolist()
+            nothing += found[1].tolist()
             given = transport.in_time
             in_time += [True] * transport.num_frames if given is None else given.tolist()
         side_lost = np.array([side is None for side in side_bits])
-        lost = side_lost | ~np.array(in_time)
+        lost = side_lost | ~np.array(in_time) | np.array(nothing, bool)
         side_bits = [None if gone else side for gone, side in zip(lost, side_bits, strict=True)]
         symbols, no_eff, side_bits = self._at_their_power(symbols, no_eff, side_bits)
         frames, lost = self._shown_frames(symbols, no_eff, side_bits, lost)
         repeats = np.zeros(len(lost), bool) if self._facts["on_loss"] == "model" else lost
         events = freeze_events(repeats, self._is_frozen)
         self._is_frozen, self._shown = bool(repeats[-1]), frames[-1]
-        return ShownModelGop(frames, lost, events, int(side_lost.sum()))
+        is_damaged = np.array(damaged, bool)
+        return ShownModelGop(frames, lost, events, int(side_lost.sum()), is_damaged)
 
     def _read(
         self, transport: ReceivedTransport, first: int

@@ -28,7 +28,8 @@ class ReceivedTransport:
     and payload bits of its blocks; ``symbols_hat``, ``no_eff`` : [num_symbols], complex64 and
     float32; ``num_frames`` : frames that it holds; ``num_fact_bytes`` : session facts in front;
     ``in_time`` : [num_frames], bool, whether a frame kept its latency budget; None: all did;
-    ``parts`` : names of the messages of a frame.
+    ``parts`` : names of the messages of a frame; ``arrived`` : [num_symbols], bool, which symbols
+    arrived, of a network that loses packets; None: all did.
     """
 
     bits_hat: np.ndarray
@@ -40,6 +41,17 @@ class ReceivedTransport:
     num_fact_bytes: int = 0
     in_time: np.ndarray | None = None
     parts: tuple[str, ...] = side_stream.PARTS
+    arrived: np.ndarray | None = None
+
+    def lost_symbols(self, sizes: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
+        """Of which frames a symbol is lost, and of which every symbol: bool [num_frames] each.
+
+        Input: ``sizes`` : symbols of each frame. A frame without symbols loses none.
+        """
+        arrived = np.ones(sum(sizes), bool) if self.arrived is None else self.arrived
+        of_frames = np.split(arrived, np.cumsum(sizes)[:-1])
+        some = np.array([not one.all() for one in of_frames])
+        return some, np.array([one.size > 0 and not one.any() for one in of_frames])
 
     def read(self) -> side_stream.SideRead:
         """The side stream; raises ``SideStreamError`` where its header did not arrive."""
@@ -58,12 +70,14 @@ class ShownGop:
     """What a receiver shows of a GOP, and what it lost.
 
     ``frames`` : one per frame, with its status; ``freeze_events`` : runs of repeated frames that
-    begin in this GOP; ``size`` : height and width without padding.
+    begin in this GOP; ``size`` : height and width without padding; ``is_damaged`` : bool
+    [num_frames], frames that are decoded without some of their symbols.
     """
 
     frames: list[DecodedFrame]
     freeze_events: int
     size: tuple[int, int]
+    is_damaged: np.ndarray
 
     @property
     def frames_uint8(self) -> np.ndarray:
@@ -78,19 +92,20 @@ class ShownGop:
 
     @property
     def frames_concealed(self) -> int:
-        """Frames from the first lost one on: later frames refer to it."""
-        lost = self.is_lost
+        """Frames from the first lost or damaged one on: later frames refer to it."""
+        lost = self.is_lost | self.is_damaged
         return len(lost) - int(np.argmax(lost)) if lost.any() else 0
 
     @property
     def side_lost(self) -> int:
         """Frames whose side information did not arrive, or does not fit their symbols."""
-        others = ("ok", "no_reference", LATE)
+        others = ("ok", "no_reference", LATE, SYMBOLS_LOST)
         return sum(frame.status not in others for frame in self.frames)
 
 
-#: Status of a frame whose side information is lost, and of one that missed its latency budget.
-SIDE_LOST, LATE = "side_lost", "late"
+#: Status of a frame whose side information is lost, of one that missed its latency budget, and of
+#: one that lost every symbol.
+SIDE_LOST, LATE, SYMBOLS_LOST = "side_lost", "late", "symbols_lost"
 
 
 class GopReceiver:
@@ -122,12 +137,14 @@ class GopReceiver:
         all frames of that transport.
         """
         shown: list[DecodedFrame] = []
+        self._is_damaged: list[bool] = []
         for transport in transports:
             shown += self._receive(transport, len(shown))
+            self._is_damaged += [False] * (len(shown) - len(self._is_damaged))
         repeated = [frame.status != "ok" for frame in shown]
         events = freeze_events(repeated, self._is_frozen)
         self._is_frozen = repeated[-1]
-        return ShownGop(shown, events, self._size)
+        return ShownGop(shown, events, self._size, np.array(self._is_damaged, bool))
 
     def _receive(self, transport: ReceivedTransport, place: int) -> list[DecodedFrame]:
         """The frames of one transport, the first of which has this place in the GOP."""
@@ -142,6 +159,8 @@ class GopReceiver:
         symbols = np.split(transport.symbols_hat, ends)
         variances = np.split(transport.no_eff, ends)
         in_time = np.ones(num_frames, bool) if transport.in_time is None else transport.in_time
+        damaged, nothing = transport.lost_symbols([frame.num_symbols for frame in side.frames])
+        self._is_damaged += damaged.tolist()
         shown = []
         for index, frame in enumerate(side.frames):
             z, k = (frame.messages[part] for part in side_stream.PARTS)
@@ -149,6 +168,8 @@ class GopReceiver:
                 shown.append(conceal(SIDE_LOST))
             elif not in_time[index]:
                 shown.append(conceal(LATE))
+            elif nothing[index]:
+                shown.append(conceal(SYMBOLS_LOST))
             else:
                 given = symbols[index], variances[index]
                 shown.append(self._decode(z, k, place + index, side.preset, *given))

@@ -20,13 +20,13 @@ from pvsc_link.codecs import (
     freeze_events,
     gops_as_sent,
 )
-from pvsc_link.link import Transport, as_adaptation
-from pvsc_link.schemes.base import LinkOptions, Scheme
+from pvsc_link.link import Transport, as_adaptation, find_channel
+from pvsc_link.schemes.base import LinkOptions, Scheme, packet_details
 from pvsc_link.schemes.latency import Clock
 from pvsc_link.types import ChannelPoint, EncodedGop, LinkStats, Reception, Video
 
 if TYPE_CHECKING:
-    from pvsc_link.link import Adaptation, CodedLink
+    from pvsc_link.link import Adaptation, CodedLink, PacketLink
 
 #: ``rates: all`` of a codec, as far as it has these QPs, unless it states ``default_rates``.
 DEFAULT_RATES = (22, 27, 32, 37, 42, 47)
@@ -39,7 +39,8 @@ class SeparatedScheme(Scheme):
     (``transport_unit``); all of them follow each other in one fading process. A frame is lost if a
     block that carries any of its bytes fails its CRC. From there to the end of the GOP the last
     good frame is shown, because no later frame can be decoded without it. So is it with a frame
-    that misses its latency budget (``latency``). Session facts of the
+    that misses its latency budget (``latency``). Over a packet network packets stand in the place
+    of blocks, and bytes in the place of channel uses. Session facts of the
     bitstream (``codecs.session_facts``) are not sent, unless the link options count them.
 
     Parameters: ``codec`` : the source codec. Its optional attributes ``default_rates``,
@@ -80,12 +81,13 @@ class SeparatedScheme(Scheme):
         mcs: int | Adaptation,
         seeds: Iterable[int],
     ) -> Iterator[Reception]:
-        from pvsc_link.link import Air, get_coded_link
+        from pvsc_link.link import open_air, open_link
 
         adaptation, transport = as_adaptation(mcs), link.transport
+        is_packets = find_channel(point.channel).is_packets
 
-        def next_link() -> CodedLink:
-            return get_coded_link(adaptation.mcs, point.channel, **asdict(link))
+        def next_link() -> CodedLink | PacketLink:
+            return open_link(adaptation.mcs, point, **asdict(link))
 
         shown: np.ndarray | None = None
         is_frozen = False
@@ -97,14 +99,14 @@ class SeparatedScheme(Scheme):
             first_link = next_link()
             # With an adaptation that is not known before; interleaving has none (``sweep.plan``).
             num_uses = _num_uses(bits, first_link) if transport.interleaving != "none" else None
-            air = Air(point, seed, transport.interleaving, num_uses)
+            air = open_air(point, seed, transport.interleaving, num_uses)
             clock = clock or Clock(transport, gop.fps)
             num_frames = len(gop.frame_num_bytes) // len(bits)
             sent, latency = [], []
             # A link is made when its transport is sent: reports may have changed the MCS by then.
             links = itertools.chain([first_link], iter(next_link, None))
             for one, coded_link in zip(bits, links, strict=False):
-                received = air.send_bits(coded_link, one, clock.uses_left(num_frames))
+                received = air.send_bits(coded_link, one, clock.uses_left(num_frames))  # type: ignore[arg-type]
                 adaptation.report(received.first_ok)
                 uses = received.num_channel_uses - received.num_pilots
                 latency.append(clock.sent(num_frames, uses, received.num_rounds))
@@ -116,7 +118,7 @@ class SeparatedScheme(Scheme):
             )
             lost = frames_lost(gop.frame_num_bytes, block_ok, block_num_bits)
             lost |= ~clock.in_time(latency_ms)
-            details: dict[str, float] = {}
+            details: dict[str, float] = packet_details(air)
             if transport.harq is not None:
                 details["num_retransmissions"] = sum(one.num_retransmissions for one in sent)
             if gop.num_decodable is not None:
@@ -139,7 +141,7 @@ class SeparatedScheme(Scheme):
                 num_blocks=len(block_ok),
                 num_block_errors=int(np.sum(~block_ok)),
                 header_uses=_fact_uses(bits[0].size, num_fact_bits, transport, first_link),
-                latency_ms=tuple(latency_ms.tolist()),
+                latency_ms=() if is_packets else tuple(latency_ms.tolist()),
                 status=self.status,
                 note=gop.note,
                 details=details,
@@ -153,13 +155,13 @@ def transports(gop: EncodedGop, unit: str) -> list[tuple[int, ...]]:
     return [sizes] if unit == "gop" else [(size,) for size in sizes]
 
 
-def _num_uses(bits: Sequence[np.ndarray], coded_link: CodedLink) -> int:
+def _num_uses(bits: Sequence[np.ndarray], coded_link: CodedLink | PacketLink) -> int:
     """Channel uses of all transports of a GOP, without pilots and retransmissions."""
     return sum(coded_link.num_channel_uses(one.size) for one in bits)
 
 
 def _fact_uses(
-    num_bits: int, num_fact_bits: int, transport: Transport, coded_link: CodedLink
+    num_bits: int, num_fact_bits: int, transport: Transport, coded_link: CodedLink | PacketLink
 ) -> int:
     """Channel uses that session facts take in the first transport of a GOP, sent or not.
 

@@ -11,6 +11,7 @@ from .rows import finished_row as finished_row
 from .rows import gop_seed as gop_seed
 from .runner import SweepRunner as SweepRunner
 from .runner import run_plan as run_plan
+from .store import BYTES as BYTES
 from .store import GOPS as GOPS
 from .store import SweepStore as SweepStore
 from .store import find_reference as find_reference
@@ -22,6 +23,7 @@ from .store import read_points as read_points
 from .store import read_unfinished as read_unfinished
 from .store import stale_reasons as stale_reasons
 from .store import video_file as video_file
+from .store import with_rate as with_rate
 from .store import write_csv as write_csv
 from .tables import MEAN_CLIP as MEAN_CLIP
 from .tables import bd_table as bd_table

@@ -325,7 +325,7 @@ def _print_grid(plan: "Plan") -> None:
         condition = [*point.channel_point.condition.items(), *told]
         print(
             f"{point.point_id}  {scheme_label(point.scheme, point.variant):<16} {point.clip} "
-            f"gop {point.gop} rate {point.rate}  {point.channel} {point.snr_db:g} dB "
+            f"gop {point.gop} rate {point.rate}  {point.channel_words} "
             f"{' '.join(f'{name} {value}' for name, value in condition)}  "
             f"{point.equalizer} mcs {point.mcs} seed {point.seed}"
         )

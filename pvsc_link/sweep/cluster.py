@@ -218,6 +218,7 @@ class ClusterEngine:
                 (_condition(p), p.mcs): p
                 for p in reversed(of_codec)
                 if not isinstance(p.mcs, int)
+                and not p.is_packets
                 and (rates is None or (rates and known_mcs(p, rates, self._store) is None))
             }
             works = [

@@ -298,14 +298,23 @@ class _Price:
 class McsChoice:
     """An MCS to send at, its block error rate (None: not measured) and why it was taken."""
 
-    mcs: int
+    mcs: int | None  # None: packets, which have none
     bler: float | None
     role: str
     mean: float | None = None  # index over the transports of an outer loop that began with mcs
 
 
-def adaptation_of(point: Point, first: int) -> int | OuterLoop:
-    """What a scheme sends a point at: an MCS, or an outer loop that begins with it."""
+#: What is chosen for a point that is sent in packets.
+NO_MCS = McsChoice(None, None, "")
+
+
+def adaptation_of(point: Point, first: int | None) -> int | OuterLoop:
+    """What a scheme sends a point at: an MCS, or an outer loop that begins with it.
+
+    Packets have no MCS, and 0 stands in its place.
+    """
+    if first is None:
+        return 0
     if point.mcs != OLLA:
         return first
     return OuterLoop(by_efficiency(point.transport.mcs_table), first)
@@ -339,6 +348,8 @@ class McsPolicy:
 
         The bits are also sent at the neighbours, so that the table shows what was not chosen.
         """
+        if point.is_packets:
+            return [NO_MCS]
         if isinstance(point.mcs, int):
             return [McsChoice(point.mcs, None, GIVEN)]
         mcs, sizes = self.mcs(point), self._sizes(point)
@@ -505,6 +516,8 @@ class SideMcsPolicy:
 
     def choices(self, point: Point) -> list[McsChoice]:
         """The one MCS of the point."""
+        if point.is_packets:
+            return [NO_MCS]
         if isinstance(point.mcs, int):
             return [McsChoice(point.mcs, None, GIVEN)]
         mcs = self.mcs(point)

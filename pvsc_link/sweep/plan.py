@@ -82,7 +82,8 @@ def build(scenario: Scenario, *, ask_programs: bool = True) -> Plan:
     points = expand(resolved, weights)
     for channel_point in dict.fromkeys(point.channel_point for point in points):
         find_channel(channel_point.channel).check_point(channel_point)
-    for mcs, transport in dict.fromkeys((point.mcs, point.transport) for point in points):
+    sent = dict.fromkeys((p.mcs, p.transport) for p in points if not p.is_packets)
+    for mcs, transport in sent:
         if mcs == OLLA and transport.interleaving != "none":
             raise InputError(
                 "mcs: olla with interleaving",

@@ -1,6 +1,7 @@
 """From a point and what was received to one row of ``points.csv``."""
 
 import json
+import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from operator import itemgetter
@@ -12,7 +13,7 @@ import numpy as np
 from pvsc_link.link import Transport
 from pvsc_link.metrics import FrameMetrics, channel_bandwidth_ratio
 from pvsc_link.options import Mark, marked
-from pvsc_link.scenario import Point
+from pvsc_link.scenario import PACKET_TRANSPORT, Point
 from pvsc_link.schemes import latency_columns, scheme_types
 from pvsc_link.storage import digest
 from pvsc_link.sweep.mcs import NEIGHBOUR, McsChoice
@@ -66,12 +67,11 @@ def finished_row(
         **({} if choice.mean is None else {"mcs_mean": choice.mean}),
         "mcs_role": choice.role,
         "num_frames": len(frames),
-        **_cbr_columns(receptions, frames.shape),
+        **(_byte_columns if point.is_packets else _cbr_columns)(receptions, frames.shape),
         **LinkStats.joined(reception.stats for reception in receptions).columns(),
         **{column: float(np.mean(values)) for column, values in quality.items()},
         "bler": choice.bler,
-        "num_blocks": sum(reception.num_blocks for reception in receptions),
-        "num_block_errors": sum(reception.num_block_errors for reception in receptions),
+        **({} if point.is_packets else _block_columns(receptions)),
         "num_fades": _num_fades(point, receptions),
         "frames_lost": lost,
         "frames_concealed": sum(reception.frames_concealed for reception in receptions),
@@ -80,7 +80,28 @@ def finished_row(
         "status": _status(receptions, lost, len(frames)),
         "note": "; ".join(dict.fromkeys(filter(None, notes))),
         **_details(receptions),
-        **({} if choice.role == NEIGHBOUR else {GOPS: _of_gops(receptions, quality)}),
+        **({} if choice.role == NEIGHBOUR else {GOPS: _of_gops(point, receptions, quality)}),
+    }
+
+
+def _block_columns(receptions: Sequence[Reception]) -> dict[str, int]:
+    return {
+        "num_blocks": sum(reception.num_blocks for reception in receptions),
+        "num_block_errors": sum(reception.num_block_errors for reception in receptions),
+    }
+
+
+def _byte_columns(
+    receptions: Sequence[Reception], shape: tuple[int, ...]
+) -> dict[str, float | None]:
+    """Of packets, in place of CBR: bytes with headers per pixel, and the part of side packets."""
+    num_pixels = math.prod(shape[:3])
+    total = sum(map(_channel_uses, receptions))
+    side = sum(reception.num_channel_uses.get("side", 0) for reception in receptions)
+    return {
+        "cbr": None,
+        "bytes_per_pixel": total / num_pixels,
+        "bytes_per_pixel_side": side / num_pixels,
     }
 
 
@@ -90,7 +111,7 @@ def _latency(point: Point, receptions: Sequence[Reception]) -> dict[str, float |
 
 
 def _of_gops(
-    receptions: Sequence[Reception], quality: Mapping[str, np.ndarray]
+    point: Point, receptions: Sequence[Reception], quality: Mapping[str, np.ndarray]
 ) -> list[dict[str, Any]]:
     """Per GOP: its place, what it cost, its mean quality and its losses.
 
@@ -100,7 +121,7 @@ def _of_gops(
     return [
         {
             "gop_index": index,
-            "channel_uses": _channel_uses(reception),
+            "num_bytes" if point.is_packets else "channel_uses": _channel_uses(reception),
             **{
                 column: float(np.mean(values[end - len(reception.frames_hat) : end]))
                 for column, values in quality.items()
@@ -171,9 +192,18 @@ def _coordinates(point: Point) -> dict[str, Any]:
     )
     row = {"point_id": point.point_id} | {name: coordinates[name] for name in names}
     row |= {"mcs_policy": str(point.mcs)}
+    if point.is_packets:
+        row |= dict.fromkeys(_NOT_OF_PACKETS)
     given = json.loads(point.options)
     columns = marked(scheme_types()[point.scheme].Options, Mark.COLUMN)
     return row | {name: given[name] for name in columns if name in given}
+
+
+#: Columns that say nothing of a packet network.
+_NOT_OF_PACKETS = (
+    *("snr_db", "equalizer", "csi_aware", "decoder", "num_iter", "mcs_policy"),
+    *(name for name in Transport.model_fields if name not in PACKET_TRANSPORT),
+)
 
 
 def _cbr_columns(receptions: Sequence[Reception], shape: tuple[int, ...]) -> dict[str, float]:

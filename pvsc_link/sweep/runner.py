@@ -339,7 +339,8 @@ class SweepRunner:
         chosen = [point for point in points if self._was_chosen(point)]
         if not chosen:
             return []
-        finished = {p: self._finished[p.point_id] for p in points if p.point_id in self._finished}
+        here = (p for p in points if p.point_id in self._finished and not p.is_packets)
+        finished = {p: self._finished[p.point_id] for p in here}
         came = {p.rate for p, row in finished.items() if row.get("mcs") is not None}
         failed = {p.rate for p in finished} - came  # an encoder that fails has no part in a curve
         rates = {point.rate for point in points} - failed
@@ -460,7 +461,7 @@ class SweepRunner:
         """Rows of points, each followed by those of the neighbours of a chosen MCS."""
         sent, arrived = [], []
         for point in points:
-            self._say(f"{point.scheme}: {video.name} over {point.channel} {point.snr_db:g} dB")
+            self._say(f"{point.scheme}: {video.name} over {point.channel_words}")
             with self._clock("MCS choice"):
                 choices = policy.choices(point)
             try:

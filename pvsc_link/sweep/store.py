@@ -16,7 +16,7 @@ from typing import Any, TypeAlias
 
 import pandas as pd
 
-from pvsc_link.link import Transport, link_fields
+from pvsc_link.link import Transport, link_fields, packet_fields
 from pvsc_link.metrics import METRICS
 from pvsc_link.options import kinds_of
 from pvsc_link.schemes import scheme_types
@@ -369,9 +369,25 @@ def points_table(rows: Iterable[Mapping[str, Any]]) -> pd.DataFrame:
     return table.reindex(columns=[*first, *extra])
 
 
+#: What stands in place of CBR where a point was sent in packets.
+BYTES = "bytes_per_pixel"
+
+
+def with_rate(points: pd.DataFrame) -> pd.DataFrame:
+    """``points`` whose column ``cbr`` holds bytes per pixel where these are the rate: of packets.
+
+    Rows of packets and of channel uses never stand under one channel, so that whoever compares
+    within a channel compares like with like.
+    """
+    return points.assign(cbr=points["cbr"].fillna(points[BYTES])) if BYTES in points else points
+
+
 def without_default_transport(table: pd.DataFrame) -> pd.DataFrame:
-    """The table without the columns of the transport in which every row has the default."""
-    defaults = Transport().columns()
+    """The table without columns of the transport in which every row has the default.
+
+    Columns of packet networks in which every row is empty are left out as well.
+    """
+    defaults = Transport().columns() | dict.fromkeys(packet_fields(), "")
     plain = [
         name
         for name, default in defaults.items()

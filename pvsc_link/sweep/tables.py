@@ -39,9 +39,11 @@ from pvsc_link.scenario import Scenario
 from pvsc_link.storage import json_digest, num_threads, write_atomically
 from pvsc_link.sweep.plan import Plan, scheme_label
 from pvsc_link.sweep.store import (
+    BYTES,
     IDENTITIES,
     RULES,
     SweepStore,
+    with_rate,
     without_default_transport,
     write_csv,
 )
@@ -74,7 +76,7 @@ def bd_table(points: pd.DataFrame, anchor: str | None, metrics: Sequence[str]) -
 
     Curves are means over seeds. Each clip has its own row; ``clip = mean`` is the plain mean of the
     clips' values where there are several, as in the paper's tables. Without an anchor the table is
-    empty.
+    empty. Over a packet network bytes are compared in place of channel uses.
 
     ``bd_cbr_low`` and ``bd_cbr_high`` are the ends of a 95 % bootstrap interval, and
     ``interval_over`` says what was resampled: the seeds of a clip, the same ones for both curves,
@@ -85,6 +87,7 @@ def bd_table(points: pd.DataFrame, anchor: str | None, metrics: Sequence[str]) -
     """
     if anchor is None or points.empty:
         return pd.DataFrame(columns=bd_columns())
+    points = with_rate(points)
     absent = {name: None for name in link_fields() if name not in points}
     rows = list(_rows(points.assign(**absent), anchor, metrics))
     table = pd.DataFrame(rows, columns=bd_columns())
@@ -258,6 +261,9 @@ _COUNTS = (
     *("num_blocks", "num_block_errors"),
 )
 
+#: Counts of rows that were sent in packets.
+_PACKETS = ("num_packets", "packets_lost")
+
 
 def seed_keys() -> list[str]:
     """Columns that all seeds of a point share."""
@@ -299,11 +305,13 @@ def seed_means(points: pd.DataFrame, gops: pd.DataFrame | None = None) -> pd.Dat
     Seeds of different ``status`` are averaged apart: the quality of an outage means nothing.
 
     Input: ``points`` and ``gops`` as ``points_table`` and ``gops_table`` give them. Output:
-    ``seed_means_columns``; no row where no point was sent.
+    ``seed_means_columns``, and behind them the rate and the counts of packets where there are any;
+    no row where no point was sent.
     """
     absent = {name: None for name in (*seed_keys(), *_COUNTS, "num_fades") if name not in points}
-    sent = points[points["cbr"].notna()].assign(**absent).reset_index(drop=True)
-    measured = [n for n in ("cbr", *_measured()) if n in sent and sent[n].notna().any()]
+    is_sent = with_rate(points)["cbr"].notna()
+    sent = points[is_sent].assign(**absent).reset_index(drop=True)
+    measured = [n for n in ("cbr", BYTES, *_measured()) if n in sent and sent[n].notna().any()]
     tables = [pd.DataFrame(columns=seed_means_columns())]
     if len(sent):
         tables.append(_means_of(sent, seed_keys(), gops, measured))
@@ -312,7 +320,8 @@ def seed_means(points: pd.DataFrame, gops: pd.DataFrame | None = None) -> pd.Dat
         if len(several := sent[num_clips > 1].reset_index(drop=True)):
             tables.append(_means_of(several, of_clips, gops, measured).assign(clip=MEAN_CLIP))
     rows = [row for table in tables for row in table.to_dict("records")]
-    return pd.DataFrame(rows, columns=seed_means_columns())
+    of_packets = [BYTES, f"{BYTES}_low", f"{BYTES}_high", *_PACKETS] if BYTES in points else []
+    return pd.DataFrame(rows, columns=[*seed_means_columns(), *of_packets])
 
 
 def _means_of(
@@ -359,7 +368,7 @@ def _means_of(
             values = rows_of_gops[name].astype(float).groupby(rows_of_gops["group"])
             for ending, percent in _PERCENTILES.items():
                 table[f"{name}{ending}"] = values.quantile(percent / 100).reindex(range(num_groups))
-    for name in _COUNTS:
+    for name in (*_COUNTS, *(name for name in _PACKETS if name in sent)):
         counts = sent[name].astype(float).groupby(group)
         table[name] = _whole(counts.sum().where(counts.count() == counts.size()))
     sums = (sent[n].astype(float).groupby(group).sum() for n in ("num_block_errors", "num_blocks"))

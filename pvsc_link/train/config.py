@@ -25,6 +25,7 @@ from pvsc_link.link import (
     ChannelType,
     Impairments,
     condition_fields,
+    packet_fields,
     refuse_unused,
 )
 from pvsc_link.models import DVST_PRESETS, PRESETS
@@ -182,7 +183,7 @@ class ChannelConfig(StrictModel):
     one. ``channel_config`` makes one.
     """
 
-    channel: Annotated[str, NameIn("channel", CHANNELS)] = Field(
+    channel: Annotated[str, NameIn("channel", CHANNELS, lambda one: not one.is_packets)] = Field(
         default="awgn", description="Channel law.", examples=["rayleigh"]
     )
     equalizer: Annotated[str, NameIn("equalizer", SYMBOL_EQUALIZERS)] = Field(
@@ -280,11 +281,17 @@ def channel_config(keys: Any) -> Any:
 
 
 class _EveryChannel:
-    """States in the JSON schema the keys of all channels; ``channel_config`` reads those of one."""
+    """States in the JSON schema the keys of all channels of symbols.
+
+    ``channel_config`` reads those of one.
+    """
 
     def __get_pydantic_json_schema__(self, core_schema: Any, handler: Any) -> dict[str, Any]:
         fields: dict[str, Any] = {}
+        of_packets = packet_fields()
         for name, field in condition_fields().items():
+            if name in of_packets:
+                continue
             one = (
                 Annotated[field.annotation, *field.metadata] if field.metadata else field.annotation
             )

@@ -99,6 +99,13 @@ def plan_of(request: Request) -> Plan:
                 allowed, remedy = list(request.schemes), "Name a scheme that is sent."
                 raise InputError(f"{what} of scheme", found=word, allowed=allowed, remedy=remedy)
     plan = build(_scenario(request))
+    if plan.points[0].is_packets:
+        raise InputError(
+            "channel",
+            found=plan.points[0].channel,
+            allowed="a channel of symbols",
+            remedy="Write a scenario for a packet network: pvsc-link sweep scenarios/packets.yaml.",
+        )
     for scheme, word in zip(plan.schemes.values(), request.schemes, strict=True):
         if scheme.status == UNTRAINED and not request.with_untrained:
             raise InputError(

@@ -34,12 +34,13 @@ class Sender:
         self._sums: dict[str, Any] = {}
         self._stats = LinkStats()
         self._latency_ms: list[float] = []
-        point = chosen.point
+        point, mcs = chosen.point, chosen.mcs.mcs
+        assert mcs is not None  # packets are refused
         self._receptions = chosen.scheme.stream(
             self._encoded(),
             point.channel_point,
             link_options(point),
-            chosen.mcs.mcs,
+            mcs,
             (gop_seed(point, index) for index in count()),
         )
 
