@@ -48,7 +48,7 @@ PARTS = ("side",)
 GROUP = "pvsc_link.schemes"
 _WORKER = Path(model_worker.__file__)
 #: Drivers of public repositories by name, each with the class in it.
-READY = {"swinjscc": "SwinJscc", "witt": "Witt"}
+READY = {"swinjscc": "SwinJscc", "witt": "Witt", "ntscc_plus": "NtsccPlus"}
 _SCALE = struct.Struct("<f")
 #: Characters at the end of a model's output that go into a message.
 _END_CHARS = 800

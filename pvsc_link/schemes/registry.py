@@ -148,7 +148,8 @@ class ForeignOptions(InstalledModelOptions):
 
     implementation: str = Field(
         description="Class of the model: package.module:Class, file.py:Class, a ready driver "
-        "(swinjscc, witt), or the name of an entry point of the group pvsc_link.schemes.",
+        "(swinjscc, witt, ntscc_plus), or the name of an entry point of the group "
+        "pvsc_link.schemes.",
         examples=["my_model.py:MyModel"],
     )
 

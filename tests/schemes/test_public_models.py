@@ -1,7 +1,7 @@
 """Drivers of public models on their real repositories, with random weights.
 
-TORCH_PYTHON names an interpreter with torch and timm; SWINJSCC_CHECKOUT and WITT_CHECKOUT name the
-clones. Without them the tests are skipped.
+TORCH_PYTHON names an interpreter with torch, timm and, for NTSCC+, compressai; SWINJSCC_CHECKOUT,
+WITT_CHECKOUT and NTSCC_PLUS_CHECKOUT name the clones. Without them the tests are skipped.
 """
 
 import os
@@ -18,6 +18,7 @@ MODELS = {
     "swinjscc-plain": ("swinjscc", {"model": "plain", "size": "small"}, 96 * 128),
     "swinjscc-sa-ra": ("swinjscc", {"model": "sa-ra", "size": "small"}, 32 * 128),
     "witt": ("witt", {}, 96 * 128),
+    "ntscc_plus": ("ntscc_plus", {}, None),  # as many as its entropy model asks for
 }
 
 
@@ -46,7 +47,8 @@ def test_a_real_repository_sends_its_symbols_and_shows_a_picture(case, video):
     for point in (ChannelPoint("awgn", 10.0), ChannelPoint("rayleigh", 10.0, -20.0, 64)):
         (got,) = scheme.transmit(gops, point, LINK, 0, [1])
         assert got.frames_lost == 0
-        assert got.num_channel_uses["source"] == num_values // 4
+        source = got.num_channel_uses["source"]
+        assert source == num_values // 4 if num_values else source > 64
         assert got.num_channel_uses["side"] > 0
         assert got.frames_hat.shape == (1, 72, 100, 3)
         assert np.ptp(got.frames_hat) > 0
