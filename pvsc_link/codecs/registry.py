@@ -239,6 +239,7 @@ CODECS: Registry[CodecType] = registry(
         CodecType("precoded", "precoded", PrecodedOptions, "pvsc_link.codecs.precoded:Precoded"),
         CodecType("dcvc-rt", "DCVC-RT", ExternalOptions, f"{_EXTERNAL}:dcvc_rt"),
         CodecType("dcvc-fm", "DCVC-FM", ExternalOptions, f"{_EXTERNAL}:dcvc_fm"),
+        CodecType("dcvc-uf", "DCVC-UF", ExternalOptions, f"{_EXTERNAL}:dcvc_uf"),
         CodecType("glc-video", "GLC-Video", ExternalOptions, f"{_EXTERNAL}:glc_video"),
         CodecType("plvc", "PLVC", ExternalOptions, f"{_EXTERNAL}:plvc"),
         CodecType(

@@ -66,7 +66,8 @@ def install(folder, name, misbehave=""):
         (root / "video_script.py").rename(root / "test_video.py")
         (root / "video_helper.py").rename(root / "src" / "utils" / "test_helper.py")
         (root / "family").write_text(name)
-        for role in ("image", "video"):
+        several = ("video_ld", "video_hts") if name == "dcvc-uf" else ("video",)
+        for role in ("image", *several):
             (weights / f"fake_{role}.pth.tar").write_text(role)
     tell(root, misbehave)
     return {"checkout": str(root), "python": sys.executable, "checkpoints": str(weights)}
@@ -218,7 +219,7 @@ def test_bits_that_are_no_number_are_an_error(tmp_path, gop, name, mode):
     assert f"frame {NUM_FRAMES - 1} has nan bits" in failure.detail
 
 
-@pytest.mark.parametrize("name", ["dcvc-rt", "dcvc-fm"])
+@pytest.mark.parametrize("name", ["dcvc-rt", "dcvc-fm", "dcvc-uf"])
 def test_a_log_that_contradicts_the_bitstream_is_an_error(tmp_path, gop, name):
     failure = failure_of(tmp_path, name, "bit-exact", gop, "short_stream")
     assert failure.status == "codec_error"
@@ -232,7 +233,7 @@ def test_a_gop_of_i_frames_only_is_an_error(tmp_path, gop, name, mode):
     assert "wanted I and then P" in failure.detail
 
 
-@pytest.mark.parametrize("name", ["dcvc-rt", "dcvc-fm", "glc-video"])
+@pytest.mark.parametrize("name", ["dcvc-rt", "dcvc-fm", "dcvc-uf", "glc-video"])
 def test_a_missing_gpu_is_said_and_never_replaced_by_the_cpu(tmp_path, gop, name):
     failure = failure_of(tmp_path, name, None, gop, "no_gpu")
     assert failure.status == "codec_error"
@@ -258,6 +259,7 @@ def test_codecs_that_can_run_on_a_cpu(tmp_path, gop, name, mode):
     [
         ("dcvc-rt", {"device": "tpu"}),
         ("plvc", {"device": "tpu"}),
+        ("dcvc-uf", {"device": "cpu"}),
         ("glc-video", {"variant": "bit-exact"}),
         ("plvc", {"variant": "bitexact"}),
     ],

@@ -283,6 +283,7 @@ def _environment(device: str) -> dict[str, str]:
 
 dcvc_rt = functools.partial(ExternalCodec, "dcvc-rt")
 dcvc_fm = functools.partial(ExternalCodec, "dcvc-fm")
+dcvc_uf = functools.partial(ExternalCodec, "dcvc-uf")
 glc_video = functools.partial(ExternalCodec, "glc-video")
 plvc = functools.partial(ExternalCodec, "plvc")
 

@@ -1,4 +1,4 @@
-"""Where an external codec lies on this machine, and what distinguishes the four families.
+"""Where an external codec lies on this machine, and what distinguishes the families.
 
 A checkout is the user's copy of a codec's repository, with a Python that runs it and checkpoints.
 The scenario's entry names the three (``checkout``, ``python``, ``checkpoints``), or an environment
@@ -8,11 +8,12 @@ variable names a folder with a file ``pvsc_link.json``, which is read in a state
 
 Paths in the file are relative to its folder. The scenario's entry takes precedence.
 
-The families DCVC-RT, DCVC-FM, GLC-Video and PLVC differ in rates, commands and checkpoints. The
-commands are the literal ones of the repositories: ``{image}`` and the like stand for paths that
-the driver fills in, ``GOP`` stands for the number of frames.
+The families DCVC-RT, DCVC-FM, DCVC-UF, GLC-Video and PLVC differ in rates, commands and
+checkpoints. The commands are the literal ones of the repositories: ``{image}`` and the like stand
+for paths that the driver fills in, ``GOP`` stands for the number of frames.
 """
 
+import functools
 import os
 import shlex
 import subprocess
@@ -180,15 +181,33 @@ def _test_video(rate_options: str, more: str) -> Commands:
     return commands
 
 
-def _image_and_video(checkout: Checkout, rate: int) -> dict[str, Path]:
-    """The one file of the folder with ``image`` in its name and the one with ``video``."""
+def _uf_commands(mode: str, rate: int, num_frames: int | str, device: str) -> list[list[str]]:
+    """DCVC-UF in its low-delay structure, in which every frame has bits of its own.
+
+    It takes the first CUDA device that it sees, and always writes and decodes a bitstream.
+    """
+    text = (
+        "test_video.py --model_path_i {{image}} --model_path_p {{video}} --rate_num 1 "
+        "--qp_i {rate} --qp_p {rate} --test_config {{config}} --force_intra_period {gop} "
+        "--force_frame_num {gop} --worker 1 --model_structure ld --skip_thres 0.15 "
+        "--check_existing 0 --verbose_json 1 --save_decoded_frame 1 --stream_path {{streams}} "
+        "--output_path {{output}}"
+    )
+    return [shlex.split(text.format(rate=rate, gop=num_frames))]
+
+
+def _image_and_video(checkout: Checkout, rate: int, video: str = "video") -> dict[str, Path]:
+    """The one file of the folder with ``image`` in its name and the one with ``video``.
+
+    Parameters: ``video`` : what the name of the latter has in it.
+    """
     folder = checkout.checkpoints
     found = {}
-    for role in ("image", "video"):
-        files = [p for p in sorted(folder.glob(f"*{role}*")) if p.is_file() and p.suffix != ".py"]
+    for role, part in (("image", "image"), ("video", video)):
+        files = [p for p in sorted(folder.glob(f"*{part}*")) if p.is_file() and p.suffix != ".py"]
         if len(files) != 1:
             names = ", ".join(file.name for file in files) or "none"
-            detail = f"checkpoints: {folder} must hold one file *{role}*, it holds {names}"
+            detail = f"checkpoints: {folder} must hold one file *{part}*, it holds {names}"
             raise CodecFailure("missing_binary", detail)
         found[role] = files[0]
     return found
@@ -263,6 +282,13 @@ FAMILIES = {
         commands=_test_video(
             "--q_indexes_i {rate} --q_indexes_p {rate}", "--write_stream {stream}"
         ),
+    ),
+    "dcvc-uf": Family(
+        variable="PVSC_LINK_DCVC_UF",
+        bits={BIT_EXACT: "coded"},
+        cpu_modes=(),
+        commands=_uf_commands,
+        find_checkpoints=functools.partial(_image_and_video, video="video_ld"),
     ),
     "glc-video": Family(
         variable="PVSC_LINK_GLC_VIDEO",

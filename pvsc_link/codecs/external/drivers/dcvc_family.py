@@ -1,4 +1,4 @@
-"""Runs the stock ``test_video.py`` of DCVC-RT, DCVC-FM or GLC-Video on one GOP at one rate.
+"""Runs the stock ``test_video.py`` of the DCVC family or GLC-Video on one GOP at one rate.
 
 Runs in the codec's own Python and never imports pvsc_link. The script runs in this process: the
 pool of worker processes that it makes is replaced by plain calls, so that errors arrive here and

@@ -25,7 +25,7 @@ def worker(args):
     fake_codec.misbehave_at_start()
     rate = int(args.get("qp_i") or args["q_indexes_i"])
     num_frames = int(args["force_frame_num"])
-    streaming = args.get("write_stream") == "1"
+    streaming = args.get("write_stream") == "1" or FAMILY == "dcvc-uf"
     assert streaming or FAMILY != "dcvc-rt"
     folder = os.path.join(args["stream_path"], args["dataset"])
     stem = os.path.join(folder, f"{args['sequence']}_q{rate}")

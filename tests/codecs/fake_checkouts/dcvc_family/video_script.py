@@ -1,4 +1,4 @@
-"""Command line and output layout of test_video.py of DCVC-RT, DCVC-FM and GLC-Video."""
+"""Command line and output layout of test_video.py of the DCVC family and GLC-Video."""
 
 import argparse
 import concurrent.futures
@@ -12,6 +12,7 @@ from src.utils.test_helper import FAMILY, worker
 OWN_OPTIONS = {
     "dcvc-rt": "qp_i qp_p force_zero_thres check_existing write_stream",
     "dcvc-fm": "q_indexes_i q_indexes_p rate_gop_size float16 write_stream",
+    "dcvc-uf": "qp_i qp_p skip_thres check_existing model_structure cuda_idx",
     "glc-video": "q_indexes_i q_indexes_p rate_gop_size float16 force_zero_thres check_existing",
 }
 SHARED = (
@@ -23,7 +24,8 @@ SHARED = (
 
 def parse_args():
     parser = argparse.ArgumentParser(allow_abbrev=False)
-    for name in (SHARED + " " + OWN_OPTIONS[FAMILY]).split():
+    names = (SHARED + " " + OWN_OPTIONS[FAMILY]).split()
+    for name in names if FAMILY != "dcvc-uf" else set(names) - {"cuda"}:
         parser.add_argument("--" + name)
     parser.add_argument("--test_config", required=True)
     parser.add_argument("--output_path", required=True)
@@ -52,7 +54,11 @@ def main():
     with open(args["test_config"]) as file:
         config = json.load(file)
     multiprocessing.set_start_method("spawn")
-    gpu_num = torch.cuda.device_count() if args["cuda"] == "1" else 0
+    if FAMILY == "dcvc-uf":
+        assert torch.cuda.is_available()
+        assert args["model_structure"] == "ld"
+        assert args["model_path_p"].endswith("video_ld.pth.tar")
+    gpu_num = torch.cuda.device_count() if args.get("cuda") == "1" else 0
     torch.cuda.synchronize()  # the real scripts time their work, also on a CPU
     torch.cuda.Event(enable_timing=True).record()
     pool = concurrent.futures.ProcessPoolExecutor(
