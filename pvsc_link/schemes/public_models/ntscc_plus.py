@@ -84,7 +84,7 @@ def use_neighbourhood_attention():
     except (ImportError, OSError):
         pass
     module = types.ModuleType("natten")
-    module.NeighborhoodAttention2D = NeighborhoodAttention2D
+    vars(module)["NeighborhoodAttention2D"] = NeighborhoodAttention2D
     sys.modules["natten"] = module
 
 
@@ -143,7 +143,7 @@ class NtsccPlus:
         symbols, side_bits = [], []
         for frame in frames:
             torch.manual_seed(0)  # upstream adds noise in place of rounding
-            indexes = []
+            indexes: list = []
 
             def code(*given, found=indexes):
                 made = self._code(*given)
