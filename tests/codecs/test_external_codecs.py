@@ -339,7 +339,8 @@ def test_sources_and_weights_are_in_the_version_and_the_store_notices(tmp_path, 
     assert "sha256" in coded.version
     assert "python 3" in coded.version
     assert coded.version.startswith(codec.version)
-    one = "RAE_GAN_lo/model.ckpt.index" if name == "plvc" else "fake_video.pth.tar"
+    of_others = "fake_video_ld.pth.tar" if name == "dcvc-uf" else "fake_video.pth.tar"
+    one = "RAE_GAN_lo/model.ckpt.index" if name == "plvc" else of_others
     (Path(options["checkpoints"]) / one).write_text("PLVC other weights")
     after_weights = CODECS[name](**options).version
     assert after_weights != codec_version_of(coded)
