@@ -155,8 +155,10 @@ def page_html(
 
 # ---- what the script draws from -----------------------------------------------------------------
 
-_AXES = {"snr_db": "SNR (dB)", "csi_nmse_db": "NMSE (dB)", "coherence_length": "coherence length"}
-_AXES |= {"loss_rate": "packet loss rate"}
+_AXES = {
+    **{"snr_db": "SNR (dB)", "csi_nmse_db": "NMSE (dB)", "coherence_length": "coherence length"},
+    "loss_rate": "packet loss rate",
+}
 _DIGITS = 6
 
 
