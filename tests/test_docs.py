@@ -44,9 +44,10 @@ def blocks_of(page):
     return [Block(one["language"], one["marker"] or "", one["code"]) for one in found]
 
 
-def run(block):
+def run(block, names):
+    """Run a block; ``names`` : what the blocks of Python before it on the page have defined."""
     if block.language == "python":
-        exec(compile(block.code, "block", "exec"), {})
+        exec(compile(block.code, "block", "exec"), names)
     elif block.language == "json":
         json.loads(block.code)
     elif block.language == "yaml":
@@ -86,8 +87,9 @@ def to_run(slow):
 
 @pytest.mark.parametrize("blocks", to_run(slow=False))
 def test_the_blocks_of_a_page_run(blocks, folder):
+    names = {}
     for block in blocks:
-        run(block)
+        run(block, names)
 
 
 @pytest.mark.slow
@@ -97,8 +99,9 @@ def test_the_slow_blocks_of_a_page_run_too(blocks, folder):
     with Mp4Writer(Path("IN.mp4"), video.fps) as writer:
         for frame in video.frames:
             writer.write(frame)
+    names = {}
     for block in blocks:
-        run(block)
+        run(block, names)
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
