@@ -255,7 +255,11 @@ class SymbolReception(NamedTuple):
     no_eff: np.ndarray  # float32 [num_symbols], noise variance after equalisation
     num_channel_uses: int  # with pilots; over a packet network bytes
     stats: LinkStats
-    arrived: np.ndarray | None = None  # bool [num_symbols], of packets; None: there are none
+
+    @property
+    def arrived(self) -> np.ndarray | None:
+        """Which symbols arrived, bool [num_symbols]; None: they were not sent in packets."""
+        return None
 
 
 class ChannelFunction:

@@ -49,6 +49,16 @@ class PacketLink:
         return -(-num_bits // 8) + num_packets * self.condition.header_bytes
 
 
+class PacketReception(SymbolReception):
+    """Symbols that were sent in packets; ``packets_arrived`` : bool [num_symbols]."""
+
+    packets_arrived: np.ndarray
+
+    @property
+    def arrived(self) -> np.ndarray:
+        return self.packets_arrived
+
+
 class PacketAir:
     """The packets of one GOP in the order in which they are sent.
 
@@ -101,7 +111,7 @@ class PacketAir:
         once, num_bytes = np.ones(len(sizes), np.int64), link.num_channel_uses(len(bits))
         return BitReception(received, arrived, sizes, once, num_bytes)
 
-    def send_symbols(self, channel_function: Any, symbols: np.ndarray) -> SymbolReception:
+    def send_symbols(self, channel_function: Any, symbols: np.ndarray) -> PacketReception:
         """Analog symbols, complex64 ``[num_symbols]``, quantised, in the next packets.
 
         A packet holds the largest absolute value A of real and imaginary parts as a float32, and
@@ -129,7 +139,9 @@ class PacketAir:
         power = float(np.sum(np.abs(symbols) ** 2))
         error = float(np.sum(np.abs(hat - symbols) ** 2))
         snr = power / max(error, 1e-12 * power) if power else math.nan
-        return SymbolReception(hat, no_eff, num_bytes, LinkStats(num, snr=snr), arrived)
+        received = PacketReception(hat, no_eff, num_bytes, LinkStats(num, snr=snr))
+        received.packets_arrived = arrived
+        return received
 
     def _arrived(self, num: int) -> np.ndarray:
         """Which of the next packets arrive: [num], bool."""

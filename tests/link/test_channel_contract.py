@@ -168,7 +168,7 @@ def test_unknown_names_are_refused_with_the_known_ones():
         BlockFading("nakagami")
     with pytest.raises(InputError, match="lmmse, zf"):
         Awgn(equalizer="mmse")
-    with pytest.raises(InputError, match="awgn, ofdm, rayleigh"):
+    with pytest.raises(InputError, match="awgn, ofdm, packets, rayleigh"):
         get_channel_function("nakagami", "zf", False)
 
 

@@ -154,7 +154,7 @@ def test_consecutive_blocks_share_a_coherence_interval():
     ("change", "word"),
     [
         ({"mcs": 29}, "0 to 28"),
-        ({"channel": "nakagami"}, "awgn, ofdm, rayleigh"),
+        ({"channel": "nakagami"}, "awgn, ofdm, packets, rayleigh"),
         ({"equalizer": "mmse"}, "lmmse, zf"),
         ({"decoder": "viterbi"}, "sionna"),
         ({"num_iter": 0}, "integers from 1"),
