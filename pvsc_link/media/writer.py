@@ -1,5 +1,6 @@
 """Video out: frames to an mp4 that every player shows, one frame at a time."""
 
+import uuid
 from fractions import Fraction
 from pathlib import Path
 from types import TracebackType
@@ -33,7 +34,7 @@ class Mp4Writer:
 
     def __init__(self, path: Path, fps: float, *, quality: int = QUALITY):
         self._quality = quality
-        self._path, self._part = path, path.with_name(path.name + ".part")
+        self._path, self._part = path, path.with_name(f".{uuid.uuid4().hex}.part")
         self._rate = frame_rate(fps)
         self._container = av.open(
             str(self._part), "w", format="mp4", options={"movflags": "+faststart"}
