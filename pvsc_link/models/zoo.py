@@ -204,6 +204,16 @@ class WeightFiles:
                 parts.append(config.read_bytes())
         return digest(*parts)[:12]
 
+    def __str__(self) -> str:
+        """Where they are, for a manifest: files of the package from its folder on."""
+        if self.intra is None or self.inter is None:
+            return "from a fixed random start"
+        root = Path(__file__).parents[2]
+        return " and ".join(
+            str(path.relative_to(root) if path.is_relative_to(PACKAGED) else path)
+            for path in (self.intra, self.inter)
+        )
+
 
 def find_weights(
     preset: str, folder: str | None = None, training: str | None = None

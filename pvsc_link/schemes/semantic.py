@@ -224,9 +224,8 @@ class SemanticScheme(Scheme):
         import tensorflow as tf
 
         files = self._files[rate]
-        where = f"{files.intra} and {files.inter}" if files.intra else "from a fixed random start"
         command = (
-            f"{self.preset}, quality preset {rate}, b_k as {self.side_format}, weights {where}"
+            f"{self.preset}, quality preset {rate}, b_k as {self.side_format}, weights {files}"
         )
         versions = f"tensorflow {tf.__version__}, keras {keras.__version__}"
         return command, f"weights {files.identity}; {versions}"

@@ -162,3 +162,11 @@ def test_a_scheme_refuses_the_models_of_the_other_family(scheme, preset, allowed
 def test_weights_of_the_extension_are_not_taken_for_the_papers_system(run_folder):
     with pytest.raises(InputError, match="family pvsc_mc"):
         SemanticScheme("pvsc_small", weights=str(run_folder[0]))
+
+
+def test_a_manifest_names_packaged_weights_without_the_folder_of_the_machine():
+    assert str(find_weights("pvsc_small")) == (
+        "pvsc_link/models/weights/pvsc_small_intra.weights.h5 and "
+        "pvsc_link/models/weights/pvsc_small.weights.h5"
+    )
+    assert str(find_weights("pvsc_tiny")) == "from a fixed random start"
