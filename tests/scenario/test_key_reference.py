@@ -34,7 +34,7 @@ def test_training_explains_its_keys_too(capsys):
 @pytest.mark.parametrize(
     ("path", "names"),
     [
-        ("link.channel", "awgn, rayleigh, rician, ofdm, sionna"),
+        ("link.channel", "awgn, rayleigh, rician, ofdm, sionna, packets"),
         ("media.hdr", "refuse, tone_map"),
         ("link.decoder", "layered, layered-xla, sionna"),
     ],
@@ -47,7 +47,7 @@ def test_a_key_of_names_lists_them(path, names):
 def test_the_command_prints_one_key_with_its_facts(capsys):
     assert main(["--explain", "link.snr_db"]) == 0
     said = capsys.readouterr().out
-    for text in ("Es/N0", "-30 to 60", "dB", "has to be given", "snr_db: [0, 6, 12]"):
+    for text in ("Es/N0", "-30 to 60", "dB", "packets alone has none", "snr_db: [0, 6, 12]"):
         assert text in said
     assert main(["--explain", "snr_db"]) == 0
     assert capsys.readouterr().out == said, "the section may be left out where it is clear"

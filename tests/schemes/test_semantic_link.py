@@ -270,9 +270,9 @@ def test_lost_side_information_repeats_the_last_frame(
     scheme, gops, monkeypatch, lost, side_lost, concealed
 ):
     gop = gops[0][0]
-    monkeypatch.setattr(analog, "get_coded_link", lambda *_, **__: LossySide(gop, set()))
+    monkeypatch.setattr(analog, "open_link", lambda *_, **__: LossySide(gop, set()))
     clean = scheme.transmit([gop], RAYLEIGH, LINK, MCS, [3])[0]
-    monkeypatch.setattr(analog, "get_coded_link", lambda *_, **__: LossySide(gop, lost))
+    monkeypatch.setattr(analog, "open_link", lambda *_, **__: LossySide(gop, lost))
     reception = scheme.transmit([gop], RAYLEIGH, LINK, MCS, [3])[0]
     assert reception.details == {"side_lost": side_lost}
     assert reception.frames_lost == len(concealed)
@@ -292,7 +292,7 @@ def test_frames_behind_a_lost_one_are_concealed_though_they_are_decoded(
     """In the second GOP the I frame is lost; P frames go on from the buffers of the first."""
     gops = scheme.encode(video, 2, 0)
     sides = LossySides(LossySide(gops[0], {3}), LossySide(gops[1], {1}))
-    monkeypatch.setattr(analog, "get_coded_link", lambda *_, **__: sides)
+    monkeypatch.setattr(analog, "open_link", lambda *_, **__: sides)
     first, second = scheme.transmit(gops, RAYLEIGH, LINK, MCS, [3, 4])
     assert (first.frames_lost, first.frames_concealed, first.freeze_events) == (1, 1, 1)
     # The run of repeated frames goes on into the second GOP, where it is not counted again.
@@ -304,7 +304,7 @@ def test_the_next_gop_recovers_from_a_lost_one(scheme, gops, monkeypatch):
     shown = []
     for lost in (set(), {0}):
         sides = LossySides(LossySide(gops[0][0], lost), LossySide(gops[0][1], set()))
-        monkeypatch.setattr(analog, "get_coded_link", lambda *_, sides=sides, **__: sides)
+        monkeypatch.setattr(analog, "open_link", lambda *_, sides=sides, **__: sides)
         shown.append(scheme.transmit(gops[0], RAYLEIGH, LINK, MCS, [3, 4]))
     clean, damaged = shown
     assert damaged[0].frames_lost == 2
@@ -321,7 +321,7 @@ def test_wrong_bits_behind_a_crc_that_passes_do_no_harm(scheme, gops, monkeypatc
         wrong = rng.integers(0, len(link.bits) if seed < 4 else 64, 5)
         found[wrong] ^= 1
     found = found.astype(np.uint8)
-    monkeypatch.setattr(analog, "get_coded_link", lambda *_, **__: LossySide(gop, set(), found))
+    monkeypatch.setattr(analog, "open_link", lambda *_, **__: LossySide(gop, set(), found))
     (reception,) = scheme.transmit([gop], RAYLEIGH, LINK, MCS, [3])
     assert reception.frames_hat.shape == (2, 72, 100, 3)
     assert 0 < reception.frames_lost <= 2
