@@ -110,7 +110,7 @@ class BlerCache:
             reason = "its content does not match its checksum or its name"
         except FileNotFoundError:
             return None
-        except (ValueError, KeyError, TypeError, AttributeError, OSError) as error:
+        except (ValueError, KeyError, TypeError, AttributeError, OSError, RecursionError) as error:
             reason = repr(error)
         message = f"{path} is not a block error record of this cache ({reason}); measuring again."
         warnings.warn(message, UntrustedRecordWarning, stacklevel=2)

@@ -147,7 +147,7 @@ class ExternalMetric(ClipMetric):
             answer = json.loads(reply.strip().splitlines()[-1])
             values = answer.get("values", [answer.get("value")] * num_frames)
             values = [float(value) for value in values]
-        except (ValueError, IndexError, AttributeError, TypeError) as error:
+        except (ValueError, IndexError, AttributeError, TypeError, RecursionError) as error:
             detail = f'{self._command[0]} answers no {{"values": [...]}}: {reply[-200:]!r}'
             raise CodecFailure("codec_error", detail) from error
         if len(values) != num_frames or not all(map(math.isfinite, values)):
@@ -268,7 +268,7 @@ def _reported_versions(python: str, driver: str, driver_digest: str) -> str:
     reply = run_measuring(command, ".", Path(driver).name, _VERSIONS_TIMEOUT_S, environment)
     try:
         return json_digest(json.loads(reply.decode(errors="replace").splitlines()[-1])["versions"])
-    except (ValueError, IndexError, KeyError, TypeError) as error:
+    except (ValueError, IndexError, KeyError, TypeError, RecursionError) as error:
         detail = f"{Path(driver).name} reports no versions: {reply[-200:]!r}"
         raise CodecFailure("codec_error", detail) from error
 

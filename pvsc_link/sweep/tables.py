@@ -352,32 +352,35 @@ def _means_of(
         ],
     )
     rows_of_gops = None if gops is None or not len(gops) else _shown(sent["point_id"], group, gops)
+    columns: dict[str, Any] = {}
     for name in measured:
         known = pd.DataFrame({"group": group, **sent[["clip", "seed", name]]}).dropna()
         known[name] = known[name].astype(float)
         of_clips = known.groupby(["group", "clip"])[name].mean().reset_index()
-        table[name] = of_clips.groupby("group")[name].mean().reindex(range(num_groups))
+        columns[name] = of_clips.groupby("group")[name].mean().reindex(range(num_groups))
         units = [
             of_clips[over[of_clips["group"]] == "clips"],
             _means_of_seeds(known[over[known["group"]] == "seeds"], name),
         ]
         joined = pd.concat(units)
         ends = bootstrap_ends(joined[name].to_numpy(), joined["group"].to_numpy(), num_groups)
-        table[f"{name}_low"], table[f"{name}_high"] = ends.T
+        columns[f"{name}_low"], columns[f"{name}_high"] = ends.T
         if rows_of_gops is not None and name in rows_of_gops:
             values = rows_of_gops[name].astype(float).groupby(rows_of_gops["group"])
             for ending, percent in _PERCENTILES.items():
-                table[f"{name}{ending}"] = values.quantile(percent / 100).reindex(range(num_groups))
+                percentile = values.quantile(percent / 100)
+                columns[f"{name}{ending}"] = percentile.reindex(range(num_groups))
     for name in (*_COUNTS, *(name for name in _PACKETS if name in sent)):
         counts = sent[name].astype(float).groupby(group)
-        table[name] = _whole(counts.sum().where(counts.count() == counts.size()))
+        columns[name] = _whole(counts.sum().where(counts.count() == counts.size()))
     sums = (sent[n].astype(float).groupby(group).sum() for n in ("num_block_errors", "num_blocks"))
     rates = [
         wilson_interval(int(errors), int(blocks)) if blocks else Interval(*3 * (math.nan,))
         for errors, blocks in zip(*sums, strict=True)
     ]
-    table[[f"block_error_rate{end}" for end in ("", "_low", "_high")]] = pd.DataFrame(rates)
-    return table
+    names = [f"block_error_rate{end}" for end in ("", "_low", "_high")]
+    parts = [table, pd.DataFrame(columns), pd.DataFrame(list(rates), columns=names)]
+    return pd.concat(parts, axis=1)
 
 
 def _with_nan(table: pd.DataFrame) -> pd.DataFrame:

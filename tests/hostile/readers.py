@@ -10,6 +10,7 @@ import pickle
 import struct
 import warnings
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import asdict, dataclass
 from functools import cache
 from pathlib import Path
@@ -66,7 +67,9 @@ def _hashes(data, folder):
 
 
 def _reply(data, folder):
-    (folder / "reply.json").write_bytes(data)
+    for t in range(SHAPE[0]):
+        Image.new("RGB", SHAPE[2:0:-1]).save(folder / f"{t}.png")
+    (folder / "reply.json").write_bytes(data.replace(b"FOLDER", str(folder).encode()))
     read_reply(folder / "reply.json", SHAPE)
 
 
@@ -82,9 +85,8 @@ def _vgg(data, folder):
 
 def _store(data, folder):
     (folder / "points.sqlite").write_bytes(data)
-    store = SweepStore(folder, version="1")
-    store.finished(), store.facts(), store.heads(["status"])
-    store.close()
+    with closing(SweepStore(folder, version="1")) as store:
+        store.finished(), store.facts(), store.heads(["status"])
 
 
 def _bler(data, folder):
@@ -143,6 +145,12 @@ def _png():
     return out.getvalue()
 
 
+def _npz():
+    out = io.BytesIO()
+    np.savez(out, kernel_0=np.zeros((3, 3, 3, 64), np.float32), kernel_1=np.zeros(3))
+    return out.getvalue()
+
+
 def _y4m():
     frame = b"FRAME\n" + bytes(range(256)) * 6
     return b"YUV4MPEG2 W32 H32 F25:1 Ip A1:1 C420jpeg\n" + frame + frame
@@ -193,7 +201,8 @@ def _json(value):
     return json.dumps(value).encode()
 
 
-_REPLY = {"bits": [8, 16], "bits_are": "coded", "stream": None, "decoded": [], "versions": {}}
+_REPLY = {"bits": [8, 16], "bits_are": "coded", "stream": None, "versions": {"hm": "1"}}
+_REPLY["decoded"] = ["FOLDER/0.png", "FOLDER/1.png"]
 READERS = {
     "scenario": Reader(
         _scenario,
@@ -210,7 +219,8 @@ READERS = {
     "reply of a driver": Reader(_reply, lambda: [_json(_REPLY), _json({**_REPLY, "bits": 3})]),
     "config beside weights": Reader(_config, lambda: [_json(PvscConfig("a").to_dict())]),
     "VGG weights": Reader(
-        _vgg, lambda: [pickle.dumps({"VGG16_0": {"Conv_0": {"kernel": np.zeros(3)}}})]
+        _vgg,
+        lambda: [pickle.dumps({"VGG16_0": {"Conv_0": {"kernel": np.zeros(3)}}}), _npz()],
     ),
     "results store": Reader(_store, lambda: [_sound_store()]),
     "block error record": Reader(_bler, lambda: [_sound_run()]),
@@ -236,7 +246,7 @@ def call(name, data, folder):
             length = len(str(refusal))
         finally:
             for path in sorted(folder.rglob("*"), reverse=True):
-                path.rmdir() if path.is_dir() else path.unlink()
+                path.rmdir() if path.is_dir() else path.unlink(missing_ok=True)
     assert length < 5000, f"a refusal of {length} characters"
     return length > 0
 

@@ -1,7 +1,10 @@
 """Bytes from anybody: a refusal or a result, never a crash, a hang, or a file somewhere else."""
 
+import io
+import struct
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 
 import many
@@ -32,6 +35,24 @@ def test_hostile_bytes_are_refused_or_read(name, data, tmp_path):
     readers.call(name, other, tmp_path)
 
 
+def test_a_pickle_names_a_place_far_beyond_its_objects(tmp_path):
+    """The unpickler's list of objects would take 16 GiB."""
+    assert readers.call("VGG weights", b"\x80\x02]r" + struct.pack("<I", 2**30) + b".", tmp_path)
+
+
+def test_an_array_in_an_archive_has_an_unfinished_header(tmp_path):
+    out = io.BytesIO()
+    header = b"{'descr': '<f4', 'fortran_order': False, 'shape': (3,), } (".ljust(117) + b"\n"
+    with zipfile.ZipFile(out, "w") as archive:
+        archive.writestr("kernel_0.npy", b"\x93NUMPY\x01\x00\x76\x00" + header)
+    assert readers.call("VGG weights", out.getvalue(), tmp_path)
+
+
+@pytest.mark.parametrize("name", ["block error record", "reply of a driver"])
+def test_json_that_is_nested_deeply(name, tmp_path):
+    readers.call(name, b'{"checksum": ' + b"[" * 5000, tmp_path)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
 def test_many_hostile_bytes(name, tmp_path, capsys):
@@ -39,6 +60,7 @@ def test_many_hostile_bytes(name, tmp_path, capsys):
     counts = many.fuzz(name, tmp_path)
     with capsys.disabled():
         print(f"\n{counts}")
+    assert counts["faults"] == 0
 
 
 @pytest.mark.slow
