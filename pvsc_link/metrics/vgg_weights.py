@@ -86,7 +86,7 @@ def _from_override(path: Path) -> Vgg16Weights:
     except _DAMAGE as error:
         raise InputError(
             "PVSC_LINK_VGG16 names no readable VGG16 with LPIPS layers",
-            found=f"{path} ({error})",
+            found=f"{path} ({error!s:.300})",
             allowed="vgg16.ckpt or vgg16_lpips.npz",
             remedy=REMEDY,
         ) from error
