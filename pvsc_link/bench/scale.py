@@ -6,8 +6,9 @@ resume    CPU seconds from the stored rows of a sweep to the first point that is
 store     milliseconds of CPU to store one row
 memory    resident memory after 100 and 1,000 points of one sweep over Rayleigh fading, each
           tenth point at a new SNR
-workers   wall seconds of tasks that wait for one second, with 1 and 2 worker processes, and
-          what Dask adds to them (extra cluster)
+workers   wall seconds of tasks that wait for one second, with 1 and 2 worker processes, what
+          Dask adds to them, and milliseconds of CPU per task in the process of client and
+          scheduler, which a busy machine changes less (extra cluster)
 """
 
 import argparse
@@ -163,9 +164,9 @@ def workers(options: argparse.Namespace) -> list[Row]:
             engine = ClusterEngine(client, given, seeds_per_task=1, job=partial(_wait, seconds=0))
             engine(made, store, lambda *_: None, False, None)  # workers import the package
             engine = ClusterEngine(client, given, seeds_per_task=1, job=partial(_wait, seconds=1))
-            start = time.perf_counter()
+            start, busy = time.perf_counter(), time.process_time()
             engine(made, store, lambda *_: None, False, None)
-            wall = time.perf_counter() - start
+            wall, busy = time.perf_counter() - start, time.process_time() - busy
             store.close()
         ideal = -(-number // num_workers)
         rows.append(
@@ -173,6 +174,7 @@ def workers(options: argparse.Namespace) -> list[Row]:
                 "what": f"{number} tasks of 1 s, {num_workers} workers",
                 "wall_s": wall,
                 "overhead_percent": 100 * (wall / ideal - 1),
+                "cpu_ms": 1e3 * busy / number,
             }
         )
     return rows

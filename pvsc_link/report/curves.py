@@ -82,8 +82,8 @@ def metrics_in(rows: pd.DataFrame) -> list[MetricType]:
 def with_curve_keys(points: pd.DataFrame) -> pd.DataFrame:
     """``points`` with a column ``curve``: a text that is equal for rows of one curve."""
     names = [*CURVE, "run"] if "run" in points else CURVE
-    columns = points[names].astype(object).where(points[names].notna(), "")
-    return points.assign(curve=columns.astype(str).agg("|".join, axis=1))
+    columns = points[names].astype(object).where(points[names].notna(), "").astype(str)
+    return points.assign(curve=["|".join(row) for row in columns.itertuples(index=False)])
 
 
 def curve_styles(keyed: pd.DataFrame) -> dict[str, SchemeStyle]:

@@ -13,7 +13,7 @@ import re
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cache, cached_property
+from functools import cache, cached_property, lru_cache
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -253,13 +253,14 @@ def as_latex(table: Table) -> str:
     widths = _key_widths(keys, heads, cells, columns)
     blocks = _blocks(sum(widths) + _BETWEEN_PT * len(widths), cells, columns)
     parts = _parts(keys, widths, _MOST_LINES // len(blocks))
+    kinds = _kinds(keys, heads, widths)
     legend = _latex_legend(table)
     tabulars = [
         [
             _tabular(
                 [*heads, *(columns[i] for i in block)],
                 _once([[*keys[row], *(cells[row][i] for i in block)] for row in part]),
-                _kinds(keys, heads, widths) + "r" * len(block),
+                kinds + "r" * len(block),
             )
             for block in blocks
         ]
@@ -406,6 +407,7 @@ def _widest(texts: Sequence[str]) -> float:
     return max(map(_points_of, texts), default=0.0)
 
 
+@lru_cache(maxsize=2**16)
 def _points_of(text: str) -> float:
     bold = "".join(found[2] for found in _COMMAND.finditer(text) if found[1] == "textbf")
     other = _COMMAND.sub(lambda found: "" if found[1] == "textbf" else found[2], text)
