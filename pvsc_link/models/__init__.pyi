@@ -2,6 +2,7 @@ from .dvst.config import DvstConfig as DvstConfig
 from .dvst.model import DvstModel as DvstModel
 from .entropy.quantisation import symbol_bits as symbol_bits
 from .entropy.range_coder import SideInformationError as SideInformationError
+from .entropy.side_information import encode_rate_map as encode_rate_map
 from .gop import GopCoder as GopCoder
 from .gop import SentFrame as SentFrame
 from .gop import pack_gop as pack_gop

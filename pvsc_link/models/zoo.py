@@ -6,15 +6,16 @@
 
 In the package the files are ``<preset>[_<training>]_intra.weights.h5`` (I frames) and
 ``<preset>[_<training>].weights.h5`` (P frames); in the folder of a training run ``intra`` and
-``inter``; of DVST one ``_rate0`` and so on per rate. A ``.json`` beside a file is the model's
-config. A file may hold only what differs from another one beside it (``save_difference``).
-``weights/README.md`` is the model card. Keras is imported with the first model that is built: what
-finds and identifies files does without.
+``inter``; of DVST one ``<preset>[_<training>]_rate0`` or ``inter_rate0`` and so on per rate. A
+``.json`` beside a file is the model's config. A file may hold only what differs from another one
+beside it (``save_difference``). ``weights/README.md`` is the model card. Keras is imported with the
+first model that is built: what finds and identifies files does without.
 """
 
 import functools
 import json
 import random
+import re
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -243,16 +244,30 @@ def find_weights(
     return WeightFiles(intra, inter) if intra and inter else WeightFiles(None, None)
 
 
+#: The end of the name of a file with one rate of DVST.
+_RATE = re.compile(r"(^|_)rate\d+$")
+
+
 def packaged_trainings(preset: str) -> list[str]:
     """Trainings of a preset besides its own whose weights are in the package."""
     models = (path.name.removesuffix(SUFFIX) for path in PACKAGED.glob(f"{preset}_*{SUFFIX}"))
-    endings = sorted(name.removeprefix(f"{preset}_") for name in models)
-    return [ending for ending in endings if ending.split("_")[-1] != "intra"]
+    endings = [name.removeprefix(f"{preset}_") for name in models]
+    found = (_RATE.sub("", e) for e in endings if e.split("_")[-1] != "intra")
+    return sorted({training for training in found if training})
 
 
 def packaged_identities() -> dict[str, str]:
-    """``WeightFiles.identity`` of every pair of files in the package -> preset and training."""
+    """Identity of all weights in the package -> preset and training.
+
+    It is ``WeightFiles.identity`` of a pair of files, and ``identity_of_rates`` of DVST.
+    """
     found = {}
+    for preset in DVST_PRESETS:
+        for training in (None, *packaged_trainings(preset)):
+            files = find_dvst_weights(preset, training=training)
+            name = f"{preset}_{training}" if training else preset
+            found[identity_of_rates(files)] = name
+    found.pop(UNTRAINED, None)
     for intra in sorted(PACKAGED.glob(f"*_intra{SUFFIX}")):
         name = intra.name.removesuffix(f"_intra{SUFFIX}")
         if (inter := PACKAGED / f"{name}{SUFFIX}").is_file():
@@ -286,18 +301,26 @@ def check_dvst_preset(preset: str) -> None:
         raise InputError("preset", found=preset, allowed=list(DVST_PRESETS), remedy=remedy)
 
 
-def find_dvst_weights(preset: str, folder: str | None = None) -> dict[int, WeightFiles]:
+def find_dvst_weights(
+    preset: str, folder: str | None = None, training: str | None = None
+) -> dict[int, WeightFiles]:
     """The files of every rate that has both; of all rates, and none, where no rate has.
 
+    ``folder`` and ``training`` : as ``find_weights``. I frames that are not there are those of the
+    preset of PVSC that DVST takes its I frames from, if the package has its weights.
     Raises ``InputError`` for an unknown preset, and for a folder without a rate.
     """
     check_dvst_preset(preset)
     config = DVST_PRESETS[preset]
+    if training is None and folder in packaged_trainings(preset):
+        folder, training = None, folder
+    name = f"{preset}_{training}" if training else preset
     place = PACKAGED if folder is None else Path(folder).expanduser()
-    intra = first_file(place / f"intra{SUFFIX}", PACKAGED / f"{config.intra_preset}{SUFFIX}")
+    own = (place / f"{name}_intra{SUFFIX}", place / f"intra{SUFFIX}")
+    intra = first_file(*own, PACKAGED / f"{config.intra_preset}{SUFFIX}")
     found = {}
     for rate in range(config.num_rates):
-        names = (f"{preset}_rate{rate}{SUFFIX}", f"inter_rate{rate}{SUFFIX}")
+        names = (f"{name}_rate{rate}{SUFFIX}", f"inter_rate{rate}{SUFFIX}")
         inter = first_file(*(place / name for name in names))
         if intra and inter:
             found[rate] = WeightFiles(intra, inter)

@@ -2,6 +2,7 @@
 
 python -m pvsc_link.train scenarios/train_small.yaml
 python -m pvsc_link.train doctor scenarios/train_small.yaml
+python -m pvsc_link.train scenarios/train_paper.yaml --variant l1
 """
 
 import argparse
@@ -36,6 +37,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--schema", action="store_true", help="print the JSON schema of the files")
     parser.add_argument(
         "--explain", metavar="KEY", help="print what a key of the file means, such as phases.stage"
+    )
+    parser.add_argument(
+        "--variant",
+        nargs="+",
+        default=[],
+        metavar="NAME",
+        help="runs that the file names under variants, one over the other",
     )
     parser.add_argument("--folder", help="run folder (default: runs/<name>)")
     parser.add_argument("--threads", type=int, help="cores to use (default: all)")
@@ -83,7 +91,7 @@ def run(words: argparse.Namespace) -> int:
             allowed="with doctor",
             remedy="Write doctor before the training file.",
         )
-    config = load_train_config(files[0])
+    config = load_train_config(files[0], words.variant)
     from pvsc_link.train.step import prepare
 
     prepare(

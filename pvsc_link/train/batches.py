@@ -26,7 +26,7 @@ from pvsc_link.train.config import (
     num_perceptual,
     ramp,
 )
-from pvsc_link.train.data import CachedClip, ClipCache, animate
+from pvsc_link.train.data import ClipCache, animate
 from pvsc_link.train.family import motion_vectors
 from pvsc_link.types import InputError
 
@@ -63,7 +63,7 @@ def _draw_clip(
         still, cover = (cache.frames(cache.stills[i])[0] for i in two)
         frames = animate(still, cover, shape.num_frames, shape.crop, rng)
     else:
-        frames = _cut(cache, _fitting(cache.clips, shape, rng), config, shape, rng)
+        frames = _cut(cache, _fitting(cache, config, shape, rng), config, shape, rng)
     if rng.random() < 0.5:
         frames = frames[:, :, ::-1]
     if rng.random() < 0.5:
@@ -71,12 +71,14 @@ def _draw_clip(
     return frames
 
 
-def _fitting(clips: list[CachedClip], shape: BatchShape, rng: np.random.Generator) -> CachedClip:
+def _fitting(
+    cache: ClipCache, config: DataConfig, shape: BatchShape, rng: np.random.Generator
+) -> Any:
     """One of the clips that are long and large enough."""
-    for i in rng.permutation(len(clips)):
-        frames, height, width, _ = clips[i].shape
+    for i in _order(cache, config, rng):
+        frames, height, width, _ = cache.frames(cache.clips[i]).shape
         if frames >= shape.num_frames and min(height, width) >= shape.crop:
-            return clips[i]
+            return cache.clips[i]
     raise InputError(
         "training clips",
         found=f"none with {shape.num_frames} frames of {shape.crop} pixels",
@@ -85,9 +87,19 @@ def _fitting(clips: list[CachedClip], shape: BatchShape, rng: np.random.Generato
     )
 
 
+def _order(cache: ClipCache, config: DataConfig, rng: np.random.Generator) -> np.ndarray:
+    """Numbers of all clips in a random order, those of a drawn entry of ``data.clips`` first."""
+    order = rng.permutation(len(cache.clips))
+    if not config.clip_weights:
+        return order
+    weights = np.array(config.clip_weights)
+    drawn = rng.choice(len(weights), p=weights / weights.sum())
+    return order[np.argsort(cache.roots[order] != drawn, kind="stable")]
+
+
 def _cut(
     cache: ClipCache,
-    clip: CachedClip,
+    clip: Any,
     config: DataConfig,
     shape: BatchShape,
     rng: np.random.Generator,
@@ -193,8 +205,13 @@ class BatchMaker:
     def _presets(
         self, shape: BatchShape, refresh_every: int, rng: np.random.Generator
     ) -> np.ndarray:
-        """Quality preset of every frame: that of its clip, or a finer one in a refresh frame."""
-        count = len(self.config.omega)
+        """Quality preset of every frame: that of its clip, or a finer one in a refresh frame.
+
+        With DVST, whose models have one rate, all frames have the preset of that number.
+        """
+        count, rate = len(self.config.omega), self.phase.rate
+        if rate is not None:
+            return np.full((shape.batch, shape.num_frames), rate, np.int32)
         of_clips = rng.integers(0, count, shape.batch, np.int32)
         places = range(shape.num_frames)
         presets = [[preset_at(i, t, refresh_every, count) for t in places] for i in of_clips]
@@ -238,13 +255,16 @@ def _one_of(numbers: list[int], rng: np.random.Generator) -> int:
 
 
 def made_ahead(
-    make: Callable[[int], Any], first: int, last: int, depth: int = 4
+    make: Callable[[int], Any], first: int, last: int, depth: int = 4, threads: int = 1
 ) -> Generator[Any, None, None]:
-    """``make(first)`` to ``make(last - 1)``, made by a thread up to ``depth`` batches ahead.
+    """``make(first)`` to ``make(last - 1)`` in order, made by threads some batches ahead.
+
+    Parameters: ``depth`` : most batches that wait for their step, if twice ``threads`` is less.
 
     An exception in ``make`` is raised in its turn. Close the iterator to stop the thread.
     """
-    pool, waiting = ThreadPoolExecutor(1), deque[Future]()
+    depth = max(depth, 2 * threads if threads > 1 else 0)
+    pool, waiting = ThreadPoolExecutor(threads), deque[Future]()
     try:
         for step in range(first, last):
             waiting.append(pool.submit(make, step))

@@ -1,12 +1,14 @@
 """The training file: data, model, and phases, each with its loss, channel and schedule.
 
-A run is a list of phases (section III-D of the paper). What changes with the step inside a phase
+A file may describe several runs that differ in a few keys (``variants``). A run is a list of phases
+(section III-D of the paper). What changes with the step inside a phase
 is computed here too: the GOP length, the learning rate and the weights of ramped loss terms.
 """
 
 import functools
 import itertools
 import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -47,6 +49,9 @@ Positive = Annotated[int, Field(ge=1)]
 Share = Annotated[float, Field(ge=0, le=1)]
 Kind = Literal["intra", "inter"]
 #: Section IV-A: one weight omega per quality preset, that is, per row of the learnable vectors.
+#: The first one stands apart: the others are about a factor of two from each other, and it is a
+#: hundredth of its neighbour. Its preset all but ignores the distortion of a frame, so that nearly
+#: no symbols are sent and the receiver shows what it can predict.
 PAPER_OMEGA = (0.001, 0.10, 0.21, 0.42, 0.88)
 _EXAMPLE = "scenarios/train_small.yaml"
 
@@ -55,7 +60,34 @@ class DataConfig(StrictModel):
     """Sources of training pictures, and how clips are cut from them."""
 
     clips: list[str] = Field(
-        default=[], description="Folders of video clips to train on.", examples=[["data/clips"]]
+        default=[],
+        description="Folders of video clips to train on, or tar files (shards) of such folders.",
+        examples=[["data/clips", "data/shard_000.tar"]],
+    )
+    clip_weights: list[Annotated[float, Field(gt=0)]] = Field(
+        default=[],
+        description="How often clips are drawn from each entry of clips, relative to the others; "
+        "empty: every clip is as likely as any other, wherever it lies.",
+        examples=[[0.7, 0.3]],
+        json_schema_extra=unit("1"),
+    )
+    whole_frames: bool = Field(
+        default=False,
+        description="Whether crops come from whole frames; else from their middle 512x512 pixels.",
+        examples=[True],
+    )
+    cache: bool = Field(
+        default=True,
+        description="Whether all clips are decoded once, into raw files in the cache folder, whose "
+        "size a run states; else every draw decodes its clip.",
+        examples=[False],
+    )
+    threads: Positive = Field(
+        default=1,
+        description="Threads that make batches ahead of the steps. More help where steps wait for "
+        "data (column waited of history.csv), as without the cache.",
+        examples=[8],
+        json_schema_extra=unit("threads"),
     )
     stills: list[str] = Field(
         default=[],
@@ -85,6 +117,17 @@ class DataConfig(StrictModel):
         examples=[3],
         json_schema_extra=unit("frames"),
     )
+
+    @model_validator(mode="after")
+    def _consistent(self) -> "DataConfig":
+        if self.clip_weights and len(self.clip_weights) != len(self.clips):
+            raise InputError(
+                "number of entries in clip_weights",
+                found=len(self.clip_weights),
+                allowed=f"{len(self.clips)}, as in clips",
+                remedy="Name one per folder, or leave clip_weights out.",
+            )
+        return self
 
 
 class LossConfig(StrictModel):
@@ -118,6 +161,20 @@ class LossConfig(StrictModel):
         description="Weight of the error of y_bar behind the channel; not in the paper.",
         examples=[0.1],
         json_schema_extra=unit("1"),
+    )
+    prediction: float = Field(
+        default=0.0,
+        ge=0,
+        description="Weight of the l1 error of the motion-compensated prediction, which teaches "
+        "the motion of DVST; not in the paper.",
+        examples=[1.0],
+        json_schema_extra=unit("1"),
+    )
+    streams: list[Literal["motion", "context"]] = Field(
+        default=[],
+        description="Streams of DVST whose rate counts; empty: both. A phase in which the motion "
+        "alone learns counts the motion alone.",
+        examples=[["motion"]],
     )
     preset_balance: Share = Field(
         default=0.0,
@@ -317,6 +374,14 @@ class PhaseConfig(StrictModel):
         description="Which model learns: that of I frames (intra) or that of P frames (inter).",
         examples=["inter"],
     )
+    rate: Annotated[int, Field(ge=0)] | None = Field(
+        default=None,
+        description="Rate of DVST whose P-frame model learns, from coarse to fine: the entry of "
+        "omega and the quality preset of I frames with this number go with it. A rate without "
+        "weights starts from those of the rate nearest to it, if the run has one.",
+        examples=[0],
+        json_schema_extra=unit("1"),
+    )
     stage: Literal[1, 2, 3] = Field(
         description="The paper's stage (III-D): 1 trains the ideal branch alone, 2 F_tx and F_rx "
         "alone, 3 everything.",
@@ -464,6 +529,8 @@ class PhaseConfig(StrictModel):
         for key in ("lead_in", "refresh_every"):
             if intra and max(getattr(self, key)) > 0:
                 raise self._refused(key, getattr(self, key), "0 for intra")
+        if self.rate is not None and (intra or max(self.refresh_every) > 0):
+            raise self._refused("rate", self.rate, "for an inter phase without refresh_every")
         if self.intra_start and (intra or self.informed_start):
             raise self._refused("intra_start", True, "for an inter phase without informed_start")
         if self.batch % self.accumulate:
@@ -624,6 +691,14 @@ class TrainConfig(StrictModel):
             [{"name": "intra", "model": "intra", "stage": 1, "steps": 2000, "quantiser": "noise"}]
         ],
     )
+    variants: dict[str, dict[str, Any]] = Field(
+        default={},
+        description="Further runs of this file by name, each with the keys that differ. A mapping "
+        "changes key by key, anything else is replaced; phases may be a mapping from the name of "
+        "a phase, or all, to its changed keys. --variant chooses them, one over the other, and "
+        "their names follow that of the run.",
+        examples=[{"l1": {"phases": {"all": {"loss": {"per": 0.0, "adv": 0.0}}}}}],
+    )
     evaluation: EvaluationConfig = Field(
         default=EvaluationConfig(),
         description="What is measured during a run.",
@@ -652,6 +727,8 @@ class TrainConfig(StrictModel):
                 allowed=f"{len(self.omega)}, as in omega",
                 remedy="Name one quality preset of the initial weights for each of this run's.",
             )
+        for phase in self.phases:
+            self._check_rate(phase)
         names = [phase.name for phase in self.phases]
         if len(set(names)) < len(names):
             raise InputError(
@@ -659,15 +736,69 @@ class TrainConfig(StrictModel):
             )
         return self
 
+    def _check_rate(self, phase: PhaseConfig) -> None:
+        """Raises ``InputError`` unless exactly DVST's P-frame phases name a rate that exists."""
+        has_rates = self.preset in DVST_PRESETS and phase.model == "inter"
+        allowed: Any = "nothing: this model has all its rates in one"
+        if has_rates:
+            count = min(len(self.omega), DVST_PRESETS[self.preset].num_rates)
+            allowed = f"a rate from 0 to {count - 1}, an entry of omega"
+        loss = phase.loss
+        if not has_rates and (loss.prediction or loss.streams):
+            raise InputError(
+                f"loss of phase {phase.name}",
+                found=[key for key in ("prediction", "streams") if getattr(loss, key)],
+                allowed="these keys in P-frame phases of DVST alone",
+                remedy="Leave them out.",
+            )
+        if (phase.rate in range(count)) if has_rates else phase.rate is None:
+            return
+        raise InputError(
+            f"rate of phase {phase.name}",
+            found=phase.rate,
+            allowed=allowed,
+            remedy="See scenarios/train_dvst_tiny.yaml.",
+        )
 
-def load_train_config(path: str | Path) -> TrainConfig:
+
+def load_train_config(path: str | Path, variants: Sequence[str] = ()) -> TrainConfig:
     """Read and validate a training file.
 
+    Parameters: ``variants`` : names in the file's ``variants``, each applied over those before it.
+    Output: the run, without ``variants``. Its name ends in the chosen ones.
     Raises ``InputError`` for a missing file, broken YAML, an unknown key (with the nearest
-    name), a wrong type or a value out of range.
+    name), a wrong type or a value out of range, and a variant or phase that the file lacks.
     """
-    document = load_yaml(path)
-    return validated(document.data, TrainConfig, Path(path).name, _EXAMPLE, lines=document.lines)
+    document, file = load_yaml(path), Path(path).name
+    config = validated(document.data, TrainConfig, file, _EXAMPLE, lines=document.lines)
+    known = document.data.pop("variants", {}) or {}
+    if not variants:
+        return config.model_copy(update={"variants": {}})
+    fields = document.data
+    for name in variants:
+        check_name("variant", name, known)
+        fields = _changed(fields, known[name])
+    if "name" not in _keys_of(known, variants):
+        fields["name"] = "_".join([fields["name"], *variants])
+    return validated(fields, TrainConfig, f"{file}, variant {' '.join(variants)}", _EXAMPLE)
+
+
+def _keys_of(known: dict[str, Any], variants: Sequence[str]) -> set[str]:
+    return {key for name in variants for key in known[name]}
+
+
+def _changed(fields: Any, changes: Any) -> Any:
+    """``fields`` with ``changes``, as ``TrainConfig.variants`` says. Nothing given is altered."""
+    if isinstance(fields, list) and isinstance(changes, dict):
+        names = [phase["name"] for phase in fields]
+        for name in changes:
+            check_name("phase of a variant", name, ["all", *names])
+        of_all = changes.get("all", {})
+        return [_changed(_changed(p, of_all), changes.get(p["name"], {})) for p in fields]
+    if not isinstance(fields, dict) or not isinstance(changes, dict):
+        return changes
+    both = {key: _changed(fields[key], new) for key, new in changes.items() if key in fields}
+    return {**fields, **changes, **both}
 
 
 #: Keys of earlier versions by section, which the file in an older run folder still names, with

@@ -3,25 +3,29 @@
 Every clip and still is decoded once, into one memory-mapped file of raw uint8 RGB. This cache is a
 folder ``<cache>/clips_<key>/`` with ``frames.bin`` (frames end to end) and ``index.json``. The key
 is a digest of the names, sizes and dates of the sources, so that changed data make another cache
-and equal data share one. Several runs on one machine share the memory, too.
+and equal data share one. Several runs on one machine share the memory, too. With ``cache: false``
+only the photographs are kept so, and a clip is decoded when it is drawn.
 
 Photographs become clips by ``animate``: an affine camera path, and a second picture that occludes
 the first.
 """
 
+import functools
 import io
 import json
+import logging
 import os
 import re
 import shutil
 import tarfile
-from collections.abc import Iterator
+import tempfile
+from collections.abc import Iterator, Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from hashlib import sha256
 from itertools import islice
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import numpy as np
 from PIL import Image, UnidentifiedImageError
@@ -31,6 +35,7 @@ from pvsc_link.storage import cache_directory, digest, exclusive
 from pvsc_link.train.config import DataConfig
 from pvsc_link.types import InputError
 
+LOG = logging.getLogger(__name__)
 #: Frames kept of each clip, and the largest height and width that is kept of a frame.
 MAX_FRAMES, MAX_SIZE = 32, 512
 VIDEO_SUFFIXES = (".mp4", ".mkv", ".mov", ".avi", ".webm", ".y4m")
@@ -42,10 +47,16 @@ _SIZE = re.compile(r"_(\d{2,5})x(\d{2,5})_")
 
 @dataclass(frozen=True)
 class ClipSource:
-    """One clip before it is decoded: a file or a folder of PNG images, with a unique name."""
+    """One clip before it is decoded: a file, a folder of PNG images, or members of a tar file.
+
+    Parameters: ``name`` : unique; ``parts`` : name, offset and size in bytes of each member, if
+    ``path`` is a tar file; ``root`` : number of the entry of ``data.clips`` that it is from.
+    """
 
     name: str
     path: Path
+    parts: tuple[tuple[str, int, int], ...] = ()
+    root: int = 0
 
     def identity(self) -> tuple[str, int, int]:
         """(name, bytes, modification time in ns), from which the key of the cache is made."""
@@ -57,31 +68,69 @@ class ClipSource:
 
         All clips are read by BT.709, whatever they state, as those of the released weights were.
         """
+        if self.parts and Path(self.parts[0][0]).suffix.lower() in STILL_SUFFIXES:
+            few = self.parts[:max_frames]
+            return np.stack([_decode_still(part[0], self._bytes(part)) for part in few])
+        if self.parts:
+            with tempfile.TemporaryDirectory() as folder:
+                copy = Path(folder) / Path(self.parts[0][0]).name
+                copy.write_bytes(self._bytes(self.parts[0]))
+                return ClipSource(self.name, copy).decode(max_frames)
         size, pixel_format = _raw_format(self.path)
         stream = stream_video(self.path, size=size, pixel_format=pixel_format, matrix="bt709")
         with closing(stream.frames):
             return np.stack(list(islice(stream.frames, max_frames)))
 
+    def _bytes(self, part: tuple[str, int, int]) -> bytes:
+        _, offset, size = part
+        with self.path.open("rb") as file:
+            file.seek(offset)
+            return file.read(size)
+
 
 def find_clips(roots: list[str]) -> list[ClipSource]:
-    """Every clip below the folders ``roots``, in a fixed order.
+    """Every clip below the folders ``roots``, or in tar files, in a fixed order.
 
     Known layouts: any tree of video files; folders of numbered PNG images; Vimeo-90K (folders
     ``sequences/00001/0001/im1.png``, restricted to ``sep_trainlist.txt`` if the root has one);
-    BVI-DVC (``Name_1920x1088_25fps_10bit_420.yuv`` or mp4).
+    BVI-DVC (``Name_1920x1088_25fps_10bit_420.yuv`` or mp4). In a tar file, images in one folder
+    and every video are a clip each; a folder may hold several tar files (shards).
     Raises ``InputError`` for a root that is missing or holds no clip.
     """
     clips: list[ClipSource] = []
-    for root in map(Path, roots):
+    for number, root in enumerate(map(Path, roots)):
         root = root.expanduser()
-        found = list(_clips_below(root)) if root.is_dir() else []
+        found = list(_clips_in_tar(root) if root.is_file() else _clips_below(root))
         if not found:
-            raise _nothing_at(root, "a folder with clips")
-        clips += found
+            raise _nothing_at(root, "a folder with clips, or an uncompressed tar file of them")
+        clips += [replace(clip, root=number) for clip in found]
     return clips
 
 
+def _clips_in_tar(path: Path) -> Iterator[ClipSource]:
+    folders: dict[str, list[tuple[str, int, int]]] = {}
+    try:
+        with tarfile.open(path, "r:") as archive:
+            for member in archive:
+                place = Path(member.name)
+                part = (str(place), member.offset_data, member.size)
+                if not member.isfile() or place.name[0] == ".":
+                    continue
+                if place.suffix.lower() in STILL_SUFFIXES:
+                    folders.setdefault(str(place.parent), []).append(part)
+                elif place.suffix.lower() in (*VIDEO_SUFFIXES, *RAW_SUFFIXES):
+                    folders[str(place)] = [part]
+    except tarfile.TarError:
+        return  # find_clips says what is allowed
+    for name, parts in sorted(folders.items()):
+        if len(parts) > 1 or parts[0][0] == name:
+            in_order = sorted(parts, key=lambda part: (len(part[0]), part[0]))
+            yield ClipSource(f"{path.stem}/{name}", path, tuple(in_order))
+
+
 def _clips_below(root: Path) -> Iterator[ClipSource]:
+    if not root.is_dir():
+        return
     listed = root / VIMEO_LIST
     if listed.is_file():
         for line in listed.read_text().split():
@@ -91,6 +140,8 @@ def _clips_below(root: Path) -> Iterator[ClipSource]:
         images = sum(p.suffix.lower() == ".png" and p.name[0] != "." for p in folder.iterdir())
         if images > 1:
             yield ClipSource(str(folder.relative_to(root)), folder)
+    for path in sorted(root.rglob("*.tar")):
+        yield from _clips_in_tar(path)
     for path in sorted(root.rglob("*")):
         if path.suffix.lower() in (*VIDEO_SUFFIXES, *RAW_SUFFIXES) and path.name[0] != ".":
             yield ClipSource(str(path.relative_to(root)), path)
@@ -165,36 +216,83 @@ class CachedClip:
 
 
 class ClipCache:
-    """Read access to a cache folder: ``clips`` (several frames) and ``stills`` (one frame)."""
+    """Read access to a cache folder: ``clips`` (several frames) and ``stills`` (one frame).
 
-    def __init__(self, folder: Path):
+    Parameters: ``folder`` : of the cache; ``roots`` : number of the entry of ``data.clips`` of
+    every clip, in the order of the cache.
+    """
+
+    def __init__(self, folder: Path, roots: Sequence[int] = ()):
         index = json.loads((folder / "index.json").read_text())
         self.folder, self.digest = folder, index["sha256"]
-        self._frames = np.memmap(folder / "frames.bin", np.uint8, mode="r")
+        pixels = folder / "frames.bin"
+        empty = not pixels.stat().st_size  # which memmap refuses
+        self._frames = np.zeros(0, np.uint8) if empty else np.memmap(pixels, np.uint8, mode="r")
         entries = [CachedClip(e["name"], e["offset"], tuple(e["shape"])) for e in index["clips"]]
-        self.clips = [e for e in entries if e.shape[0] > 1]
+        self.clips: list[Any] = [e for e in entries if e.shape[0] > 1]
         self.stills = [e for e in entries if e.shape[0] == 1]
+        known = zip(entries, roots, strict=False)  # photographs come last and have no root
+        self.roots = np.array([root for entry, root in known if entry.shape[0] > 1], int)
 
-    def frames(self, clip: CachedClip) -> np.ndarray:
+    def frames(self, clip: Any) -> np.ndarray:
         """uint8 RGB [num_frames, height, width, 3], a view of the memory-mapped file."""
         size = int(np.prod(clip.shape))
         return self._frames[clip.offset : clip.offset + size].reshape(clip.shape)
 
 
+class ClipsOnDemand(ClipCache):
+    """Clips that are decoded when they are drawn; only the photographs lie in the cache.
+
+    Parameters: ``folder`` : cache of the photographs; ``clips`` : list of ClipSource; ``max_size``
+    : of what is kept of a frame, None: all.
+    """
+
+    def __init__(self, folder: Path, clips: list[ClipSource], max_size: int | None):
+        super().__init__(folder)
+        self.clips, self.roots = clips, np.array([clip.root for clip in clips], int)
+        self._decoded = functools.lru_cache(maxsize=16)(
+            lambda clip: window(clip.decode(MAX_FRAMES), max_size)
+        )
+
+    def frames(self, clip: Any) -> np.ndarray:
+        """As ``ClipCache.frames``; a clip that was drawn a moment ago is still there."""
+        return self._decoded(clip) if isinstance(clip, ClipSource) else super().frames(clip)
+
+
 def open_cache(config: DataConfig) -> ClipCache:
     """The cache of these sources, which are decoded now if it does not exist yet.
 
-    Of two processes that start together, the second waits for the first. An interrupted decoding
-    leaves no cache behind. Raises ``InputError`` for missing or unreadable sources.
+    The log states its size, and an estimate of it before it is written. Of two processes that
+    start together, the second waits for the first. An interrupted decoding leaves no cache behind.
+    Raises ``InputError`` for missing or unreadable sources.
     """
     clips = _selected(find_clips(config.clips), config) if config.clips else []
-    key = _key(clips, config)
+    kept = clips if config.cache else []
+    key = _key(kept, config)
     root = cache_directory()
     folder = root / f"clips_{key}"
     with exclusive(root / f"clips_{key}.lock"):
         if not (folder / "index.json").exists():
-            _build(folder, clips, config)
-    return ClipCache(folder)
+            _announce(folder, kept, config)
+            _build(folder, kept, config)
+    size = (folder / "frames.bin").stat().st_size
+    LOG.info("%d clips; the cache %s holds %.2f GB", len(clips), folder, size / 1e9)
+    if config.cache:
+        return ClipCache(folder, [clip.root for clip in clips])
+    return ClipsOnDemand(folder, clips, _max_size(config))
+
+
+def _announce(folder: Path, clips: list[ClipSource], config: DataConfig) -> None:
+    """State about how large the cache will be, from the first clip of every entry of ``clips``."""
+    firsts = {clip.root: clip for clip in reversed(clips)}
+    pictures = {n: window(c.decode(MAX_FRAMES), _max_size(config)) for n, c in firsts.items()}
+    size = sum(pictures[clip.root].nbytes for clip in clips) / 1e9
+    words = "decoding %d clips, about %.2f GB, into %s (data.cache: false avoids it)"
+    LOG.info(words, len(clips), size, folder)
+
+
+def _max_size(config: DataConfig) -> int | None:
+    return None if config.whole_frames else MAX_SIZE
 
 
 def _selected(clips: list[ClipSource], config: DataConfig) -> list[ClipSource]:
@@ -207,7 +305,7 @@ def _selected(clips: list[ClipSource], config: DataConfig) -> list[ClipSource]:
 
 def _key(clips: list[ClipSource], config: DataConfig) -> str:
     stills = [(p, os.stat(Path(p).expanduser()).st_mtime_ns) for p in config.stills]
-    identity = [_FORMAT, [c.identity() for c in clips], stills, MAX_FRAMES, MAX_SIZE]
+    identity = [_FORMAT, [c.identity() for c in clips], stills, MAX_FRAMES, _max_size(config)]
     return digest(json.dumps(identity))[:16]
 
 
@@ -227,9 +325,9 @@ def _build(folder: Path, clips: list[ClipSource], config: DataConfig) -> None:
 
 def _pictures(clips: list[ClipSource], config: DataConfig) -> Iterator[tuple[str, np.ndarray]]:
     for clip in clips:
-        yield clip.name, window(clip.decode(MAX_FRAMES), MAX_SIZE)
+        yield clip.name, window(clip.decode(MAX_FRAMES), _max_size(config))
     for name, image in iter_stills(config.stills):
-        yield name, window(image[None], MAX_SIZE)
+        yield name, window(image[None], _max_size(config))
 
 
 def _write_all(
@@ -245,8 +343,10 @@ def _write_all(
     return entries, total.hexdigest()
 
 
-def window(frames: np.ndarray, max_size: int) -> np.ndarray:
+def window(frames: np.ndarray, max_size: int | None) -> np.ndarray:
     """The middle of frames larger than ``max_size``: [..., min(height, max_size), ...]."""
+    if max_size is None:
+        return frames
     top = max(0, (frames.shape[1] - max_size) // 2)
     left = max(0, (frames.shape[2] - max_size) // 2)
     return frames[:, top : top + max_size, left : left + max_size]

@@ -1,15 +1,20 @@
 """What a run measures and records: quality and rate on held-out clips, tables and plots.
 
 ``Evaluator`` codes clips that are never trained on. ``history.csv`` has the loss terms of every
-few steps, ``evaluation.csv`` the evaluations, ``curves.png`` both.
+few steps, ``evaluation.csv`` the evaluations. ``curves.png`` and the TensorBoard files in
+``events/`` show both.
 """
 
 import csv
 import io
+import logging
+import math
+import shutil
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import keras
 import numpy as np
 import pandas as pd
 from keras import ops
@@ -17,11 +22,14 @@ from PIL import Image
 
 from pvsc_link.media import load_clip, pad_to_multiple
 from pvsc_link.metrics import Lpips
+from pvsc_link.models import encode_rate_map
 from pvsc_link.storage import atomic_file, write_atomically
 from pvsc_link.train.channel import StepChannel, frame_seeds, of_frame
 from pvsc_link.train.config import ChannelConfig, EvaluationConfig
 from pvsc_link.train.family import motion_vectors
 from pvsc_link.train.step import inference
+
+LOG = logging.getLogger(__name__)
 
 
 class Evaluator:
@@ -33,6 +41,8 @@ class Evaluator:
     omega : weights of the quality presets of I frames, and those of P frames
     intra, inter : models; with ``inter`` None, I frames alone are measured
     link : ChannelConfig, whose first SNR and condition are used; None measures the ideal branch
+    rate : of DVST, the rate of ``inter`` and the quality preset of I frames, the only ones that are
+        measured; None measures every quality preset
     """
 
     def __init__(
@@ -42,8 +52,10 @@ class Evaluator:
         intra: Any,
         inter: Any,
         link: ChannelConfig | None,
+        rate: int | None = None,
     ):
-        self.omega = omega
+        pairs = list(enumerate(zip(*omega, strict=True)))
+        self.presets = pairs if rate is None else pairs[rate : rate + 1]
         self.channel = None if link is None else StepChannel(link.first)
         self.intra, self.inter = intra, inter
         multiple = intra.config.padding_multiple
@@ -59,17 +71,20 @@ class Evaluator:
     def rows(self) -> Iterator[tuple[dict[str, Any], np.ndarray, np.ndarray]]:
         """For each clip, preset and kind of frame: (row, last original frame, last decoded frame).
 
-        LPIPS and PSNR are means over the frames of that kind. Frames are [height, width, 3].
+        LPIPS and PSNR are means over the frames of that kind. Frames are [height, width, 3]. Bits
+        per pixel are those of y (entropy), of z (entropy), and of the rate map k as PNG (b(k)).
         """
         for clip, frames in self.clips.items():
-            for index, weights in enumerate(zip(*self.omega, strict=True)):
+            for index, weights in self.presets:
                 place = {"clip": clip, "omega_index": index}
                 shown, coded = self._code(frames, index)
                 kinds = {"I": slice(0, 1)}
                 if self.inter is not None:
                     kinds["P"] = slice(1, None)
                 for omega, (kind, part) in zip(weights, kinds.items(), strict=False):
-                    row = self._measure(frames[part], shown[part], coded[part])
+                    model = self.intra if kind == "I" else self.inter
+                    rates = len(model.config.rate_set)
+                    row = self._measure(frames[part], shown[part], coded[part], rates)
                     yield (
                         {**place, "omega": omega, "frame_kind": kind, **row},
                         frames[len(shown) - 1],
@@ -121,7 +136,7 @@ class Evaluator:
         yield from (of_frame(drawn, t) for t in range(len(frames)))
 
     def _measure(
-        self, frames: np.ndarray, shown: np.ndarray, coded: list[dict[str, Any]]
+        self, frames: np.ndarray, shown: np.ndarray, coded: list[dict[str, Any]], num_rates: int
     ) -> dict[str, float]:
         pixels = frames.shape[1] * frames.shape[2]
         lpips = [float(self.lpips(a[None], b[None])[0]) for a, b in zip(frames, shown, strict=True)]
@@ -131,11 +146,14 @@ class Evaluator:
             sums = [float(ops.sum(c[key])) for c in coded]
             return round(float(np.mean(sums)) / pixels, 6)
 
+        maps = [ops.convert_to_numpy(c["rate_index"])[0] for c in coded]
+        bits_k = [8 * len(encode_rate_map(one, num_rates, "png")) for one in maps]
         return {
             "psnr_db": round(float(np.mean(-10 * np.log10(np.maximum(error, 1e-10)))), 4),
             "lpips": round(float(np.mean(lpips)), 5),
             "bpp_y": per_pixel("num_bits_y"),
             "bpp_z": per_pixel("num_bits_z"),
+            "bpp_k": round(float(np.mean(bits_k)) / pixels, 6),
             "reals_per_pixel": per_pixel("rate_reals"),
         }
 
@@ -160,16 +178,40 @@ def _load(name: str, config: EvaluationConfig, multiple: int) -> np.ndarray:
 
 
 _BRANCHES = ("ideal", "tx", "rx")
-_TERMS = ("rec", "per", "adv", "latent")
+_TERMS = ("rec", "per", "adv", "latent", "pred")
 LOSS_COLUMNS = (
-    *("step", "phase", "phase_step", "gop", "learning_rate", "seconds", "loss", "rate"),
+    *("step", "phase", "phase_step", "gop", "learning_rate", "seconds", "waited", "loss", "rate"),
     *("bpp_y", "bpp_z", *(f"{term}_{branch}" for term in _TERMS for branch in _BRANCHES)),
-    *("discriminator", "norm", "skipped"),
+    *("discriminator", "norm", "skipped", "sent", "spread", "warnings"),
 )
 EVALUATION_COLUMNS = (
     *("step", "phase", "omega_index", "omega", "clip", "frame_kind"),
-    *("psnr_db", "lpips", "bpp_y", "bpp_z", "reals_per_pixel"),
+    *("psnr_db", "lpips", "bpp_y", "bpp_z", "bpp_k", "reals_per_pixel"),
 )
+
+#: What a row of ``history.csv`` can warn of, and what that means.
+WARNINGS = {
+    "not_finite": "steps were skipped, because their gradient was not finite: lower learning_rate",
+    "few_symbols": "hardly a unit sends symbols: the rate outweighs the distortion, raise omega",
+    "constant_map": "the rate map is constant: the prior tells no unit of a frame from another",
+    "slow_data": "steps wait for their clips: raise data.threads, or let the cache be on",
+}
+#: Share of units that send, and spread of the rate map in indices, below which a row warns.
+FEW_SENT, LEAST_SPREAD = 0.005, 0.01
+#: Share of the time that steps may wait for data.
+MOST_WAITED = 0.2
+
+
+def early_warnings(row: Mapping[str, float]) -> list[str]:
+    """The keys of ``WARNINGS`` that hold for a row of means."""
+    finite = all(math.isfinite(v) for v in row.values() if isinstance(v, float))
+    found = {
+        "not_finite": row.get("skipped", 0.0) > 0 or not finite,
+        "few_symbols": row.get("sent", 1.0) < FEW_SENT,
+        "constant_map": row.get("spread", 1.0) < LEAST_SPREAD,
+        "slow_data": row.get("waited", 0.0) > MOST_WAITED,
+    }
+    return [name for name, holds in found.items() if holds]
 
 
 class Table:
@@ -211,6 +253,80 @@ class Table:
 def _complete(row: dict) -> bool:
     """Whether the whole row was written before a kill."""
     return None not in row and None not in row.values() and row["step"].isdigit()
+
+
+class EventFiles:
+    """The rows of a run's tables as TensorBoard event files, which a browser shows while it runs.
+
+    They say what the tables say: ``start`` writes them anew, after a resumption and a rollback.
+    The writer is TensorFlow's or, under another backend, that of tensorboardX, if it is installed;
+    else there are no event files. (Under JAX, TensorFlow would take the GPU's memory.)
+
+    Parameters: ``folder`` : of the event files; ``tables`` : whose rows are shown.
+    """
+
+    def __init__(self, folder: Path, *tables: Table):
+        self.folder, self.tables = folder, tables
+        self._writer: Any = None
+
+    def start(self) -> None:
+        """Replace the event files by ones with all rows of the tables."""
+        self.close()
+        shutil.rmtree(self.folder, ignore_errors=True)
+        self._writer = _event_writer(self.folder)
+        if self._writer is None:
+            LOG.info("no TensorBoard files: they need TensorFlow's backend, or tensorboardX")
+        for table in self.tables:
+            for row in table.read():
+                self.add(row)
+
+    def close(self) -> None:
+        """Write what is buffered."""
+        if self._writer is not None:
+            self._writer.close()
+            self._writer = None
+
+    def add(self, row: Mapping[str, Any]) -> None:
+        """Show every number of one row of ``history.csv`` or ``evaluation.csv``."""
+        if self._writer is None:
+            return
+        place, known = "loss", {"step", "phase", "phase_step", "warnings"}
+        if "clip" in row:
+            known |= {"omega_index", "omega", "clip", "frame_kind"}
+            name = Path(str(row["clip"])).stem
+            place = f"evaluation/{name}_{row['frame_kind']}_preset{row['omega_index']}"
+        for key, value in row.items():
+            if key not in known and value not in ("", None):
+                self._writer.add_scalar(f"{place}/{key}", float(value), int(row["step"]))
+
+
+def _event_writer(folder: Path) -> Any:
+    """A writer with ``add_scalar(tag, value, step)`` and ``close()``; None where none is there."""
+    if keras.backend.backend() == "tensorflow":
+        return _TensorFlowWriter(folder)
+    try:
+        from tensorboardX import SummaryWriter
+    except ImportError:
+        return None
+    return SummaryWriter(str(folder))
+
+
+class _TensorFlowWriter:
+    """TensorFlow's writer of event files, which works without the package tensorboard."""
+
+    def __init__(self, folder: Path):
+        import tensorflow as tf
+
+        self._summary = tf.summary
+        self._file = tf.summary.create_file_writer(str(folder), flush_millis=10_000)
+        self.close = self._file.close
+        # What tensorboard.summary.scalar states of a tensor: DATA_CLASS_SCALAR, plugin "scalars".
+        self._kind = tf.compat.v1.SummaryMetadata(data_class=1)
+        self._kind.plugin_data.plugin_name = "scalars"
+
+    def add_scalar(self, tag: str, value: float, step: int) -> None:
+        with self._file.as_default():
+            self._summary.write(tag, np.float32(value), step, metadata=self._kind)
 
 
 class Means:

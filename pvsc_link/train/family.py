@@ -2,13 +2,17 @@
 
 This is the only file of the room that tells the families apart; ``zoo.model_of`` builds the model
 of a config. Every family has an I-frame model (``intra``) and a P-frame model (``inter``), whose
-``forward`` returns the tensors that ``objective.Objective`` reads.
+``forward`` returns the tensors that ``objective.Objective`` reads. DVST has one P-frame model per
+rate, which a run keeps as ``inter_rate0`` and so on; that of rate n goes with the quality preset n
+of the I-frame model.
 """
 
+from collections.abc import Collection
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
+from keras import ops
 
 from pvsc_link.models import (
     DVST_PRESETS,
@@ -29,7 +33,8 @@ def configs_of(
 ) -> dict[str, Any]:
     """Configs of ``intra`` and ``inter`` for a run with ``num_omega`` quality presets.
 
-    DVST codes its I frames with PVSC's I-frame model; a run trains the P frames of one rate.
+    DVST codes its I frames with PVSC's I-frame model, and each of its rates is a P-frame model of
+    this one config (``TrainConfig`` checks that no rate is missing from the preset).
     Raises ``InputError`` for a preset that no family has, and for factors of eta in
     a preset whose I frames have one eta.
     """
@@ -50,8 +55,83 @@ def configs_of(
 
 
 def has_starts(config: Any) -> bool:
-    """Whether the starts of ``starts/`` and ``release`` know the layers of this model."""
+    """Whether a fresh model of this config can start from a PCA, or from the intra model."""
     return not isinstance(config, DvstConfig)
+
+
+def has_rates(model: Any) -> bool:
+    """Whether a P-frame model, or None, is one of several rates of DVST."""
+    return model is not None and isinstance(model.config, DvstConfig)
+
+
+def endings(preset: str) -> dict[str, str]:
+    """Every model that a run of a preset can have, and what its file's name has behind the preset.
+
+    For instance ``inter_rate2``, whose weights in the package are ``dvst_tiny_rate2.weights.h5``.
+    """
+    dvst = DVST_PRESETS.get(preset)
+    if dvst is None:
+        return {"intra": "_intra", "inter": ""}
+    of_rates = {network_name("inter", rate): f"_rate{rate}" for rate in range(dvst.num_rates)}
+    return {"intra": "_intra", **of_rates}
+
+
+def network_name(kind: str, rate: int | None) -> str:
+    """The name under which a run keeps a model: its kind, and of DVST's P frames also the rate."""
+    return f"inter_rate{rate}" if kind == "inter" and rate is not None else kind
+
+
+def nearest_rate(name: str, known: Collection[str]) -> str | None:
+    """The P-frame model of DVST in ``known`` from which one without weights starts: next in rate.
+
+    Of two the coarser one. None where there is no other, and for a model that has no rate.
+    """
+    if "_rate" not in name:
+        return None
+    rates = [int(other.removeprefix("inter_rate")) for other in known if "_rate" in other]
+    own = int(name.removeprefix("inter_rate"))
+    others = sorted((r for r in rates if r != own), key=lambda r: (abs(r - own), r))
+    return network_name("inter", others[0]) if others else None
+
+
+def coded_streams(model: Any, coded: tuple[Any, Any, Any]) -> list[tuple[Any, Any, Any, Any]]:
+    """The parts of a model that have an F_tx and an F_rx of their own, each with what it sends.
+
+    Input: ``coded`` : ``(y_bar, rate_index, omega_index)`` of frames, [frames, Hy, Wy, C_y],
+    [frames, Hy, Wy] and [frames]; of DVST with both streams in each (``models.dvst.model``).
+    Output: (layer, y_bar [units, C], rate_index [units], omega_index [units]) of every part.
+    """
+    y_bar, rate_index, omega_index = coded
+    parts = [(model, y_bar, rate_index)]
+    if isinstance(model.config, DvstConfig):
+        features = np.split(y_bar, [model.config.motion.channels_y], axis=-1)
+        maps = np.split(rate_index, 2, axis=1)
+        streams = (model.motion_stream, model.context_stream)
+        parts = list(zip(streams, features, maps, strict=True))
+    return [
+        (
+            layer,
+            features.reshape(-1, features.shape[-1]),
+            rates.ravel(),
+            np.broadcast_to(omega_index[:, None, None], rates.shape).ravel(),
+        )
+        for layer, features, rates in parts
+    ]
+
+
+def rate_terms(model: Any, output: dict[str, Any], streams: Collection[str]) -> tuple[Any, Any]:
+    """Reals of every unit, and bits of z, that the rate loss counts.
+
+    Parameters: ``streams`` : of DVST, some of ``motion`` and ``context``; empty: all.
+    Output: ``rate_reals`` : [batch, units, Wy]; ``num_bits_z`` : [batch].
+    """
+    if not streams:
+        return output["rate_reals"], output["num_bits_z"]
+    names = ("motion", "context")
+    reals = ops.split(output["rate_reals"], 2, axis=1)
+    bits = model.num_bits_z_of_streams(output["z_hat"])
+    chosen = [i for i, name in enumerate(names) if name in streams]
+    return ops.concatenate([reals[i] for i in chosen], axis=1), sum(bits[i] for i in chosen)
 
 
 def with_rates(config: Any, rate_set: tuple[int, ...]) -> Any:

@@ -17,6 +17,7 @@ from pvsc_link.metrics import Lpips
 from pvsc_link.models import discriminator_loss, generator_loss
 from pvsc_link.train.channel import StepChannel, of_frame
 from pvsc_link.train.config import LossConfig, PhaseConfig, num_perceptual
+from pvsc_link.train.family import rate_terms
 from pvsc_link.train.step import compiled, over_frames
 
 
@@ -30,12 +31,23 @@ def rate_loss(rate_reals: Any, num_bits_z: Any, eta: float, num_pixels: int) -> 
 
     Eq. 25 is a sum over the frame while the distortions are means. Per pixel both balance at the
     paper's omega for every crop. The bits of the rate map, b(k), have no gradient and no part in
-    the loss. Training does not compute them; a sweep counts those that it sends.
+    the loss. The evaluations of a run measure them (``bpp_k``), and a sweep counts those it sends.
 
     Input: ``rate_reals`` : [batch, Hy, Wy]; ``num_bits_z`` : [batch]. Output: [batch], reals
     per pixel.
     """
     return (ops.sum(rate_reals, axis=(1, 2)) + eta * num_bits_z) / num_pixels
+
+
+def _state_of_map(rate_index: Any) -> dict[str, Any]:
+    """What shows that rates collapse (``evaluation.early_warnings``).
+
+    Input: ``rate_index`` : [batch, Hy, Wy], int. Output: ``sent``, share of the units that send
+    symbols; ``spread``, standard deviation of the index within a map. Means over the batch.
+    """
+    index = ops.cast(rate_index, "float32")
+    sent = ops.mean(ops.cast(rate_index > 0, "float32"))
+    return {"sent": sent, "spread": ops.mean(ops.std(index, axis=(1, 2)))}
 
 
 class PerceptualLoss:
@@ -105,7 +117,7 @@ class Objective:
     ----------
     phase : PhaseConfig
     omega : list of float, weights of the quality presets (eq. 27)
-    model : the model that learns (``family.ModelFamily``)
+    model : the model that learns (``family``)
     intra : the fixed model that codes the I frame of a GOP; None in an intra phase
     perceptual, discriminator : None where their loss weights are 0
 
@@ -228,11 +240,12 @@ class Objective:
         omega = ops.take(ops.convert_to_tensor(self.omega, "float32"), omega_index, axis=0)
         share = omega**-loss.preset_balance
         eta = self.model.config.eta if loss.side_eta is None else loss.side_eta
-        rate = rate_loss(output["rate_reals"], output["num_bits_z"], eta, num_pixels)
+        rate = rate_loss(*rate_terms(self.model, output, loss.streams), eta, num_pixels)
         terms = {
             "rate": ops.mean(rate),
             "bpp_y": ops.mean(ops.sum(output["num_bits_y"], axis=(1, 2))) / num_pixels,
             "bpp_z": ops.mean(output["num_bits_z"]) / num_pixels,
+            **_state_of_map(output["rate_index"]),
         }
         total = ops.mean(share * rate) if self.phase.stage != 2 else 0.0
         total = total + self._distortion(frame, share * omega, output, given, terms)
@@ -266,6 +279,11 @@ class Objective:
             rec = reconstruction_loss(frame, frame_hat)
             terms[f"rec_{branch}"] = ops.mean(rec)
             total = total + weight * loss.rec * ops.mean(omega * rec)
+            if loss.prediction:
+                predicted = output["prediction" if branch == "ideal" else f"prediction_{branch}"]
+                error = reconstruction_loss(frame, predicted)
+                terms[f"pred_{branch}"] = ops.mean(error)
+                total = total + weight * loss.prediction * ops.mean(omega * error)
             if self.perceptual is not None:
                 per = self.perceptual.distance(features, self.perceptual.cut(frame_hat, *place))
                 terms[f"per_{branch}"] = ops.mean(per)

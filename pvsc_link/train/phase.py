@@ -16,11 +16,18 @@ from pvsc_link.storage import write_atomically
 from pvsc_link.train.batches import BatchMaker, BatchShape, draw_frames, step_generator
 from pvsc_link.train.config import Kind, PhaseConfig, TrainConfig
 from pvsc_link.train.data import ClipCache
-from pvsc_link.train.family import configs_of, has_starts, with_rates
+from pvsc_link.train.family import (
+    coded_streams,
+    configs_of,
+    has_starts,
+    nearest_rate,
+    network_name,
+    with_rates,
+)
 from pvsc_link.train.objective import Objective, PerceptualLoss
 from pvsc_link.train.starts.informed import measure_statistics, start_informed
 from pvsc_link.train.starts.intra import copy_feature_coding, start_from_intra
-from pvsc_link.train.starts.linear_coding import sent_units, start_linear_coding
+from pvsc_link.train.starts.linear_coding import sent_frames, start_linear_coding
 from pvsc_link.train.step import FlatAdam, make_step, num_devices
 from pvsc_link.train.weights import SEPARATOR, WeightStore, representative_rates
 from pvsc_link.types import InputError, noise_variance
@@ -109,19 +116,31 @@ class Phase:
         self.keep()
 
     def networks(self) -> dict[str, Any]:
-        """The networks of this phase by kind."""
-        every = {"intra": self.intra, "inter": self.inter, "discriminator": self.discriminator}
-        return {kind: network for kind, network in every.items() if network is not None}
+        """The networks of this phase by the name under which the run keeps them."""
+        every = {"intra": self.intra, "discriminator": self.discriminator}
+        every[self._name("inter")] = self.inter
+        return {name: network for name, network in every.items() if network is not None}
+
+    @property
+    def learns(self) -> str:
+        """The name under which the run keeps the model that learns."""
+        return self._name(self.phase.model)
+
+    def _name(self, kind: Kind) -> str:
+        return network_name(kind, self.phase.rate)
 
     def save_averaged(self, folder: Path) -> None:
-        """Write the averaged weights as ``<kind>.weights.h5`` and the config as ``<kind>.json``."""
+        """Write the averaged weights as ``<name>.weights.h5`` and the config as ``<name>.json``.
+
+        The names are ``intra`` and ``inter``, and of DVST ``inter_rate0`` and so on.
+        """
         folder.mkdir(exist_ok=True)
         partial = folder / f"partial{SUFFIX}"
         with self.groups[0].averaged():
             self.model.save_weights(partial)
-        partial.replace(folder / f"{self.phase.model}{SUFFIX}")
+        partial.replace(folder / f"{self.learns}{SUFFIX}")
         description = json.dumps(self.model.config.to_dict(), indent=1)
-        write_atomically(folder / f"{self.phase.model}.json", description)
+        write_atomically(folder / f"{self.learns}.json", description)
 
     def _state_variables(self) -> list[Any]:
         return [variable for group in self.groups for variable in group.state]
@@ -159,8 +178,9 @@ class Phase:
         return {"norm": results[0][0], "skipped": skipped}
 
     def _check_starts(self) -> None:
-        wanted = ("informed_start", "intra_start", "coding_start")
-        asked = [key for key in wanted if getattr(self.phase, key)]
+        asked = [key for key in ("informed_start", "intra_start") if getattr(self.phase, key)]
+        if self.phase.coding_start == "intra":
+            asked.append("coding_start: intra")
         if asked and not has_starts(self._configs[self.phase.model]):
             raise InputError(
                 f"{asked[0]} of phase {self.phase.name}",
@@ -190,8 +210,11 @@ class Phase:
     def _network(self, kind: Kind, cache: ClipCache) -> Any:
         """The model of ``kind`` with its weights: kept ones, or those of a start."""
         learns = kind == self.phase.model
+        name = self._name(kind)
         model = model_of(self._model_config(kind), dtype=self.phase.precision)
-        if self.store.give(kind, model):
+        if self.store.give(name, model):
+            return model
+        if (other := nearest_rate(name, self.store.weights)) and self.store.give(other, model):
             return model
         if not learns:
             raise InputError(
@@ -216,28 +239,30 @@ class Phase:
             copy_feature_coding(self.intra, self.model)
         elif self.phase.coding_start == "linear":
             pairs = self._pictures(cache, _START_CROPS, self.phase.crop)
-            coded = sent_units(self.intra, self.inter, pairs)
+            coded = sent_frames(self.intra, self.inter, pairs, self.phase.rate)
             assert self.phase.channel is not None
             snr_db = float(np.mean(self.phase.channel.snr_db))
-            start_linear_coding(self.model, *coded, float(noise_variance(snr_db)))
+            for part in coded_streams(self.model, coded):
+                start_linear_coding(*part, float(noise_variance(snr_db)))
 
     def _model_config(self, kind: Kind) -> Any:
         """The preset's config with the rate set of this phase."""
         config = self._configs[kind]
-        rates = current = self.store.rate_sets.get(kind, config.rate_set)
+        name = self._name(kind)
+        rates = current = self.store.rate_sets.get(name, config.rate_set)
         if kind == self.phase.model:  # the fixed intra model keeps the rates that it has
             if self.phase.rate_set == "overcomplete":  # {0, ..., C_y}, the largest rate
                 rates = tuple(range(max(config.rate_set) + 1))
             else:
-                rates = self._distilled(kind, current, config.rate_set)
+                rates = self._distilled(name, current, config.rate_set)
         return with_rates(config, rates)
 
     def _distilled(
-        self, kind: Kind, current: tuple[int, ...], of_preset: tuple[int, ...]
+        self, name: str, current: tuple[int, ...], of_preset: tuple[int, ...]
     ) -> tuple[int, ...]:
         if self.config.distilled_rates == "preset":
             return of_preset
-        usage = self.store.usage.get(kind)
+        usage = self.store.usage.get(name)
         if usage is None or len(usage) != len(current):
             return current
         return representative_rates(usage, current, len(of_preset))

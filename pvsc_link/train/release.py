@@ -26,7 +26,6 @@ from pvsc_link.models import (
     SUFFIX,
     PvscMcConfig,
     WeightFiles,
-    find_weights,
     save_difference,
     save_weights,
 )
@@ -34,8 +33,8 @@ from pvsc_link.storage import write_atomically
 from pvsc_link.train.batches import BatchShape, draw_frames, step_generator
 from pvsc_link.train.config import TrainConfig, load_run_config
 from pvsc_link.train.data import open_cache
-from pvsc_link.train.family import configs_of, has_starts, motion_vectors
-from pvsc_link.train.weights import read_model
+from pvsc_link.train.family import endings, has_rates, motion_vectors, network_name
+from pvsc_link.train.weights import packaged_files, read_model
 from pvsc_link.types import InputError
 
 #: Clips, frames and pixels to which the tables of the side information are fitted for each quality
@@ -51,63 +50,59 @@ def release(
 ) -> list[Path]:
     """Write ``<preset>[_<training>]_intra`` and ``<preset>[_<training>]``, weights and config.
 
+    Of DVST the P models are ``<preset>[_<training>]_rate0`` and so on, of those rates that a run
+    has. Each rate may come from a run of its own, if all take their I model from the same one.
+
     Parameters
     ----------
-    runs : folders of training runs, with ``config.yaml`` and files in ``weights/``; the I and the
-        P model are each the mean of those runs that have one. Data, seed and preset's name come
-        from the first.
+    runs : folders of training runs, with ``config.yaml`` and files in ``weights/``; each model is
+        the mean of those runs that have it. Data, seed and preset's name come from the first.
     folder : where the files go
     training : name of a training that is not the preset's own, such as ``rayleigh``
     packaged : bool, whether the mean includes the weights of that name in the package
 
-    Output: the two weight files. Raises ``InputError`` if no run has one of the models, if models
-    of different configs would be averaged, and for a preset that is not PVSC's.
+    Output: the weight files, that of the I model first. Raises ``InputError`` if no run has an
+    I model or none has a P model, and if models of different configs would be averaged.
     """
     config = load_run_config(runs[0])
-    if not has_starts(configs_of(config.preset, len(config.omega))["inter"]):
-        raise InputError(
-            "preset of a run",
-            found=config.preset,
-            allowed="a preset of PVSC",
-            remedy="Copy the files in weights/ of the run instead.",
-        )
-    sources = {kind: _of_runs(runs, kind) for kind in ("intra", "inter")}
+    ends = endings(config.preset)
+    sources = {name: _of_runs(runs, name) for name in ends}
     if packaged:
-        files = find_weights(config.preset, training=training)
-        for kind, path in (("intra", files.intra), ("inter", files.inter)):
-            sources[kind] += [path] if path is not None else []
-    intra, inter = models = [_mean_model(paths) for paths in sources.values()]
-    for model in models:
+        for name, path in packaged_files(config.preset, training).items():
+            sources[name] += [path] if path is not None else []
+    _check_complete(sources, runs)
+    models = {name: _mean_model(paths) for name, paths in sources.items() if paths}
+    for model in models.values():
         _round_to_half(model)
-    fit_tables(intra, inter, config)
+    fit_tables(models, config)
     folder.mkdir(parents=True, exist_ok=True)
-    name = f"{config.preset}_{training}" if training else config.preset
+    place = f"{config.preset}_{training}" if training else config.preset
     written = []
-    for model, end in zip(models, ("_intra", ""), strict=True):
-        path = folder / f"{name}{end}{SUFFIX}"
+    for name, model in models.items():
+        path = folder / f"{place}{ends[name]}{SUFFIX}"
         save_weights(model, path)
         _store_as_half(path)
         described = json.dumps(model.config.to_dict(), indent=1)
-        write_atomically(folder / f"{name}{end}.json", described)
+        write_atomically(folder / f"{place}{ends[name]}.json", described)
         written.append(path)
-    if training:
+    if training and "inter" in models:  # the identity of DVST's rates needs whole files
         identity = WeightFiles(*written).identity
-        for path, end in zip(written, ("_intra", ""), strict=True):
+        for path, end in zip(written, ends.values(), strict=True):
             base = folder / f"{config.preset}{end}{SUFFIX}"
             if base.is_file():
                 save_difference(path, base, identity)
     return written
 
 
-def fit_tables(intra: Any, inter: Any, config: TrainConfig) -> None:
-    """Fit the tables of the side information of both models to clips of the training data.
+def fit_tables(models: dict[str, Any], config: TrainConfig) -> None:
+    """Fit the tables of the side information of all models to clips of the training data.
 
     These are the tables of the rate maps (format ``range``), of z_hat given its neighbours, and of
     the motion vectors of P frames.
 
-    Parameters: ``config`` : of the run, for its data and its seed. If F_tx and F_rx have learnt
-    (stage 2 or 3), P frames follow the transmitter's own reconstruction, else the ideal branch,
-    because an untrained F_rx shows noise.
+    Parameters: ``models`` : by name (``family.endings``); ``config`` : of the run, for its data and
+    its seed. If F_tx and F_rx have learnt (stage 2 or 3), P frames follow the transmitter's own
+    reconstruction, else the ideal branch, because an untrained F_rx shows noise.
     """
 
     def drawn(number: int, num_frames: int) -> np.ndarray:
@@ -119,9 +114,18 @@ def fit_tables(intra: Any, inter: Any, config: TrainConfig) -> None:
     clips, pictures = drawn(_FIT_CLIPS, _FIT_FRAMES), drawn(_FIT_PICTURES, 1)[:, 0]
     channel = _noiseless if max(phase.stage for phase in config.phases) > 1 else None
     motions: list[np.ndarray] = []
+    intra = models["intra"]
     for preset in range(intra.config.num_omega):
+        inter = models.get("inter", models.get(network_name("inter", preset)))
+        extension = inter is not None and isinstance(inter.config, PvscMcConfig)
         first, *others = _code(intra, inter, clips, preset, channel)
+        if has_rates(inter):
+            z_hat, index = (np.concatenate([o[k] for o in others]) for k in ("z_hat", "rate_index"))
+            inter.rate_map_prior.fit(np.rint(z_hat), index, inter.config.row(preset))
+            others = []
         for model, coded in ((intra, [first]), (inter, others)):
+            if not coded:
+                continue
             maps = [(o["z_hat"], o["num_bits_y"]) for o in coded]
             z_hat, num_bits = (np.concatenate(arrays) for arrays in zip(*maps, strict=True))
             wanted = float(ops.convert_to_numpy(model.eta_of([preset]))[0, 0, 0]) * num_bits
@@ -129,7 +133,7 @@ def fit_tables(intra: Any, inter: Any, config: TrainConfig) -> None:
             model.rate_map_prior.fit_to_wanted(z_hat, wanted, preset)
             if model is intra:
                 z_hat = np.concatenate([z_hat, _hyper_latents(intra, pictures, preset)])
-            if isinstance(inter.config, PvscMcConfig):  # the paper's prior of z is factorised
+            if extension:  # the paper's prior of z is factorised
                 model.hyper_context.fit(z_hat, preset, model.z_prior.pmf_table(preset))
         motions += [motion for o in others if o["motion"] is not None for motion in o["motion"]]
     if motions:
@@ -139,21 +143,26 @@ def fit_tables(intra: Any, inter: Any, config: TrainConfig) -> None:
 def _code(
     intra: Any, inter: Any, clips: np.ndarray, preset: int, channel: Any
 ) -> list[dict[str, Any]]:
-    """z_hat, bits of y and motion vectors of every frame, as the transmitter makes them."""
+    """z_hat, rate map, bits of y and motion vectors of every frame, as the transmitter makes them.
+
+    Without ``inter``, of the I frames alone.
+    """
     omega_index = ops.full((len(clips),), preset, "int32")
     outputs = [intra.forward(clips[:, 0], omega_index, channel=channel)]
     end = "ideal" if channel is None else "tx"
     shown = ops.clip(outputs[0][f"frame_{end}"], 0.0, 1.0)
-    buffers = inter.start_buffers(shown, None if channel is None else shown)
-    for t in range(1, clips.shape[1]):
+    if inter is not None:
+        buffers = inter.start_buffers(shown, None if channel is None else shown)
+    for t in range(1, 1 if inter is None else clips.shape[1]):
         presets, frame = [preset] * len(clips), clips[:, t]
         motion = motion_vectors(inter.config, buffers["feature_tx"], frame, presets)
-        sent = inter.forward(frame, buffers, omega_index, motion=motion, channel=channel)
+        vectors = {} if motion is None else {"motion": motion}
+        sent = inter.forward(frame, buffers, omega_index, channel=channel, **vectors)
         outputs.append({**sent, "motion": motion})
         buffers = sent["buffers"]
     return [
         {"motion": o.get("motion")}
-        | {name: ops.convert_to_numpy(o[name]) for name in ("z_hat", "num_bits_y")}
+        | {k: ops.convert_to_numpy(o[k]) for k in ("z_hat", "rate_index", "num_bits_y")}
         for o in outputs
     ]
 
@@ -172,17 +181,23 @@ def _noiseless(symbols: Any, rate_index: Any) -> Any:
     return symbols
 
 
-def _of_runs(runs: Sequence[Path], kind: str) -> list[Path]:
-    """Weight files of the I or P model of those runs that have one."""
-    folders = [run / "weights" for run in runs if (run / "weights" / f"{kind}.json").is_file()]
-    if not folders:
+def _of_runs(runs: Sequence[Path], name: str) -> list[Path]:
+    """Weight files of one model in those runs that have it."""
+    folders = [run / "weights" for run in runs]
+    return [f / f"{name}{SUFFIX}" for f in folders if (f / f"{name}.json").is_file()]
+
+
+def _check_complete(sources: dict[str, list[Path]], runs: Sequence[Path]) -> None:
+    """Raises ``InputError`` unless there are an I model and a P model."""
+    for kind in ("intra", "inter"):
+        if any(paths for name, paths in sources.items() if name.partition("_")[0] == kind):
+            continue
         raise InputError(
             f"{kind} model of a run",
-            found=f"no weights/{kind}.json in {', '.join(map(str, runs))}",
+            found=f"no weights/{kind}*.json in {', '.join(map(str, runs))}",
             allowed="a run whose phases trained an intra and an inter model",
             remedy="Train the missing one, or name the run that did as well.",
         )
-    return [folder / f"{kind}{SUFFIX}" for folder in folders]
 
 
 def _mean_model(paths: Sequence[Path]) -> Any:

@@ -11,6 +11,7 @@ import os
 import signal
 import time
 import zipfile
+from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -27,9 +28,12 @@ from pvsc_link.train.data import open_cache
 from pvsc_link.train.evaluation import (
     EVALUATION_COLUMNS,
     LOSS_COLUMNS,
+    WARNINGS,
     Evaluator,
+    EventFiles,
     Means,
     Table,
+    early_warnings,
     write_picture,
     write_plot,
 )
@@ -99,8 +103,8 @@ class Trainer:
     ----------
     config : TrainConfig
     folder : Path of the run, on a file system that all hosts share; holds config.yaml,
-        checkpoints, history.csv, evaluation.csv, curves.png, pictures/ and weights/ (averaged
-        weights with the model's config)
+        checkpoints, history.csv, evaluation.csv, curves.png, events/ (TensorBoard), pictures/ and
+        weights/ (averaged weights with the model's config)
 
     Raises ``InputError`` if ``folder`` holds a run of another config.
 
@@ -117,7 +121,9 @@ class Trainer:
         _pin_config(config, self.records)
         self.losses = Table(self.records / "history.csv", LOSS_COLUMNS)
         self.evaluations = Table(self.records / "evaluation.csv", EVALUATION_COLUMNS)
+        self.events = EventFiles(self.records / "events", self.losses, self.evaluations)
         self.progress, self.store = Progress(), WeightStore()
+        self._warned: set[str] = set()  # what the last row warned of
         self._stop = False
         self._evaluator: Evaluator | None = None
 
@@ -136,12 +142,14 @@ class Trainer:
         with exclusive(self.records / "lock", if_held=busy):
             self.cache = open_cache(self.config.data)
             arrays = self._resume()
+            self.events.start()
             previous = {s: signal.signal(s, self._ask_to_stop) for s in _STOP_SIGNALS}
             try:
                 while self.progress.phase < len(self.config.phases) and not self._stop:
                     self._run_phase(arrays)
                     arrays = {}
             finally:
+                self.events.close()
                 for number, handler in previous.items():
                     signal.signal(number, handler)
         return not self._stop
@@ -182,7 +190,7 @@ class Trainer:
         if self.progress.step:
             phase.restore(arrays)
         else:
-            self.store.usage.pop(config.model, None)
+            self.store.usage.pop(phase.learns, None)
             self._evaluate(phase)
             self._checkpoint(phase)
         LOG.info("phase %s: %d weights learn", config.name, sum(phase.groups[0].sizes))
@@ -200,15 +208,20 @@ class Trainer:
         maker = phase.batches(self.cache, self._steps_before(progress.phase))
         salt = progress.salt
         means, skipped, pace = Means(), 0, _Pace(self)
-        ahead = made_ahead(lambda step: maker.make(step, salt), progress.step, config.steps)
+        ahead = made_ahead(
+            lambda step: maker.make(step, salt),
+            progress.step,
+            config.steps,
+            threads=self.config.data.threads,
+        )
         with closing(ahead):
-            for batch in ahead:
+            for batch in pace.timed(ahead):
                 if on_any_host(self._stop):
                     self._stop = True
                     break
                 batch["learning_rate"] = np.float32(batch["learning_rate"] * progress.rate_factor)
                 terms = phase.step(batch)
-                self._count_usage(config.model, terms)
+                self._count_usage(phase.learns, terms)
                 skipped += int(terms["skipped"] > 0)
                 if skipped > MAX_SKIPPED:
                     return False
@@ -231,6 +244,7 @@ class Trainer:
             raise Diverged(f"{count} rollbacks by step {self.global_step}; lower learning_rate")
         factor = self.progress.rate_factor
         phase.restore(self._return_to(loaded))
+        self.events.start()
         self.progress.rollbacks = self.progress.salt = count
         self.progress.rate_factor = 0.5 * factor
         LOG.warning("rolled back to step %d, learning rate halved", self.global_step)
@@ -244,10 +258,18 @@ class Trainer:
             "phase_step": self.progress.step,
             "gop": gop_at(config, self.progress.step - 1),
             "seconds": round(self.progress.seconds, 1),
+            "waited": pace.waited(),
             **means.take(),
         }
+        found = early_warnings(row)
+        row["warnings"] = " ".join(found)
         self.losses.append([row])
+        self.events.add(row)
         LOG.info("%s", pace.line(row))
+        for word in found:
+            if word not in self._warned:
+                LOG.warning("%s in phase %s: %s", word, config.name, WARNINGS[word])
+        self._warned = set(found)
 
     def _count_usage(self, kind: str, terms: dict[str, Any]) -> None:
         if "usage" in terms:
@@ -274,13 +296,14 @@ class Trainer:
         if self._evaluator is None or self._evaluator.intra is not phase.intra:
             omega = self.config.omega_of("intra"), self.config.omega_of("inter")
             self._evaluator = Evaluator(
-                settings, omega, phase.intra, phase.inter, phase.phase.channel
+                settings, omega, phase.intra, phase.inter, phase.phase.channel, phase.phase.rate
             )
         place = {"step": self.global_step, "phase": phase.phase.name}
         pictures: dict[str, list[np.ndarray]] = {}
         with phase.groups[0].averaged():
             for row, original, shown in self._evaluator.rows():
                 self.evaluations.append([{**place, **row}])
+                self.events.add({**place, **row})
                 if row["frame_kind"] == "I":
                     pictures.setdefault(row["clip"], [original]).append(shown)
         for clip, side in pictures.items():
@@ -296,12 +319,29 @@ class _Pace:
 
     def __init__(self, trainer: Trainer):
         self.trainer, self._first = trainer, trainer.global_step
-        self._started = self._lap = self._saved = time.monotonic()
+        self._started = self._lap = self._saved = self._told = time.monotonic()
+        self._waited = 0.0
 
     def lap(self) -> float:
         """Seconds since the last call."""
         before, self._lap = self._lap, time.monotonic()
         return self._lap - before
+
+    def timed(self, batches: Iterator[Any]) -> Iterator[Any]:
+        """The batches; how long each is waited for is added up."""
+        while True:
+            start = time.monotonic()
+            batch = next(batches, None)
+            self._waited += time.monotonic() - start
+            if batch is None:
+                return
+            yield batch
+
+    def waited(self) -> float:
+        """Share of the time since the last call in which steps waited for their batch."""
+        before, self._told = self._told, time.monotonic()
+        seconds, self._waited = self._waited, 0.0
+        return round(seconds / max(1e-9, self._told - before), 4)
 
     def checkpoint_due(self) -> bool:
         """Whether the last checkpoint is ``checkpoint_minutes`` old; if so, another follows."""

@@ -4,16 +4,24 @@ Weights travel as arrays by path. So a phase can prune the rate set (rate-set di
 section III-D) and a run can start from another one (fine-tuning, section IV-A).
 """
 
-from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from keras import ops
 
-from pvsc_link.models import PRESETS, SUFFIX, find_weights, load_weights, model_of, read_config
+from pvsc_link.models import (
+    DVST_PRESETS,
+    PRESETS,
+    SUFFIX,
+    find_dvst_weights,
+    find_weights,
+    load_weights,
+    model_of,
+    read_config,
+)
 from pvsc_link.train.config import TrainConfig
-from pvsc_link.train.family import with_quality_presets
+from pvsc_link.train.family import endings, network_name, with_quality_presets
 from pvsc_link.types import InputError
 
 #: Between the parts of a name in a checkpoint.
@@ -112,7 +120,7 @@ def _one_row_per_real(rate_set: tuple[int, ...]) -> dict[int, Any]:
 class WeightStore:
     """Weights of every network of a run between phases, with rate sets and usage of the rates.
 
-    The networks are ``intra``, ``inter`` and ``discriminator``.
+    The networks are ``intra``, ``inter`` (of DVST ``inter_rate0`` and so on) and ``discriminator``.
     """
 
     def __init__(self) -> None:
@@ -176,19 +184,19 @@ def load_initial_weights(place: str, config: TrainConfig, store: WeightStore) ->
     asks for, or if a word of ``initial_except`` is in no path.
     """
     left_out: set[str] = set()
-    for kind, path in _files(place, config.initial_models).items():
+    for name, path in _files(place, config).items():
         model = read_model(path)
         _check_presets(model, path, config)
-        store.keep(kind, model)
-        weights = store.weights[kind]
+        store.keep(name, model)
+        weights = store.weights[name]
         if config.initial_presets is not None:
-            for name in _by_preset(model):
-                weights[name] = weights[name][config.initial_presets]
-        for name in list(weights):
-            words = [word for word in config.initial_except if word in name]
+            for variable in _by_preset(model):
+                weights[variable] = weights[variable][config.initial_presets]
+        for variable in list(weights):
+            words = [word for word in config.initial_except if word in variable]
             left_out.update(words)
             if words:
-                del weights[name]
+                del weights[variable]
     for word in set(config.initial_except) - left_out:
         raise InputError(
             "initial_except",
@@ -228,14 +236,30 @@ def _by_preset(model: Any) -> list[str]:
     return [path for path, value in weights_by_path(model).items() if shapes[path] != value.shape]
 
 
-def _files(place: str, kinds: Collection[str]) -> dict[str, Path]:
-    if place in PRESETS and not PRESETS[place].intra:
-        packaged = find_weights(place)
-        found = {"intra": packaged.intra, "inter": packaged.inter}
+def packaged_files(preset: str, training: str | None = None) -> dict[str, Path | None]:
+    """The weights of a preset in the package, by the names of ``family.endings``."""
+    if preset not in DVST_PRESETS:
+        pair = find_weights(preset, training=training)
+        return {"intra": pair.intra, "inter": pair.inter}
+    rates = find_dvst_weights(preset, training=training)
+    found = {network_name("inter", rate): pair.inter for rate, pair in rates.items()}
+    return {"intra": next(iter(rates.values())).intra, **found}
+
+
+def _files(place: str, config: TrainConfig) -> dict[str, Path]:
+    """The files of those models of the run that ``initial_models`` asks for."""
+    kinds = config.initial_models
+    found: dict[str, Path | None]
+    if place in DVST_PRESETS or (place in PRESETS and not PRESETS[place].intra):
+        found = packaged_files(place)
     else:
         folder = Path(place).expanduser()
-        found = {kind: folder / f"{kind}{SUFFIX}" for kind in ("intra", "inter")}
-    files = {k: p for k, p in found.items() if k in kinds and p is not None and p.is_file()}
+        found = {name: folder / f"{name}{SUFFIX}" for name in endings(config.preset)}
+    files = {
+        name: path
+        for name, path in found.items()
+        if name.partition("_")[0] in kinds and path is not None and path.is_file()
+    }
     if not files:
         raise InputError(
             "initial_weights",

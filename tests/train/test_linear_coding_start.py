@@ -5,8 +5,9 @@ import pytest
 
 from pvsc_link.models.presets import intra_of
 from pvsc_link.models.zoo import model_of
+from pvsc_link.train.family import coded_streams
 from pvsc_link.train.phase import Phase
-from pvsc_link.train.starts.linear_coding import linear_code, sent_units, start_linear_coding
+from pvsc_link.train.starts.linear_coding import linear_code, sent_frames, start_linear_coding
 from pvsc_link.train.weights import WeightStore
 
 
@@ -84,7 +85,9 @@ def test_a_phase_starts_linear_from_the_units_that_its_own_model_sends(micro_run
 
     cache = open_cache(config.data)
     phase = Phase(config, config.phases[0], WeightStore(), cache)
-    y_bar, rate_index, omega_index = sent_units(phase.intra, None, phase._pictures(cache, 4, 64))
+    coded = sent_frames(phase.intra, None, phase._pictures(cache, 4, 64))
+    ((layer, y_bar, rate_index, omega_index),) = coded_streams(phase.intra, coded)
+    assert layer is phase.intra
     assert y_bar.shape == (4 * 16, 8)
     assert rate_index.shape == (64,)
     assert omega_index.tolist() == [n % 2 for n in range(4) for _ in range(16)]

@@ -26,6 +26,7 @@ class FakePhase:
 
     def __init__(self, config, phase, store, cache):
         self.phase, self.inter, self.value = phase, None, 0.0
+        self.learns = phase.model
         self.model = self.intra = type("Model", (), {"config": config.preset})()
         self.groups = [type("Group", (), {"sizes": [1]})()]
 

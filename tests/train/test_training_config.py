@@ -3,9 +3,10 @@
 from pathlib import Path
 
 import pytest
+import yaml
 
 from pvsc_link.link.registry import CHANNELS, ChannelType
-from pvsc_link.models.presets import PRESETS
+from pvsc_link.models.presets import DVST_PRESETS, PRESETS
 from pvsc_link.options import StrictModel, validated
 from pvsc_link.train.config import (
     PAPER_OMEGA,
@@ -35,7 +36,9 @@ def test_every_shipped_training_file_opens_with_its_command_and_is_valid(path):
     assert f"python -m pvsc_link.train scenarios/{path.name}" in path.read_text().split("name:")[0]
     config = load_train_config(path)
     assert config.name == path.stem
-    assert config.preset in PRESETS
+    assert config.preset in {**PRESETS, **DVST_PRESETS}
+    for variant in yaml.safe_load(path.read_text()).get("variants", {}):
+        assert load_train_config(path, [variant]).name == f"{path.stem}_{variant}"
 
 
 def test_the_papers_settings_are_in_the_papers_file():
@@ -54,6 +57,74 @@ def test_the_papers_settings_are_in_the_papers_file():
         assert [e.quantiser for e in own][:2] == ["noise", "ste"]
         assert own[1].loss.adv == 0.1
         assert [e.rate_set for e in own][-2:] == ["overcomplete", "distilled"]
+
+
+def test_the_papers_other_models_differ_from_the_first_in_what_their_table_says():
+    path = SCENARIOS / "train_paper.yaml"
+    plain = load_train_config(path)
+    for variant, terms in (("l1", {(0.0, 0.0)}), ("l1_lpips", {(0.8, 0.0)})):
+        phases = load_train_config(path, [variant]).phases
+        assert {(p.loss.per, p.loss.adv) for p in phases} == terms
+        same = [
+            p.model_copy(update={"loss": q.loss}) for p, q in zip(phases, plain.phases, strict=True)
+        ]
+        assert same == plain.phases
+    for letter in "abcd":
+        config = load_train_config(path, [f"m_{letter}"])
+        assert config.preset == f"pvsc_paper_m_{letter}"
+        assert config.phases == plain.phases
+
+
+def test_variants_of_the_channel_and_of_the_loss_go_together():
+    path = SCENARIOS / "train_paper_channels.yaml"
+    config = load_train_config(path, ["rayleigh_nmse_10", "l1"])
+    assert config.name == "train_paper_channels_rayleigh_nmse_10_l1"
+    assert config.initial_weights == "runs/train_paper_l1/weights"
+    for phase in config.phases:
+        channel = phase.channel
+        assert (channel.channel, channel.equalizer) == ("rayleigh", "zf")
+        assert (channel.snr_db, channel.csi_nmse_db) == ([6.0], [-10.0])
+        assert (phase.loss.rec, phase.loss.per, phase.loss.adv) == (1.0, 0.0, 0.0)
+        assert phase.learning_rate == 1e-5
+
+
+def file_with_variants(tmp_path, **variants):
+    path = tmp_path / "a.yaml"
+    phases = [PHASE, PHASE | {"name": "b", "loss": {"per": 0.5, "rec": 2.0}}]
+    fields = {"name": "a", "preset": "pvsc_tiny", "data": {}, "phases": phases}
+    path.write_text(yaml.safe_dump({**fields, "variants": variants}))
+    return path
+
+
+def test_a_variant_changes_the_keys_it_names_and_leaves_the_rest(tmp_path):
+    path = file_with_variants(
+        tmp_path,
+        one={"phases": {"all": {"loss": {"per": 0.1}}, "b": {"steps": 7}}},
+        two={"phases": [PHASE | {"steps": 9}], "name": "other"},
+    )
+    plain, one = load_train_config(path), load_train_config(path, ["one"])
+    assert [(p.loss.per, p.loss.rec, p.steps) for p in one.phases] == [
+        (0.1, 1.0, 100),
+        (0.1, 2.0, 7),
+    ]
+    assert (plain.phases[1].loss.per, plain.variants, one.variants) == (0.5, {}, {})
+    both = load_train_config(path, ["one", "two"])
+    assert (both.name, [p.steps for p in both.phases]) == ("other", [9])
+
+
+@pytest.mark.parametrize(
+    ("chosen", "said"), [("ome", "one"), ("phase", "all, a, b"), ("key", "steps")]
+)
+def test_a_variant_that_does_not_fit_the_file_is_refused(chosen, said, tmp_path):
+    path = file_with_variants(
+        tmp_path,
+        one={},
+        phase={"phases": {"c": {"steps": 7}}},
+        key={"phases": {"all": {"step": 7}}},
+    )
+    with pytest.raises(InputError) as caught:
+        load_train_config(path, [chosen])
+    assert said in str(caught.value).replace("'", "").replace("[", "")
 
 
 def test_an_unknown_key_is_refused_with_the_nearest_name(tmp_path):

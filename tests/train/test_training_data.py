@@ -1,6 +1,8 @@
 """Training clips: every layout people have, decoded once, cut as a function of the step."""
 
 import json
+import tarfile
+import time
 
 import numpy as np
 import pytest
@@ -57,6 +59,87 @@ def test_a_raw_file_without_a_size_in_its_name_is_refused(tmp_path):
     path.write_bytes(b"\x80" * 100)
     with pytest.raises(InputError, match="size"):
         ClipSource("mystery", path).decode(1)
+
+
+@pytest.fixture
+def shard(tmp_path):
+    """A tar file with two clips of images, a video file and a lone image."""
+    write_png_clip(tmp_path / "raw" / "sequences" / "0001", 12)
+    write_png_clip(tmp_path / "raw" / "sequences" / "0002", 2, seed=1)
+    (tmp_path / "raw" / "Grey_32x16_25fps_8bit_420.yuv").write_bytes(b"\x80" * 32 * 16 * 3)
+    Image.fromarray(np.zeros((8, 8, 3), np.uint8)).save(tmp_path / "raw" / "cover.png")
+    path = tmp_path / "shards" / "part_0.tar"
+    path.parent.mkdir()
+    with tarfile.open(path, "w") as archive:
+        archive.add(tmp_path / "raw", arcname=".")
+    return path
+
+
+def test_a_tar_file_is_read_as_the_folder_that_it_was_made_of(shard, tmp_path):
+    raw = "Grey_32x16_25fps_8bit_420.yuv"
+    for root in (shard, shard.parent):
+        clips = {clip.name.partition("/")[2]: clip for clip in find_clips([str(root)])}
+        assert sorted(clips) == [raw, "sequences/0001", "sequences/0002"]
+        assert clips[raw].decode(32).shape == (2, 16, 32, 3)
+    (original,) = [c for c in find_clips([str(tmp_path / "raw")]) if c.name == "sequences/0001"]
+    np.testing.assert_array_equal(clips["sequences/0001"].decode(32), original.decode(32))
+
+
+def test_a_compressed_tar_file_is_refused(tmp_path):
+    write_png_clip(tmp_path / "raw" / "a", 2)
+    with tarfile.open(tmp_path / "a.tar", "w:gz") as archive:
+        archive.add(tmp_path / "raw", arcname=".")
+    with pytest.raises(InputError, match="uncompressed tar"):
+        find_clips([str(tmp_path / "a.tar")])
+
+
+def test_without_the_cache_the_same_clips_are_drawn(material, caplog):
+    shape = BatchShape(4, 2, 64)
+    drawn, sizes = [], []
+    for cache in (True, False):
+        config = material.model_copy(update={"cache": cache})
+        with caplog.at_level("INFO"):
+            clips = open_cache(config)
+        drawn.append(draw_frames(clips, config, shape, step_generator(1, 0, 5)))
+        sizes.append((clips.folder / "frames.bin").stat().st_size)
+    np.testing.assert_array_equal(*drawn)
+    stills = 2 * 200 * 220 * 3
+    assert sizes == [13 * 160 * 160 * 3 + stills, stills]
+    assert "decoding 3 clips, about 0.00 GB" in caplog.text
+    assert "3 clips; the cache" in caplog.text
+
+
+def test_without_cache_and_photographs_nothing_is_kept(material):
+    config = material.model_copy(update={"cache": False, "stills": []})
+    assert draw_frames(
+        open_cache(config), config, BatchShape(2, 2, 64), step_generator(1, 0, 5)
+    ).shape == (2, 2, 64, 64, 3)
+
+
+def test_clips_are_drawn_from_each_folder_as_often_as_its_weight_says(material, tmp_path):
+    white = tmp_path / "more" / "white"
+    white.mkdir(parents=True)
+    for i in range(2):
+        Image.new("RGB", (96, 96), "white").save(white / f"im{i}.png")
+    config = DataConfig(clips=[*material.clips, str(white.parent)], clip_weights=[1, 3], max_skip=1)
+    cache, rng = open_cache(config), np.random.default_rng(0)
+    frames = draw_frames(cache, config, BatchShape(200, 2, 64), rng)
+    share = np.mean([clip.min() == 255 for clip in frames])
+    assert 0.68 < share < 0.82, "1 of 4 clips, 3 of 4 draws"
+    longer = draw_frames(cache, config, BatchShape(8, 3, 64), rng)
+    assert longer.min(axis=(1, 2, 3, 4)).max() < 255, "another folder where none is long enough"
+    with pytest.raises(ValueError, match="clip_weights"):
+        DataConfig(clips=["a", "b"], clip_weights=[1])
+
+
+def test_whole_frames_are_kept_on_request(tmp_path, monkeypatch):
+    monkeypatch.setenv("PVSC_LINK_CACHE", str(tmp_path / "cache"))
+    write_png_clip(tmp_path / "clips" / "large", 2, 544)
+    shapes = [
+        open_cache(DataConfig(clips=[str(tmp_path / "clips")], whole_frames=whole)).clips[0].shape
+        for whole in (False, True)
+    ]
+    assert shapes == [(2, 512, 512, 3), (2, 544, 544, 3)]
 
 
 def test_an_empty_folder_is_refused(tmp_path):
@@ -157,6 +240,14 @@ def test_batches_come_in_order_and_errors_in_their_turn():
     with pytest.raises(ValueError, match="bad clip"):
         next(batches)
     assert list(made_ahead(make, 0, 3)) == [0, 1, 2]
+
+
+def test_several_threads_give_the_same_batches_in_the_same_order():
+    def slow_first(step):
+        time.sleep(0.02 if step == 0 else 0.0)
+        return step
+
+    assert list(made_ahead(slow_first, 0, 20, threads=4)) == list(range(20))
 
 
 def test_batches_are_made_ahead_but_not_all_at_once():

@@ -1,10 +1,14 @@
 """What a run reports on the way is what its models do."""
 
+import sys
+
 import numpy as np
 import pytest
+import tensorflow as tf
 from PIL import Image
 
 from pvsc_link.media.clips import load_clip
+from pvsc_link.models.entropy.side_information import encode_rate_map
 from pvsc_link.models.presets import intra_of
 from pvsc_link.models.zoo import model_of
 from pvsc_link.train.config import EvaluationConfig, channel_config
@@ -12,8 +16,10 @@ from pvsc_link.train.evaluation import (
     EVALUATION_COLUMNS,
     LOSS_COLUMNS,
     Evaluator,
+    EventFiles,
     Means,
     Table,
+    early_warnings,
     write_picture,
     write_plot,
 )
@@ -37,6 +43,7 @@ def test_rows_cover_every_clip_preset_and_kind_with_the_psnr_of_the_frames(micro
         assert set(EVALUATION_COLUMNS) - {"step", "phase"} == set(row)
         assert 0 < row["lpips"] < 2
         assert row["bpp_y"] > 0
+        assert row["bpp_k"] >= 8 * 57 / 64**2, "a PNG has 57 bytes besides its data"
         assert shown.shape == (64, 64, 3)
 
 
@@ -62,6 +69,81 @@ def test_an_intra_row_is_the_psnr_of_its_picture(micro_preset):
     assert row["psnr_db"] == pytest.approx(
         -10 * np.log10(np.mean((original - shown) ** 2)), abs=1e-3
     )
+
+
+def test_bits_of_the_rate_map_are_those_of_its_png(micro_preset):
+    settings = EvaluationConfig(clips=["carphone"], num_frames=1, crop=64)
+    intra = model_of(intra_of(micro_preset))
+    evaluator = Evaluator(settings, (OMEGA[:1], OMEGA[:1]), intra, None, None)
+    ((row, original, _),) = evaluator.rows()
+    output = intra.forward(original[None], np.array([0], np.int32))
+    index = np.asarray(output["rate_index"])[0]
+    png = encode_rate_map(index, len(intra.config.rate_set), "png")
+    assert row["bpp_k"] == pytest.approx(8 * len(png) / 64**2, abs=1e-6)
+
+
+SOUND = {"loss": 1.0, "skipped": 0.0, "sent": 0.3, "spread": 1.2}
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({}, []),
+        ({"skipped": 0.02}, ["not_finite"]),
+        ({"loss": float("nan")}, ["not_finite"]),
+        ({"sent": 0.0, "spread": 0.0}, ["few_symbols", "constant_map"]),
+        ({"sent": 1.0, "spread": 0.0}, ["constant_map"]),
+    ],
+)
+def test_a_row_warns_of_what_goes_wrong(changes, words):
+    assert early_warnings(SOUND | changes) == words
+
+
+def scalars(folder):
+    """(tag, step, value) of every number in event files: a TFRecord of Event messages each."""
+    found = []
+    for file in folder.glob("events.out.tfevents.*"):
+        for record in tf.data.TFRecordDataset(str(file)):
+            event = tf.compat.v1.Event.FromString(record.numpy())
+            for value in event.summary.value:
+                assert value.metadata.plugin_data.plugin_name in ("scalars", "")
+                found.append(
+                    (value.tag, event.step, round(float(tf.make_ndarray(value.tensor)), 4))
+                )
+    return sorted(found)
+
+
+def test_event_files_say_what_the_tables_say_also_after_a_rollback(tmp_path):
+    losses = Table(tmp_path / "history.csv", LOSS_COLUMNS)
+    points = Table(tmp_path / "evaluation.csv", EVALUATION_COLUMNS)
+    events = EventFiles(tmp_path / "events", losses, points)
+    point = {"step": 100, "phase": "a", "omega_index": 1, "omega": 2.0, "clip": "x/bikes.mp4"}
+    events.start()
+    for step in (50, 100, 150):
+        row = {"step": step, "phase": "a", "loss": step / 10, "warnings": "constant_map"}
+        losses.append([row])
+        events.add(row)
+    events.add(point | {"frame_kind": "P", "psnr_db": 30.0})
+    points.append([point | {"frame_kind": "P", "psnr_db": 30.0}])
+    events.close()
+    shown = [("evaluation/bikes_P_preset1/psnr_db", 100, 30.0)]
+    shown += [("loss/loss", step, step / 10) for step in (100, 150, 50)]
+    assert scalars(tmp_path / "events") == sorted(shown)
+    losses.forget_after(100)
+    events.start()
+    events.close()
+    assert scalars(tmp_path / "events") == sorted(set(shown) - {("loss/loss", 150, 15.0)})
+
+
+def test_no_event_files_where_no_writer_is_installed(tmp_path, monkeypatch, caplog):
+    monkeypatch.setattr("keras.backend.backend", lambda: "jax")
+    monkeypatch.setitem(sys.modules, "tensorboardX", None)
+    events = EventFiles(tmp_path / "events")
+    with caplog.at_level("INFO"):
+        events.start()
+    events.add({"step": 50, "loss": 1.0})
+    assert "tensorboardX" in caplog.text
+    assert not (tmp_path / "events").exists()
 
 
 def test_a_table_forgets_what_will_be_made_again_and_a_line_cut_short(tmp_path):

@@ -273,6 +273,12 @@ class DvstModel(keras.Model):
         first = ops.zeros((ops.shape(z_hat)[0],), dtype="int32")
         return ops.sum(self.z_prior(z_hat, first), axis=(1, 2, 3))
 
+    def num_bits_z_of_streams(self, z_hat: Any) -> tuple[Any, Any]:
+        """Bits of the hyper-latents of motion and of context: [batch], float32, each."""
+        first = ops.zeros((ops.shape(z_hat)[0],), dtype="int32")
+        motion, context = self.split_z(self.z_prior(z_hat, first))
+        return ops.sum(motion, axis=(1, 2, 3)), ops.sum(context, axis=(1, 2, 3))
+
     def hyper_tables(self, preset_index: int) -> PmfTables:
         """Integer tables of the hyper-latents of both streams."""
         return self.z_prior.pmf_table(preset_index)

@@ -28,11 +28,11 @@ def start_linear_coding(
     omega_index: np.ndarray,
     noise_power: float,
 ) -> None:
-    """Overwrite F_tx and F_rx of an I or P model.
+    """Overwrite F_tx and F_rx of an I or P model, or of one stream of DVST.
 
     Parameters: ``noise_power`` : noise variance per complex symbol that the code is made for.
-    Input: ``y_bar`` : [units, C_y]; ``rate_index``, ``omega_index`` : [units], all from
-    ``sent_units``.
+    Input: ``model`` and ``y_bar`` : [units, C_y]; ``rate_index``, ``omega_index`` : [units], all
+    from ``family.coded_streams``.
     """
     if model.config.coding_vectors:
         scale = _preset_scales(y_bar, omega_index, model.config.num_omega)
@@ -64,29 +64,31 @@ def start_linear_coding(
     decoder.from_reals.bias.assign(np.array(means, np.float32))
 
 
-def sent_units(
-    intra: Any, inter: Any, pairs: np.ndarray
+def sent_frames(
+    intra: Any, inter: Any, pairs: np.ndarray, preset: int | None = None
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Features and rates of the units that a model sends, with every quality preset in turn.
+    """Features and rates of the frames that a model sends.
 
-    Parameters: ``inter`` : P model, which codes the second frames; None: I frames are the first.
+    Parameters: ``inter`` : P model, which codes the second frames; None: I frames are the first;
+    ``preset`` : quality preset of all frames; None: every one in turn.
     Input: ``pairs`` : [count, 2, height, width, 3], float32.
-    Output: ``y_bar`` : [units, C_y]; ``rate_index``, ``omega_index`` : [units].
+    Output: ``y_bar`` : [count, Hy, Wy, C_y]; ``rate_index`` : [count, Hy, Wy]; ``omega_index`` :
+    [count].
     """
     batches = np.array_split(pairs, max(1, len(pairs) // _BATCH))
     outputs = []
     for number, batch in enumerate(batches):
         every = np.arange(len(batch)) + number * _BATCH
-        presets = every % intra.config.num_omega
+        presets = every % intra.config.num_omega if preset is None else np.full_like(every, preset)
         omega_index = ops.convert_to_tensor(presets, "int32")
         output = intra.forward(batch[:, 0], omega_index)
         if inter is not None:
             buffers = inter.start_buffers(ops.clip(output["frame_ideal"], 0.0, 1.0))
             motion = motion_vectors(inter.config, buffers["feature_tx"], batch[:, 1], presets)
-            output = inter.forward(batch[:, 1], buffers, omega_index, motion=motion)
+            vectors = {} if motion is None else {"motion": motion}
+            output = inter.forward(batch[:, 1], buffers, omega_index, **vectors)
         y_bar, rate_index = (ops.convert_to_numpy(output[k]) for k in ("y_bar", "rate_index"))
-        presets = np.broadcast_to(presets[:, None, None], rate_index.shape)
-        outputs.append((y_bar.reshape(-1, y_bar.shape[-1]), rate_index.ravel(), presets.ravel()))
+        outputs.append((y_bar, rate_index, presets))
     y_bar, rate_index, presets = (np.concatenate(arrays) for arrays in zip(*outputs, strict=True))
     return y_bar, rate_index, presets
 
