@@ -61,8 +61,9 @@ class DataConfig(StrictModel):
 
     clips: list[str] = Field(
         default=[],
-        description="Folders of video clips to train on, or tar files (shards) of such folders.",
-        examples=[["data/clips", "data/shard_000.tar"]],
+        description="Folders of video clips to train on, or uncompressed tar files of such folders "
+        "(shards; a * in the name stands for anything).",
+        examples=[["data/clips", "data/shards/*.tar"]],
     )
     clip_weights: list[Annotated[float, Field(gt=0)]] = Field(
         default=[],

@@ -70,7 +70,15 @@ class ClipSource:
         """
         if self.parts and Path(self.parts[0][0]).suffix.lower() in STILL_SUFFIXES:
             few = self.parts[:max_frames]
-            return np.stack([_decode_still(part[0], self._bytes(part)) for part in few])
+            frames = [_decode_still(part[0], self._bytes(part)) for part in few]
+            if len({frame.shape for frame in frames}) > 1:
+                raise InputError(
+                    f"clip {self.name} in {self.path}",
+                    found="images of several sizes",
+                    allowed="frames of one size",
+                    remedy="Name tar files of photographs under data.stills.",
+                )
+            return np.stack(frames)
         if self.parts:
             with tempfile.TemporaryDirectory() as folder:
                 copy = Path(folder) / Path(self.parts[0][0]).name
@@ -94,13 +102,14 @@ def find_clips(roots: list[str]) -> list[ClipSource]:
     Known layouts: any tree of video files; folders of numbered PNG images; Vimeo-90K (folders
     ``sequences/00001/0001/im1.png``, restricted to ``sep_trainlist.txt`` if the root has one);
     BVI-DVC (``Name_1920x1088_25fps_10bit_420.yuv`` or mp4). In a tar file, images in one folder
-    and every video are a clip each; a folder may hold several tar files (shards).
+    and every video are a clip each; ``shards/*.tar`` names several tar files.
     Raises ``InputError`` for a root that is missing or holds no clip.
     """
     clips: list[ClipSource] = []
     for number, root in enumerate(map(Path, roots)):
         root = root.expanduser()
-        found = list(_clips_in_tar(root) if root.is_file() else _clips_below(root))
+        files = sorted(root.parent.glob(root.name)) if "*" in root.name else [root]
+        found = [c for f in files for c in (_clips_in_tar(f) if f.is_file() else _clips_below(f))]
         if not found:
             raise _nothing_at(root, "a folder with clips, or an uncompressed tar file of them")
         clips += [replace(clip, root=number) for clip in found]
@@ -140,8 +149,6 @@ def _clips_below(root: Path) -> Iterator[ClipSource]:
         images = sum(p.suffix.lower() == ".png" and p.name[0] != "." for p in folder.iterdir())
         if images > 1:
             yield ClipSource(str(folder.relative_to(root)), folder)
-    for path in sorted(root.rglob("*.tar")):
-        yield from _clips_in_tar(path)
     for path in sorted(root.rglob("*")):
         if path.suffix.lower() in (*VIDEO_SUFFIXES, *RAW_SUFFIXES) and path.name[0] != ".":
             yield ClipSource(str(path.relative_to(root)), path)

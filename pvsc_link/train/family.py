@@ -34,7 +34,7 @@ def configs_of(
     """Configs of ``intra`` and ``inter`` for a run with ``num_omega`` quality presets.
 
     DVST codes its I frames with PVSC's I-frame model, and each of its rates is a P-frame model of
-    this one config (``TrainConfig`` checks that no rate is missing from the preset).
+    this one config.
     Raises ``InputError`` for a preset that no family has, and for factors of eta in
     a preset whose I frames have one eta.
     """

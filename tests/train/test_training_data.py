@@ -77,12 +77,29 @@ def shard(tmp_path):
 
 def test_a_tar_file_is_read_as_the_folder_that_it_was_made_of(shard, tmp_path):
     raw = "Grey_32x16_25fps_8bit_420.yuv"
-    for root in (shard, shard.parent):
+    for root in (shard, shard.parent / "*.tar"):
         clips = {clip.name.partition("/")[2]: clip for clip in find_clips([str(root)])}
         assert sorted(clips) == [raw, "sequences/0001", "sequences/0002"]
         assert clips[raw].decode(32).shape == (2, 16, 32, 3)
     (original,) = [c for c in find_clips([str(tmp_path / "raw")]) if c.name == "sequences/0001"]
     np.testing.assert_array_equal(clips["sequences/0001"].decode(32), original.decode(32))
+
+
+def test_a_tar_file_inside_a_folder_is_left_alone(shard):
+    """It may hold photographs, as that beside the clips of the released weights does."""
+    write_png_clip(shard.parent / "clip", 2)
+    assert [clip.name for clip in find_clips([str(shard.parent)])] == ["clip"]
+
+
+def test_photographs_of_several_sizes_are_no_clip(tmp_path):
+    for size in (8, 16):
+        Image.fromarray(np.zeros((size, 8, 3), np.uint8)).save(tmp_path / f"{size}.png")
+    with tarfile.open(tmp_path / "stills.tar", "w") as archive:
+        for size in (8, 16):
+            archive.add(tmp_path / f"{size}.png", arcname=f"{size}.png")
+    (clip,) = find_clips([str(tmp_path / "stills.tar")])
+    with pytest.raises(InputError, match=r"data\.stills"):
+        clip.decode(2)
 
 
 def test_a_compressed_tar_file_is_refused(tmp_path):

@@ -18,6 +18,7 @@ class StreamConfig(LatentConfig):
     channels_context: int = 0  # of the context in H_dec; 0: nothing predicts this stream
 
     family = "dvst_stream"
+    coding_vectors: ClassVar[bool] = False
     temporal_coding: ClassVar[bool] = False
     spatial_coding: ClassVar[bool] = False
     unread = frozenset(
