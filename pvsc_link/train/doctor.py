@@ -63,8 +63,8 @@ def examined(
                 folder = stack.enter_context(tempfile.TemporaryDirectory())
                 _make_up_clips(Path(folder), _longest(config), _largest(config))
                 yield "data: missing, so pictures are made up"
-                sources = {"clips": [folder], "stills": [], "still_fraction": 0.0}
-                data = config.data.model_copy(update=sources)
+                sources = {"clips": [folder], "clip_weights": [], "stills": []}
+                data = config.data.model_copy(update={**sources, "still_fraction": 0.0})
                 config = config.model_copy(update={"data": data})
         cache = open_cache(config.data)
         yield f"data: {len(cache.clips)} clips, {len(cache.stills)} photographs"
@@ -164,7 +164,9 @@ def shrunk(config: TrainConfig) -> TrainConfig:
 
 
 def _has_data(config: TrainConfig) -> bool:
-    return all(Path(p).expanduser().exists() for p in (*config.data.clips, *config.data.stills))
+    """Whether every source exists; of shards/*.tar the folder is looked for."""
+    sources = map(Path, (*config.data.clips, *config.data.stills))
+    return all((p.parent if "*" in p.name else p).expanduser().exists() for p in sources)
 
 
 def _longest(config: TrainConfig) -> int:
