@@ -94,7 +94,8 @@ def latent_loss(y_bar: Any, y_bar_hat: Any) -> Any:
 
     This term is not in the paper. It is a cheap, direct guide for the first steps of stage 2.
     """
-    return ops.mean(ops.square(ops.stop_gradient(y_bar) - y_bar_hat), axis=(1, 2, 3))
+    sent, got = (ops.cast(features, "float32") for features in (y_bar, y_bar_hat))
+    return ops.mean(ops.square(ops.stop_gradient(sent) - got), axis=(1, 2, 3))
 
 
 #: Weight of each reconstruction in R_t by stage, unless ``LossConfig.branches`` names others. In

@@ -116,7 +116,7 @@ def fit_tables(models: dict[str, Any], config: TrainConfig) -> None:
     motions: list[np.ndarray] = []
     intra = models["intra"]
     for preset in range(intra.config.num_omega):
-        inter = models.get("inter", models.get(network_name("inter", preset)))
+        inter: Any = models.get("inter", models.get(network_name("inter", preset)))
         extension = inter is not None and isinstance(inter.config, PvscMcConfig)
         first, *others = _code(intra, inter, clips, preset, channel)
         if has_rates(inter):

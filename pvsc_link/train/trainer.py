@@ -252,7 +252,7 @@ class Trainer:
     def _log(self, means: Means, pace: "_Pace") -> None:
         config = self.config.phases[self.progress.phase]
         self.progress.seconds += pace.lap()
-        row = {
+        row: dict[str, Any] = {
             "step": self.global_step,
             "phase": config.name,
             "phase_step": self.progress.step,
