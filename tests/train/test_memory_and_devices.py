@@ -160,7 +160,7 @@ def trained_under_jax(config, folder, micro, num_devices):
     )
     assert result.returncode == 0, result.stderr[-3000:]
     with np.load(folder / str(num_devices) / "checkpoint.npz") as file:
-        arrays = {name: file[name] for name in file.files if name.startswith(("intra", "inter"))}
+        arrays = {name: file[name] for name in file.files if name.startswith("weights")}
     return np.concatenate([a.ravel() for a in arrays.values() if a.dtype == np.float32])
 
 
