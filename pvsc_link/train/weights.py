@@ -21,7 +21,7 @@ from pvsc_link.models import (
     read_config,
 )
 from pvsc_link.train.config import TrainConfig
-from pvsc_link.train.family import endings, network_name, with_quality_presets
+from pvsc_link.train.family import endings, has_rates, network_name, with_quality_presets
 from pvsc_link.types import InputError
 
 #: Between the parts of a name in a checkpoint.
@@ -186,7 +186,8 @@ def load_initial_weights(place: str, config: TrainConfig, store: WeightStore) ->
     left_out: set[str] = set()
     for name, path in _files(place, config).items():
         model = read_model(path)
-        _check_presets(model, path, config)
+        if not has_rates(model):
+            _check_presets(model, path, config)
         store.keep(name, model)
         weights = store.weights[name]
         if config.initial_presets is not None:
