@@ -6,6 +6,7 @@ a large sweep has hundreds of figures and only the first of each kind are drawn.
 """
 
 import json
+import math
 import multiprocessing
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -249,8 +250,8 @@ def _grid(
 
 
 def _draw_curves(panel: Axes, rows: pd.DataFrame, metric: MetricType, styles: Styles) -> None:
-    """Quality over CBR on a logarithmic axis with plain numbers: at 1, 2 and 5, or 1 and 3."""
-    from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
+    """Quality over CBR on a logarithmic axis with plain numbers."""
+    from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
     y = metric.column
     for key, style in _styles_in(rows, styles).items():
@@ -258,12 +259,32 @@ def _draw_curves(panel: Axes, rows: pd.DataFrame, metric: MetricType, styles: St
         if len(curve):
             _draw_line(panel, curve, ("cbr", y, f"{y}_low", f"{y}_high"), style)
     panel.set_xscale("log")
-    low, high = panel.get_xlim()
-    wide = high > 40 * low  # more than 1.6 decades, in which three numbers each would overlap
-    panel.xaxis.set_major_locator(LogLocator(subs=(1.0, 3.0) if wide else (1.0, 2.0, 5.0)))
+    panel.xaxis.set_major_locator(FixedLocator(_numbers_of_cbr(*panel.get_xlim())))
     panel.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     panel.xaxis.set_minor_locator(NullLocator())
     _label_metric(panel, metric)
+
+
+def _numbers_of_cbr(low: float, high: float) -> list[float]:
+    """The numbers at a logarithmic axis: the coarsest steps in a decade that give three of them."""
+    from matplotlib.ticker import MaxNLocator
+
+    steps = [(1.0, 3.0), (1.0, 2.0, 5.0), (1.0, 1.5, 2.0, 3.0, 4.5, 7.0)]
+    wide = high > 40 * low  # more than 1.6 decades, in which three numbers each would overlap
+    decades = range(math.floor(math.log10(low)), math.floor(math.log10(high)) + 1)
+    for parts in steps if wide else steps[1:]:
+        numbers = [
+            float(f"{part}e{decade}")
+            for decade in decades
+            for part in parts
+            if low <= float(f"{part}e{decade}") <= high
+        ]
+        if len(numbers) >= 3:
+            return numbers
+    if len(numbers) >= 2:
+        return numbers
+    even = MaxNLocator(3).tick_values(low, high)  # of a range that is almost a point
+    return [float(number) for number in even if low <= number <= high]
 
 
 # ---- what the channel uses were spent on -------------------------------------------------------

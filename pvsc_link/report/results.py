@@ -17,7 +17,13 @@ import pandas as pd
 
 from pvsc_link.link import DEFAULT_TRANSPORT
 from pvsc_link.metrics import METRICS
-from pvsc_link.report.curves import CurveSet, condition_columns, curve_set, is_packets
+from pvsc_link.report.curves import (
+    CurveSet,
+    condition_columns,
+    curve_set,
+    is_packets,
+    with_curve_keys,
+)
 from pvsc_link.sweep import (
     BYTES,
     point_columns,
@@ -577,7 +583,7 @@ def _remarks(results: Results) -> list[str]:
         )
     if len(failed) == len(points):
         remarks.append("All points failed, so there is no curve, no figure and no BD-CBR.")
-    if points["scheme"].nunique() == 1:
+    if with_curve_keys(points)["curve"].nunique() == 1:
         remarks.append(f"Only one scheme ({points['scheme'].iloc[0]}) is here: nothing to compare.")
     sent = points[with_rate(points)["cbr"].notna()]
     asked = results.metrics
@@ -596,8 +602,13 @@ def _bd_remarks(bd: pd.DataFrame) -> list[str]:
     if bd.empty:
         return ["bd_cbr.csv is empty: the scenario names no anchor."]
     missing = bd[bd["bd_cbr_percent"].isna()]
-    reasons = missing["note"].fillna("no reason given").value_counts()
-    remarks = [f"BD-CBR has no value {number} times: {why}." for why, number in reasons[:5].items()]
+    missing = missing.fillna({"note": "no reason given"})
+    reasons = missing[["scheme", "metric", "note"]].value_counts()
+    remarks = [
+        f"No BD-CBR of {scheme} by {metric} in {number} {'row' if number == 1 else 'rows'} of "
+        f"bd_cbr.csv: {why}."
+        for (scheme, metric, why), number in reasons[:5].items()
+    ]
     if len(reasons) > 5:
         remarks.append(f"{len(reasons) - 5} further reasons are in bd_cbr.csv, column note.")
     return remarks

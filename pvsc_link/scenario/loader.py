@@ -9,7 +9,7 @@ refused too. Every error is an ``InputError`` that names the line.
 
 import math
 import re
-from collections.abc import Hashable
+from collections.abc import Hashable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
@@ -18,6 +18,7 @@ import yaml
 from yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 
 from pvsc_link.options import check_name, validated
+from pvsc_link.scenario.reference import keys_of
 from pvsc_link.scenario.schema import Scenario
 from pvsc_link.types import InputError
 
@@ -75,10 +76,7 @@ def load_scenario(path: str | Path) -> Scenario:
     """
     path = find_scenario(path)
     document = load_yaml(path)
-    where = path.name
-    return validated(
-        document.data, Scenario, where, "scenarios/quickstart.yaml", lines=document.lines
-    )
+    return _validated(document.data, path.name, document.lines)
 
 
 def shipped_scenarios() -> dict[str, Path]:
@@ -157,7 +155,26 @@ def parse_yaml(text: str, *, where: str) -> Document:
 
 def parse_scenario(data: Any, *, where: str = "scenario") -> Scenario:
     """Validate a mapping as ``load_scenario`` does; for notebooks and tests."""
-    return validated(data, Scenario, where, "scenarios/quickstart.yaml")
+    return _validated(data, where)
+
+
+def _validated(data: Any, where: str, lines: Mapping[Any, int] | None = None) -> Scenario:
+    """The scenario; a key that stands in the wrong section is refused with the right one."""
+    try:
+        return validated(data, Scenario, where, "scenarios/quickstart.yaml", lines=lines)
+    except InputError as error:
+        sections = _sections_with(error.found) if "unknown key in" in error.what else []
+        if not sections:
+            raise
+        remedy = f"{error.found} is a key of {' and of '.join(sections)}: move it there."
+        raise InputError(
+            error.what, found=error.found, allowed=error.allowed, remedy=remedy
+        ) from error
+
+
+def _sections_with(name: object) -> list[str]:
+    paths = [key.path for key in keys_of(Scenario.model_json_schema()) if key.name == name]
+    return list(dict.fromkeys(path.rpartition(".")[0] or "the top level" for path in paths))
 
 
 class _StrictLoader(yaml.SafeLoader):

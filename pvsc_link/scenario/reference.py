@@ -80,7 +80,8 @@ def explain(schema: Schema, path: str) -> str:
     last = [name for name in known if name.rpartition(".")[2] == path]
     if path not in known and len(last) == 1:  # a name that only one section has
         path = last[0]
-    check_name("key", path, known)
+    elsewhere = [name for name in known if name.endswith(f".{path.rpartition('.')[2]}")]
+    check_name("key", path, known if path in known else elsewhere or known)
     told = [_paragraph(key) for key in keys if key.path == path]
     inside = [key for key in keys if key.path.rpartition(".")[0] == path]
     if inside:

@@ -138,6 +138,20 @@ def test_better_is_upwards_in_every_panel(over_nmse):
     }
 
 
+@pytest.mark.parametrize(
+    ("low", "high", "numbers"),
+    [
+        (0.024, 0.095, [0.03, 0.045, 0.07]),
+        (0.055, 0.21, [0.07, 0.1, 0.15, 0.2]),
+        (0.01, 0.2, [0.01, 0.02, 0.05, 0.1, 0.2]),
+        (0.001, 0.2, [0.001, 0.003, 0.01, 0.03, 0.1]),
+        (0.051, 0.0555, [0.052, 0.054]),
+    ],
+)
+def test_numbers_of_cbr_are_few_and_at_least_two(low, high, numbers):
+    assert figures._numbers_of_cbr(low, high) == pytest.approx(numbers)
+
+
 def test_perfect_csi_stands_left_of_the_smallest_nmse(over_nmse):
     """One step of 10 dB below -20 dB, in every panel, under a tick of its own."""
     for panel in over_nmse.axes:

@@ -103,6 +103,13 @@ def test_one_scheme_only(make_results, few_points):
     assert "Only one scheme (vvenc)" in remarks
 
 
+def test_one_scheme_with_two_equalizers_is_a_comparison(make_results, few_points):
+    one = few_points[few_points["scheme"] == "vvenc"]
+    both = pd.concat([one, one.assign(equalizer="zf")])
+    remarks, _ = report_text(make_results(both))
+    assert "Only one scheme" not in remarks
+
+
 def test_all_points_failed(make_results, few_points):
     failed = few_points.assign(
         status="missing_binary", note="vvencapp: not found\nno binary on PATH", cbr=np.nan

@@ -63,6 +63,8 @@ def test_a_section_lists_its_keys_and_a_key_its_schemes():
 def test_an_unknown_key_is_told_with_the_nearest_one(capsys):
     assert main(["--explain", "link.snr"]) == 2
     assert "Did you mean 'link.snr_db'?" in capsys.readouterr().err
+    assert main(["--explain", "link.equalizer"]) == 2
+    assert "Did you mean 'schemes.equalizer'?" in capsys.readouterr().err
 
 
 def test_the_reference_has_a_row_for_every_key():

@@ -91,6 +91,20 @@ def test_a_word_that_is_no_rule_for_an_mcs_is_told_the_rules():
     assert caught.value.allowed == ["best", "envelope", "olla"]
 
 
+@pytest.mark.parametrize(
+    ("dotted", "value", "section"),
+    [
+        ("link.equalizer", "zf", "schemes"),
+        ("schemes.0.csi_nmse_db", -10, "link"),
+        ("link.gop", 4, "media"),
+        ("media.anchor", "x265", "the top level"),
+    ],
+)
+def test_a_key_in_the_wrong_section_is_told_the_right_one(dotted, value, section):
+    with pytest.raises(InputError, match=f"is a key of {section}: move it there"):
+        parse_scenario(changed(**{dotted: value}))
+
+
 def test_a_missing_file_names_its_neighbours():
     with pytest.raises(InputError, match="missing"):
         load_scenario(SCENARIOS / "no_such.yaml")
