@@ -12,6 +12,7 @@ import argparse
 import importlib
 import importlib.abc
 import importlib.machinery
+import logging
 import os
 import shlex
 import sys
@@ -117,6 +118,8 @@ class _QuietTensorFlow(importlib.abc.MetaPathFinder):
                 with _standard_error_held():
                     load(module)
                     module.config.list_physical_devices()  # looks for a GPU, and says so
+                # Each size of a clip is traced on purpose; TensorFlow warns of it.
+                logging.getLogger("tensorflow").setLevel(logging.ERROR)
 
             spec.loader.exec_module = load_quietly  # type: ignore[method-assign]
         return spec
