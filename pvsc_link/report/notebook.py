@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
+from pvsc_link.options import check_name
 from pvsc_link.report.curves import CurveSet, curve_set
 from pvsc_link.report.figures import AXES, NamedFigure, axis_figures, bler_figures, grid_figures
 from pvsc_link.report.results import read_results
@@ -39,8 +40,7 @@ def plot_against(points: pd.DataFrame, axis: str, **where: Hashable) -> Figure:
 
     Input and errors as in :func:`plot_rate`.
     """
-    if axis not in AXES:
-        raise InputError("axis", found=axis, allowed=list(AXES), remedy="Use one of these columns.")
+    check_name("axis", axis, AXES)
     curves = _curves(points, where)
     return _first(axis_figures(curves.keyed, curves.styles, axis), where)
 
@@ -86,10 +86,7 @@ def _curves(points: pd.DataFrame, where: dict[str, Any]) -> CurveSet:
     keyed = curves.keyed
     means = curves.means
     for name, value in where.items():
-        if name not in points:
-            raise InputError(
-                "column", found=name, allowed=list(points.columns), remedy="Name a column."
-            )
+        check_name("column", name, points.columns)
         keyed = keyed[keyed[name].isna() if value is None else keyed[name] == value]
         if name in means:
             means = means[means[name].isna() if value is None else means[name] == value]

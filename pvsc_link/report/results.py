@@ -144,7 +144,12 @@ POINTS = (
         "blocks",
         "of these, blocks whose CRC failed; with harq those that failed in their last round too",
     ),
-    Column("num_fades", "fades", "independent fades that were met; empty: no blocks of fading"),
+    Column(
+        "num_fades",
+        "fades",
+        "blocks of constant fading that were met; empty for a channel without such blocks, also "
+        "for every model of ofdm, where each GOP meets a realisation of its own",
+    ),
     Column(
         "frames_lost",
         "frames",
@@ -237,7 +242,7 @@ _BEHIND = (
     Column("num_clips", "", "clips behind the value"),
     Column("num_gops", "", "GOPs behind the value, of all clips and seeds"),
     Column("num_seeds", "", "seeds behind the value; in seed_means.csv of the same status"),
-    Column("num_fades", "fades", "independent fades behind the value; empty: no blocks of fading"),
+    Column("num_fades", "fades", "blocks of constant fading behind the value; empty: none there"),
     _OVER,
 )
 
@@ -382,9 +387,10 @@ class Results:
 def load_results(path: str | Path) -> pd.DataFrame:
     """The points of a results folder as a pandas table, one row per point.
 
-    ``python -m pvsc_link.report --columns`` prints what each column means. A sweep that is still
-    running can be read, too. Raises ``InputError`` for a folder that is missing or holds no
-    readable row.
+    ``python -m pvsc_link.report --columns`` prints what each column means. The column of the metric
+    ``psnr`` is ``psnr_db``, with its unit; that of ``lpips`` has the same name. A sweep that still
+    runs can be read, too. Raises ``InputError`` for a folder that is missing or holds no readable
+    row.
 
     Example::
 

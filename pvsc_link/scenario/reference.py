@@ -28,6 +28,7 @@ class Key:
     allowed : names or bounds, empty where there are none
     unit : of a number, ``1`` for a pure number
     default : as YAML writes it; None where the key has to be given
+    required_by : what needs a key that other files leave out; it has no default then
     example : a line of YAML
     only : entries that have the key, such as schemes; empty if all have it
     """
@@ -40,6 +41,7 @@ class Key:
     default: str | None = None
     example: str = ""
     only: tuple[str, ...] = ()
+    required_by: str = ""
 
     @property
     def name(self) -> str:
@@ -108,7 +110,7 @@ def as_markdown(keys: Sequence[Key]) -> str:
 def _cells(key: Key) -> list[str]:
     only = f" Of: {', '.join(key.only)}." if key.only else ""
     values = f"{key.kind}: {key.allowed}" if key.allowed else key.kind
-    default = "required" if key.default is None else f"`{key.default}`"
+    default = _required(key, "required") or f"`{key.default}`"
     example = f"`{key.example}`" if key.example else ""
     return [f"`{key.name}`", key.text + only, values, key.unit, default, example]
 
@@ -121,10 +123,17 @@ def _paragraph(key: Key) -> str:
     lines = [key.path + (f"  (of {', '.join(key.only)})" if key.only else ""), f"  {key.text}"]
     values = f"{key.kind}: {key.allowed}" if key.allowed else key.kind
     facts = {"values": values, "unit": key.unit, "default": key.default, "example": key.example}
-    facts["default"] = "none, the key has to be given" if key.default is None else key.default
+    facts["default"] = _required(key, "none, the key has to be given") or key.default
     return "\n".join(
         [*lines, *(f"  {name + ':':<9}{text}" for name, text in facts.items() if text)]
     )
+
+
+def _required(key: Key, always: str) -> str:
+    """In place of a default: ``always``, or what needs the key; empty where there is a default."""
+    if key.required_by:
+        return f"none, required by {key.required_by}"
+    return always if key.default is None else ""
 
 
 def _walk(schema: Schema, root: Schema, above: str, only: str) -> Iterator[Key]:
@@ -142,6 +151,7 @@ def _walk(schema: Schema, root: Schema, above: str, only: str) -> Iterator[Key]:
             None if name in required and default is _MISSING else _yaml(default),
             _example(name, described),
             (only,) if only else (),
+            described.get("required_by", ""),
         )
         for section in options:
             if "properties" in section and section.get("title") != "range":

@@ -194,7 +194,7 @@ class Link(StrictModel):
         description="Es/N0 per complex symbol in dB, with E|h|^2 = 1. The channel packets alone "
         "has none.",
         examples=[[0, 6, 12]],
-        json_schema_extra=unit("dB"),
+        json_schema_extra=unit("dB") | {"required_by": "every channel but packets"},
     )
     decoder: Axis[Annotated[str, NameIn("link.decoder", DECODERS)]] = Field(
         ["layered"], description="LDPC decoder.", examples=["layered"]

@@ -211,7 +211,7 @@ class SweepRunner:
         for point in points:
             if point.point_id in self._finished:
                 self._stopping.note(point, self._finished[point.point_id])
-        self._done, self._total = 0, len(points)
+        self._done, self._total, self._stage = 0, len(points), "start"
 
     def is_needed(self, points: Sequence[Point]) -> bool:
         """Whether a point of one scheme is open, or its chosen MCS in doubt (after ``prepare``)."""
@@ -303,7 +303,7 @@ class SweepRunner:
                 self._compare_streams(of_key[key], place.encoded(key).curve)
                 with self._clock("MCS choice"):
                     mcs = place.policy(key).mcs
-                    self._send_again(p for p in doubtful if self._is_other(p, mcs(p)))
+                    self._send_again(self._others(doubtful, mcs))
         if coded:
             with self._clock("metrics"):
                 self._measure_clean(place.video, [place.encoded(key).curve for key in coded])
@@ -317,7 +317,7 @@ class SweepRunner:
                 continue
             chosen = [point for point in of_key[key] if self._was_chosen(point)]
             with self._clock("MCS choice"):
-                self._send_again(p for p in chosen if self._is_other(p, of_side.mcs(p)))
+                self._send_again(self._others(chosen, of_side.mcs))
             if any(map(self._is_open, of_key[key])):
                 self._send_all(place.video, of_key[key], place.encoded(key), of_side)
 
@@ -330,6 +330,13 @@ class SweepRunner:
         """Whether a finished row was sent at another MCS than ``mcs``."""
         row = self._finished.get(point.point_id)
         return row is not None and row["mcs"] != mcs
+
+    def _others(self, points: Iterable[Point], mcs: Callable[[Point], int]) -> Iterator[Point]:
+        """Finished points whose MCS is chosen otherwise by ``mcs``."""
+        for point in points:
+            self._say(_mcs_stage(point))
+            if self._is_other(point, mcs(point)):
+                yield point
 
     def _doubtful(self, points: Sequence[Point]) -> list[Point]:
         """Finished points of one codec whose choice cannot be confirmed without its curve.
@@ -432,7 +439,9 @@ class SweepRunner:
         failures: dict[int, CodecFailure] = {}
         with ThreadPoolExecutor(num_threads()) as pool:
             jobs = {rate: pool.submit(scheme.encode, video, gop, rate) for rate in rates}
-            for rate, job in jobs.items():
+            for number, (rate, job) in enumerate(jobs.items()):
+                done = f"{number} of {len(jobs)} rates done"
+                self._say(f"{scheme.name}: encode {video.name}, GOP {gop}, {done}")
                 try:
                     curve[rate] = list(job.result())
                 except InputError:
@@ -461,9 +470,11 @@ class SweepRunner:
         """Rows of points, each followed by those of the neighbours of a chosen MCS."""
         sent, arrived = [], []
         for point in points:
-            self._say(f"{point.scheme}: {video.name} over {point.channel_words}")
+            if not isinstance(point.mcs, int) and not point.is_packets:
+                self._say(_mcs_stage(point))
             with self._clock("MCS choice"):
                 choices = policy.choices(point)
+            self._say(f"{point.scheme}: send {video.name} over {point.channel_words}")
             try:
                 with self._clock("link and decoding"):
                     trials = [self._transmit(point, curve, choice) for choice in choices]
@@ -484,6 +495,7 @@ class SweepRunner:
                 self._measure(video, shown)
         share = (time.perf_counter() - start) / len(arrived)
         for point, trials in zip(arrived, sent, strict=True):
+            self._say(f"{point.scheme}: measure {video.name} over {point.channel_words}")
             with self._clock("metrics"):
                 rows = [self._row(video, point, *trial) for trial in trials]
             if self.kept_frames is not None:
@@ -538,10 +550,12 @@ class SweepRunner:
         self._clock.save()
         self._stopping.note(point, rows[0])
         self._done += 1
-        self._say("row stored")
+        self._say()
 
-    def _say(self, stage: str) -> None:
-        self.progress(self._done, self._total, stage)
+    def _say(self, stage: str | None = None) -> None:
+        """Tell how far the sweep is; None: what was being done is not over."""
+        self._stage = stage or self._stage
+        self.progress(self._done, self._total, self._stage)
 
 
 class _Place:
@@ -579,7 +593,6 @@ class _Place:
         failures = {rate: failure for done in shared for rate, failure in done.failures.items()}
         missing = sorted(rates - curve.keys() - failures.keys())
         if missing:
-            runner._say(f"{scheme.name}: encode {self._clip}, GOP {self._gop}")
             with runner._clock("encode"):
                 new = runner._encode(scheme, self.video, self._gop, missing)
             curve, failures = curve | new.curve, failures | new.failures
@@ -611,6 +624,11 @@ class _Place:
         if point.rate not in self.encoded(key).curve:
             return None
         return self.policy(key).mcs(point)
+
+
+def _mcs_stage(point: Point) -> str:
+    """What is being done while the MCS of a point is chosen."""
+    return f"{point.scheme}: block error rates for the MCS over {point.channel_words}"
 
 
 def _with_earlier_gops(row: Mapping[str, Any], before: Mapping[str, Any]) -> dict[str, Any]:

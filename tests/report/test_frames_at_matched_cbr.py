@@ -150,6 +150,8 @@ def test_a_question_without_an_answer_is_told(make_results, make_points):
         plot_against(points, "rate")
     with pytest.raises(InputError, match="column"):
         plot_rate(points, klip="bikes")
+    with pytest.raises(InputError, match="Did you mean 'psnr_db'"):
+        plot_rate(points, psnr=30)
 
 
 def test_equal_pictures_take_their_place_once(framed, monkeypatch):

@@ -49,6 +49,7 @@ def test_the_command_prints_one_key_with_its_facts(capsys):
     said = capsys.readouterr().out
     for text in ("Es/N0", "-30 to 60", "dB", "packets alone has none", "snr_db: [0, 6, 12]"):
         assert text in said
+    assert "default: none, required by every channel but packets" in said
     assert main(["--explain", "snr_db"]) == 0
     assert capsys.readouterr().out == said, "the section may be left out where it is clear"
 

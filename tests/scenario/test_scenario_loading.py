@@ -85,6 +85,12 @@ def test_a_wrong_value_is_named_with_its_place(dotted, value):
     assert dotted.split(".")[-1] in str(caught.value)
 
 
+@pytest.mark.parametrize("name", ["psnr", "psnr_yuv", "xpsnr"])
+def test_the_column_of_a_metric_is_refused_with_the_name_of_the_metric(name):
+    with pytest.raises(InputError, match=f"Did you mean '{name}'"):
+        parse_scenario(changed(metrics=[f"{name}_db"]))
+
+
 def test_a_word_that_is_no_rule_for_an_mcs_is_told_the_rules():
     with pytest.raises(InputError, match="Did you mean 'olla'") as caught:
         parse_scenario(changed(**{"schemes.0.mcs": ["best", "ola"]}))
