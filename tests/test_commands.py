@@ -40,6 +40,12 @@ def test_the_version_is_printed(capsys):
     assert capsys.readouterr().out == f"pvsc-link {__version__}\n"
 
 
+def test_the_package_runs_as_a_module():
+    command = [sys.executable, "-m", "pvsc_link", "--version"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert done.stdout == f"pvsc-link {__version__}\n"
+
+
 @pytest.mark.parametrize("shell", ["bash", "zsh", "tcsh"])
 def test_a_completion_script_knows_the_options_of_every_command(shell, capsys):
     with pytest.raises(SystemExit) as end:

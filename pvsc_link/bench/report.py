@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from itertools import product
 from pathlib import Path
 
+from pvsc_link.bench.provenance import write_manifest, write_rows
 from pvsc_link.metrics import METRICS
 from pvsc_link.report import write_report
 from pvsc_link.sweep import bd_table, points_table, seed_means, write_csv
@@ -18,11 +19,15 @@ _SCHEMES = {"vvenc": 1.3, "x265": 1.0, "x264": 0.8, "hm": 1.1, "vtm": 1.4}
 _CHANNELS = [("awgn", None, None), *product(["rayleigh"], (-20.0, -10.0), (1, 16))]
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Make up a results table, report it, print seconds, CPU seconds, memory and page size."""
+def main(argv: Sequence[str]) -> int:
+    """Make up a results table, report it, print seconds, CPU seconds, memory and page size.
+
+    With ``--csv`` the figures are also written there, with their manifest.
+    """
     parser = argparse.ArgumentParser(prog="python -m pvsc_link.bench report")
     parser.add_argument("--rows", type=int, default=10_000)
     parser.add_argument("--workers", type=int, default=os.cpu_count() or 1)
+    parser.add_argument("--csv", type=Path)
     options = parser.parse_args(argv)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
@@ -33,7 +38,19 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"{options.rows} rows on {options.workers} workers: {seconds:.1f} s,", end=" ")
         print(f"{busy:.1f} CPU seconds, load of the machine {os.getloadavg()[0]:.1f}")
         print(f"{len(report.figures)} files of figures, {len(report.tables)} of tables")
-        print(f"page {report.page.stat().st_size / 1e6:.1f} MB, memory {_peak_mib():.0f} MiB")
+        page_mb, peak = report.page.stat().st_size / 1e6, _peak_mib()
+        print(f"page {page_mb:.1f} MB, memory {peak:.0f} MiB")
+    if options.csv:
+        row = {
+            "rows": options.rows,
+            "workers": options.workers,
+            "wall_s": seconds,
+            "cpu_s": busy,
+            "resident_mib": peak,
+            "page_mb": page_mb,
+        }
+        write_rows(options.csv, [row])
+        write_manifest(options.csv, ["report", *argv])
     return 0
 
 
