@@ -58,6 +58,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--small", action="store_true", help="doctor: the smallest crops, batches and GOPs"
     )
     parser.add_argument(
+        "--phases", nargs="+", default=[], metavar="NAME", help="doctor: try these phases alone"
+    )
+    parser.add_argument(
         "--compile-only",
         action="store_true",
         help="doctor: compile each phase under JAX and print XLA's account of its memory, no step",
@@ -84,9 +87,9 @@ def run(words: argparse.Namespace) -> int:
             allowed="one YAML file",
             remedy="For instance: python -m pvsc_link.train scenarios/train_small.yaml",
         )
-    if (words.small or words.compile_only) and not examine:
+    if (words.small or words.compile_only or words.phases) and not examine:
         raise InputError(
-            "--small or --compile-only in a training",
+            "--small, --compile-only or --phases in a training",
             found=words.config,
             allowed="with doctor",
             remedy="Write doctor before the training file.",
@@ -103,7 +106,8 @@ def run(words: argparse.Namespace) -> int:
     if examine:
         from pvsc_link.train.doctor import examined
 
-        for line in examined(config, small=words.small, compile_only=words.compile_only):
+        how = {"small": words.small, "compile_only": words.compile_only, "only": words.phases}
+        for line in examined(config, **how):
             print(line, flush=True)
         return 0
     from pvsc_link.train.trainer import Trainer

@@ -3,6 +3,9 @@
 Data are opened, and every phase is built and takes three steps at its longest GOP, one phase after
 the other, from the weights that the run would start with. Nothing is kept. Under JAX the memory of
 a step is XLA's own account of the compiled program, which is known before a step is run.
+
+The networks are those of the preset in every case. What ``small`` saves is pixels, clips and
+frames, a step per phase, and under TensorFlow the compilation, which costs more than the steps.
 """
 
 import contextlib
@@ -10,7 +13,7 @@ import resource
 import statistics
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,14 +21,15 @@ import keras
 import numpy as np
 from PIL import Image
 
+from pvsc_link.options import check_name
 from pvsc_link.train.config import PhaseConfig, TrainConfig, gop_at
 from pvsc_link.train.data import ClipCache, open_cache
 from pvsc_link.train.phase import Phase
-from pvsc_link.train.step import num_devices
+from pvsc_link.train.step import num_devices, uncompiled
 from pvsc_link.train.weights import WeightStore, load_initial_weights
 from pvsc_link.types import InputError
 
-NUM_STEPS = 3
+NUM_STEPS, NUM_SMALL_STEPS = 3, 2
 _GIB = 2**30
 _MADE_UP_CLIPS = 4
 _HEADER = (
@@ -34,7 +38,11 @@ _HEADER = (
 
 
 def examined(
-    config: TrainConfig, *, small: bool = False, compile_only: bool = False
+    config: TrainConfig,
+    *,
+    small: bool = False,
+    compile_only: bool = False,
+    only: Collection[str] = (),
 ) -> Iterator[str]:
     """The report, line by line.
 
@@ -44,12 +52,18 @@ def examined(
 
     Parameters
     ----------
-    small : smallest crops, batches and GOPs; made-up pictures where the data are missing
-    compile_only : under JAX, memory alone, without running a step
+    small : two steps of each phase at the smallest crops, batches and GOPs, under TensorFlow not
+        compiled; made-up pictures where the data are missing, random weights where a folder of
+        initial_weights is
+    compile_only : under JAX, memory alone, without running a step; made-up pictures where the data
+        are missing
+    only : names of the phases that are tried; the others are built alone. Empty: all
 
     Raises ``InputError`` for data that are missing, for what a phase refuses, for a step whose loss
-    is not finite, and for a device whose memory is too small.
+    is not finite, for a device whose memory is too small, and for a phase that the file lacks.
     """
+    for name in only:
+        check_name("phase", name, [entry.name for entry in config.phases])
     backend = keras.backend.backend()
     if compile_only and backend != "jax":
         raise InputError(
@@ -58,14 +72,16 @@ def examined(
     yield f"{config.name}: preset {config.preset}, {backend}, {num_devices()} x {_device_name()}"
     with contextlib.ExitStack() as stack:
         if small:
+            stack.enter_context(uncompiled())
             config = shrunk(config)
-            if not _has_data(config):
-                folder = stack.enter_context(tempfile.TemporaryDirectory())
-                _make_up_clips(Path(folder), _longest(config), _largest(config))
-                yield "data: missing, so pictures are made up"
-                sources = {"clips": [folder], "clip_weights": [], "stills": []}
-                data = config.data.model_copy(update={**sources, "still_fraction": 0.0})
-                config = config.model_copy(update={"data": data})
+            place = config.initial_weights or ""
+            if "/" in place and not Path(place).expanduser().exists():
+                config = config.model_copy(update={"initial_weights": None})
+                yield f"initial_weights: {place} is missing, so the weights are random"
+        if (small or compile_only) and not _has_data(config):
+            folder = stack.enter_context(tempfile.TemporaryDirectory())
+            config = with_made_up_clips(config, Path(folder))
+            yield "data: missing, so pictures are made up"
         cache = open_cache(config.data)
         yield f"data: {len(cache.clips)} clips, {len(cache.stills)} photographs"
         yield _HEADER
@@ -75,22 +91,50 @@ def examined(
         for entry in config.phases:
             with _clear_errors(entry):
                 phase = Phase(config, entry, store, cache)
-                row, more = _tried(phase, cache, first, compile_only)
-            yield row
-            hours += more
+                if not only or entry.name in only:
+                    steps = 0 if compile_only else NUM_SMALL_STEPS if small else NUM_STEPS
+                    row, more = _tried(phase, cache, first, steps, small)
+                    yield row
+                    hours += more
             phase.keep()
             first += entry.steps
     if small:
-        yield "all phases work; --small gives no estimate of the run"
-    elif not compile_only:
+        yield f"{'these' if only else 'all'} phases work; --small gives no estimate of the run"
+    elif not compile_only and not only:
         yield f"the whole run: {first} steps, about {hours:.1f} hours without evaluations"
 
 
-def _tried(phase: Phase, cache: ClipCache, first: int, compile_only: bool) -> tuple[str, float]:
-    """The row of a phase, and its hours."""
+def ready_phases(
+    config: TrainConfig, only: Collection[str] = ()
+) -> Iterator[tuple[Phase, dict[str, Any]]]:
+    """Phases of a run on made-up clips, each with a batch of its longest GOP.
+
+    Parameters: ``only`` : names of the phases; empty: all. The I-frame models that they need start
+    with random weights.
+    Raises ``InputError`` for a phase that the file lacks, or that refuses.
+    """
+    for name in only:
+        check_name("phase", name, [entry.name for entry in config.phases])
+    intra = next((entry for entry in config.phases if entry.model == "intra"), None)
+    with tempfile.TemporaryDirectory() as folder:
+        config = with_made_up_clips(config, Path(folder))
+        cache, store = open_cache(config.data), WeightStore()
+        for entry in config.phases:
+            chosen = not only or entry.name in only
+            if chosen or entry is intra:
+                phase = Phase(config, entry, store, cache)
+                phase.keep()
+            if chosen:
+                yield phase, phase.batches(cache, 0).make(_longest_step(entry))
+
+
+def _tried(
+    phase: Phase, cache: ClipCache, first: int, steps: int, small: bool
+) -> tuple[str, float]:
+    """The row of a phase, and its hours; with 0 ``steps`` the memory alone."""
     entry = phase.phase
     maker, start = phase.batches(cache, first), _longest_step(entry)
-    numbers = [min(start + i, entry.steps - 1) for i in range(NUM_STEPS)]
+    numbers = [min(start + i, entry.steps - 1) for i in range(max(1, steps))]
     making, batches = zip(*(_timed(maker.make, number) for number in numbers), strict=True)
     gop = gop_at(entry, start)
     place = f"{entry.name:<20} {gop:4d} {entry.crop:5d} {entry.batch:6d}"
@@ -98,7 +142,7 @@ def _tried(phase: Phase, cache: ClipCache, first: int, compile_only: bool) -> tu
     if needed is not None:
         _check_room(entry, needed)
     memory = "          - " if needed is None else f"{needed / _GIB:12.2f}"
-    if compile_only:
+    if not steps:
         return f"{place} {memory}", 0.0
     times = []
     for batch in batches:
@@ -120,6 +164,8 @@ def _tried(phase: Phase, cache: ClipCache, first: int, compile_only: bool) -> tu
         for g in entry.gop
     )
     hours /= 3600
+    if small:  # neither the step nor what precedes it is that of the run
+        return f"{place} {memory} {'-':>11} {step:9.3f} {data:9.3f} {'-':>8}", 0.0
     costs = f"{times[0] - step:11.1f} {step:9.3f} {data:9.3f} {hours:8.1f}"
     return f"{place} {memory} {costs}", hours
 
@@ -169,16 +215,13 @@ def _has_data(config: TrainConfig) -> bool:
     return all((p.parent if "*" in p.name else p).expanduser().exists() for p in sources)
 
 
-def _longest(config: TrainConfig) -> int:
-    return max(max(entry.gop) + max(entry.lead_in) for entry in config.phases)
+def with_made_up_clips(config: TrainConfig, folder: Path) -> TrainConfig:
+    """The same run on clips of a smooth texture that moves, which are written to ``folder``.
 
-
-def _largest(config: TrainConfig) -> int:
-    return max(entry.crop for entry in config.phases)
-
-
-def _make_up_clips(folder: Path, num_frames: int, size: int) -> None:
-    """Clips of a smooth texture that moves, as folders of numbered PNG files."""
+    They are folders of numbered PNG files, as long and as large as the phases ask for.
+    """
+    num_frames = max(max(entry.gop) + max(entry.lead_in) for entry in config.phases)
+    size = max(entry.crop for entry in config.phases)
     for i in range(_MADE_UP_CLIPS):
         rng, side = np.random.default_rng(i), size + 2 * num_frames
         coarse = Image.fromarray(rng.integers(30, 226, (12, 12, 3), np.uint8))
@@ -188,6 +231,9 @@ def _make_up_clips(folder: Path, num_frames: int, size: int) -> None:
         for t in range(num_frames):
             shown = texture[t : t + size, 2 * t : 2 * t + size]
             Image.fromarray(np.ascontiguousarray(shown)).save(clip / f"im{t + 1}.png")
+    sources = {"clips": [str(folder)], "clip_weights": [], "stills": []}
+    data = config.data.model_copy(update={**sources, "still_fraction": 0.0, "cache": False})
+    return config.model_copy(update={"data": data})
 
 
 def _device_name() -> str:

@@ -84,6 +84,10 @@ class Phase:
         """Bytes that a step needs on each device by XLA's account; None under TensorFlow."""
         return self._step.memory(batch)
 
+    def program(self, batch: dict[str, Any]) -> Any:
+        """A step as a ``jax.core.ClosedJaxpr``, in which operations can be counted; else None."""
+        return self._step.program(batch)
+
     def step(self, batch: dict[str, Any]) -> dict[str, np.ndarray]:
         """One step. Output: the terms of the loss, the gradient's ``norm``, and ``skipped``."""
         return self._step(batch)

@@ -45,6 +45,25 @@ def compiled(function: Callable) -> Callable:
     return tf.function(function, autograph=False)
 
 
+@contextlib.contextmanager
+def uncompiled() -> Iterator[None]:
+    """Within the block TensorFlow runs steps operation by operation, which saves tracing them.
+
+    Under JAX steps are compiled all the same.
+    """
+    if keras.backend.backend() != "tensorflow":
+        yield
+        return
+    import tensorflow as tf
+
+    before = tf.config.functions_run_eagerly()
+    tf.config.run_functions_eagerly(True)
+    try:
+        yield
+    finally:
+        tf.config.run_functions_eagerly(before)
+
+
 def inference(function: Callable, variables: list[Any]) -> Callable:
     """``function`` of tensors, compiled for evaluations; each call reads ``variables`` anew."""
     if keras.backend.backend() == "tensorflow":
@@ -234,6 +253,10 @@ class Step(Protocol):
         """Bytes that the step needs on each device, before it is run; None where unknown."""
         ...
 
+    def program(self, batch: dict[str, Any]) -> Any:
+        """The whole step as a ``jax.core.ClosedJaxpr``; None under TensorFlow."""
+        ...
+
 
 def _part(batch: dict[str, Any], i: int) -> dict[str, Any]:
     return keras.tree.map_structure(lambda entry: entry[i], batch)
@@ -254,6 +277,9 @@ class _TensorflowStep:
 
     def memory(self, batch: dict[str, Any]) -> int | None:
         return None  # TensorFlow allocates operation by operation and knows no total before
+
+    def program(self, batch: dict[str, Any]) -> Any:
+        return None
 
     def _run(self, batch: dict[str, Any]) -> dict[str, Any]:
         tf = self._tf
@@ -319,6 +345,9 @@ class _JaxStep:
             return None
         sizes = found.argument_size_in_bytes + found.output_size_in_bytes
         return int(sizes + found.temp_size_in_bytes - found.alias_size_in_bytes)
+
+    def program(self, batch: dict[str, Any]) -> Any:
+        return self._jax.make_jaxpr(self._run)(*self._arguments(batch))
 
     def _arguments(self, batch: dict[str, Any]) -> tuple[Any, ...]:
         values, rest = ([v.value for v in group] for group in (self._learned, self._others))

@@ -3,10 +3,12 @@
 import re
 
 import pytest
+import tensorflow as tf
 
 from pvsc_link.commands import main
 from pvsc_link.train import doctor
 from pvsc_link.train.doctor import examined, shrunk
+from pvsc_link.train.step import uncompiled
 from pvsc_link.types import InputError
 
 PHASES = (
@@ -33,8 +35,44 @@ def test_small_needs_no_data(micro_run, tmp_path):
         list(examined(config))
     lines = list(examined(config, small=True))
     assert "data: missing, so pictures are made up" in lines
-    assert sum(line.startswith("phase_") for line in lines) == 2
+    rows = [line.split() for line in lines if line.startswith("phase_")]
+    assert [(row[0], row[5], row[8]) for row in rows] == [
+        ("phase_0", "-", "-"),
+        ("phase_1", "-", "-"),
+    ], "times of small shapes are no estimate"
     assert lines[-1].startswith("all phases work")
+
+
+@pytest.mark.usefixtures("eager")
+def test_some_phases_are_tried_alone(micro_run):
+    lines = list(examined(micro_run(*PHASES), only=["phase_1"], small=True))
+    assert [line[:7] for line in lines if line.startswith("phase_")] == ["phase_1"]
+    assert lines[-1].startswith("these phases work")
+    with pytest.raises(InputError, match="phase_1"):
+        list(examined(micro_run(*PHASES), only=["phase_2"]))
+
+
+@pytest.mark.usefixtures("eager")
+def test_small_needs_no_weights_of_an_earlier_run(micro_run, tmp_path):
+    absent = str(tmp_path / "runs" / "weights")
+    config = micro_run(PHASES[0], initial_weights=absent)
+    with pytest.raises(InputError, match="initial_weights"):
+        list(examined(config))
+    lines = list(examined(config, small=True))
+    assert any(f"{absent} is missing" in line for line in lines)
+    assert lines[-1].startswith("all phases work")
+
+
+@pytest.mark.parametrize("before", [False, True])
+def test_steps_are_not_compiled_within_small_and_behind_it_as_before(before):
+    kept = tf.config.functions_run_eagerly()
+    tf.config.run_functions_eagerly(before)
+    try:
+        with uncompiled():
+            assert tf.config.functions_run_eagerly()
+        assert tf.config.functions_run_eagerly() == before
+    finally:
+        tf.config.run_functions_eagerly(kept)
 
 
 def test_small_takes_the_smallest_shapes_that_the_file_allows(micro_run):
@@ -54,7 +92,11 @@ def test_a_device_that_is_too_small_is_an_error_that_says_what_helps(micro_run, 
 
 @pytest.mark.parametrize(
     ("words", "found"),
-    [(["doctor"], "training files"), (["a.yaml", "--small"], "--small")],
+    [
+        (["doctor"], "training files"),
+        (["a.yaml", "--small"], "--small"),
+        (["a.yaml", "--phases", "joint"], "--phases"),
+    ],
 )
 def test_wrong_words_are_refused(words, found, capsys):
     assert main(["train", *words]) == 2
