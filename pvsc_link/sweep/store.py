@@ -163,11 +163,15 @@ class SweepStore:
         for key, text in self._db.execute("SELECT * FROM facts WHERE NOT json_valid(value)"):
             if _json_or_none(text) is None:
                 raise ValueError(f"the fact {str(key)[:40]!r} is damaged")
+        # SQLite's parser of JSON lets bytes through that are no UTF-8. Fetching refuses them.
+        for table in ("points", "facts"):
+            for _ in self._db.execute(f"SELECT * FROM {table}"):
+                pass
 
     def _unusable(self, error: Exception) -> InputError:
         return InputError(
             f"{self.path} cannot be used",
-            found=str(error),
+            found=str(error)[:300],
             allowed="the database of a sweep in a folder that can be written and has space",
             remedy="Choose another --out, or delete the file: finished rows come back from "
             "the tables with --restore, and --fresh runs everything again.",

@@ -358,3 +358,18 @@ def test_a_store_says_which_row_is_damaged(tmp_path):
     damage_row("{]")(tmp_path / "points.sqlite")
     with pytest.raises(InputError, match="the row 'a' is damaged"):
         SweepStore(tmp_path, version="1")
+
+
+@pytest.mark.parametrize("where", ["UPDATE points SET row", "UPDATE facts SET value"])
+def test_a_store_of_bytes_that_are_no_utf8_is_refused(where, tmp_path):
+    """SQLite takes such a text for JSON, and fails when it is fetched."""
+    store = SweepStore(tmp_path, version="1")
+    store.add([{"point_id": "a", "status": "ok", "psnr_db": 30.0}])
+    store.close()
+    with closing(sqlite3.connect(tmp_path / "points.sqlite")) as database, database:
+        old, new = ("psnr", "70ff6e72") if "points" in where else ("1", "31ff")
+        column = where.split()[-1]
+        query = f"{where} = CAST(replace({column}, ?, CAST(x'{new}' AS TEXT)) AS TEXT)"
+        assert database.execute(query, (old,)).rowcount
+    with pytest.raises(InputError, match="cannot be used.*UTF-8"):
+        SweepStore(tmp_path, version="1")
