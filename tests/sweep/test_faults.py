@@ -371,5 +371,5 @@ def test_a_store_of_bytes_that_are_no_utf8_is_refused(where, tmp_path):
         column = where.split()[-1]
         query = f"{where} = CAST(replace({column}, ?, CAST(x'{new}' AS TEXT)) AS TEXT)"
         assert database.execute(query, (old,)).rowcount
-    with pytest.raises(InputError, match="cannot be used.*UTF-8"):
+    with pytest.raises(InputError, match=r"cannot be used.*UTF-8"):
         SweepStore(tmp_path, version="1")
