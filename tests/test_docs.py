@@ -1,7 +1,9 @@
 """README and docs: every block of code runs, every link leads somewhere, the site has no warning.
 
-A comment before a block says how it is treated: ``<!-- slow -->`` leaves it to the slow tests, and
-``<!-- not run: WHY -->`` to a person. Blocks of Python, YAML, JSON and shell need no comment.
+A comment before a block says how it is treated: ``<!-- slow -->`` leaves it to the slow tests,
+``<!-- not run: WHY -->`` to a person. ``<!-- part: PLACE -->`` marks YAML that is put at this place
+of the file before it on the page (``file``: the top level), which is then checked. Blocks of
+Python, YAML, JSON and shell need no comment. Blocks of bash are run by bash.
 """
 
 import json
@@ -14,6 +16,7 @@ from typing import NamedTuple
 
 import pytest
 import yaml
+from PIL import Image
 
 from pvsc_link.commands import COMMANDS, main
 from pvsc_link.media import Mp4Writer, load_clip
@@ -28,6 +31,22 @@ ELSEWHERE = {
     "channels.md": "link/test_channel_docs.py",
     "transport.md": "link/test_transport_docs.py",
 }
+#: What a part of a scenario is put into where the page has shown no file before it.
+BASE = {
+    "name": "base",
+    "media": {"clips": "carphone", "gop": 2, "num_gops": 1},
+    "link": {"snr_db": 20},
+    "schemes": [
+        {"scheme": "x264", "rates": [37], "mcs": 10, "preset": "ultrafast"},
+        {"scheme": "x265", "rates": [37], "mcs": 10, "preset": "ultrafast"},
+    ],
+    "metrics": "psnr",
+}
+#: The command that pip installs, as a function of bash.
+_PVSC_LINK = f"""pvsc-link() {{
+{sys.executable} -c 'from pvsc_link.commands import main; raise SystemExit(main())' "$@"
+}}
+"""
 _FENCE = re.compile(
     r"^(?:<!-- (?P<marker>[^\n]*?) -->\n)?```(?P<language>\w+)\n(?P<code>.*?)^```$", re.M | re.S
 )
@@ -51,10 +70,11 @@ def run(block, names):
     elif block.language == "json":
         json.loads(block.code)
     elif block.language == "yaml":
-        data = yaml.safe_load(block.code)
-        file = Path(f"{data['name']}.yaml")
-        file.write_text(block.code)
-        (load_train_config if "phases" in data else load_scenario)(file)
+        check_yaml(block, names)
+    elif block.language == "bash":
+        command = ["bash", "-euo", "pipefail", "-c", _PVSC_LINK + block.code]
+        done = subprocess.run(command, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
     elif block.language == "sh":
         for line in block.code.strip().splitlines():
             words = shlex.split(line)
@@ -66,10 +86,43 @@ def run(block, names):
             assert main(words[1:]) == 0, line
 
 
+def check_yaml(block, names):
+    """Read a scenario or training file, or such a file with the part that the block shows."""
+    data = yaml.safe_load(block.code)
+    place = block.marker.removeprefix("part: ")
+    if place != block.marker:
+        part, data = data, names.get("file before", BASE)
+        if place == "file":
+            data = data | part
+        elif place == "schemes":
+            data = data | {"schemes": part}
+        else:
+            assert place == "schemes.0", place
+            first, *others = data["schemes"]
+            data = data | {"schemes": [first | part, *others]}
+        data, text = data | {"name": "with_part"}, None
+    else:
+        names["file before"], text = data, block.code
+    file = Path(f"{data['name']}.yaml")
+    file.write_text(text or yaml.safe_dump(data))
+    if "phases" not in data:
+        load_scenario(file)
+        return
+    load_train_config(file)
+    for variant in data.get("variants", ()):
+        load_train_config(file, [variant])
+
+
 @pytest.fixture
 def folder(tmp_path, monkeypatch):
-    """A folder to run in, with the committed results; what a block registers is forgotten."""
+    """A folder to run in, with the committed results and a reader's own files in ``my``.
+
+    What a block registers is forgotten.
+    """
     monkeypatch.chdir(tmp_path)
+    (tmp_path / "my" / "pictures").mkdir(parents=True)
+    Image.new("RGB", (48, 32)).save(tmp_path / "my" / "pictures" / "grey.png")
+    (tmp_path / "my" / "scenario.yaml").write_text(yaml.safe_dump(BASE | {"seed": [1, 2]}))
     (tmp_path / "results").mkdir()
     (tmp_path / "results" / "reference").symlink_to(ROOT / "results" / "reference")
     monkeypatch.setattr(METRICS, "data", dict(METRICS.data))
@@ -108,7 +161,7 @@ def test_the_slow_blocks_of_a_page_run_too(blocks, folder):
 def test_every_marker_is_known_and_every_link_leads_to_a_file(page):
     text = page.read_text(encoding="utf-8")
     for marker in re.findall(r"^<!-- (.*) -->\n```", text, flags=re.M):
-        assert marker == "slow" or re.match(r"not run: \S", marker), marker
+        assert marker == "slow" or re.match(r"(not run|part): \S", marker), marker
     for target in re.findall(r"\]\(([^)#\s]+)[^)]*\)", text):
         if not target.startswith("http"):
             assert (page.parent / target).exists(), target

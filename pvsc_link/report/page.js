@@ -32,9 +32,17 @@ function fillPlaces() {
   fill($("gop"), gops.map((gop) => [gop, gop]));
 }
 
-/* Conditions at the chosen place; over a channel axis, those that differ on it are one entry. */
+/* The middle entry among those alike to the first: neither the worst condition nor the best. */
+function middle(entries, kind) {
+  const alike = entries.filter((entry) => kind(entry) === kind(entries[0]));
+  return alike[Math.floor(alike.length / 2)];
+}
+
+/* Conditions at the chosen place; over a channel axis, those that differ on it are one entry. What was
+   chosen before stays chosen where it is among them; else it is the middle one of the first channel. */
 function fillConditions() {
   const axis = $("axis").value;
+  const before = data.conditions[$("condition").value || -1];
   const entries = [];
   data.conditions.forEach((condition, index) => {
     if (!condition.places.some(([clip, gop]) => clip === $("clip").value && String(gop) === $("gop").value)) return;
@@ -44,6 +52,10 @@ function fillConditions() {
       entries.push([index, wordsWithout(condition, axis)]);
   });
   fill($("condition"), entries);
+  if (!entries.length) return;
+  const others = CONDITION.filter((name) => name !== axis);
+  const kept = entries.find(([index]) => before && sameOn(others, data.conditions[index], before));
+  $("condition").value = (kept ?? middle(entries, ([index]) => data.conditions[index].channel))[0];
 }
 
 function wordsWithout(condition, axis) {
@@ -437,6 +449,8 @@ function startFrames() {
   $("frame-view").hidden = false;
   const series = [...new Set(data.comparisons.map((comparison) => comparison.series))];
   fill($("comparison"), series.map((title) => [title, title]));
+  const placeOf = (title) => data.comparisons.find((comparison) => comparison.series === title).place;
+  $("comparison").value = middle(series, placeOf);
   $("comparison").addEventListener("change", showSeries);
   $("snr").addEventListener("input", showComparison);
   for (const id of ["wipe-left", "wipe-right"]) $(id).addEventListener("change", () => { showWipe(); keepState(); });

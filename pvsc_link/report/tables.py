@@ -51,13 +51,15 @@ class Row:
     """One line: who says so (``OURS`` or ``PUBLISHED``), what it is about, and its numbers.
 
     ``cells`` : per column one number for each measure, NaN where there is none; ``ends`` : by
-    column and measure the ends of the number's 95 % interval, of those that have one.
+    column and measure the ends of the number's 95 % interval, of those that have one;
+    ``is_anchor`` : the row of the anchor against itself, whose numbers are 0 and win nothing.
     """
 
     source: str
     keys: tuple[str, ...]
     cells: tuple[tuple[float, ...], ...]
     ends: Mapping[tuple[int, int], tuple[float, float]] = field(default_factory=dict)
+    is_anchor: bool = False
 
 
 def make_row(
@@ -65,10 +67,11 @@ def make_row(
     keys: Sequence[object],
     cells: Sequence[Sequence[float]],
     ends: Mapping[tuple[int, int], tuple[float, float]] | None = None,
+    is_anchor: bool = False,
 ) -> Row:
     """A row from plain values."""
     numbers = tuple(tuple(float(value) for value in cell) for cell in cells)
-    return Row(source, tuple(str(key) for key in keys), numbers, ends or {})
+    return Row(source, tuple(str(key) for key in keys), numbers, ends or {}, is_anchor)
 
 
 @dataclass(frozen=True)
@@ -113,11 +116,11 @@ class Table:
         """``BEST`` and ``SECOND`` by (row, column, measure): the lowest two numbers of ours.
 
         Every group, column and measure is ranked alone, by the numbers as printed; equal numbers
-        share a rank; a group of one has no best.
+        share a rank; a group of one has no best. The row of the anchor has no rank.
         """
         groups: dict[tuple[str, ...], list[int]] = defaultdict(list)
         for place, line in enumerate(self.rows):
-            if line.source == OURS and self.group_by is not None:
+            if line.source == OURS and not line.is_anchor and self.group_by is not None:
                 groups[tuple(line.keys[i] for i in self.group_by)].append(place)
         ranks = {}
         for rows in groups.values():
@@ -134,7 +137,10 @@ class Table:
     @property
     def legend(self) -> list[str]:
         """Sentences for below the table."""
-        ranked = ["Best of ours in bold, second-best underlined."] if self.ranks else []
+        anchored = any(row.is_anchor for row in self.rows)
+        words = "Best of ours in bold, second-best underlined"
+        words += ", without the anchor." if anchored else "."
+        ranked = [words] if self.ranks else []
         return [*ranked, *self.notes]
 
     def printed(self, mark: Callable[[str, int], str], absent: str) -> Iterator[list[str]]:
@@ -604,11 +610,19 @@ def _lines(
         for key, group in of_scheme.groupby(list(form.keys), dropna=False):
             shown = [_key_text(*pair) for pair in zip(form.keys, key, strict=True)]
             for curve, own in group.groupby("curve", sort=False):
-                yield make_row(OURS, [labels[curve], *shown], *_own_cells(own, metrics, columns))
+                cells, ends = _own_cells(own, metrics, columns)
+                yield make_row(OURS, [labels[curve], *shown], cells, ends, _is_of_anchor(own))
             found = theirs.get((method, *map(_comparable, key))) if theirs else None
             if found:
                 cells = [found.get(name, [NAN] * len(metrics)) for name in columns]
                 yield make_row(PUBLISHED, [method, *shown], cells)
+
+
+def _is_of_anchor(own: pd.DataFrame) -> bool:
+    """Whether the rows compare the anchor, ``scheme`` or ``scheme:variant``, with itself."""
+    scheme, variant, anchor = (str(own[name].iloc[0]) for name in ("scheme", "variant", "anchor"))
+    is_named = anchor in (scheme, f"{scheme}:{variant}")
+    return is_named and bool((own["bd_cbr_percent"].fillna(0.0) == 0.0).all())
 
 
 def _own_cells(

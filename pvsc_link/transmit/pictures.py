@@ -18,6 +18,8 @@ from pvsc_link.report import Box, zoom_boxes
 _INK, _QUIET, _ALARM, _PAPER = "#111111", "#555555", "#B00020", "#FFFFFF"
 _LINE = 1.35  # line height over type size
 _CHARACTERS = 50  # a line of so many fits the width
+#: Type size of a still over its width: 7 points where a page of two columns (7.16 inches) shows it.
+_STILL_TYPE = 1 / 72
 
 
 @dataclass(frozen=True)
@@ -38,8 +40,35 @@ def strip_height(width: int) -> int:
 @functools.lru_cache(maxsize=8)  # those of the GOP that is shown
 def caption_strip(caption: Caption, width: int) -> np.ndarray:
     """The strip as uint8 RGB [strip_height(width), width, 3]."""
-    size = _type_size(width)
-    image = Image.new("RGB", (width, strip_height(width)), _PAPER)
+    rows = [(line, _QUIET) for line in caption.lines] + [(caption.alarm, _ALARM)]
+    return _strip(caption, rows, (strip_height(width), width), _type_size(width))
+
+
+def wrapped_strips(captions: Sequence[Caption], width: int, size: int) -> list[np.ndarray]:
+    """Strips of one height in type of ``size`` pixels, whose lines go on where they do not fit."""
+    rows_of = []
+    for caption in captions:
+        told = [*((line, _QUIET) for line in caption.lines), (caption.alarm, _ALARM)]
+        rows_of.append(
+            [
+                (part, ink)
+                for line, ink in told
+                for part in _wrapped(line, size, width - size, bold=ink == _ALARM)
+            ]
+        )
+    height = round(size * _LINE * (max(map(len, rows_of)) + 1.2))
+    return [
+        _strip(caption, rows, (height, width), size)
+        for caption, rows in zip(captions, rows_of, strict=True)
+    ]
+
+
+def _strip(
+    caption: Caption, rows: Sequence[tuple[str, str]], shape: tuple[int, int], size: int
+) -> np.ndarray:
+    """Patch and label, and below them a line per (text, ink); uint8 RGB [*shape, 3]."""
+    height, width = shape
+    image = Image.new("RGB", (width, height), _PAPER)
     draw = ImageDraw.Draw(image)
     margin, step = size // 2, round(size * _LINE)
     patch = round(size * 0.8)
@@ -47,16 +76,28 @@ def caption_strip(caption: Caption, width: int) -> np.ndarray:
     draw.rectangle((margin, top + 2, margin + patch, top + 2 + patch), fill=caption.colour)
     left = 2 * margin + patch
     _write(draw, (left, top), caption.label, size, width - left, _INK, bold=True)
-    rows = [(line, _QUIET) for line in caption.lines] + [(caption.alarm, _ALARM)]
     for number, (text, ink) in enumerate(rows, start=1):
         place = (margin, top + number * step)
         _write(draw, place, text, size, width - margin, ink, bold=ink == _ALARM)
     return np.asarray(image)
 
 
-def heading(text: str, width: int) -> np.ndarray:
-    """One line across a picture, uint8 RGB [height, width, 3]."""
-    size = max(14, min(width // 60, 32))
+def _wrapped(text: str, size: int, room: float, *, bold: bool) -> list[str]:
+    """Lines of at most ``room`` pixels; broken at the commas of a list, else between words."""
+    lines: list[str] = []
+    for item in text.replace(", ", ",\n").replace("; ", ";\n").splitlines():
+        for word in [item] if _font(size, bold).getlength(item) <= room else item.split(" "):
+            longer = f"{lines[-1]} {word}" if lines else ""
+            if longer and _font(size, bold).getlength(longer) <= room:
+                lines[-1] = longer
+            else:
+                lines.append(word)
+    return lines
+
+
+def heading(text: str, width: int, most: int = 32) -> np.ndarray:
+    """One line across a picture, uint8 RGB [height, width, 3], in type of ``most`` pixels."""
+    size = max(14, min(width // 60, most))
     image = Image.new("RGB", (width, round(size * 1.8)), _PAPER)
     _write(ImageDraw.Draw(image), (size // 2, size // 3), text, size, width - size, _INK, bold=True)
     return np.asarray(image)
@@ -170,19 +211,21 @@ def still_picture(
     height, width = frames[0].shape[:2]
     share = max(enlargement(width, _LEAST_WIDTH), 1) * min(1.0, _MOST_WIDTH / width)
     size = (round(height * share), round(width * share))
+    columns = math.ceil(len(frames) / math.ceil(len(frames) / _MOST_COLUMNS))  # rows of one length
+    total = columns * (size[1] + _STILL_GAP) + _STILL_GAP
+    strips = wrapped_strips(captions, size[1], max(_type_size(size[1]), round(total * _STILL_TYPE)))
     panels = [
-        _panel(frame, size, boxes, caption) for frame, caption in zip(frames, captions, strict=True)
+        _panel(frame, size, boxes, strip) for frame, strip in zip(frames, strips, strict=True)
     ]
-    columns = math.ceil(len(panels) / math.ceil(len(panels) / _MOST_COLUMNS))  # rows of one length
     rows = [_beside(panels[i : i + columns], columns) for i in range(0, len(panels), columns)]
-    return np.concatenate([heading(title, rows[0].shape[1]), *rows])
+    return np.concatenate([heading(title, total, most=total), *rows])
 
 
 def _panel(
     frame: np.ndarray,
     size: tuple[int, int],
     boxes: Sequence[Box],
-    caption: Caption,
+    strip: np.ndarray,
 ) -> np.ndarray:
     height, width = size
     image = Image.fromarray(scaled(frame, size))
@@ -195,11 +238,11 @@ def _panel(
         _zoom(frame, box, (width - _STILL_GAP) // 2, colour, 2 * line)
         for box, colour in zip(boxes, _BOX_COLOURS, strict=True)
     ]
-    strip = strip_height(width)
-    panel = np.full((strip + height + 2 * _STILL_GAP + len(zooms[0]), width, 3), 255, np.uint8)
-    panel[:strip] = caption_strip(caption, width)
-    panel[strip : strip + height] = np.asarray(image)
-    top = strip + height + _STILL_GAP
+    top = len(strip)
+    panel = np.full((top + height + 2 * _STILL_GAP + len(zooms[0]), width, 3), 255, np.uint8)
+    panel[:top] = strip
+    panel[top : top + height] = np.asarray(image)
+    top += height + _STILL_GAP
     for zoom, left in zip(zooms, (0, width - zooms[1].shape[1]), strict=True):
         panel[top : top + len(zoom), left : left + zoom.shape[1]] = zoom
     return panel

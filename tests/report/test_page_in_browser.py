@@ -108,7 +108,7 @@ def test_selectors_change_the_plot(browser, small):
     assert y == "LPIPS (VGG)"
     assert lpips != first
     choose(browser, "metric", 0)
-    choose(browser, "condition", 1)
+    choose(browser, "condition", 0)
     _, _, elsewhere = drawn(browser)
     assert elsewhere != first
     choose(browser, "axis", 1)
@@ -120,6 +120,20 @@ def test_selectors_change_the_plot(browser, small):
         "b.dispatchEvent(new Event('input'))"
     )
     assert None in [value for line in drawn(browser)[2] for value in line], "too little CBR: a gap"
+
+
+def test_the_page_opens_at_a_condition_in_the_middle(browser, make_results, make_points):
+    snrs = (-3.0, 0.0, 3.0, 6.0, 9.0)
+    points = make_points(schemes=("pvsc", "x265"), snrs=snrs, seeds=(1,))
+    opened(browser, make_results(points, anchor="x265"))
+
+    def chosen():
+        return browser.execute_script("return document.getElementById('condition').selectedIndex")
+
+    assert chosen() == 2, "five SNRs of AWGN come first"
+    choose(browser, "condition", 1)
+    choose(browser, "clip", 1)
+    assert chosen() == 1, "another clip keeps the condition"
 
 
 def seen(browser):
@@ -275,7 +289,7 @@ def test_tables_sort_and_rows_are_found(browser, small):
 def test_a_link_keeps_what_was_chosen(browser, small):
     opened(browser, small)
     choose(browser, "metric", 0)
-    choose(browser, "condition", 1)
+    choose(browser, "condition", 0)
     chosen, link = drawn(browser), browser.current_url
     browser.get("about:blank")
     browser.get(link)

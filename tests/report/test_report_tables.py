@@ -65,6 +65,25 @@ def test_lowest_of_ours_is_best_within_its_group_and_published_rows_do_not_compe
     assert ranks(table, measure=1) == [0, 0, BEST, SECOND, 0, 0], "one number has no rival"
 
 
+def test_the_anchor_wins_nothing_by_its_zeros():
+    table = table_of(
+        make_row(OURS, ["anchor", 4], [[0.0, 0.0]], is_anchor=True),
+        make_row(OURS, ["x", 4], [[12.0, 3.0]]),
+        make_row(OURS, ["y", 4], [[15.0, 2.0]]),
+        group_by=(1,),
+    )
+    assert ranks(table) == [0, BEST, SECOND]
+    assert table.legend[0].endswith("without the anchor.")
+
+
+def test_the_row_of_the_anchor_is_found_by_its_name(make_results, make_points):
+    (table, *_) = comparison_tables(read_results(make_results(make_points())))
+    anchors = [row.keys[0] for row in table.rows if row.is_anchor]
+    assert anchors
+    assert all(name.startswith("VVenC") for name in anchors)
+    assert any(not row.is_anchor for row in table.rows if row.source == OURS)
+
+
 def test_numbers_that_print_alike_share_a_mark():
     table = table_of(
         make_row(OURS, ["x", 4], [[1.01, 0]]),

@@ -3,7 +3,14 @@
 import numpy as np
 import pytest
 
-from pvsc_link.transmit.pictures import Caption, Mosaic, caption_strip, still_picture, strip_height
+from pvsc_link.transmit.pictures import (
+    Caption,
+    Mosaic,
+    caption_strip,
+    still_picture,
+    strip_height,
+    wrapped_strips,
+)
 
 LONG = ("CBR 0.0041234, PSNR 34.1234 dB, LPIPS 0.21345, DISTS 0.12345",) * 2
 ALARM, PINK = (176, 0, 32), (250, 10, 200)
@@ -25,6 +32,21 @@ def test_words_stay_inside_their_strip(width):
     assert ink.any()
     assert not ink[:, -2:].any(), "nothing runs over the right edge"
     assert not ink[-1].any()
+
+
+@pytest.mark.parametrize(("width", "size"), [(528, 30), (960, 54)])
+def test_a_line_that_does_not_fit_a_still_goes_on_below_in_the_same_type(width, size):
+    short = Caption("x265", "#000000", ("CBR 0.03", "rate 35"))
+    long, other = wrapped_strips([caption("3 of 4 frames lost; no weights"), short], width, size)
+    assert long.shape == other.shape
+    ink = long.min(axis=-1) < 200
+    assert not ink[:, -2:].any()
+    assert not ink[-1].any()
+    rows = ink.any(axis=1)
+    lines = np.flatnonzero(rows[1:] & ~rows[:-1]).size
+    assert lines >= 6, "label, four numbers of each line in two lines at least, and the alarm"
+    high = np.diff(np.flatnonzero(np.diff(rows.astype(int)) != 0))[::2]
+    assert (high > 0.6 * size).all(), "no line is written smaller"
 
 
 def test_a_loss_is_told_in_red():
