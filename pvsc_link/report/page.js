@@ -32,9 +32,15 @@ function fillPlaces() {
   fill($("gop"), gops.map((gop) => [gop, gop]));
 }
 
-/* The middle entry among those alike to the first: neither the worst condition nor the best. */
-function middle(entries, kind) {
-  const alike = entries.filter((entry) => kind(entry) === kind(entries[0]));
+/* Place of the condition in the middle of the first channel's, from the lowest SNR to the highest, at one SNR from
+   the largest error of the estimate or loss to the smallest; of an even number the better of the two. */
+function middlePlace(places) {
+  const of = (place) => data.conditions[place];
+  const alike = places.filter((place) => of(place).channel === of(places[0]).channel);
+  const error = (place, name) => of(place)[name] ?? -Infinity; /* null: a perfect estimate, no loss */
+  const order = (a, b) => Math.sign(a - b) || 0;
+  alike.sort((a, b) => order(of(a).snr_db, of(b).snr_db)
+    || order(error(b, "csi_nmse_db"), error(a, "csi_nmse_db")) || order(error(b, "loss_rate"), error(a, "loss_rate")));
   return alike[Math.floor(alike.length / 2)];
 }
 
@@ -55,7 +61,7 @@ function fillConditions() {
   if (!entries.length) return;
   const others = CONDITION.filter((name) => name !== axis);
   const kept = entries.find(([index]) => before && sameOn(others, data.conditions[index], before));
-  $("condition").value = (kept ?? middle(entries, ([index]) => data.conditions[index].channel))[0];
+  $("condition").value = kept ? kept[0] : middlePlace(entries.map(([index]) => index));
 }
 
 function wordsWithout(condition, axis) {
@@ -449,8 +455,6 @@ function startFrames() {
   $("frame-view").hidden = false;
   const series = [...new Set(data.comparisons.map((comparison) => comparison.series))];
   fill($("comparison"), series.map((title) => [title, title]));
-  const placeOf = (title) => data.comparisons.find((comparison) => comparison.series === title).place;
-  $("comparison").value = middle(series, placeOf);
   $("comparison").addEventListener("change", showSeries);
   $("snr").addEventListener("input", showComparison);
   for (const id of ["wipe-left", "wipe-right"]) $(id).addEventListener("change", () => { showWipe(); keepState(); });
