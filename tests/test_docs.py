@@ -43,10 +43,7 @@ BASE = {
     "metrics": "psnr",
 }
 #: The command that pip installs, as a function of bash.
-_PVSC_LINK = f"""pvsc-link() {{
-{sys.executable} -c 'from pvsc_link.commands import main; raise SystemExit(main())' "$@"
-}}
-"""
+_PVSC_LINK = f'pvsc-link() {{ {sys.executable} -m pvsc_link "$@"; }}\n'
 _FENCE = re.compile(
     r"^(?:<!-- (?P<marker>[^\n]*?) -->\n)?```(?P<language>\w+)\n(?P<code>.*?)^```$", re.M | re.S
 )
