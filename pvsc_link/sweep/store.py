@@ -160,7 +160,7 @@ class SweepStore:
             row = _json_or_none(text)
             if not (isinstance(row, dict) and row.get("point_id") == point_id and "status" in row):
                 raise ValueError(f"the row {str(point_id)[:40]!r} is damaged")
-        for key, text in self._db.execute("SELECT * FROM facts WHERE NOT json_valid(value)"):
+        for key, text in self._db.execute("SELECT * FROM facts WHERE json_valid(value) IS NOT 1"):
             if _json_or_none(text) is None:
                 raise ValueError(f"the fact {str(key)[:40]!r} is damaged")
         # SQLite's parser of JSON lets bytes through that are no UTF-8. Fetching refuses them.

@@ -373,3 +373,13 @@ def test_a_store_of_bytes_that_are_no_utf8_is_refused(where, tmp_path):
         assert database.execute(query, (old,)).rowcount
     with pytest.raises(InputError, match=r"cannot be used.*UTF-8"):
         SweepStore(tmp_path, version="1")
+
+
+def test_a_store_with_a_fact_without_value_is_refused(tmp_path):
+    SweepStore(tmp_path, version="1").close()
+    with closing(sqlite3.connect(tmp_path / "points.sqlite")) as database, database:
+        # A damaged header of a page can say so where the schema forbids it.
+        database.executescript("DROP TABLE facts; CREATE TABLE facts (key TEXT PRIMARY KEY, value)")
+        database.execute("INSERT INTO facts VALUES ('version', NULL)")
+    with pytest.raises(InputError, match="the fact 'version' is damaged"):
+        SweepStore(tmp_path, version="1")
