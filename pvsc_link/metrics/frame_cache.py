@@ -9,6 +9,7 @@ import hashlib
 import math
 import socket
 import sqlite3
+import threading
 import warnings
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -47,6 +48,7 @@ class FrameMetrics:
     (``ClipMetric``). An interrupted process loses at most the value in progress, and several
     processes may share the file. Features of reference frames stay in memory until others need the
     space: who measures all received versions of one GOP before the next GOP has them computed once.
+    Threads may share an object; of single frames, one metric is measured by one thread at a time.
 
     Parameters
         path : the SQLite file; None: ``frame_metrics.sqlite`` in the cache folder
@@ -64,6 +66,7 @@ class FrameMetrics:
         self._metrics = METRICS if metrics is None else metrics
         self._path = Path(path) if path is not None else _file_in(cache_directory())
         self._references = _ReferenceCache(reference_bytes)
+        self._locks: dict[str, threading.Lock] = {}
         self._journal = "DELETE" if is_shared(file_system(self._path.parent)) else "WAL"
         self._read_only = self._is_absent = False
         try:
@@ -162,8 +165,9 @@ class FrameMetrics:
         found = _found(database, row)
         if found is not None:
             return found[0]
-        reference = self._references.get(metric.name, key[0], measure, _unit(frame))
-        value = float(measure.compare([reference], _unit(frame_hat))[0])
+        with self._locks.setdefault(metric.name, threading.Lock()):
+            reference = self._references.get(metric.name, key[0], measure, _unit(frame))
+            value = float(measure.compare([reference], _unit(frame_hat))[0])
         self._keep(database, [row], [value])
         return value
 
@@ -301,18 +305,23 @@ class _ReferenceCache:
         self._max_bytes = max_bytes
         self._num_bytes = 0
         self._entries: OrderedDict[tuple[str, bytes], tuple[Any, int]] = OrderedDict()
+        self._lock = threading.Lock()
 
     def get(self, name: str, digest: bytes, measure: Metric, frames: Any) -> Any:
         key = (name, digest)
-        if key in self._entries:
-            self._entries.move_to_end(key)
-            return self._entries[key][0]
+        with self._lock:
+            if key in self._entries:
+                self._entries.move_to_end(key)
+                return self._entries[key][0]
         (reference,) = measure.reference(frames)
         size = measure.reference_num_bytes(reference)
-        while self._entries and self._num_bytes + size > self._max_bytes:
-            self._num_bytes -= self._entries.popitem(last=False)[1][1]
-        self._entries[key] = (reference, size)
-        self._num_bytes += size
+        with self._lock:
+            if key in self._entries:  # of another thread, meanwhile
+                return self._entries[key][0]
+            while self._entries and self._num_bytes + size > self._max_bytes:
+                self._num_bytes -= self._entries.popitem(last=False)[1][1]
+            self._entries[key] = (reference, size)
+            self._num_bytes += size
         return reference
 
 

@@ -3,17 +3,23 @@
 ``run_plan`` opens the folder, lets a ``SweepRunner`` walk through the grid, and writes the tables.
 The runner goes clip by clip and scheme by scheme, so that what points share is done once. Rows
 that are stored already are not run again: a sweep that was stopped goes on where it stopped.
+
+Three stages run beside each other in threads of one process (``SweepRunner.run``):
+
+    encode scheme after scheme --> choose the MCS, send, decode --> measure
+                                   store rows in order         <----+
 """
 
 import json
 import logging
+import threading
 import time
 import warnings
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from concurrent.futures import CancelledError, Executor, Future, ThreadPoolExecutor
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -75,27 +81,46 @@ STREAMS = IDENTITIES[0]
 class StageClock:
     """Adds up wall seconds by stage; the sums live in ``store`` and go on after a restart.
 
-    Stages do not nest, so that each second belongs to one stage. ``save`` stores what was counted
-    since; a kill loses those seconds and nothing else.
+    A second in which n stages run beside each other counts 1/n for each, so that the stages add up
+    to the time in which any of them ran. ``save`` stores what was counted since; a kill loses those
+    seconds and nothing else.
     """
 
     def __init__(self, store: SweepStore):
         self._store = store
-        self._new: Counter[str] = Counter()
+        self._new: dict[str, float] = {}
+        self._running: Counter[str] = Counter()
+        self._last = time.perf_counter()
+        self._lock = threading.Lock()
 
     @contextmanager
     def __call__(self, stage: str) -> Iterator[None]:
-        """Count the block's wall time to ``stage``, also when it raises."""
-        start = time.perf_counter()
+        """Count the block's wall time to ``stage``, also when it raises; of any thread."""
+        with self._lock:
+            self._count()
+            self._running[stage] += 1
         try:
             yield
         finally:
-            self._new[stage] += time.perf_counter() - start  # type: ignore[assignment]
+            with self._lock:
+                self._count()
+                self._running[stage] -= 1
+
+    def _count(self) -> None:
+        """Share out the seconds since the last call."""
+        now = time.perf_counter()
+        number = self._running.total()
+        for stage, count in self._running.items():
+            if count:
+                share = (now - self._last) * count / number
+                self._new[stage] = self._new.get(stage, 0.0) + share
+        self._last = now
 
     def save(self) -> None:
         """Store the seconds since the last call."""
-        self._store.count_fact(SECONDS, self._new)
-        self._new.clear()
+        with self._lock:
+            new, self._new = self._new, {}
+        self._store.count_fact(SECONDS, new)
 
 
 class Stopping:
@@ -155,6 +180,8 @@ def _silent(done: int, total: int, stage: str) -> None:
 #: Points of a semantic scheme that are received before they are measured together. Their frames
 #: must fit in memory, and are lost when a sweep is killed.
 BATCH_SIZE = 8
+#: Bytes of received frames that may wait for being measured while further points are sent.
+WAITING_BYTES = 500_000_000
 
 
 @dataclass(frozen=True)
@@ -167,6 +194,32 @@ class Encoded:
 
 #: Entry and variant of a scheme in the plan.
 Key: TypeAlias = tuple[int, str]
+
+
+class _AtOnce(Executor):
+    """Does each job when it is submitted: a stage without a thread of its own."""
+
+    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future:
+        """A future that is done; what the job raises is raised when its result is asked for."""
+        done: Future = Future()
+        try:
+            done.set_result(fn(*args, **kwargs))
+        except Exception as error:
+            done.set_exception(error)
+        return done
+
+
+@dataclass(frozen=True)
+class _Waiting:
+    """What is measured: then ``store`` gets the result of ``job``.
+
+    ``groups`` : what the seeds share of the points; ``num_bytes`` : frames that are held for it.
+    """
+
+    job: Future
+    store: Callable[[Any], None]
+    groups: frozenset[Point] = frozenset()
+    num_bytes: int = 0
 
 
 @dataclass
@@ -188,6 +241,8 @@ class SweepRunner:
     #: Points that are run, by ``point_id``; None: all. The others of the plan are looked at only
     #: where the choice of an MCS rests on them.
     only: frozenset[str] | None = None
+    _measuring: Executor = field(default_factory=_AtOnce, init=False)
+    _encoding: Executor | None = field(default=None, init=False)
 
     def run(self, places: Iterable[tuple[str, int]] | None = None) -> None:
         """Run every point that the store does not have and that the stop rule still wants.
@@ -195,15 +250,44 @@ class SweepRunner:
         A row whose MCS was chosen keeps only if the scenario as it is now chooses the same one: a
         rate or a baseline that was added may lead to another choice. Other rows are sent again.
 
+        With two threads or more (``storage.num_threads``), encoders run ahead in one thread and
+        received frames are measured in another, while this thread chooses, sends and stores. Rows
+        and their order are the same as with one.
+
         Parameters: ``places`` : clips with their GOP length that are run; None: all.
         """
         self.prepare()
-        for place in self.plan.places if places is None else places:
-            self.run_place(place)
+        with self._overlapped():
+            for place in self.plan.places if places is None else places:
+                self.run_place(place)
+            self._store_measured(most_bytes=-1)
         self._clock.save()
+
+    @contextmanager
+    def _overlapped(self) -> Iterator[None]:
+        """Stages with threads of their own; on a fault, what is measured is stored."""
+        if num_threads() < 2:
+            yield
+            return
+        stages = [ThreadPoolExecutor(1, thread_name_prefix=name) for name in ("measure", "encode")]
+        self._measuring, self._encoding = stages
+        try:
+            yield
+        except BaseException:
+            self._is_over.set()
+            with suppress(Exception):  # the fault may be that of the store
+                self._store_measured()
+            raise
+        finally:
+            for stage in stages:
+                stage.shutdown(cancel_futures=True)
+            self._measuring, self._encoding = _AtOnce(), None
 
     def prepare(self) -> None:
         """Find out which rows of the store still count; ``run`` begins with it."""
+        self._measuring, self._encoding = _AtOnce(), None
+        self._waiting: deque[_Waiting] = deque()
+        self._is_over = threading.Event()
         self._finished = self._still_good()
         self._clock = StageClock(self.store)
         self._stopping = Stopping(self.plan.scenario)
@@ -288,25 +372,26 @@ class SweepRunner:
         if clip in self.plan.bad_clips:
             failure = CodecFailure(BAD_CLIP, self.plan.bad_clips[clip][:500])
             for point in filter(self._is_open, points):
-                self._finish(point, [failed_row(point, failure)])
+                self._fail(point, failure)
             return
         place = _Place(self, name)
         of_key: dict[Key, list[Point]] = {}
         for point in points:
             of_key.setdefault((point.entry, point.variant), []).append(point)
         digital = [key for key in of_key if self.plan.schemes[key].digital]
-        coded = []
-        for key in digital:
-            doubtful = self._doubtful(of_key[key])
-            if doubtful or any(map(self._is_open, of_key[key])):
-                coded.append(key)
-                self._compare_streams(of_key[key], place.encoded(key).curve)
-                with self._clock("MCS choice"):
-                    mcs = place.policy(key).mcs
-                    self._send_again(self._others(doubtful, mcs))
+        doubtful = {key: self._doubtful(of_key[key]) for key in digital}
+        begun = [k for k in of_key if doubtful.get(k) or any(map(self._is_open, of_key[k]))]
+        place.begin(sorted(begun, key=lambda key: key not in digital))
+        coded = [key for key in begun if key in digital]
+        for key in coded:
+            self._compare_streams(of_key[key], place.encoded(key).curve)
+            with self._clock("MCS choice"):
+                mcs = place.policy(key).mcs
+                self._send_again(self._others(doubtful[key], mcs))
         if coded:
-            with self._clock("metrics"):
-                self._measure_clean(place.video, [place.encoded(key).curve for key in coded])
+            curves = [place.encoded(key).curve for key in coded]
+            clean = self._measuring.submit(self._measure_clean, place.video, curves)
+            self._waiting.append(_Waiting(clean, lambda _: None))
         for key in coded:
             self._send_all(place.video, of_key[key], place.encoded(key), place.policy(key))
         of_side = SideMcsPolicy(
@@ -315,6 +400,10 @@ class SweepRunner:
         for key in of_key:
             if key in digital:
                 continue
+            if key in begun:
+                place.encoded(key)  # while the rows of the baselines are measured
+            if digital:  # the choice rests on the rows of baselines
+                self._store_measured(of=[p for of in digital for p in of_key[of]])
             chosen = [point for point in of_key[key] if self._was_chosen(point)]
             with self._clock("MCS choice"):
                 self._send_again(self._others(chosen, of_side.mcs))
@@ -401,11 +490,13 @@ class SweepRunner:
         """Every open point of one scheme."""
         todo = [point for point in points if self._is_open(point)]
         for batch in _batches(todo, 1 if isinstance(policy, McsPolicy) else BATCH_SIZE):
+            if self.plan.scenario.stop is not None:  # it looks at the rows of earlier seeds
+                self._store_measured(of=batch)
             wanted = [point for point in batch if not self._stopping.settled(point)]
             self._done += len(batch) - len(wanted)
             failed = [point for point in wanted if point.rate in encoded.failures]
             for point in failed:
-                self._finish(point, [failed_row(point, encoded.failures[point.rate])])
+                self._fail(point, encoded.failures[point.rate])
             sent = [point for point in wanted if point not in failed]
             if sent:
                 self._send(video, sent, encoded.curve, policy)
@@ -417,7 +508,8 @@ class SweepRunner:
             for curve in curves
             for gops in curve.values()
         ]
-        self._measure(video, shown)
+        with self._clock("metrics"):
+            self._measure(video, shown)
 
     def _measure(self, video: Video, shown: Sequence[np.ndarray]) -> None:
         """Bring the metrics of all versions of a clip into the frame cache, frame by frame.
@@ -431,13 +523,19 @@ class SweepRunner:
         for index, frame in enumerate(video.frames):
             self._say(f"measure {video.name}, frame {index + 1} of {len(video.frames)}")
             for frames_hat in shown:
+                self._go_on()
                 self.frame_metrics.evaluate(names, frame[None], frames_hat[index, None])
+
+    def _go_on(self) -> None:
+        """Raise ``CancelledError`` in a stage of its own thread if the sweep has ended."""
+        if self._is_over.is_set():
+            raise CancelledError
 
     def _encode(self, scheme: Scheme, video: Video, gop: int, rates: Sequence[int]) -> Encoded:
         """Encode the clip at every rate, in parallel; failures by rate."""
         curve: dict[int, list[Any]] = {}
         failures: dict[int, CodecFailure] = {}
-        with ThreadPoolExecutor(num_threads()) as pool:
+        with self._clock("encode"), ThreadPoolExecutor(num_threads()) as pool:
             jobs = {rate: pool.submit(scheme.encode, video, gop, rate) for rate in rates}
             for number, (rate, job) in enumerate(jobs.items()):
                 done = f"{number} of {len(jobs)} rates done"
@@ -448,7 +546,6 @@ class SweepRunner:
                     raise
                 except Exception as error:
                     failures[rate] = _as_failure(scheme, error)
-        self._note_commands(scheme, curve)
         return Encoded(curve, failures)
 
     def _note_commands(self, scheme: Scheme, curve: Mapping[int, Sequence[Any]]) -> None:
@@ -467,7 +564,10 @@ class SweepRunner:
         curve: Mapping[int, Sequence[Any]],
         policy: McsPolicy | SideMcsPolicy,
     ) -> None:
-        """Rows of points, each followed by those of the neighbours of a chosen MCS."""
+        """Send points at their MCS and at the neighbours of a chosen one, and let them be measured.
+
+        The rows are stored when they are measured, those of a point together.
+        """
         sent, arrived = [], []
         for point in points:
             if not isinstance(point.mcs, int) and not point.is_packets:
@@ -482,26 +582,77 @@ class SweepRunner:
                 raise
             except Exception as error:
                 scheme = self.plan.schemes[point.entry, point.variant]
-                self._finish(point, [failed_row(point, _as_failure(scheme, error))])
+                self._fail(point, _as_failure(scheme, error))
                 continue
             sent.append(trials)
             arrived.append(point)
         if not arrived:
             return
-        start = time.perf_counter()
-        if len(arrived) > 1:
-            shown = [_shown(receptions) for ((_, receptions, _), *_) in sent]
-            with self._clock("metrics"):
-                self._measure(video, shown)
-        share = (time.perf_counter() - start) / len(arrived)
-        for point, trials in zip(arrived, sent, strict=True):
-            self._say(f"{point.scheme}: measure {video.name} over {point.channel_words}")
-            with self._clock("metrics"):
+
+        def store(measured: Sequence[Sequence[Mapping]]) -> None:
+            for point, trials, rows in zip(arrived, sent, measured, strict=True):
+                if self.kept_frames is not None:
+                    self.kept_frames.keep(point, video, trials[0][1])
+                self._finish(point, rows)
+
+        receptions = [r for trials in sent for _, received, _ in trials for r in received]
+        num_bytes = sum(reception.frames_hat.nbytes for reception in receptions)
+        self._store_measured(most_bytes=WAITING_BYTES - num_bytes)
+        job = self._measuring.submit(self._measured, video, arrived, sent)
+        self._waiting.append(_Waiting(job, store, _groups(arrived), num_bytes))
+        self._store_measured()
+
+    def _measured(
+        self,
+        video: Video,
+        points: Sequence[Point],
+        sent: Sequence[Sequence[tuple[McsChoice, list[Reception], float]]],
+    ) -> list[list[dict[str, Any]]]:
+        """The rows of each point: what was sent at its MCS, and at the neighbours of that."""
+        with self._clock("metrics"):
+            start = time.perf_counter()
+            if len(points) > 1:
+                self._measure(video, [_shown(received) for ((_, received, _), *_) in sent])
+            share = (time.perf_counter() - start) / len(points)
+            measured = []
+            for point, trials in zip(points, sent, strict=True):
+                self._go_on()
+                self._say(f"{point.scheme}: measure {video.name} over {point.channel_words}")
                 rows = [self._row(video, point, *trial) for trial in trials]
-            if self.kept_frames is not None:
-                self.kept_frames.keep(point, video, trials[0][1])
-            rows[0] |= {"seconds": round(rows[0]["seconds"] + share, 3)}
-            self._finish(point, rows)
+                rows[0] |= {"seconds": round(rows[0]["seconds"] + share, 3)}
+                measured.append(rows)
+            return measured
+
+    def _fail(self, point: Point, failure: CodecFailure) -> None:
+        """The row of a point that has no result, behind those that wait."""
+
+        def store(row: Mapping[str, Any]) -> None:
+            self._finish(point, [row])
+
+        job = _AtOnce().submit(failed_row, point, failure)
+        self._waiting.append(_Waiting(job, store, _groups([point])))
+        self._store_measured()
+
+    def _store_measured(
+        self, *, most_bytes: float = WAITING_BYTES, of: Sequence[Point] = ()
+    ) -> None:
+        """Store the rows that are measured, in order; raises what measuring them raised.
+
+        It waits until received frames of at most ``most_bytes`` are held, and until the points
+        ``of`` and the other seeds of them have their rows.
+        """
+        wanted, held = _groups(of), sum(one.num_bytes for one in self._waiting)
+        num_wanted = sum(bool(one.groups & wanted) for one in self._waiting)
+        while self._waiting:
+            first = self._waiting[0]
+            if not (first.job.done() or held > most_bytes or num_wanted):
+                return
+            if not first.job.done():
+                self._say("measure what was received")
+            first.store(first.job.result())
+            self._waiting.popleft()
+            held -= first.num_bytes
+            num_wanted -= bool(first.groups & wanted)
 
     def _transmit(
         self, point: Point, curve: Mapping[int, Sequence[Any]], choice: McsChoice
@@ -566,12 +717,30 @@ class _Place:
         self._clip, self._gop = name
         self._points = runner.plan.places[name]
         self._encoded: dict[Key, Encoded] = {}
+        self._coming: dict[Key, Future[Encoded]] = {}
         self._policies: dict[Key, McsPolicy] = {}
 
     @cached_property
     def video(self) -> Video:
         """The frames of the clip."""
         return load(self._clip, self._plan.scenario.media, self._gop)
+
+    def begin(self, keys: Iterable[Key]) -> None:
+        """Let the encoders of these entries run one after another beside what is done meanwhile.
+
+        Nothing happens where encoders have no thread of their own. An entry whose scheme an earlier
+        one has is encoded when it is asked for, because the scheme may be in use then.
+        """
+        if self._runner._encoding is None:
+            return
+        keys = list(keys)
+        first = {id(self._plan.schemes[key]): key for key in reversed(keys)}
+        for key in keys:
+            if key in first.values():
+                rates = sorted({point.rate for point in self._of(key)})
+                self._coming[key] = self._runner._encoding.submit(
+                    self._runner._encode, self._plan.schemes[key], self.video, self._gop, rates
+                )
 
     def encoded(self, key: Key) -> Encoded:
         """The clip out of one entry's encoder, or from an earlier entry with the same scheme.
@@ -582,9 +751,12 @@ class _Place:
             self._encoded[key] = self._encode(key)
         return self._encoded[key]
 
+    def _of(self, key: Key) -> list[Point]:
+        return [p for p in self._points if (p.entry, p.variant) == key]
+
     def _encode(self, key: Key) -> Encoded:
         runner, scheme = self._runner, self._plan.schemes[key]
-        of_key = [p for p in self._points if (p.entry, p.variant) == key]
+        of_key = self._of(key)
         rates = {point.rate for point in of_key}
         shared = [
             done for other, done in self._encoded.items() if self._plan.schemes[other] is scheme
@@ -593,8 +765,11 @@ class _Place:
         failures = {rate: failure for done in shared for rate, failure in done.failures.items()}
         missing = sorted(rates - curve.keys() - failures.keys())
         if missing:
-            with runner._clock("encode"):
+            if key in self._coming:
+                new = self._coming.pop(key).result()
+            else:
                 new = runner._encode(scheme, self.video, self._gop, missing)
+            runner._note_commands(scheme, new.curve)
             curve, failures = curve | new.curve, failures | new.failures
         if scheme.digital:
             note_rates(of_key[0], rates & curve.keys(), self._store)
@@ -665,6 +840,10 @@ def _batches(points: Sequence[Point], size: int) -> Iterator[list[Point]]:
         batch[group] = point
     if batch:
         yield list(batch.values())
+
+
+def _groups(points: Iterable[Point]) -> frozenset[Point]:
+    return frozenset(map(Stopping.group, points))
 
 
 def _shown(receptions: Sequence[Reception]) -> np.ndarray:
