@@ -53,6 +53,7 @@ from .zoo import UNTRAINED as UNTRAINED
 from .zoo import Arithmetic as Arithmetic
 from .zoo import WeightFiles as WeightFiles
 from .zoo import check_preset as check_preset
+from .zoo import configs_of as configs_of
 from .zoo import family_of as family_of
 from .zoo import find_arithmetic as find_arithmetic
 from .zoo import find_dvst_weights as find_dvst_weights

@@ -346,9 +346,20 @@ def fresh_models(preset: str, files: WeightFiles) -> tuple[Any, Any]:
 
     Without files they have a fixed start. Raises ``InputError`` for weights that do not fit.
     """
+    intra, inter = _presets_of(preset)
+    return load_model(intra, files.intra), load_model(inter, files.inter)
+
+
+def configs_of(preset: str, files: WeightFiles) -> tuple[Any, Any]:
+    """The configs of what ``fresh_models`` gives; no model is built."""
+    intra, inter = _presets_of(preset)
+    return _config(intra, files.intra), _config(inter, files.inter)
+
+
+def _presets_of(preset: str) -> tuple[Any, Any]:
     dvst = DVST_PRESETS.get(preset)
     intra = PRESETS[dvst.intra_preset if dvst else f"{preset}_intra"]
-    return load_model(intra, files.intra), load_model(dvst or PRESETS[preset], files.inter)
+    return intra, dvst or PRESETS[preset]
 
 
 @functools.lru_cache(maxsize=4)

@@ -35,6 +35,7 @@ from pvsc_link.models import (
     WeightFiles,
     check_preset,
     check_refresh,
+    configs_of,
     family_of,
     find_arithmetic,
     find_dvst_weights,
@@ -46,11 +47,13 @@ from pvsc_link.models import (
 from pvsc_link.schemes import side_stream
 from pvsc_link.schemes.base import LinkOptions, Scheme
 from pvsc_link.schemes.latency import Clock
+from pvsc_link.schemes.sent_store import kept_payloads
+from pvsc_link.storage import digest
 from pvsc_link.types import ChannelPoint, InputError, Payload, Reception, Video
 
 if TYPE_CHECKING:
     from pvsc_link.link import Adaptation
-    from pvsc_link.models import Arithmetic, SideInfo, Transmitter
+    from pvsc_link.models import Arithmetic, SideInfo
     from pvsc_link.schemes.analog import Outgoing
     from pvsc_link.schemes.semantic_receiver import GopReceiver
 
@@ -187,29 +190,15 @@ class SemanticScheme(Scheme):
         return self._engines[files]
 
     def encode_gop(self, video: Video, first: int, gop: int, rate: int) -> SentGop:
-        """The GOP that begins at frame ``first`` of ``video``, at quality preset ``rate``."""
-        from pvsc_link.models import Transmitter
+        """The GOP that begins at frame ``first`` of ``video``, at quality preset ``rate``.
 
-        with self._lock:  # models and traces are shared by all rates
-            steps = self.engine(rate).steps
-            multiple = max(model.config.padding_multiple for model in steps.models.values())
-            frames = pad_to_multiple(video.frames[first : first + gop], multiple)
-            session = {"height": frames.shape[1], "width": frames.shape[2], **self._session(rate)}
-            transmitter = Transmitter(*steps.models.values(), steps=steps, **session)
-            return self._sent_gop(transmitter, frames, video)
-
-    def _session(self, rate: int) -> dict[str, Any]:
-        return {
-            "omega_index": rate,
-            "side_format": self.side_format,
-            "refresh_every": self.refresh_every,
-        }
-
-    def _sent_gop(self, transmitter: Transmitter, frames: np.ndarray, video: Video) -> SentGop:
-        """An I frame, then P frames: uint8 [num_frames, height, width, 3], padded."""
-        size, rate = video.frames.shape[1:3], transmitter.omega_index
+        With trained weights it is coded once on a machine (``sent_store``).
+        """
+        frames = pad_to_multiple(video.frames[first : first + gop], self._multiple(rate))
+        make = partial(self._payloads, frames, rate)
+        size = video.frames.shape[1:3]
         return SentGop(
-            tuple(transmitter.encode(frame, intra=t == 0) for t, frame in enumerate(frames)),
+            make() if self.status == UNTRAINED else kept_payloads(self._stated(frames, rate), make),
             size,
             frames.shape[1:3],
             rate,
@@ -217,6 +206,40 @@ class SemanticScheme(Scheme):
             float(video.fps),
             *self._provenance(rate),
         )
+
+    def _multiple(self, rate: int) -> int:
+        """What height and width of coded frames are multiples of."""
+        configs = configs_of(self.preset, self._files[rate])
+        return max(config.padding_multiple for config in configs)
+
+    def _payloads(self, frames: np.ndarray, rate: int) -> tuple[Payload, ...]:
+        """An I frame, then P frames: uint8 [num_frames, height, width, 3], padded."""
+        from pvsc_link.models import Transmitter
+
+        with self._lock:  # models and traces are shared by all rates
+            steps = self.engine(rate).steps
+            session = {"height": frames.shape[1], "width": frames.shape[2], **self._session(rate)}
+            transmitter = Transmitter(*steps.models.values(), steps=steps, **session)
+            return tuple(transmitter.encode(frame, intra=t == 0) for t, frame in enumerate(frames))
+
+    def _stated(self, frames: np.ndarray, rate: int) -> dict[str, Any]:
+        """What the payloads of a GOP depend on, but for code and machine."""
+        return {
+            "scheme": self.name,
+            "preset": self.preset,
+            "weights": self.weights_id,
+            "jit_compile": self._jit_compile,
+            "shape": frames.shape,
+            "frames": digest(frames),
+            **self._session(rate),
+        }
+
+    def _session(self, rate: int) -> dict[str, Any]:
+        return {
+            "omega_index": rate,
+            "side_format": self.side_format,
+            "refresh_every": self.refresh_every,
+        }
 
     def _provenance(self, rate: int) -> tuple[str, str]:
         """Command and version of a GOP, for the manifest."""
