@@ -13,7 +13,7 @@ from pvsc_link.commands import run_command
 #: Benchmarks: modules of this folder with ``main(argv) -> int``, imported when asked for.
 BENCHES = (
     *("complexity", "drift", "faults", "gates", "link", "metrics", "p_frames", "report"),
-    *("scale", "sweep", "train"),
+    *("performance", "scale", "sweep", "train"),
 )
 
 

@@ -5,23 +5,40 @@ convolution and matrix product counts with the shapes it has there. Element-wise
 softmax do not count, as usual. They are those of one transmitter pass plus one receiver pass per P
 frame (Fig. 5), the reading under which the paper's tables agree with its architecture: what runs at
 both ends counts twice, and E_s three times (once to quantise, once in the decoding of either end).
-Times are milliseconds per frame of the two ends, networks only.
+
+Times are milliseconds per frame of the two ends, networks only: of the clock, and of all threads
+of the CPU, whose ratios hold on a machine that does other work as well. Each preset and size is
+timed in a process of its own, whose peak of resident memory stands beside its times.
+
+Given several presets, a second table has the ratios of each to the first one at equal size, beside
+those of the times in the paper's Table IV:
+
+    python -m pvsc_link.bench complexity --preset pvsc_paper dvst_paper --sizes 480p 720p
+
+``--profile`` adds the steps of a P frame, each with its times and MACs.
 """
 
 import argparse
 import math
+import multiprocessing
+import re
 import statistics
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import tensorflow as tf
 
 from pvsc_link.bench.provenance import as_text, write_manifest, write_rows
 from pvsc_link.models import DVST_PRESETS, PRESETS, DvstConfig, IntraSteps, PictureConfig, model_of
+from pvsc_link.report import published
+from pvsc_link.types import InputError
 
 #: Operations that multiply and accumulate but that this counter cannot read: an error.
 UNREADABLE = {"Einsum", "XlaDotV2", "XlaConvV2", "Conv3D", "_FusedConv2D", "_FusedMatMul"}
@@ -71,7 +88,11 @@ def count_macs(function: Callable[..., Any], inputs: Sequence[Any]) -> Counter[s
     Counter from the outermost scope, numbering stripped (``context_extractor_1`` counts as
     ``context_extractor``), to MACs. Raises ``ValueError`` for an operation it cannot count.
     """
-    graph = tf.function(function).get_concrete_function(*inputs).graph
+    return macs_of(tf.function(function).get_concrete_function(*inputs).graph)
+
+
+def macs_of(graph: Any) -> Counter[str]:
+    """MACs of a graph with static shapes, as ``count_macs`` gives them."""
     counts: Counter[str] = Counter()
     for op in graph.get_operations():
         if op.type in UNREADABLE or op.type.endswith("PartitionedCall"):
@@ -87,21 +108,42 @@ def _scope(name: str) -> str:
     return stem if number.isdigit() and stem else outermost
 
 
-def time_function(function: Callable[..., Any], inputs: Sequence[Any], repeats: int) -> float:
-    """Median wall time of one call in ms, after one warm-up call that traces.
+#: A call of more seconds is timed once: what its first run does besides is little.
+_LONG_CALL_S = 15.0
+
+
+def time_function(
+    function: Callable[..., Any], inputs: Sequence[Any], repeats: int, jit_compile: bool = False
+) -> tuple[float, float]:
+    """Medians of wall time and CPU time of one call in ms, after tracing and a warm-up call.
 
     Parameters: ``function`` : of tensors; ``inputs`` : ``tf.TensorSpec``, filled with random
-    values of fixed seed (integers with zeros); ``repeats`` : timed calls, at least 1.
+    values of fixed seed (integers with zeros); ``repeats`` : timed calls, at least 1;
+    ``jit_compile`` : whether XLA compiles it. Without XLA a long warm-up call is the only one.
     """
-    compiled = tf.function(function)
+    compiled = tf.function(function, jit_compile=jit_compile or None, autograph=False)
     values = [_values(spec, seed) for seed, spec in enumerate(inputs)]
-    _wait(compiled(*values))
-    times = []
-    for _ in range(repeats):
-        start = time.perf_counter()
+    compiled.get_concrete_function(*inputs)
+    times: list[tuple[float, float]] = []
+    for _ in range(repeats + 1):
+        start = time.perf_counter(), time.process_time()
         _wait(compiled(*values))
-        times.append(time.perf_counter() - start)
-    return 1e3 * statistics.median(times)
+        times.append((time.perf_counter() - start[0], time.process_time() - start[1]))
+        if not jit_compile and times[0][0] > _LONG_CALL_S:
+            break
+    counted = times[1:] or times
+    wall, cpu = (1e3 * statistics.median(kind) for kind in zip(*counted, strict=True))
+    return wall, cpu
+
+
+def peak_mib() -> float:
+    """Most memory that this process has held so far; NaN where the system does not tell it."""
+    try:
+        lines = Path("/proc/self/status").read_text().splitlines()
+    except OSError:
+        return math.nan
+    held = (line.split()[1] for line in lines if line.startswith("VmHWM:"))
+    return int(next(held, "nan")) / 1024
 
 
 def _values(spec: tf.TensorSpec, seed: int) -> tf.Tensor:
@@ -130,6 +172,26 @@ SIZES = {
 TABLE_V = "table_v"
 
 
+def size_of(label: str) -> tuple[int, int]:
+    """Width and height of a label of ``SIZES``, of ``table_v``, or of text such as ``416x240``.
+
+    Raises ``InputError`` for any other text.
+    """
+    if label == TABLE_V:
+        return 1920, 1088
+    if label in SIZES:
+        return SIZES[label]
+    found = re.fullmatch(r"([1-9]\d{1,3})x([1-9]\d{1,3})", label)
+    if found is None:
+        raise InputError(
+            "size of frames",
+            found=label,
+            allowed=f"{', '.join(SIZES)}, {TABLE_V}, or width x height",
+            remedy="For instance 416x240.",
+        )
+    return int(found[1]), int(found[2])
+
+
 def padded(size: int, multiple: int) -> int:
     """``size`` in pixels, up to the next multiple."""
     return -(-size // multiple) * multiple
@@ -145,13 +207,24 @@ def models_for_all_rates(config: PictureConfig | DvstConfig) -> int:
     return config.num_rates if isinstance(config, DvstConfig) else 1
 
 
-def ends_of(model: Any, width: int, height: int) -> dict[str, tuple[Any, list[Any]]]:
+#: Wraps a step of a frame, for instance with ``tf.function``.
+_Wrapper: TypeAlias = Callable[[Callable[..., Any]], Callable[..., Any]]
+
+
+def _as_is(step: Callable[..., Any]) -> Callable[..., Any]:
+    return step
+
+
+def ends_of(
+    model: Any, width: int, height: int, compiled: _Wrapper = _as_is
+) -> dict[str, tuple[Any, list[Any]]]:
     """Both ends for one frame, each as a function and its ``tf.TensorSpec`` arguments.
 
-    Input: ``width``, ``height`` : coded size in pixels, multiples of 64.
+    Input: ``width``, ``height`` : coded size in pixels, multiples of 64; ``compiled`` : wraps
+    every step.
     """
     cfg = model.config
-    transmit, receive = _ends(model)
+    transmit, receive = _ends(model, compiled)
     units = cfg.rate_map_shape(height, width)
     buffers = [] if cfg.intra else _buffers(model, width, height)
     received = [
@@ -171,15 +244,15 @@ def macs_by_module(model: Any, width: int, height: int) -> tuple[Counter[str], C
     return count_macs(*ends["tx"]), count_macs(*ends["rx"])
 
 
-def _ends(model: Any) -> tuple[Any, Any]:
+def _ends(model: Any, compiled: _Wrapper = _as_is) -> tuple[Any, Any]:
     """Fig. 5 at either end, for one frame.
 
     The transmitter decodes too, for the frames that follow; a picture of a P frame out of its
-    buffers is the receiver's work alone.
+    buffers is the receiver's work alone. ``compiled`` wraps every step.
     """
     omega, intra = tf.zeros((1,), tf.int32), model.config.intra
     # No P frame follows an I frame.
-    steps: Any = IntraSteps(model, None) if intra else model.steps()
+    steps: Any = IntraSteps(model, None, compiled) if intra else model.steps(compiled)
 
     def transmit(frame: Any, feature: Any = None, state: Any = None) -> Any:
         feature = feature if intra else steps.reference(feature, _still(feature))
@@ -214,11 +287,10 @@ def _buffers(model: Any, width: int, height: int) -> list[Any]:
     return [tf.TensorSpec(found[name].shape, found[name].dtype) for name in names]
 
 
-def measure(model: Any, label: str, *, repeats: int) -> dict[str, Any]:
+def measure(model: Any, label: str, *, repeats: int, jit_compile: bool = False) -> dict[str, Any]:
     """One row of the table: a frame size of one preset; ``repeats`` 0 leaves the times empty."""
-    width, height = SIZES.get(label, (1920, 1088))
-    multiple = 64 if label == TABLE_V else model.config.padding_multiple
-    wide, high = padded(width, multiple), padded(height, multiple)
+    width, height = size_of(label)
+    wide, high = _coded_size(model, label)
     tx, rx = (sum(end.values()) for end in macs_by_module(model, wide, high))
     row = {
         "preset": model.config.name,
@@ -232,13 +304,133 @@ def measure(model: Any, label: str, *, repeats: int) -> dict[str, Any]:
         "macs_tx_g": tx / 1e9,
         "macs_rx_g": rx / 1e9,
         "macs_m_per_pixel": (tx + rx) / 1e6 / (width * height),
-        "tx_ms": "",
-        "rx_ms": "",
+        **dict.fromkeys(_MEASURED, ""),
     }
     if repeats and label != TABLE_V:
         for end, (function, inputs) in ends_of(model, wide, high).items():
-            row[f"{end}_ms"] = time_function(function, inputs, repeats)
+            wall, cpu = time_function(function, inputs, repeats, jit_compile)
+            row |= {f"{end}_ms": wall, f"{end}_cpu_ms": cpu}
+        row["peak_mib"] = peak_mib()
     return row
+
+
+#: Columns of what is measured on a machine: wall and CPU time per frame, and memory.
+_MEASURED = ("tx_ms", "rx_ms", "tx_cpu_ms", "rx_cpu_ms", "peak_mib")
+
+
+def _coded_size(model: Any, label: str) -> tuple[int, int]:
+    """Width and height in pixels as coded."""
+    multiple = 64 if label == TABLE_V else model.config.padding_multiple
+    width, height = size_of(label)
+    return padded(width, multiple), padded(height, multiple)
+
+
+def _measured_apart(preset: str, label: str, repeats: int, options: Mapping[str, Any]) -> Any:
+    """``measure`` in a process of its own, so that its peak of memory is that of this row."""
+    apart = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(1, mp_context=apart) as process:
+        try:
+            return process.submit(_measure_preset, preset, label, repeats, options).result()
+        except BrokenProcessPool:
+            print(f"{preset} at {label}: the process was ended, probably for want of memory")
+            return _measure_preset(preset, label, 0, options)
+
+
+def _measure_preset(
+    preset: str, label: str, repeats: int, options: Mapping[str, Any]
+) -> dict[str, Any]:
+    model = model_of(ALL_PRESETS[preset], dtype=options["dtype"])
+    return measure(model, label, repeats=repeats, jit_compile=options["jit_compile"])
+
+
+#: Columns whose ratios are taken.
+_RATIOS = ("macs_tx_g", "macs_rx_g", *_MEASURED)
+
+
+def ratio_rows(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Each preset divided by the first one at equal size; empty where one of them has no number.
+
+    ``paper_tx``, ``paper_rx`` : ratios of the times in the paper's Table IV, for DVST beside PVSC.
+    """
+    first = {row["label"]: row for row in rows if row["preset"] == rows[0]["preset"]}
+    found = []
+    for row in rows:
+        beside = first.get(row["label"])
+        if beside is None or beside["preset"] == row["preset"]:
+            continue
+        ratios = {
+            name: row[name] / beside[name] if row[name] and beside[name] else "" for name in _RATIOS
+        }
+        paper = _paper_ratios(row, beside)
+        found.append({"preset": row["preset"], "to": beside["preset"], "label": row["label"]})
+        found[-1] |= ratios | paper
+    return found
+
+
+def _paper_ratios(row: Mapping[str, Any], beside: Mapping[str, Any]) -> dict[str, Any]:
+    table = published("complexity").set_index(["method", "resolution"])
+    methods = [str(one["preset"]).split("_")[0].upper() for one in (row, beside)]
+    times = [(method, row["label"]) for method in methods]
+    is_there = all(one["preset"].endswith("_paper") for one in (row, beside))
+    if not (is_there and all(key in table.index for key in times)):
+        return {"paper_tx": "", "paper_rx": ""}
+    ours, theirs = (table.loc[key] for key in times)
+    return {f"paper_{end}": float(ours[f"{end}_ms"] / theirs[f"{end}_ms"]) for end in ("tx", "rx")}
+
+
+def profile(model: Any, label: str, repeats: int) -> list[dict[str, Any]]:
+    """Times and MACs of every step of a frame at either end, in the order of their time.
+
+    Every step is compiled by itself, as a transmitter runs them.
+    """
+    wide, high = _coded_size(model, label)
+    rows = []
+    for end in ("tx", "rx"):
+        spent: dict[str, list[tuple[float, float]]] = {}
+        macs: dict[str, int] = {}
+        wrapped = partial(_timed_step, spent=spent, macs=macs)
+        function, inputs = ends_of(model, wide, high, wrapped)[end]
+        values = [_values(spec, seed) for seed, spec in enumerate(inputs)]
+        function(*values)  # traces
+        spent.clear()
+        for _ in range(repeats):
+            function(*values)
+        total = sum(cpu for times in spent.values() for _, cpu in times)
+        of_end = [
+            {
+                "preset": model.config.name,
+                "label": label,
+                "end": end,
+                "step": name,
+                "macs_g": macs[name] / 1e9,
+                "ms": 1e3 * sum(wall for wall, _ in times) / repeats,
+                "cpu_ms": 1e3 * sum(cpu for _, cpu in times) / repeats,
+                "share": sum(cpu for _, cpu in times) / total,
+            }
+            for name, times in spent.items()
+        ]
+        rows += sorted(of_end, key=lambda row: -row["share"])
+    return rows
+
+
+def _timed_step(
+    step: Callable[..., Any], spent: dict[str, list[tuple[float, float]]], macs: dict[str, int]
+) -> Callable[..., Any]:
+    """A compiled step that notes its times, and its MACs when it is first called."""
+    name, graph = step.__name__, tf.function(step, autograph=False)
+
+    def call(*inputs: Any) -> Any:
+        if name not in macs:
+            traced = graph.get_concrete_function(*inputs).graph
+            macs[name] = sum(macs_of(traced).values())
+        start = time.perf_counter(), time.process_time()
+        result = graph(*inputs)
+        _wait(result)
+        times = time.perf_counter() - start[0], time.process_time() - start[1]
+        spent.setdefault(name, []).append(times)
+        return result
+
+    return call
 
 
 def module_rows(model: Any) -> list[dict[str, Any]]:
@@ -256,24 +448,52 @@ def module_rows(model: Any) -> list[dict[str, Any]]:
     ]
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Print the tables of one or more presets; with ``--csv`` also write them, with a manifest."""
+def parse(argv: Sequence[str] | None) -> argparse.Namespace:
+    """Options of the command."""
     parser = argparse.ArgumentParser(prog="python -m pvsc_link.bench complexity")
     parser.add_argument("--preset", nargs="+", required=True, choices=sorted(ALL_PRESETS))
-    parser.add_argument("--sizes", nargs="+", default=[*SIZES, TABLE_V], help="labels of frames")
+    parser.add_argument(
+        "--sizes", nargs="+", default=[*SIZES, TABLE_V], help="of frames, also 416x240"
+    )
     parser.add_argument("--counts-only", action="store_true", help="no timing")
+    parser.add_argument(
+        "--time-sizes", nargs="+", help="labels that are timed; the others are counted alone"
+    )
     parser.add_argument("--repeats", type=int, default=3, help="timed frames after a warm-up")
-    parser.add_argument("--csv", type=Path, help="rows; *_modules.csv and a manifest beside it")
-    options = parser.parse_args(argv)
-    rows, modules = [], []
+    parser.add_argument("--jit-compile", action="store_true", help="time both ends under XLA")
+    parser.add_argument("--dtype", default="float32", help="Keras' policy, e.g. mixed_bfloat16")
+    parser.add_argument(
+        "--profile", action="store_true", help="steps of a frame, at the first size"
+    )
+    parser.add_argument(
+        "--csv", type=Path, help="rows; *_modules.csv, *_ratios.csv and a manifest beside it"
+    )
+    return parser.parse_args(argv)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Print the tables of one or more presets; with ``--csv`` also write them, with a manifest."""
+    options = parse(argv)
+    for label in [*options.sizes, *(options.time_sizes or ())]:
+        size_of(label)
+    variant = {"dtype": options.dtype, "jit_compile": options.jit_compile}
+    timed = options.time_sizes or options.sizes
+    rows, modules, steps = [], [], []
     for name in options.preset:
+        for label in options.sizes:
+            repeats = 0 if options.counts_only or label not in timed else options.repeats
+            measured = _measured_apart if repeats else _measure_preset
+            rows.append(measured(name, label, repeats, variant))
+            print(as_text(rows[-1:]), flush=True)
         model = model_of(ALL_PRESETS[name])
-        repeats = 0 if options.counts_only else options.repeats
-        rows += [measure(model, label, repeats=repeats) for label in options.sizes]
         modules += module_rows(model)
-    print(as_text(rows), as_text(modules), sep="\n\n")
+        if options.profile:
+            steps += profile(model, options.sizes[0], options.repeats)
+    tables = {"": rows, "_modules": modules, "_ratios": ratio_rows(rows), "_steps": steps}
+    tables = {name: table for name, table in tables.items() if table}
+    print(*(as_text(table) for table in tables.values()), sep="\n\n")
     if options.csv:
-        write_rows(options.csv, rows)
-        write_rows(options.csv.with_name(f"{options.csv.stem}_modules.csv"), modules)
+        for name, table in tables.items():
+            write_rows(options.csv.with_name(f"{options.csv.stem}{name}.csv"), table)
         write_manifest(options.csv, ["complexity", *(sys.argv[2:] if argv is None else argv)])
     return 0

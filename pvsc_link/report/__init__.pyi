@@ -14,3 +14,4 @@ from .results import UNTRAINED as UNTRAINED
 from .results import load_results as load_results
 from .results import read_results as read_results
 from .style import scheme_style as scheme_style
+from .tables import published as published

@@ -9,6 +9,7 @@ import tensorflow as tf
 from pvsc_link.bench import complexity
 from pvsc_link.bench.complexity import count_macs
 from pvsc_link.models.presets import PRESETS
+from pvsc_link.types import InputError
 
 #: Table V: parameters in millions, transmitter plus receiver in GMAC at 1080p
 TABLE_V = {
@@ -117,3 +118,53 @@ def test_dvst_has_table_iv_s_parameters_and_macs_within_three_percent():
     assert row["macs_tx_g"] / row["macs_rx_g"] == pytest.approx(351.8 / 122.1, rel=0.1)
     modules = complexity.module_rows(model)
     assert {m["module"] for m in modules if m["macs_tx_g"] > 0} >= {"motion_stream", "compensation"}
+
+
+def test_ratios_are_taken_at_equal_size_beside_those_of_the_paper():
+    measured = dict.fromkeys(complexity._MEASURED, "")
+    pvsc = {"preset": "pvsc_paper", "macs_tx_g": 4.0, "macs_rx_g": 2.0} | measured
+    dvst = {"preset": "dvst_paper", "macs_tx_g": 36.0, "macs_rx_g": 9.0} | measured
+    rows = [
+        pvsc | {"label": "1080p", "tx_ms": 10.0, "peak_mib": 4.0},
+        pvsc | {"label": "720p"},
+        dvst | {"label": "1080p", "tx_ms": 70.0, "peak_mib": 6.0},
+        dvst | {"label": "2K"},
+    ]
+    (ratios,) = complexity.ratio_rows(rows)
+    assert (ratios["preset"], ratios["to"], ratios["label"]) == (
+        "dvst_paper",
+        "pvsc_paper",
+        "1080p",
+    )
+    assert (ratios["macs_tx_g"], ratios["macs_rx_g"]) == (9.0, 4.5)
+    assert (ratios["tx_ms"], ratios["peak_mib"], ratios["rx_ms"]) == (7.0, 1.5, "")
+    assert ratios["paper_tx"] == pytest.approx(351.8 / 44.1)
+    assert ratios["paper_rx"] == pytest.approx(122.1 / 27.0)
+    other = complexity.ratio_rows([rows[0], rows[2] | {"preset": "dvst_tiny"}])
+    assert other[0]["paper_tx"] == "", "the paper has no small model"
+
+
+def test_the_steps_of_a_frame_have_all_of_its_macs_and_of_its_time(micro, monkeypatch):
+    monkeypatch.setitem(complexity.SIZES, "mini", (128, 64))
+    model = complexity.model_of(PRESETS[micro])
+    steps = complexity.profile(model, "mini", repeats=1)
+    tx, rx = complexity.macs_by_module(model, 128, 64)
+    for end, counts in (("tx", tx), ("rx", rx)):
+        of_end = [row for row in steps if row["end"] == end]
+        assert sum(row["share"] for row in of_end) == pytest.approx(1)
+        assert sum(row["macs_g"] for row in of_end) == pytest.approx(counts.total() / 1e9)
+    assert {row["step"] for row in steps if row["end"] == "rx"} >= {"contexts", "update", "show"}
+
+
+def test_times_of_both_ends_and_the_peak_of_memory_stand_in_the_row(micro, monkeypatch):
+    monkeypatch.setitem(complexity.SIZES, "mini", (128, 64))
+    row = complexity.measure(complexity.model_of(PRESETS[micro]), "mini", repeats=1)
+    assert all(row[name] > 0 for name in complexity._MEASURED)
+
+
+def test_sizes_are_labels_or_width_by_height():
+    assert complexity.size_of("1080p") == (1920, 1080)
+    assert complexity.size_of("416x240") == (416, 240)
+    for wrong in ("1081p", "416", "0x240", "416x240x3"):
+        with pytest.raises(InputError, match="416x240"):
+            complexity.size_of(wrong)
