@@ -49,6 +49,17 @@ def test_components_too_weak_for_the_noise_get_no_power(covariance):
     assert np.all(np.diff(power) <= 1e-9)
 
 
+def test_reals_beyond_the_number_of_features_send_nothing(covariance):
+    noise, few = 0.3, linear_code(covariance, 6, 0.3)
+    forward, backward = linear_code(covariance, 8, noise)
+    assert (forward.shape, backward.shape) == ((8, 6), (6, 8))
+    assert not forward[6:].any()
+    assert not backward[:, 6:].any()
+    power = np.trace(forward @ covariance @ forward.T)
+    assert power == pytest.approx(0.5 * 8), "the power of all eight reals"
+    assert error_of(covariance, forward, backward, noise) < error_of(covariance, *few, noise)
+
+
 def test_a_model_reads_most_of_what_it_sends_at_20_db_without_training(micro_preset):
     model = model_of(intra_of(micro_preset))
     rng = np.random.default_rng(2)

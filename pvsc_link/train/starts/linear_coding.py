@@ -99,7 +99,8 @@ def linear_code(
     """Matrices of least mean square error for ``num_reals`` noisy reals of mean power 1/2.
 
     Input: ``covariance`` : [C, C]; ``noise_variance`` : per real.
-    Output: ``forward`` : [num_reals, C]; ``backward`` : [C, num_reals].
+    Output: ``forward`` : [num_reals, C]; ``backward`` : [C, num_reals]. Reals beyond C send
+    nothing: their power goes to the others, which at equal noise is as good as a second real.
     """
     values, vectors = np.linalg.eigh(covariance)
     strongest = np.argsort(values)[::-1][:num_reals]
@@ -107,7 +108,8 @@ def linear_code(
     power = _allocated(variances, noise_variance, _POWER_PER_REAL * num_reals)
     gain = np.sqrt(power / variances)
     estimate = gain * variances / (power + noise_variance)
-    return gain[:, None] * basis.T, basis * estimate
+    unused = ((0, num_reals - len(strongest)), (0, 0))
+    return np.pad(gain[:, None] * basis.T, unused), np.pad(basis * estimate, unused[::-1])
 
 
 def _basis(units: np.ndarray, width: int) -> np.ndarray:
