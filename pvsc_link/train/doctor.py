@@ -57,7 +57,8 @@ def examined(
         initial_weights is
     compile_only : under JAX, memory alone, without running a step; made-up pictures where the data
         are missing
-    only : names of the phases that are tried; the others are built alone. Empty: all
+    only : names of the phases that are tried, from random weights where phases before them would
+        train some; empty: all
 
     Raises ``InputError`` for data that are missing, for what a phase refuses, for a step whose loss
     is not finite, for a device whose memory is too small, and for a phase that the file lacks.
@@ -89,14 +90,16 @@ def examined(
         if config.initial_weights:
             load_initial_weights(config.initial_weights, config, store)
         for entry in config.phases:
-            with _clear_errors(entry):
-                phase = Phase(config, entry, store, cache)
-                if not only or entry.name in only:
-                    steps = 0 if compile_only else NUM_SMALL_STEPS if small else NUM_STEPS
-                    row, more = _tried(phase, cache, first, steps, small)
-                    yield row
-                    hours += more
-            phase.keep()
+            chosen = not only or entry.name in only
+            if chosen or entry is _first_intra(config):
+                with _clear_errors(entry):
+                    phase = Phase(config, entry, store, cache)
+                    if chosen:
+                        steps = 0 if compile_only else NUM_SMALL_STEPS if small else NUM_STEPS
+                        row, more = _tried(phase, cache, first, steps, small)
+                        yield row
+                        hours += more
+                phase.keep()
             first += entry.steps
     if small:
         yield f"{'these' if only else 'all'} phases work; --small gives no estimate of the run"
@@ -115,17 +118,21 @@ def ready_phases(
     """
     for name in only:
         check_name("phase", name, [entry.name for entry in config.phases])
-    intra = next((entry for entry in config.phases if entry.model == "intra"), None)
     with tempfile.TemporaryDirectory() as folder:
         config = with_made_up_clips(config, Path(folder))
         cache, store = open_cache(config.data), WeightStore()
         for entry in config.phases:
             chosen = not only or entry.name in only
-            if chosen or entry is intra:
+            if chosen or entry is _first_intra(config):
                 phase = Phase(config, entry, store, cache)
                 phase.keep()
             if chosen:
                 yield phase, phase.batches(cache, 0).make(_longest_step(entry))
+
+
+def _first_intra(config: TrainConfig) -> PhaseConfig | None:
+    """The phase that makes the I-frame model which P-frame phases need."""
+    return next((entry for entry in config.phases if entry.model == "intra"), None)
 
 
 def _tried(
