@@ -118,6 +118,21 @@ def test_stage_2_moves_feature_coding_and_stage_3_everything(prepared, dvst_run)
 
 
 @pytest.mark.slow
+def test_a_rate_trains_rematerialised_in_bfloat16_as_in_float32(prepared, dvst_run):
+    _, cache, store, *_ = prepared
+    losses = {}
+    for precision in ("float32", "mixed_bfloat16"):
+        keys = {"precision": precision, "rematerialise": True, "gop": [3]}
+        config = dvst_run(PHASE | JOINT | keys)
+        phase = Phase(config, config.phases[0], store, cache)
+        terms = phase.step(phase.batches(cache, 0).make(0))
+        assert terms["skipped"] == 0
+        losses[precision] = terms["loss"]
+    assert losses["mixed_bfloat16"] == pytest.approx(losses["float32"], rel=0.02)
+    assert losses["mixed_bfloat16"] != losses["float32"]
+
+
+@pytest.mark.slow
 def test_a_run_of_two_rates_resumes_and_becomes_rows_that_are_ok(
     dvst_run, micro_dvst, tmp_path, monkeypatch
 ):
