@@ -39,7 +39,7 @@ def test_a_real_repository_sends_its_symbols_and_shows_a_picture(case, video):
         python=stated("TORCH_PYTHON"),
         checkout=stated(f"{name.upper()}_CHECKOUT"),
         model_options=options,
-        timeout_s=300.0,
+        timeout_s=3600.0,  # of a busy machine
     )
     scheme.check()
     assert scheme.status == "untrained"

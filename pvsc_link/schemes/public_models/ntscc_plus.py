@@ -84,7 +84,7 @@ def use_neighbourhood_attention():
     except (ImportError, OSError):
         pass
     module = types.ModuleType("natten")
-    vars(module)["NeighborhoodAttention2D"] = NeighborhoodAttention2D
+    vars(module).update(NeighborhoodAttention2D=NeighborhoodAttention2D, __version__="0.14.none")
     sys.modules["natten"] = module
 
 
