@@ -101,8 +101,10 @@ def _in_process(given: argparse.Namespace, asked: dict[str, Any]) -> list[dict[s
         env=os.environ | environment,
         stdout=subprocess.PIPE,
         text=True,
-        check=True,
+        check=False,
     )
+    if done.returncode:  # the process has said why
+        raise SystemExit(done.returncode)
     answer = json.loads(done.stdout.splitlines()[-1])
     return answer if given.expect else [answer]
 

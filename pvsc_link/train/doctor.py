@@ -227,7 +227,8 @@ def with_made_up_clips(config: TrainConfig, folder: Path) -> TrainConfig:
 
     They are folders of numbered PNG files, as long and as large as the phases ask for.
     """
-    num_frames = max(max(entry.gop) + max(entry.lead_in) for entry in config.phases)
+    longest = max(max(entry.gop) + max(entry.lead_in) for entry in config.phases)
+    num_frames = max(2, longest)  # a folder with one picture is no clip
     size = max(entry.crop for entry in config.phases)
     for i in range(_MADE_UP_CLIPS):
         rng, side = np.random.default_rng(i), size + 2 * num_frames

@@ -7,7 +7,8 @@ import tensorflow as tf
 
 from pvsc_link.commands import main
 from pvsc_link.train import doctor
-from pvsc_link.train.doctor import examined, shrunk
+from pvsc_link.train.data import open_cache
+from pvsc_link.train.doctor import examined, shrunk, with_made_up_clips
 from pvsc_link.train.step import uncompiled
 from pvsc_link.types import InputError
 
@@ -41,6 +42,11 @@ def test_small_needs_no_data(micro_run, tmp_path):
         ("phase_1", "-", "-"),
     ], "times of small shapes are no estimate"
     assert lines[-1].startswith("all phases work")
+
+
+def test_clips_are_made_up_for_i_frames_alone(micro_run, tmp_path):
+    config = with_made_up_clips(micro_run(PHASES[0]), tmp_path)
+    assert len(open_cache(config.data).clips) > 0
 
 
 @pytest.mark.usefixtures("eager")
