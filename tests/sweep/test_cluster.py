@@ -111,7 +111,8 @@ def _end_the_worker(job, flag, most):
 @pytest.mark.parametrize(("most", "status"), [(2, "ok"), (1000, "worker_lost")])
 def test_lost_workers_cost_no_row(most, status, write_scenario, own_caches, tmp_path):
     """Two deaths are mended; a task that takes three workers down becomes rows with a status."""
-    scenario = load_scenario(write_scenario(schemes=[{"scheme": "x264", "rates": [37], "mcs": 9}]))
+    schemes = [{"scheme": "x264", "rates": [37], "mcs": 9}]
+    scenario = load_scenario(write_scenario(schemes=schemes, anchor=None))
     (tmp_path / "deaths").mkdir()
     with cluster_client(workers=2, console=QUIET) as client:
         job = partial(_end_the_worker, flag=str(tmp_path / "deaths"), most=most)
@@ -134,7 +135,8 @@ def test_worker_processes_give_the_rows_of_one_process(write_scenario, own_cache
 @pytest.mark.slow
 def test_the_tasks_of_an_allocation_run_a_sweep(write_scenario, own_caches, tmp_path):
     """Three processes with the variables that srun sets: scheduler, client and worker."""
-    scenario = str(write_scenario(schemes=[{"scheme": "x264", "rates": [37], "mcs": 9}]))
+    schemes = [{"scheme": "x264", "rates": [37], "mcs": 9}]
+    scenario = str(write_scenario(schemes=schemes, anchor=None))
     command = [sys.executable, "-m", "pvsc_link.sweep", scenario, "--slurm", "allocation"]
     given = os.environ | {"SLURM_NTASKS": "3", "SLURM_JOB_ID": "17"}
     ranks = [
