@@ -108,8 +108,8 @@ def _scope(name: str) -> str:
     return stem if number.isdigit() and stem else outermost
 
 
-#: A call of more seconds is timed once: what its first run does besides is little.
-_LONG_CALL_S = 15.0
+#: A call of more CPU seconds is timed once: what its first run does besides is little.
+_LONG_CALL_S = 60.0
 
 
 def time_function(
@@ -129,7 +129,7 @@ def time_function(
         start = time.perf_counter(), time.process_time()
         _wait(compiled(*values))
         times.append((time.perf_counter() - start[0], time.process_time() - start[1]))
-        if not jit_compile and times[0][0] > _LONG_CALL_S:
+        if not jit_compile and times[0][1] > _LONG_CALL_S:
             break
     counted = times[1:] or times
     wall, cpu = (1e3 * statistics.median(kind) for kind in zip(*counted, strict=True))

@@ -122,6 +122,7 @@ def quickstart(options: argparse.Namespace, folder: Path) -> list[Row]:
         given = {"PVSC_LINK_CACHE": str(cache), "PVSC_LINK_THREADS": str(threads)}
         spent = run(words, **given)
         rows.append(row_of("quickstart", what, "s", spent.wall_s, spent.cpu_s, spent))
+        print(as_text(rows[-1:]), flush=True)
     return rows
 
 
