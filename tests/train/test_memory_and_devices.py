@@ -2,6 +2,7 @@
 
 import json
 import os
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -130,48 +131,96 @@ from pathlib import Path
 from pvsc_link.models import PRESETS, PvscMcConfig, intra_of
 from pvsc_link.train.config import load_train_config
 from pvsc_link.train.trainer import Trainer
-MICRO = PvscMcConfig.from_dict(json.loads(sys.argv[2]))
+folder, micro, run, num_devices, hosts = sys.argv[1:]
+MICRO = PvscMcConfig.from_dict(json.loads(micro))
 PRESETS["micro"], PRESETS["micro_intra"] = MICRO, intra_of(MICRO)
-from pvsc_link.train.step import num_devices, prepare
-folder = Path(sys.argv[1])
-prepare(num_devices=int(sys.argv[3]))
-assert num_devices() == int(sys.argv[3])
-Trainer(load_train_config(folder / "run.yaml"), folder / sys.argv[3]).run()
+from pvsc_link.train import step
+step.prepare(num_devices=int(num_devices), several_hosts=int(hosts) > 1)
+assert step.num_devices() == int(num_devices)
+Trainer(load_train_config(Path(folder) / "run.yaml"), Path(folder) / run).run()
 """
 
 
-def trained_under_jax(config, folder, micro, num_devices):
-    """Weights at the end of a run in a process without TensorFlow, and its table of losses."""
-    import yaml
-
-    (folder / "run.yaml").write_text(yaml.safe_dump(config.model_dump()))
-    words = [str(folder), json.dumps(micro.to_dict()), str(num_devices)]
-    result = subprocess.run(
-        [sys.executable, "-c", SCRIPT, *words],
-        env={
-            **os.environ,
-            "KERAS_BACKEND": "jax",
-            "JAX_PLATFORMS": "cpu",
-            "XLA_FLAGS": "--xla_force_host_platform_device_count=4",
-        },
-        capture_output=True,
+def started(folder, micro, run, *, num_devices=1, num_hosts=1, host=0, port=0):
+    """A process without TensorFlow that trains ``folder / "run.yaml"`` in ``folder / run``."""
+    words = [folder, json.dumps(micro.to_dict()), run, num_devices, num_hosts]
+    cores = num_devices // num_hosts
+    environment = {
+        "KERAS_BACKEND": "jax",
+        "JAX_PLATFORMS": "cpu",
+        "XLA_FLAGS": f"--xla_force_host_platform_device_count={cores}",
+    }
+    if num_hosts > 1:
+        environment |= {
+            "KERAS_DISTRIBUTION_JOB_ADDRESSES": f"127.0.0.1:{port}",
+            "KERAS_DISTRIBUTION_NUM_PROCESSES": str(num_hosts),
+            "KERAS_DISTRIBUTION_PROCESS_ID": str(host),
+        }
+    return subprocess.Popen(
+        [sys.executable, "-c", SCRIPT, *map(str, words)],
+        env=os.environ | environment,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
         text=True,
-        check=False,
     )
-    assert result.returncode == 0, result.stderr[-3000:]
-    with np.load(folder / str(num_devices) / "checkpoint.npz") as file:
+
+
+def ended(*processes):
+    """Waits for the processes, and ends them all where one fails."""
+    try:
+        said = [process.communicate(timeout=3600)[1] for process in processes]
+    finally:
+        for process in processes:
+            process.kill()
+    for process, text in zip(processes, said, strict=True):
+        assert process.returncode == 0, text[-3000:]
+
+
+def weights_at_end(run):
+    """All weights of the last checkpoint of a run, as one vector."""
+    with np.load(run / "checkpoint.npz") as file:
         arrays = {name: file[name] for name in file.files if name.startswith("weights")}
     return np.concatenate([a.ravel() for a in arrays.values() if a.dtype == np.float32])
 
 
+def run_file(config, folder):
+    import yaml
+
+    pytest.importorskip("jax")
+    (folder / "run.yaml").write_text(yaml.safe_dump(config.model_dump()))
+
+
+KEYS = {"steps": 3, "batch": 4, "quantiser": "ste"}
+NO_CLIPS = {"clips": [], "every": 2}
+
+
 @pytest.mark.slow
 def test_four_devices_train_as_one_does_without_tensorflow(micro_run, micro_preset, tmp_path):
-    pytest.importorskip("jax")
-    keys = {"steps": 3, "batch": 4, "quantiser": "ste"}
     config = micro_run(
-        {"model": "intra", **keys},
-        {**INTER, **keys, "gop": [3], "stage": 3, "channel": RAYLEIGH, "rematerialise": True},
-        evaluation={"clips": [], "every": 2},
+        {"model": "intra", **KEYS},
+        {**INTER, **KEYS, "gop": [3], "stage": 3, "channel": RAYLEIGH, "rematerialise": True},
+        evaluation=NO_CLIPS,
     )
-    one, four = (trained_under_jax(config, tmp_path, micro_preset, n) for n in (1, 4))
-    assert close(four, one) < 1e-4
+    run_file(config, tmp_path)
+    ended(started(tmp_path, micro_preset, "one"))
+    ended(started(tmp_path, micro_preset, "four", num_devices=4))
+    assert close(weights_at_end(tmp_path / "four"), weights_at_end(tmp_path / "one")) < 1e-4
+
+
+@pytest.mark.slow
+def test_two_hosts_train_as_one_does(micro_run, micro_preset, tmp_path):
+    config = micro_run(
+        {"model": "intra", **KEYS, "stage": 3, "channel": RAYLEIGH}, evaluation=NO_CLIPS
+    )
+    run_file(config, tmp_path)
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    keys = {"num_devices": 2, "num_hosts": 2, "port": port}
+    both = [started(tmp_path, micro_preset, "two", host=n, **keys) for n in (0, 1)]
+    ended(started(tmp_path, micro_preset, "one"), *both)
+    one, two = (weights_at_end(tmp_path / run) for run in ("one", "two"))
+    assert close(two, one) < 1e-4
+    # The other host did the same work, and kept out of the run folder.
+    np.testing.assert_array_equal(weights_at_end(tmp_path / "two" / "hosts" / "1"), two)
+    assert len((tmp_path / "two" / "history.csv").read_text().splitlines()) == 2
