@@ -193,10 +193,12 @@ class LearnedCodec(Codec):
             from pvsc_link.models import IdealCodec, load_models, receiving
 
             models = load_models(self._preset, self._files)
-            sender = IdealCodec(*models, tf.function)
+            # AutoGraph parses source, which Python 3.11 cannot do in two threads at once.
+            traced = partial(tf.function, autograph=False)
+            sender = IdealCodec(*models, traced)
             receiver = sender
             if self._receiver != SAME:
-                compiled = partial(tf.function, jit_compile=self._arithmetic.xla)
+                compiled = partial(traced, jit_compile=self._arithmetic.xla)
                 intra, model = receiving(models, self._arithmetic)
                 receiver = IdealCodec(intra, model, compiled)
             self._codecs = sender, receiver

@@ -39,9 +39,9 @@ class CpuEngine:
 
     def __init__(self, layer: Any, trunk: "CpuTrunk"):
         self._trunk = trunk
-        self._pool = tf.function(layer.pool)
-        self._finished = tf.function(layer.finished)
-        self._distance = tf.function(layer.distance)
+        self._pool = tf.function(layer.pool, autograph=False)
+        self._finished = tf.function(layer.finished, autograph=False)
+        self._distance = tf.function(layer.distance, autograph=False)
 
     def features(self, frame: np.ndarray) -> list[Any]:
         """Features of one frame [height, width, 3], float32 RGB in [0, 1]."""
@@ -66,7 +66,7 @@ class CpuTrunk:
     ):
         self._stages = stages
         self._mean, self._std = mean, std
-        self._direct = tf.function(layer.convolve)
+        self._direct = tf.function(layer.convolve, autograph=False)
         self._winograd = {
             i: WinogradConvolution(np.asarray(kernel), np.asarray(layer.biases[i]))
             for i, kernel in enumerate(layer.kernels)

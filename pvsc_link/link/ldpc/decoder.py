@@ -43,7 +43,7 @@ class GraphDecoder:
 
     def __init__(self, decode: Callable[[tf.Tensor], tf.Tensor]):
         self._decode = decode
-        self._compiled = tf.function(self._decode_finite, jit_compile=True)
+        self._compiled = tf.function(self._decode_finite, autograph=False, jit_compile=True)
 
     def __call__(self, llr: Any) -> tf.Tensor:
         llr = tf.convert_to_tensor(llr, tf.float32)
