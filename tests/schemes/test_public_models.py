@@ -4,11 +4,15 @@ TORCH_PYTHON names an interpreter with torch, timm and, for NTSCC+, compressai; 
 WITT_CHECKOUT and NTSCC_PLUS_CHECKOUT name the clones. Without them the tests are skipped.
 """
 
+import json
 import os
+import subprocess
+from pathlib import Path
 
 import numpy as np
 import pytest
 
+from pvsc_link.schemes import public_models
 from pvsc_link.schemes.base import LinkOptions
 from pvsc_link.schemes.foreign import READY, ForeignScheme
 from pvsc_link.types import ChannelPoint, CodecFailure
@@ -39,6 +43,7 @@ def test_a_real_repository_sends_its_symbols_and_shows_a_picture(case, video):
         python=stated("TORCH_PYTHON"),
         checkout=stated(f"{name.upper()}_CHECKOUT"),
         model_options=options,
+        max_cbr=2.0,  # random weights of NTSCC+ may ask for as many symbols as its rates allow
         timeout_s=3600.0,  # of a busy machine
     )
     scheme.check()
@@ -52,6 +57,27 @@ def test_a_real_repository_sends_its_symbols_and_shows_a_picture(case, video):
         assert got.num_channel_uses["side"] > 0
         assert got.frames_hat.shape == (1, 72, 100, 3)
         assert np.ptp(got.frames_hat) > 0
+
+
+@pytest.mark.slow
+def test_the_ntscc_plus_driver_does_what_upstream_does_in_its_own_forward():
+    """Equal symbols, and equal pictures of what upstream received over its own channel."""
+    script = Path(__file__).parent / "ntscc_plus_upstream.py"
+    driver = Path(public_models.__file__).parent / "ntscc_plus.py"
+    done = subprocess.run(
+        [stated("TORCH_PYTHON"), script, driver],
+        cwd=stated("NTSCC_PLUS_CHECKOUT"),
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout.splitlines()[-1])
+    upstream, ours = found["uses"]
+    assert ours - upstream in (0.0, 0.5), "an odd number of values is filled up"
+    assert found["sent"] < 1e-5 * found["scale"]
+    assert found["contrast"] > 1e-3, "the picture is not plain"
+    assert found["shown"] < 1e-4 * found["contrast"]
+    assert abs(found["snr_db"] - 7.0) < 0.5, "SNR per complex symbol of unit power, as here"
 
 
 @pytest.mark.parametrize("name", READY)
