@@ -12,12 +12,13 @@ import json
 import os
 import platform
 import re
+import threading
 import time
 import uuid
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import IO, Any, BinaryIO
 
 import numpy as np
 
@@ -94,6 +95,26 @@ def write_atomically(path: str | Path, content: str | bytes) -> None:
     """Write a whole file as :func:`atomic_file` does; text becomes UTF-8."""
     with atomic_file(path) as file:
         file.write(content.encode() if isinstance(content, str) else content)
+
+
+#: Two threads of Python 3.11 that both turn text into a syntax tree, which numpy does with the
+#: header of every array, fail with a ``SystemError`` if the garbage collector, which runs
+#: callbacks of JAX, lets the other thread run in between.
+_ONE_HEADER_AT_A_TIME = threading.Lock()
+
+
+def read_arrays(path: str | Path | IO[bytes], *names: str) -> dict[str, np.ndarray]:
+    """Arrays of an NPZ file by name: those of ``names``, or all; safe in several threads.
+
+    Raises what ``numpy.load`` raises for a file that is missing, damaged or holds objects,
+    ``KeyError`` for a name that it lacks, and ``ValueError`` for a file of a single array.
+    """
+    with _ONE_HEADER_AT_A_TIME:
+        opened = np.load(path, allow_pickle=False)
+        if isinstance(opened, np.ndarray):
+            raise ValueError("a single array where a file of named arrays (.npz) is expected")
+        with opened as file:
+            return {name: file[name] for name in names or file.files}
 
 
 def require_writable(folder: str | Path) -> None:

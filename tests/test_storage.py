@@ -4,7 +4,9 @@ import hashlib
 import stat
 import subprocess
 import sys
+import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +19,7 @@ from pvsc_link.storage import (
     exclusive,
     file_digest,
     json_digest,
+    read_arrays,
     write_atomically,
 )
 from pvsc_link.types import InputError
@@ -145,3 +148,31 @@ def test_the_digest_of_a_file_is_that_of_its_bytes(tmp_path):
     path = Path(tmp_path / "file")
     path.write_bytes(bytes(range(256)) * 5000)
     assert file_digest(path) == digest(path.read_bytes())
+
+
+def test_arrays_are_read_by_name_and_by_one_thread_at_a_time(tmp_path, monkeypatch):
+    """Two threads that parse headers at once can fail under Python 3.11 (``storage``)."""
+    path = tmp_path / "arrays.npz"
+    np.savez(path, a=np.arange(3), b=np.ones((2, 2), np.complex64))
+    alone, load = threading.Lock(), np.load
+
+    def watched(*args, **kwargs):
+        assert alone.acquire(blocking=False), "two threads at once"
+        time.sleep(0.01)
+        try:
+            return load(*args, **kwargs)
+        finally:
+            alone.release()
+
+    monkeypatch.setattr(np, "load", watched)
+    with ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(read_arrays, [path] * 8))
+    assert all(list(arrays) == ["a", "b"] for arrays in found)
+    assert found[0]["a"].tolist() == [0, 1, 2]
+    assert found[0]["b"].dtype == np.complex64
+    assert list(read_arrays(path, "b")) == ["b"]
+    with pytest.raises(KeyError):
+        read_arrays(path, "c")
+    np.save(tmp_path / "one.npy", np.zeros(3))
+    with pytest.raises(ValueError, match="single array"):
+        read_arrays(tmp_path / "one.npy")

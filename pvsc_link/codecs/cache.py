@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from pvsc_link.codecs.base import Codec
-from pvsc_link.storage import atomic_file, cache_directory, digest, json_digest
+from pvsc_link.storage import atomic_file, cache_directory, digest, json_digest, read_arrays
 from pvsc_link.types import EncodedGop
 
 #: To be raised when the meaning of an entry or the conversion to RGB changes.
@@ -96,17 +96,17 @@ def _class_of(codec: Codec) -> dict[str, str]:
 def _load(path: Path, stated: dict[str, Any]) -> EncodedGop | None:
     """The entry of what is ``stated``, or None where there is none or it cannot be trusted."""
     try:
-        with np.load(path, allow_pickle=False) as entry:
-            key = str(entry[_KEY]) if _KEY in entry else None
-            checksum = str(entry[_CHECKSUM]) if _CHECKSUM in entry else None
-            texts: dict[str, Any] = {name: str(entry[name]) for name in _TEXTS}
-            gop = EncodedGop(
-                payload=entry["payload"].tobytes(),
-                frame_num_bytes=tuple(int(n) for n in entry["frame_num_bytes"]),
-                frames_hat=entry["frames_hat"],
-                num_decodable=int(entry[_DECODABLE]) if _DECODABLE in entry else None,
-                **texts,
-            )
+        entry = read_arrays(path)
+        key = str(entry[_KEY]) if _KEY in entry else None
+        checksum = str(entry[_CHECKSUM]) if _CHECKSUM in entry else None
+        texts: dict[str, Any] = {name: str(entry[name]) for name in _TEXTS}
+        gop = EncodedGop(
+            payload=entry["payload"].tobytes(),
+            frame_num_bytes=tuple(int(n) for n in entry["frame_num_bytes"]),
+            frames_hat=entry["frames_hat"],
+            num_decodable=int(entry[_DECODABLE]) if _DECODABLE in entry else None,
+            **texts,
+        )
     except (FileNotFoundError, NotADirectoryError):
         return None
     except _DAMAGE as error:

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from pvsc_link.storage import digest
+from pvsc_link.storage import digest, read_arrays
 from pvsc_link.types import InputError
 
 _SLOT_SYMBOLS = 14
@@ -61,10 +61,10 @@ def read_cir(
     negative or above 1 ms, and channels without power.
     """
     try:
-        with np.load(path or "") as arrays:
-            a, tau = (np.asanyarray(arrays[name]) for name in ("a", "tau"))
+        arrays = read_arrays(path or "", "a", "tau")
     except _UNREADABLE as error:
         raise _refused(path, f"{error}") from error
+    a, tau = arrays["a"], arrays["tau"]
     if not (np.iscomplexobj(a) and np.issubdtype(tau.dtype, np.floating)):
         raise _refused(path, f"dtypes {a.dtype} and {tau.dtype}")
     examples, paths = tau.shape[0] if tau.ndim else 0, tau.shape[-1] if tau.ndim else 0

@@ -17,6 +17,7 @@ from keras import ops
 
 from pvsc_link.metrics.base import VGG_SMALLEST_SIDE, ClipMetric, Metric
 from pvsc_link.metrics.vgg_weights import REMEDY, STAGE_CHANNELS, Vgg16Weights, vgg16_weights
+from pvsc_link.storage import read_arrays
 from pvsc_link.types import InputError
 
 if TYPE_CHECKING:
@@ -225,8 +226,8 @@ def _similarities(x: Any, y: Any) -> tuple[Any, Any]:
 def _stage_weights() -> tuple[list[np.ndarray], list[np.ndarray]]:
     """The learned alpha (texture) and beta (structure), summing to 1, cut into the six stages."""
     with files("pvsc_link.metrics").joinpath("dists_alpha_beta.npz").open("rb") as file:
-        arrays = np.load(file, allow_pickle=False)
-        alpha, beta = arrays["alpha"], arrays["beta"]
+        arrays = read_arrays(file)
+    alpha, beta = arrays["alpha"], arrays["beta"]
     total = alpha.sum() + beta.sum()
     cuts = np.cumsum((3, *STAGE_CHANNELS))[:-1]
     return np.split(alpha / total, cuts), np.split(beta / total, cuts)

@@ -25,7 +25,7 @@ from typing import Any
 
 import numpy as np
 
-from pvsc_link.storage import atomic_file, cache_directory, digest, exclusive
+from pvsc_link.storage import atomic_file, cache_directory, digest, exclusive, read_arrays
 from pvsc_link.types import InputError
 
 #: Output channels of the 13 convolutions, and of the five stages whose last ReLU is compared.
@@ -211,8 +211,8 @@ def _read(path: Path) -> Vgg16Weights:
         with zipfile.ZipFile(path) as archive:
             if sum(member.file_size for member in archive.infolist()) > _MOST_BYTES:
                 raise ValueError(f"an archive of more than {_MOST_BYTES} bytes")
-        with np.load(path, allow_pickle=False) as file:
-            return _assemble(lambda kind, i: file[f"{kind}_{i}"])
+        arrays = read_arrays(path)
+        return _assemble(lambda kind, i: arrays[f"{kind}_{i}"])
     tree = load_arrays(path)
     return _assemble(lambda kind, i: _from_tree(tree, kind, i))
 

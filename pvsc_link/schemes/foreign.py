@@ -39,7 +39,7 @@ from pvsc_link.schemes.analog import outgoing_transports, send_gop
 from pvsc_link.schemes.base import LinkOptions, Scheme
 from pvsc_link.schemes.latency import Clock
 from pvsc_link.schemes.semantic_receiver import ReceivedTransport
-from pvsc_link.storage import digest, file_digest
+from pvsc_link.storage import digest, file_digest, read_arrays
 from pvsc_link.types import ChannelPoint, CodecFailure, InputError, Payload, Reception, Video
 
 #: The one message of side information that a frame of a foreign model has.
@@ -194,8 +194,7 @@ class OwnPython:
                 raise CodecFailure("codec_error", f"{detail}; {said}" if said else detail)
             if not os.path.exists(made):
                 return reply, {}
-            with np.load(made, allow_pickle=False) as file:
-                return reply, {name: file[name] for name in file.files}
+            return reply, read_arrays(made)
 
 
 class _Process:

@@ -28,6 +28,7 @@ from pvsc_link.storage import (
     json_digest,
     num_threads,
     processor,
+    read_arrays,
 )
 from pvsc_link.types import Payload
 
@@ -76,8 +77,7 @@ def _code_and_machine() -> dict[str, Any]:
 def _load(path: Path, key: str) -> tuple[Payload, ...] | None:
     """The entry, or None where there is none or it cannot be trusted."""
     try:
-        with np.load(path, allow_pickle=False) as entry:
-            found = {name: entry[name] for name in entry.files}
+        found = read_arrays(path)
         if str(found["key"]) == key and str(found["checksum"]) == _checksum(found):
             return _unpacked(found)
         reason = "is of something else, or does not match its checksum"

@@ -21,7 +21,7 @@ import keras
 import numpy as np
 import yaml
 
-from pvsc_link.storage import atomic_file, exclusive, write_atomically
+from pvsc_link.storage import atomic_file, exclusive, read_arrays, write_atomically
 from pvsc_link.train.batches import made_ahead
 from pvsc_link.train.config import TrainConfig, gop_at, load_run_config
 from pvsc_link.train.data import open_cache
@@ -84,8 +84,7 @@ def load_checkpoint(folder: Path) -> tuple[Progress, dict[str, np.ndarray]] | No
     """The last checkpoint that can be read, or None where there is none."""
     for name in ("checkpoint.npz", "checkpoint_previous.npz"):
         try:
-            with np.load(folder / name, allow_pickle=False) as file:
-                arrays = {key: file[key] for key in file.files}
+            arrays = read_arrays(folder / name)
         except (OSError, ValueError, EOFError, zipfile.BadZipFile):
             continue
         return Progress(**json.loads(str(arrays.pop(_META)))), arrays

@@ -187,6 +187,7 @@ def test_a_metric_that_is_added_later_is_measured_and_the_others_stay(
         return read_points(tmp_path / out / "small")
 
     before = run("grown", "psnr")
+    assert set(before.status) == {"ok"}, before.note.tolist()
     grown = run("grown", "ssim", "vmaf")
     assert grown[["psnr_db", "ssim", "vmaf"]].notna().all(axis=None)
     added = ["ssim", "vmaf", "seconds"]
