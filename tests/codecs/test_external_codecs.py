@@ -180,6 +180,13 @@ def test_the_last_words_of_a_crash_are_kept(tmp_path, gop, name, mode):
     assert len(failure.detail) < 1200
 
 
+@pytest.mark.parametrize("name", ["dcvc-fm", "glc-video"])
+def test_the_cause_of_a_long_error_is_kept(tmp_path, gop, name):
+    """PyTorch lists every layer that does not fit a checkpoint behind the cause."""
+    detail = failure_of(tmp_path, name, None, gop, "long_error").detail
+    assert "Error(s) in loading state_dict for DMCI" in detail
+
+
 def test_a_time_out_kills_the_codec_and_its_children(tmp_path, gop):
     """The limit leaves time to start on a loaded machine; the fakes would sleep ten minutes."""
     with ThreadPoolExecutor(len(DEFAULTS)) as pool:

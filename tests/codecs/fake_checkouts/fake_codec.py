@@ -21,11 +21,14 @@ def told():
 
 
 def misbehave_at_start():
-    """A crash with a last word, or a hang with a child of its own that would go on."""
+    """A crash, or a hang with a child of its own that would go on."""
     if told() == "crash":
         print("encoding ...")
         print("noise " * 500, file=sys.stderr)
         raise RuntimeError("CUDA out of memory, the last word")
+    if told() == "long_error":
+        layers = "".join(f"\n\tsize mismatch for layer.{n}" for n in range(500))
+        raise RuntimeError("Error(s) in loading state_dict for DMCI:" + layers)
     if told() == "hang":
         child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
         with open(os.path.join(HERE, "pids"), "w") as file:

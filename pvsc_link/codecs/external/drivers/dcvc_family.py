@@ -21,12 +21,15 @@ import multiprocessing
 import os
 import runpy
 import sys
+import traceback
 import types
 
 import request_reply
 
 _DATASET = "clip"
 _SEQUENCE = "frames"
+#: Characters of an error's text that are kept.
+_MOST_CHARS = 300
 
 
 class Done:
@@ -83,7 +86,7 @@ class NoCuda:
 
 def work_without_cuda(torch):
     """Calls that the scripts make to time and to order work on a GPU do nothing on a CPU."""
-    torch.cuda.synchronize = lambda *arguments: None
+    torch.cuda.synchronize = lambda device=None: None
     torch.cuda.Event = torch.cuda.Stream = torch.cuda.stream = NoCuda
     torch.cuda.current_stream = NoCuda
 
@@ -186,7 +189,22 @@ def frame_bits(log):
 
 
 def main():
-    request = request_reply.read_request()
+    """Ends with a line that says what was wrong: the end of what is printed is all that is kept."""
+    try:
+        code(request_reply.read_request())
+    except Exception as error:
+        traceback.print_exc()
+        raise SystemExit(beginning_of(error)) from None
+
+
+def beginning_of(error):
+    """PyTorch lists every layer where a checkpoint does not fit; the cause stands before them."""
+    said = " ".join(str(error).split())
+    return f"{type(error).__name__}: {said[:_MOST_CHARS]}" + " ..." * (len(said) > _MOST_CHARS)
+
+
+def code(request):
+    """One GOP by the stock script; leaves the reply."""
     sys.path[0] = request["checkout"]  # in place of the drivers' own folder
     torch_version = occupy_device(request["device"])
     config, sequence = write_test_config(request)

@@ -19,7 +19,7 @@ class cuda:
         return int(cuda.is_available())
 
     @staticmethod
-    def synchronize():
+    def synchronize(device=None):
         if not cuda.is_available():
             raise RuntimeError("found no NVIDIA driver")
 

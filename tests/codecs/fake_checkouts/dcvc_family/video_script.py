@@ -59,7 +59,7 @@ def main():
         assert args["model_structure"] == "ld"
         assert args["model_path_p"].endswith("video_ld.pth.tar")
     gpu_num = torch.cuda.device_count() if args.get("cuda") == "1" else 0
-    torch.cuda.synchronize()  # the real scripts time their work, also on a CPU
+    torch.cuda.synchronize(device="cpu")  # the real scripts time their work, also on a CPU
     torch.cuda.Event(enable_timing=True).record()
     pool = concurrent.futures.ProcessPoolExecutor(
         max_workers=int(args["worker"]), initializer=init_func, initargs=(args, gpu_num)
