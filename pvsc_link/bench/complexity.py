@@ -15,7 +15,8 @@ those of the times in the paper's Table IV:
 
     python -m pvsc_link.bench complexity --preset pvsc_paper dvst_paper --sizes 480p 720p
 
-``--profile`` adds the steps of a P frame, each with its times and MACs.
+``--profile`` adds the steps of a P frame, each with its times and MACs. ``--batch`` codes the
+frames of several GOPs in one call and divides its times by their number.
 """
 
 import argparse
@@ -216,24 +217,24 @@ def _as_is(step: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def ends_of(
-    model: Any, width: int, height: int, compiled: _Wrapper = _as_is
+    model: Any, width: int, height: int, compiled: _Wrapper = _as_is, batch: int = 1
 ) -> dict[str, tuple[Any, list[Any]]]:
-    """Both ends for one frame, each as a function and its ``tf.TensorSpec`` arguments.
+    """Both ends for one frame of each GOP, as a function and its ``tf.TensorSpec`` arguments.
 
     Input: ``width``, ``height`` : coded size in pixels, multiples of 64; ``compiled`` : wraps
-    every step.
+    every step; ``batch`` : GOPs side by side.
     """
     cfg = model.config
-    transmit, receive = _ends(model, compiled)
+    transmit, receive = _ends(model, compiled, batch)
     units = cfg.rate_map_shape(height, width)
-    buffers = [] if cfg.intra else _buffers(model, width, height)
+    buffers = [] if cfg.intra else _buffers(model, width, height, batch)
     received = [
-        tf.TensorSpec((1, *units, max(cfg.rate_set))),
-        tf.TensorSpec((1, *units), tf.int32),
-        tf.TensorSpec((1, height // 64, width // 64, cfg.channels_z)),
+        tf.TensorSpec((batch, *units, max(cfg.rate_set))),
+        tf.TensorSpec((batch, *units), tf.int32),
+        tf.TensorSpec((batch, height // 64, width // 64, cfg.channels_z)),
     ]
     return {
-        "tx": (transmit, [tf.TensorSpec((1, height, width, 3)), *buffers]),
+        "tx": (transmit, [tf.TensorSpec((batch, height, width, 3)), *buffers]),
         "rx": (receive, [*received, *buffers]),
     }
 
@@ -244,13 +245,13 @@ def macs_by_module(model: Any, width: int, height: int) -> tuple[Counter[str], C
     return count_macs(*ends["tx"]), count_macs(*ends["rx"])
 
 
-def _ends(model: Any, compiled: _Wrapper = _as_is) -> tuple[Any, Any]:
-    """Fig. 5 at either end, for one frame.
+def _ends(model: Any, compiled: _Wrapper, batch: int) -> tuple[Any, Any]:
+    """Fig. 5 at either end, for one frame of each GOP.
 
     The transmitter decodes too, for the frames that follow; a picture of a P frame out of its
     buffers is the receiver's work alone. ``compiled`` wraps every step.
     """
-    omega, intra = tf.zeros((1,), tf.int32), model.config.intra
+    omega, intra = tf.zeros((batch,), tf.int32), model.config.intra
     # No P frame follows an I frame.
     steps: Any = IntraSteps(model, None, compiled) if intra else model.steps(compiled)
 
@@ -269,7 +270,7 @@ def _ends(model: Any, compiled: _Wrapper = _as_is) -> tuple[Any, Any]:
     def _still(feature: Any) -> Any:
         """Vectors of a frame, for the cost of following them; the search is not counted."""
         height, width = feature.shape[1:3]
-        return tf.zeros((1, height // 16, width // 16, 2), tf.int32)
+        return tf.zeros((batch, height // 16, width // 16, 2), tf.int32)
 
     def _decoded(coded: Any, buffers: Any, kept: Any = None) -> Any:
         z_hat, rate_index, symbols = coded
@@ -278,17 +279,22 @@ def _ends(model: Any, compiled: _Wrapper = _as_is) -> tuple[Any, Any]:
     return transmit, receive
 
 
-def _buffers(model: Any, width: int, height: int) -> list[Any]:
+def _buffers(model: Any, width: int, height: int, batch: int) -> list[Any]:
     """Specs of what a P frame finds in the buffers: what a GOP starts with."""
     start = tf.function(lambda frame: model.start_buffers(frame))
-    graph = start.get_concrete_function(tf.TensorSpec((1, height, width, 3)))
+    graph = start.get_concrete_function(tf.TensorSpec((batch, height, width, 3)))
     found = graph.structured_outputs
     names = [name for name in ("feature_tx", "state_tx") if name in found]
     return [tf.TensorSpec(found[name].shape, found[name].dtype) for name in names]
 
 
-def measure(model: Any, label: str, *, repeats: int, jit_compile: bool = False) -> dict[str, Any]:
-    """One row of the table: a frame size of one preset; ``repeats`` 0 leaves the times empty."""
+def measure(
+    model: Any, label: str, *, repeats: int, jit_compile: bool = False, batch: int = 1
+) -> dict[str, Any]:
+    """One row of the table: a frame size of one preset; ``repeats`` 0 leaves the times empty.
+
+    ``batch`` : GOPs side by side in one call. Times are per frame; MACs are those of one GOP alone.
+    """
     width, height = size_of(label)
     wide, high = _coded_size(model, label)
     tx, rx = (sum(end.values()) for end in macs_by_module(model, wide, high))
@@ -299,6 +305,7 @@ def measure(model: Any, label: str, *, repeats: int, jit_compile: bool = False) 
         "height": height,
         "padded_width": wide,
         "padded_height": high,
+        "batch": batch,
         "params_m": models_for_all_rates(model.config) * trainable_parameters(model) / 1e6,
         "macs_g": (tx + rx) / 1e9,
         "macs_tx_g": tx / 1e9,
@@ -307,9 +314,9 @@ def measure(model: Any, label: str, *, repeats: int, jit_compile: bool = False) 
         **dict.fromkeys(_MEASURED, ""),
     }
     if repeats and label != TABLE_V:
-        for end, (function, inputs) in ends_of(model, wide, high).items():
+        for end, (function, inputs) in ends_of(model, wide, high, batch=batch).items():
             wall, cpu = time_function(function, inputs, repeats, jit_compile)
-            row |= {f"{end}_ms": wall, f"{end}_cpu_ms": cpu}
+            row |= {f"{end}_ms": wall / batch, f"{end}_cpu_ms": cpu / batch}
         row["peak_mib"] = peak_mib()
     return row
 
@@ -340,7 +347,9 @@ def _measure_preset(
     preset: str, label: str, repeats: int, options: Mapping[str, Any]
 ) -> dict[str, Any]:
     model = model_of(ALL_PRESETS[preset], dtype=options["dtype"])
-    return measure(model, label, repeats=repeats, jit_compile=options["jit_compile"])
+    return measure(
+        model, label, repeats=repeats, jit_compile=options["jit_compile"], batch=options["batch"]
+    )
 
 
 #: Columns whose ratios are taken.
@@ -462,6 +471,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--repeats", type=int, default=3, help="timed frames after a warm-up")
     parser.add_argument("--jit-compile", action="store_true", help="time both ends under XLA")
     parser.add_argument("--dtype", default="float32", help="Keras' policy, e.g. mixed_bfloat16")
+    parser.add_argument("--batch", type=int, default=1, help="GOPs that one timed call codes")
     parser.add_argument(
         "--profile", action="store_true", help="steps of a frame, at the first size"
     )
@@ -476,7 +486,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     options = parse(argv)
     for label in [*options.sizes, *(options.time_sizes or ())]:
         size_of(label)
-    variant = {"dtype": options.dtype, "jit_compile": options.jit_compile}
+    if options.batch < 1:
+        raise InputError(
+            "number of GOPs that one call codes",
+            found=options.batch,
+            allowed="1 or more",
+            remedy="Leave --batch out for one GOP.",
+        )
+    names = "dtype", "jit_compile", "batch"
+    variant = {name: getattr(options, name) for name in names}
     timed = options.time_sizes or options.sizes
     rows, modules, steps = [], [], []
     for name in options.preset:

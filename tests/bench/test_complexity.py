@@ -2,6 +2,7 @@
 
 import csv
 import json
+from collections import Counter
 
 import pytest
 import tensorflow as tf
@@ -160,6 +161,25 @@ def test_times_of_both_ends_and_the_peak_of_memory_stand_in_the_row(micro, monke
     monkeypatch.setitem(complexity.SIZES, "mini", (128, 64))
     row = complexity.measure(complexity.model_of(PRESETS[micro]), "mini", repeats=1)
     assert all(row[name] > 0 for name in complexity._MEASURED)
+
+
+def test_gops_side_by_side_are_timed_in_one_call_whose_time_is_shared(micro, monkeypatch):
+    monkeypatch.setitem(complexity.SIZES, "mini", (64, 64))
+    monkeypatch.setattr(complexity, "macs_by_module", lambda *given: (Counter(), Counter()))
+    model = complexity.model_of(PRESETS[micro])
+    sent = []
+
+    def timed(function, inputs, repeats, jit_compile):
+        sent.append([spec.shape[0] for spec in inputs])
+        tf.function(function).get_concrete_function(*inputs)  # the networks take these shapes
+        return 30.0, 60.0
+
+    monkeypatch.setattr(complexity, "time_function", timed)
+    row = complexity.measure(model, "mini", repeats=1, batch=3)
+    assert {size for sizes in sent for size in sizes} == {3}
+    assert (row["batch"], row["tx_ms"], row["rx_cpu_ms"]) == (3, 10.0, 20.0)
+    with pytest.raises(InputError, match="--batch"):
+        complexity.main(["--preset", "pvsc_tiny", "--batch", "0"])
 
 
 def test_sizes_are_labels_or_width_by_height():
