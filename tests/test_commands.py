@@ -1,12 +1,13 @@
 """The console script and what its subcommands share."""
 
+import gc
 import subprocess
 import sys
 
 import pytest
 
 from pvsc_link._version import __version__
-from pvsc_link.commands import COMMANDS, main
+from pvsc_link.commands import COMMANDS, _garbage_left_alone, main
 
 HEAVY = ("tensorflow", "keras", "sionna", "matplotlib", "pandas")
 
@@ -94,3 +95,18 @@ def test_tensorflow_starts_quietly_unless_asked(words, is_quiet, tmp_path):
         [sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path, check=True
     )
     assert (done.stderr.endswith("before after")) == is_quiet
+
+
+def test_what_an_import_makes_is_never_searched_for_garbage(monkeypatch):
+    kept, at_exit = [], []
+    monkeypatch.setattr("pvsc_link.commands.atexit.register", at_exit.append)
+    before = gc.get_freeze_count()
+    try:
+        with _garbage_left_alone():
+            assert not gc.isenabled()
+            kept += [[] for _ in range(100)]
+        assert gc.isenabled()
+        assert gc.get_freeze_count() >= before + 100
+        assert at_exit == [gc.freeze]
+    finally:
+        gc.unfreeze()
