@@ -76,6 +76,14 @@ class Scheme(Protocol):
         """The coded GOPs of a whole clip."""
         return [self.encode_gop(video, t, gop, rate) for t in range(0, len(video.frames), gop)]
 
+    def warm_up(self, gop: Any) -> None:
+        """Make what the receiver of a coded GOP needs and keeps, such as traced networks.
+
+        ``stream`` makes it by itself. A sweep calls this in another thread while it does other
+        work, and receives nothing of this scheme until it is done.
+        """
+        return
+
     @abc.abstractmethod
     def stream(
         self,

@@ -53,7 +53,7 @@ from pvsc_link.types import ChannelPoint, InputError, Payload, Reception, Video
 
 if TYPE_CHECKING:
     from pvsc_link.link import Adaptation
-    from pvsc_link.models import Arithmetic, SideInfo
+    from pvsc_link.models import Arithmetic, Receiver, SideInfo
     from pvsc_link.schemes.analog import Outgoing
     from pvsc_link.schemes.semantic_receiver import GopReceiver
 
@@ -157,6 +157,7 @@ class SemanticScheme(Scheme):
         self._jit_compile = jit_compile
         self._lock = threading.Lock()
         self._engines: dict[WeightFiles, _Engine] = {}
+        self._warm: set[tuple[WeightFiles, tuple[int, int]]] = set()
         self._sides: dict[tuple, SideInfo] = {}
 
     def _find(self, preset: str, weights: str | None) -> dict[int, WeightFiles]:
@@ -281,14 +282,23 @@ class SemanticScheme(Scheme):
                     status=self.status,
                 )
 
-    def _receiver(self, gop: SentGop) -> GopReceiver:
-        """The receiver of a session: of the GOP it takes weights and frame size."""
-        from pvsc_link.models import Receiver
-        from pvsc_link.schemes.semantic_receiver import GopReceiver
+    def warm_up(self, gop: SentGop) -> None:
+        """Load the weights and trace the receiver's graphs by decoding an I frame and a P frame."""
+        key = self._files[gop.omega_index], gop.padded
+        if key in self._warm:
+            return
+        receiver = self._networks(gop)
+        for t, frame in enumerate(gop.frames[:2]):
+            known = np.ones(frame.symbols.size, np.float32)  # a variance, where the model asks
+            receiver.decode(frame.symbols, frame.side_bits, intra=t == 0, no_eff=known)
+        self._warm.add(key)
 
-        engine, files = self.engine(gop.omega_index), self._files[gop.omega_index]
-        height, width = gop.padded
-        receiver = Receiver(
+    def _networks(self, gop: SentGop) -> Receiver:
+        """The networks of a receiver, with buffers of their own."""
+        from pvsc_link.models import Receiver
+
+        engine, (height, width) = self.engine(gop.omega_index), gop.padded
+        return Receiver(
             *engine.received.models.values(),
             height=height,
             width=width,
@@ -296,6 +306,12 @@ class SemanticScheme(Scheme):
             decoder=engine.decoder,
             **self._session(gop.omega_index),
         )
+
+    def _receiver(self, gop: SentGop) -> GopReceiver:
+        """The receiver of a session: of the GOP it takes weights and frame size."""
+        from pvsc_link.schemes.semantic_receiver import GopReceiver
+
+        receiver, files = self._networks(gop), self._files[gop.omega_index]
 
         def read_side(z: bytes, k: bytes, place: int, preset: int) -> SideInfo:
             # Equal bytes mean equal content: it is read once for all channel points.

@@ -7,7 +7,7 @@ that are stored already are not run again: a sweep that was stopped goes on wher
 Three stages run beside each other in threads of one process (``SweepRunner.run``):
 
     encode scheme after scheme --> choose the MCS, send, decode --> measure
-                                   store rows in order         <----+
+    make its receiver              store rows in order         <----+
 """
 
 import json
@@ -408,6 +408,7 @@ class SweepRunner:
             with self._clock("MCS choice"):
                 self._send_again(self._others(chosen, of_side.mcs))
             if any(map(self._is_open, of_key[key])):
+                place.wait_for_receiver(key)
                 self._send_all(place.video, of_key[key], place.encoded(key), of_side)
 
     def _was_chosen(self, point: Point) -> bool:
@@ -547,6 +548,14 @@ class SweepRunner:
                 except Exception as error:
                     failures[rate] = _as_failure(scheme, error)
         return Encoded(curve, failures)
+
+    def _warm_up(self, scheme: Scheme, encoded: Future[Encoded]) -> None:
+        """Make the receiver's networks; what is wrong with them is told by the first row."""
+        with suppress(Exception):
+            for gops in encoded.result().curve.values():
+                self._go_on()
+                with self._clock("link and decoding"):
+                    scheme.warm_up(gops[0])
 
     def _note_commands(self, scheme: Scheme, curve: Mapping[int, Sequence[Any]]) -> None:
         """Keep the literal codec options of every rate for the manifest."""
@@ -718,6 +727,7 @@ class _Place:
         self._points = runner.plan.places[name]
         self._encoded: dict[Key, Encoded] = {}
         self._coming: dict[Key, Future[Encoded]] = {}
+        self._warming: dict[Key, Future[None]] = {}
         self._policies: dict[Key, McsPolicy] = {}
 
     @cached_property
@@ -728,19 +738,27 @@ class _Place:
     def begin(self, keys: Iterable[Key]) -> None:
         """Let the encoders of these entries run one after another beside what is done meanwhile.
 
-        Nothing happens where encoders have no thread of their own. An entry whose scheme an earlier
-        one has is encoded when it is asked for, because the scheme may be in use then.
+        Behind the encoder of a semantic scheme, its receiver is made. Nothing happens where
+        encoders have no thread of their own. An entry whose scheme an earlier one has is encoded
+        when it is asked for, because the scheme may be in use then.
         """
-        if self._runner._encoding is None:
+        stage, runner = self._runner._encoding, self._runner
+        if stage is None:
             return
         keys = list(keys)
         first = {id(self._plan.schemes[key]): key for key in reversed(keys)}
         for key in keys:
             if key in first.values():
-                rates = sorted({point.rate for point in self._of(key)})
-                self._coming[key] = self._runner._encoding.submit(
-                    self._runner._encode, self._plan.schemes[key], self.video, self._gop, rates
-                )
+                rates, scheme = sorted({p.rate for p in self._of(key)}), self._plan.schemes[key]
+                coming = stage.submit(runner._encode, scheme, self.video, self._gop, rates)
+                self._coming[key] = coming
+                if not scheme.digital:
+                    self._warming[key] = stage.submit(runner._warm_up, scheme, coming)
+
+    def wait_for_receiver(self, key: Key) -> None:
+        """Until the receiver of an entry is made, if that was begun."""
+        if key in self._warming:
+            self._warming.pop(key).result()
 
     def encoded(self, key: Key) -> Encoded:
         """The clip out of one entry's encoder, or from an earlier entry with the same scheme.

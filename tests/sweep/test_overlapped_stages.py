@@ -169,3 +169,34 @@ def test_seconds_of_stages_that_overlap_add_up_to_the_time_in_which_any_ran(tmp_
     store.close()
     assert seconds == {"encode": pytest.approx(3.5), "metrics": pytest.approx(4.0)}
     assert np.isclose(sum(seconds.values()), 7.5)
+
+
+def test_a_receiver_is_made_while_rows_of_codecs_are_sent(made, tmp_path, monkeypatch):
+    """The first row of a codec waits for it, and the first row of its own scheme finds it made."""
+    begun, order, lock = threading.Event(), [], threading.Lock()
+    transmit = SweepRunner._transmit
+
+    def warm_up(self, gop):
+        begun.set()
+        with lock:
+            order.append("receiver")
+        raise ZeroDivisionError("told by the rows, if they meet it too")
+
+    def sending(self, point, *given):
+        if point.scheme == "coarse":
+            assert begun.wait(PATIENCE)
+        with lock:
+            order.append(point.scheme)
+        return transmit(self, point, *given)
+
+    monkeypatch.setattr(made_up.Noisy, "warm_up", warm_up)
+    monkeypatch.setattr(SweepRunner, "_transmit", sending)
+    monkeypatch.setenv("PVSC_LINK_THREADS", "2")
+    rows = swept(made[:1], tmp_path / "out")
+    assert {row["status"] for row in rows} == {"ok"}
+    assert order.index("receiver") < order.index("noisy")
+    order.clear()
+    monkeypatch.setattr(SweepRunner, "_transmit", transmit)
+    monkeypatch.setenv("PVSC_LINK_THREADS", "1")
+    assert swept(made[:1], tmp_path / "alone") == rows
+    assert not order
