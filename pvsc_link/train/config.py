@@ -171,6 +171,14 @@ class LossConfig(StrictModel):
         examples=[1.0],
         json_schema_extra=unit("1"),
     )
+    flow: float = Field(
+        default=0.0,
+        ge=0,
+        description="Weight of the l1 error of the reference as the flow moves it before the flow "
+        "is coded, which teaches the motion estimator of DVST; not in the paper.",
+        examples=[1.0],
+        json_schema_extra=unit("1"),
+    )
     streams: list[Literal["motion", "context"]] = Field(
         default=[],
         description="Streams of DVST whose rate counts; empty: both. A phase in which the motion "
@@ -505,7 +513,7 @@ class PhaseConfig(StrictModel):
     )
     informed_start: bool = Field(
         default=False,
-        description="Whether fresh weights come from a PCA of the data.",
+        description="Whether fresh weights make a linear transform codec, from a PCA of the data.",
         examples=[True],
     )
     intra_start: bool = Field(
@@ -745,10 +753,10 @@ class TrainConfig(StrictModel):
             count = min(len(self.omega), DVST_PRESETS[self.preset].num_rates)
             allowed = f"a rate from 0 to {count - 1}, an entry of omega"
         loss = phase.loss
-        if not has_rates and (loss.prediction or loss.streams):
+        if not has_rates and (loss.prediction or loss.flow or loss.streams):
             raise InputError(
                 f"loss of phase {phase.name}",
-                found=[key for key in ("prediction", "streams") if getattr(loss, key)],
+                found=[key for key in ("prediction", "flow", "streams") if getattr(loss, key)],
                 allowed="these keys in P-frame phases of DVST alone",
                 remedy="Leave them out.",
             )

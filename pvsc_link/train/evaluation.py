@@ -182,7 +182,7 @@ _TERMS = ("rec", "per", "adv", "latent", "pred")
 LOSS_COLUMNS = (
     *("step", "phase", "phase_step", "gop", "learning_rate", "seconds", "waited", "loss", "rate"),
     *("bpp_y", "bpp_z", *(f"{term}_{branch}" for term in _TERMS for branch in _BRANCHES)),
-    *("discriminator", "norm", "skipped", "sent", "spread", "warnings"),
+    *("pred_flow", "discriminator", "norm", "skipped", "sent", "spread", "warnings"),
 )
 EVALUATION_COLUMNS = (
     *("step", "phase", "omega_index", "omega", "clip", "frame_kind"),

@@ -54,8 +54,8 @@ def configs_of(
     return {"intra": with_eta_factors(intra, intra_eta_factors), "inter": inter}
 
 
-def has_starts(config: Any) -> bool:
-    """Whether a fresh model of this config can start from a PCA, or from the intra model."""
+def has_intra_start(config: Any) -> bool:
+    """Whether a fresh model of this config can start from the intra model."""
     return not isinstance(config, DvstConfig)
 
 

@@ -275,6 +275,10 @@ class Objective:
             place = given["rows"], given["place"]
             features = self.perceptual.features(self.perceptual.cut(frame, *place))
             chosen = omega if self.perceptual.count == frame.shape[0] else ops.take(omega, place[0])
+        if loss.flow:
+            error = reconstruction_loss(frame, output["prediction_flow"])
+            terms["pred_flow"] = ops.mean(error)
+            total = total + loss.flow * ops.mean(omega * error)
         for branch, weight in self.branches.items():
             frame_hat = ops.cast(output[f"frame_{branch}"], "float32")
             rec = reconstruction_loss(frame, frame_hat)

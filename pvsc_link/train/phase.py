@@ -19,12 +19,13 @@ from pvsc_link.train.data import ClipCache
 from pvsc_link.train.family import (
     coded_streams,
     configs_of,
-    has_starts,
+    has_intra_start,
     nearest_rate,
     network_name,
     with_rates,
 )
 from pvsc_link.train.objective import Objective, PerceptualLoss
+from pvsc_link.train.starts.dvst import start_dvst
 from pvsc_link.train.starts.informed import measure_statistics, start_informed
 from pvsc_link.train.starts.intra import copy_feature_coding, start_from_intra
 from pvsc_link.train.starts.linear_coding import sent_frames, start_linear_coding
@@ -182,15 +183,15 @@ class Phase:
         return {"norm": results[0][0], "skipped": skipped}
 
     def _check_starts(self) -> None:
-        asked = [key for key in ("informed_start", "intra_start") if getattr(self.phase, key)]
+        asked = ["intra_start"] if self.phase.intra_start else []
         if self.phase.coding_start == "intra":
             asked.append("coding_start: intra")
-        if asked and not has_starts(self._configs[self.phase.model]):
+        if asked and not has_intra_start(self._configs[self.phase.model]):
             raise InputError(
                 f"{asked[0]} of phase {self.phase.name}",
                 found=f"preset {self.config.preset}",
                 allowed="presets of PVSC",
-                remedy="Leave it out: the model starts with random weights.",
+                remedy="Leave it out, or write informed_start or coding_start: linear.",
             )
 
     def _check_shapes(self) -> None:
@@ -230,6 +231,9 @@ class Phase:
         if self.phase.informed_start:
             config, size = model.config, min(_STATISTICS_SIZE, self.phase.crop)
             pairs = self._pictures(cache, _STATISTICS_CROPS, size)
+            if (rate := self.phase.rate) is not None:
+                start_dvst(model, pairs, self.config.omega[rate])
+                return model
             statistics = measure_statistics(pairs, config.channels_feature, config.channels_y)
             start_informed(model, statistics, self.config.omega_of(kind))
         elif self.phase.intra_start:

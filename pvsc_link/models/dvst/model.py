@@ -43,6 +43,7 @@ from pvsc_link.models.dvst.networks import (
     MotionDecoder,
     MotionEncoder,
     MotionEstimator,
+    warp,
 )
 from pvsc_link.models.entropy.hyper_latent import FactorizedPrior, PmfTables
 from pvsc_link.models.entropy.quantisation import dequantise_blocks
@@ -322,12 +323,12 @@ class DvstModel(keras.Model):
         (module docstring): latents side by side in channels, units one above the other.
         ``omega_index`` is not used. Besides, ``prediction`` and with a channel
         ``prediction_tx``, ``prediction_rx`` : like ``frame``, the motion-compensated reference of
-        each branch, for a loss that teaches the motion.
+        each branch, and ``prediction_flow`` , the reference moved by the flow before it is coded,
+        for losses that teach the motion.
         """
         reference, (noise_m, noise_c) = buffers["feature_tx"], self._noise(noise)
-        motion = self._code(
-            self.motion_stream, self.motion_latent(frame, reference), None, quantiser, noise_m
-        )
+        flow = self.motion_estimator(frame, reference)
+        motion = self._code(self.motion_stream, self.motion_encoder(flow), None, quantiser, noise_m)
         known = ideal = self.compensate(motion.units["y_tilde"], reference)
         if channel is not None:
             # What the frame is coded against is what the transmitter will hold of the motion.
@@ -336,7 +337,7 @@ class DvstModel(keras.Model):
             known = self.compensate(y_tilde, reference)
         y = self.context_encoder(frame, known.prediction, known.context_f)
         context = self._code(self.context_stream, y, known.context_e, quantiser, noise_c)
-        output = self._ideal(motion, context, ideal)
+        output = {**self._ideal(motion, context, ideal), "prediction_flow": warp(reference, flow)}
         if channel is None:
             return {**output, "buffers": {**buffers, "feature_tx": output["frame_ideal"]}}
         symbols = stack_units(symbols_m, context.symbols())

@@ -19,8 +19,8 @@ from pvsc_link.models import MIN_SIGMA, PATCH_CHANNELS, DepthConvBlock
 #: Other steps are proportional to omega ** -0.5, which balances squared error and rate.
 STEP_AT_UNIT_OMEGA = 0.15
 LARGEST_STEP = 1.5
-_QUIET = 0.05  # factor of the usual size of z
-_NARROW = 1.47  # softplus(1.47) ** 4 = 8: slope of the prior's logit, P(z = 0) = 0.96
+QUIET_HYPER_LATENT = 0.05  # factor of the usual size of z
+NARROW_PRIOR = 1.47  # softplus(1.47) ** 4 = 8: slope of the prior's logit, P(z = 0) = 0.96
 
 
 @dataclass(frozen=True)
@@ -39,12 +39,12 @@ def measure_statistics(pairs: np.ndarray, num_features: int, num_latents: int) -
 
     Input: ``pairs`` : [n, 2, height, width, 3], float32 in [0, 1], sizes divisible by 16.
     """
-    patches = _unshuffled(pairs, 8)
+    patches = space_to_depth(pairs, 8)
     mean = patches.reshape(-1, PATCH_CHANNELS).mean(axis=0)
-    first = _components(patches - mean, min(num_features, PATCH_CHANNELS))
+    first = principal_components(patches - mean, min(num_features, PATCH_CHANNELS))
     features = (patches - mean) @ first
-    cells = _unshuffled(features, 2)
-    second = _components(cells, num_latents)
+    cells = space_to_depth(features, 2)
+    second = principal_components(cells, num_latents)
     latents = cells @ second
     spread = latents.std(axis=(0, 1, 2, 3))
     difference = (latents[:, 1] - latents[:, 0]).std(axis=(0, 1, 2))
@@ -52,7 +52,8 @@ def measure_statistics(pairs: np.ndarray, num_features: int, num_latents: int) -
     return TransformStatistics(mean, first, blocks, spread, difference)
 
 
-def _unshuffled(images: np.ndarray, factor: int) -> np.ndarray:
+def space_to_depth(images: np.ndarray, factor: int) -> np.ndarray:
+    """As ``pixel_unshuffle``, in numpy and with any number of leading axes."""
     *lead, height, width, channels = images.shape
     rows, columns = height // factor, width // factor
     split = images.reshape(*lead, rows, factor, columns, factor, channels)
@@ -60,7 +61,8 @@ def _unshuffled(images: np.ndarray, factor: int) -> np.ndarray:
     return moved.reshape(*lead, rows, columns, factor * factor * channels)
 
 
-def _components(data: np.ndarray, count: int) -> np.ndarray:
+def principal_components(data: np.ndarray, count: int) -> np.ndarray:
+    """The ``count`` directions of most energy in ``data`` [..., c]: [c, count], orthonormal."""
     flat = data.reshape(-1, data.shape[-1]).astype(np.float64)
     _, vectors = np.linalg.eigh(flat.T @ flat)
     return vectors[:, ::-1][:, :count].astype(np.float32)
@@ -93,12 +95,18 @@ def _zero_residuals(model: Any) -> None:
     for layer in model.layers:
         if layer in coding:
             continue
-        for part in layer._flatten_layers():
-            if isinstance(part, DepthConvBlock):
-                for last in (part.mix_out, part.gate_out):
-                    last.kernel.assign(np.zeros(last.kernel.shape, np.float32))
-                if part.adaptor is not None:
-                    embed_matrix(part.adaptor, np.eye(min(part.adaptor.kernel.shape[2:])))
+        for part in zero_branches(layer):
+            if part.adaptor is not None:
+                embed_matrix(part.adaptor, np.eye(min(part.adaptor.kernel.shape[2:])))
+
+
+def zero_branches(layer: Any) -> list[DepthConvBlock]:
+    """The DC blocks inside a layer, whose residual branches become zero."""
+    blocks = [part for part in layer._flatten_layers() if isinstance(part, DepthConvBlock)]
+    for block in blocks:
+        for last in (block.mix_out, block.gate_out):
+            last.kernel.assign(np.zeros(last.kernel.shape, np.float32))
+    return blocks
 
 
 def embed_matrix(layer: Any, matrix: np.ndarray, bias: np.ndarray | None = None) -> None:
@@ -165,9 +173,9 @@ def _set_spread(model: Any, spread: np.ndarray) -> None:
 def _quieten_hyper_latent(model: Any) -> None:
     """z starts near zero with a narrow prior, so that it costs few bits until it is of use."""
     down = model.hyper_encoder.down_64.down
-    down.kernel.assign(_QUIET * np.array(down.kernel))
+    down.kernel.assign(QUIET_HYPER_LATENT * np.array(down.kernel))
     for scale in model.z_prior.scales:
-        scale.assign(np.full(scale.shape, _NARROW, np.float32))
+        scale.assign(np.full(scale.shape, NARROW_PRIOR, np.float32))
 
 
 def _set_prediction(model: Any, statistics: TransformStatistics, scale: np.ndarray) -> None:

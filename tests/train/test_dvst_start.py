@@ -1,0 +1,62 @@
+"""DVST that starts as two linear transform codecs sends motion and differences before any step."""
+
+import numpy as np
+import pytest
+from keras import ops
+
+from pvsc_link.models.presets import DVST_PRESETS
+from pvsc_link.models.zoo import model_of
+from pvsc_link.train.starts.dvst import start_dvst
+from pvsc_link.train.starts.informed import quantisation_steps
+from tests.train.test_informed_start import psnr, textured_pairs
+
+
+@pytest.fixture(scope="module")
+def pairs():
+    """Frames that differ by noise of low frequency, which no motion explains."""
+    frames = textured_pairs(6, 128, 0)
+    frames[:, 1] = 0.7 * frames[:, 0] + 0.3 * textured_pairs(6, 128, 1)[:, 0]
+    return frames
+
+
+def started(pairs, omega):
+    model = model_of(DVST_PRESETS["dvst_tiny"])
+    start_dvst(model, pairs, omega)
+    return model
+
+
+@pytest.fixture(scope="module")
+def fine(pairs):
+    return started(pairs, 18.0)
+
+
+def test_the_context_stream_sends_what_the_prediction_lacks(fine, pairs):
+    before, frame = pairs[0, :1], pairs[0, 1:]
+    output = fine.forward(frame, fine.start_buffers(before))
+    predicted, shown = (psnr(frame, output[name]) for name in ("prediction", "frame_ideal"))
+    assert shown > predicted + 6
+    motion, context = np.split(np.array(output["rate_index"]), 2, axis=1)
+    assert context.max() > 0
+    assert motion.mean() < context.mean()
+
+
+def test_a_coarser_rate_takes_larger_steps_and_fewer_bits(fine, pairs):
+    coarse = started(pairs, 0.7)
+    bits, quality = [], []
+    for model in (coarse, fine):
+        output = model.forward(pairs[0, 1:], model.start_buffers(pairs[0, :1]))
+        bits.append(float(ops.sum(output["num_bits_y"])))
+        quality.append(psnr(pairs[0, 1:], output["frame_ideal"]))
+    assert bits[0] < 0.8 * bits[1]
+    assert quality[0] < quality[1]
+    assert quantisation_steps([0.7])[0] > quantisation_steps([18.0])[0]
+
+
+def test_the_motion_stream_carries_the_mean_flow_of_blocks(fine):
+    flow = np.zeros((1, 64, 64, 2), np.float32)
+    flow[:, :, :32] = (1.5, -0.75)
+    flow[:, 32:, 32:] = (0.0, 3.0)
+    y = fine.motion_encoder(flow)
+    np.testing.assert_allclose(fine.motion_decoder(y), flow, atol=0.05)
+    rounded = fine.motion_decoder(np.round(np.array(y)))
+    assert np.max(np.abs(np.array(rounded) - flow)) < 0.5
