@@ -30,13 +30,14 @@ class Metric(abc.ABC):
     Attributes: ``version`` : to be raised with any change that moves a value, because cached
     values depend on it; ``smallest_side`` : smallest height and width in pixels that it takes;
     ``of_clip`` : whether a clip is measured as a whole (``ClipMetric``); ``fewest_frames`` :
-    shortest clip that it takes.
+    shortest clip that it takes; ``in_threads`` : whether threads may compare frames at once.
     """
 
     version: int = 1
     smallest_side: ClassVar[int] = 1
     of_clip: ClassVar[bool] = False
     fewest_frames: ClassVar[int] = 1
+    in_threads: ClassVar[bool] = False
 
     def require(self) -> None:  # noqa: B027, most metrics need nothing
         """Raise ``InputError`` if this machine lacks what the metric needs, such as weights."""

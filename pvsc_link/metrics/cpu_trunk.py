@@ -53,7 +53,7 @@ class CpuEngine:
 
 
 class CpuTrunk:
-    """Five feature maps of a frame. Threads may share an object; they wait for each other.
+    """Five feature maps of a frame. Threads may share an object, at once.
 
     Parameters
         layer : ``Vgg16Trunk``, float32
@@ -72,8 +72,7 @@ class CpuTrunk:
             for i, kernel in enumerate(layer.kernels)
             if kernel.shape[2] >= _FEWEST_CHANNELS
         }
-        self._first: deque[tuple[np.ndarray, tf.Tensor]] = deque(maxlen=_KEPT_FRAMES)
-        self._lock = threading.Lock()
+        self._of_thread = threading.local()
 
     def __call__(self, frame: np.ndarray, pool: Callable[[Any], Any]) -> list[tf.Tensor]:
         """Feature maps [1, height / 2**s, width / 2**s, c_s], s = 0 ... 4.
@@ -81,19 +80,21 @@ class CpuTrunk:
         Input: ``frame`` : [height, width, 3], float32 RGB in [0, 1]; ``pool`` : halves the size
         between two stages.
         """
-        with self._lock:
-            maps = [self._first_stage(frame)]
-            for stage in self._stages[1:]:
-                maps.append(self._stage(pool(maps[-1]), stage))
-            return maps
+        maps = [self._first_stage(frame)]
+        for stage in self._stages[1:]:
+            maps.append(self._stage(pool(maps[-1]), stage))
+        return maps
 
     def _first_stage(self, frame: np.ndarray) -> tf.Tensor:
-        for known, features in self._first:
+        if not hasattr(self._of_thread, "first"):
+            self._of_thread.first = deque(maxlen=_KEPT_FRAMES)
+        first: deque[tuple[np.ndarray, tf.Tensor]] = self._of_thread.first
+        for known, features in first:
             if np.array_equal(known, frame):
                 return features
         x = tf.constant((frame - self._mean) / self._std)[None]
         features = self._stage(x, self._stages[0])
-        self._first.append((frame.copy(), features))
+        first.append((frame.copy(), features))
         return features
 
     def _stage(self, x: tf.Tensor, stage: tuple[int, ...]) -> tf.Tensor:

@@ -48,7 +48,8 @@ class FrameMetrics:
     (``ClipMetric``). An interrupted process loses at most the value in progress, and several
     processes may share the file. Features of reference frames stay in memory until others need the
     space: who measures all received versions of one GOP before the next GOP has them computed once.
-    Threads may share an object; of single frames, one metric is measured by one thread at a time.
+    Threads may share an object; of single frames, a metric is measured by one thread at a time
+    unless it says otherwise (``Metric.in_threads``).
 
     Parameters
         path : the SQLite file; None: ``frame_metrics.sqlite`` in the cache folder
@@ -167,6 +168,9 @@ class FrameMetrics:
             return found[0]
         with self._locks.setdefault(metric.name, threading.Lock()):
             reference = self._references.get(metric.name, key[0], measure, _unit(frame))
+            if not measure.in_threads:
+                value = float(measure.compare([reference], _unit(frame_hat))[0])
+        if measure.in_threads:
             value = float(measure.compare([reference], _unit(frame_hat))[0])
         self._keep(database, [row], [value])
         return value

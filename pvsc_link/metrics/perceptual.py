@@ -306,6 +306,7 @@ class PerceptualMetric(Metric):
     """
 
     smallest_side = VGG_SMALLEST_SIDE
+    in_threads = True
     layer: ClassVar[type]
 
     def require(self) -> None:

@@ -8,6 +8,7 @@ matrix products, which TensorFlow's library computes. Results differ from a dire
 float32 rounding, at most some 1e-4 of an activation of VGG16.
 """
 
+import threading
 from typing import Any
 
 import numpy as np
@@ -40,7 +41,7 @@ class WinogradConvolution:
     Output
         [height, width, c_out], float32, whose memory TensorFlow may share (:func:`aligned`)
 
-    An object is used by one thread at a time.
+    Threads may share an object: each has a workspace of its own.
 
     >>> convolve = WinogradConvolution(np.ones((3, 3, 128, 256), np.float32), np.zeros(256, "f"))
     >>> convolve(np.ones((20, 30, 128), np.float32)).shape
@@ -51,7 +52,7 @@ class WinogradConvolution:
         points = np.einsum("ai,bj,ijco->abco", _KERNEL, _KERNEL, kernel.astype(np.float64))
         self._kernel = tf.constant(points.reshape(36, *kernel.shape[2:]), tf.float32)
         self._bias = np.ascontiguousarray(bias, np.float32)
-        self._inputs: dict[int, tuple[np.ndarray, tf.Tensor]] = {}
+        self._of_thread = threading.local()
 
     def __call__(self, x: np.ndarray) -> np.ndarray:
         height, width, channels = x.shape
@@ -67,12 +68,14 @@ class WinogradConvolution:
         return y
 
     def _workspace(self, num_tiles: int, channels: int) -> tuple[np.ndarray, tf.Tensor]:
-        if num_tiles not in self._inputs:
-            if len(self._inputs) >= 2:  # a block of full height, and the last one of a picture
-                self._inputs.clear()
+        inputs: dict[int, tuple[np.ndarray, tf.Tensor]]
+        inputs = self._of_thread.__dict__.setdefault("inputs", {})
+        if num_tiles not in inputs:
+            if len(inputs) >= 2:  # a block of full height, and the last one of a picture
+                inputs.clear()
             array = aligned((36, num_tiles, channels))
-            self._inputs[num_tiles] = array, shared(array)
-        return self._inputs[num_tiles]
+            inputs[num_tiles] = array, shared(array)
+        return inputs[num_tiles]
 
 
 def aligned(shape: tuple[int, ...]) -> np.ndarray:

@@ -1,6 +1,7 @@
 """The trunk for CPUs gives the features of the Keras layer, and its convolutions those of Keras."""
 
 import itertools
+from concurrent.futures import ThreadPoolExecutor
 
 import keras
 import numpy as np
@@ -61,6 +62,17 @@ def test_the_features_are_those_of_the_layer(pool):
         assert features.shape == expected.shape
         scale = float(ops.max(ops.abs(expected)))
         np.testing.assert_allclose(features, expected, atol=1e-5 * scale)
+
+
+def test_threads_get_the_features_of_their_own_frames():
+    _, trunk = _trunks()
+    frames = np.random.default_rng(4).random((6, 33, 40, 3)).astype(np.float32)
+    alone = [trunk(frame, Lpips.pool) for frame in frames]
+    with ThreadPoolExecutor(3) as pool:
+        found = list(pool.map(lambda frame: trunk(frame, Lpips.pool), [*frames, *frames]))
+    for features, expected in zip(found, alone + alone, strict=True):
+        for one, other in zip(features, expected, strict=True):
+            np.testing.assert_array_equal(one, other)
 
 
 def test_both_distances_share_the_first_stage_of_a_frame_and_of_no_other():

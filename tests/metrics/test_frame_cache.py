@@ -5,6 +5,8 @@ import signal
 import sqlite3
 import subprocess
 import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 
 import numpy as np
@@ -366,3 +368,27 @@ def test_frames_that_are_no_8_bit_video_are_refused(cached, spoil):
 def test_an_unknown_metric_is_refused_with_the_known_ones(cached):
     with pytest.raises(InputError, match="allowed: counting"):
         cached.evaluate(["vmaf"], clip(1, 0), clip(1, 1))
+
+
+@pytest.mark.parametrize("in_threads", [False, True])
+def test_a_metric_says_whether_threads_may_compare_frames_at_once(
+    cached, counting, monkeypatch, in_threads
+):
+    """Two comparisons wait for each other, which only those that run at once survive."""
+    together, compare = threading.Barrier(2), counting._compare
+    met = []
+
+    def waiting(reference, frame_hat):
+        with suppress(threading.BrokenBarrierError):
+            together.wait(0.3 if not in_threads else 20)
+            met.append(True)
+        return compare(reference, frame_hat)
+
+    monkeypatch.setattr(Counting, "in_threads", in_threads)
+    monkeypatch.setattr(counting, "_compare", waiting)
+    frame, shown = clip(1, 0), [clip(1, 1), clip(1, 2)]
+    with ThreadPoolExecutor(2) as pool:
+        list(pool.map(lambda one: cached.evaluate(["counting"], frame, one), shown))
+    assert counting.comparisons == 2
+    assert counting.references == 1
+    assert len(met) == (2 if in_threads else 0)
