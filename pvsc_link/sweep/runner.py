@@ -4,14 +4,16 @@
 The runner goes clip by clip and scheme by scheme, so that what points share is done once. Rows
 that are stored already are not run again: a sweep that was stopped goes on where it stopped.
 
-Three stages run beside each other in threads of one process (``SweepRunner.run``):
+Stages run beside each other in threads of one process (``SweepRunner.run``):
 
-    encode scheme after scheme --> choose the MCS, send, decode --> measure
-    make its receiver              store rows in order         <----+
+    encode by codec after codec ---+
+    encode by networks, and make --+--> choose the MCS, send, decode --> measure
+    receivers, scheme by scheme         store rows in order         <----+
 """
 
 import json
 import logging
+import sys
 import threading
 import time
 import warnings
@@ -182,6 +184,9 @@ def _silent(done: int, total: int, stage: str) -> None:
 BATCH_SIZE = 8
 #: Bytes of received frames that may wait for being measured while further points are sent.
 WAITING_BYTES = 500_000_000
+#: Seconds after which a thread that traces networks leaves Python's lock to others that wait for
+#: it: they want it for a moment before each operation of TensorFlow, thousands of times.
+SWITCH_SECONDS = 1e-4
 
 
 @dataclass(frozen=True)
@@ -243,6 +248,7 @@ class SweepRunner:
     only: frozenset[str] | None = None
     _measuring: Executor = field(default_factory=_AtOnce, init=False)
     _encoding: Executor | None = field(default=None, init=False)
+    _of_networks: Executor | None = field(default=None, init=False)
 
     def run(self, places: Iterable[tuple[str, int]] | None = None) -> None:
         """Run every point that the store does not have and that the stop rule still wants.
@@ -250,9 +256,9 @@ class SweepRunner:
         A row whose MCS was chosen keeps only if the scenario as it is now chooses the same one: a
         rate or a baseline that was added may lead to another choice. Other rows are sent again.
 
-        With two threads or more (``storage.num_threads``), encoders run ahead in one thread and
-        received frames are measured in another, while this thread chooses, sends and stores. Rows
-        and their order are the same as with one.
+        With two threads or more (``storage.num_threads``), codecs and networks run ahead in one
+        thread each and received frames are measured in others, while this thread chooses, sends
+        and stores. Rows and their order are the same as with one.
 
         Parameters: ``places`` : clips with their GOP length that are run; None: all.
         """
@@ -269,8 +275,11 @@ class SweepRunner:
         if num_threads() < 2:
             yield
             return
-        stages = [ThreadPoolExecutor(1, thread_name_prefix=name) for name in ("measure", "encode")]
-        self._measuring, self._encoding = stages
+        names = ("measure", "encode", "networks")
+        stages = [ThreadPoolExecutor(1, thread_name_prefix=name) for name in names]
+        self._measuring, self._encoding, self._of_networks = stages
+        seconds = sys.getswitchinterval()
+        sys.setswitchinterval(SWITCH_SECONDS)
         try:
             yield
         except BaseException:
@@ -281,11 +290,12 @@ class SweepRunner:
         finally:
             for stage in stages:
                 stage.shutdown(cancel_futures=True)
-            self._measuring, self._encoding = _AtOnce(), None
+            sys.setswitchinterval(seconds)
+            self._measuring, self._encoding, self._of_networks = _AtOnce(), None, None
 
     def prepare(self) -> None:
         """Find out which rows of the store still count; ``run`` begins with it."""
-        self._measuring, self._encoding = _AtOnce(), None
+        self._measuring, self._encoding, self._of_networks = _AtOnce(), None, None
         self._waiting: deque[_Waiting] = deque()
         self._is_over = threading.Event()
         self._finished = self._still_good()
@@ -521,11 +531,15 @@ class SweepRunner:
         names = [name for name in self.plan.scenario.metrics if not METRICS[name].of_clip]
         if not (shown and names):
             return
-        for index, frame in enumerate(video.frames):
-            self._say(f"measure {video.name}, frame {index + 1} of {len(video.frames)}")
-            for frames_hat in shown:
-                self._go_on()
-                self.frame_metrics.evaluate(names, frame[None], frames_hat[index, None])
+
+        def evaluate(pair: tuple[np.ndarray, np.ndarray]) -> None:
+            self._go_on()
+            self.frame_metrics.evaluate(names, *(frame[None] for frame in pair))
+
+        with ThreadPoolExecutor(num_threads(), thread_name_prefix="frames") as pool:
+            for index, frame in enumerate(video.frames):
+                self._say(f"measure {video.name}, frame {index + 1} of {len(video.frames)}")
+                list(pool.map(evaluate, [(frame, frames_hat[index]) for frames_hat in shown]))
 
     def _go_on(self) -> None:
         """Raise ``CancelledError`` in a stage of its own thread if the sweep has ended."""
@@ -736,21 +750,22 @@ class _Place:
         return load(self._clip, self._plan.scenario.media, self._gop)
 
     def begin(self, keys: Iterable[Key]) -> None:
-        """Let the encoders of these entries run one after another beside what is done meanwhile.
+        """Let codecs one after another, and networks one after another, run beside the rest.
 
         Behind the encoder of a semantic scheme, its receiver is made. Nothing happens where
-        encoders have no thread of their own. An entry whose scheme an earlier one has is encoded
+        encoders have no threads of their own. An entry whose scheme an earlier one has is encoded
         when it is asked for, because the scheme may be in use then.
         """
-        stage, runner = self._runner._encoding, self._runner
-        if stage is None:
+        runner, video = self._runner, self.video
+        if runner._encoding is None or runner._of_networks is None:
             return
         keys = list(keys)
         first = {id(self._plan.schemes[key]): key for key in reversed(keys)}
         for key in keys:
             if key in first.values():
                 rates, scheme = sorted({p.rate for p in self._of(key)}), self._plan.schemes[key]
-                coming = stage.submit(runner._encode, scheme, self.video, self._gop, rates)
+                stage = runner._encoding if scheme.digital else runner._of_networks
+                coming = stage.submit(runner._encode, scheme, video, self._gop, rates)
                 self._coming[key] = coming
                 if not scheme.digital:
                     self._warming[key] = stage.submit(runner._warm_up, scheme, coming)

@@ -2,6 +2,7 @@
 
 import json
 import sqlite3
+import sys
 import threading
 from contextlib import closing
 
@@ -92,7 +93,8 @@ def test_points_are_sent_and_the_next_scheme_is_encoded_while_frames_are_measure
     monkeypatch.setattr(made_up.Noisy, "encode_gop", told)
     monkeypatch.setattr(SweepRunner, "_transmit", sending)
     swept(made[:1], tmp_path / "out")
-    assert waited == [True]
+    assert waited
+    assert all(waited)
 
 
 @pytest.mark.parametrize("fault", [KeyboardInterrupt, MemoryError])
@@ -169,6 +171,45 @@ def test_seconds_of_stages_that_overlap_add_up_to_the_time_in_which_any_ran(tmp_
     store.close()
     assert seconds == {"encode": pytest.approx(3.5), "metrics": pytest.approx(4.0)}
     assert np.isclose(sum(seconds.values()), 7.5)
+
+
+def test_networks_encode_while_codecs_do(made, tmp_path, monkeypatch):
+    """The encoder of the codec waits for the networks, which are behind it in the scenario."""
+    begun, waited = threading.Event(), []
+    encode, encode_gop = made_up.Coarse.encode, made_up.Noisy.encode_gop
+
+    def codec(self, *given, **more):
+        waited.append(begun.wait(PATIENCE))
+        return encode(self, *given, **more)
+
+    def networks(self, *given):
+        begun.set()
+        return encode_gop(self, *given)
+
+    monkeypatch.setenv("PVSC_LINK_THREADS", "2")
+    monkeypatch.setattr(made_up.Coarse, "encode", codec)
+    monkeypatch.setattr(made_up.Noisy, "encode_gop", networks)
+    before = sys.getswitchinterval()
+    swept(made[:1], tmp_path / "out")
+    assert waited
+    assert all(waited)
+    assert sys.getswitchinterval() == before
+
+
+def test_frames_are_measured_by_two_threads_at_once(made, tmp_path, monkeypatch):
+    together, waited = threading.Barrier(2), []
+    measure = FrameMetrics.evaluate
+
+    def slow(self, *given, **more):
+        if threading.current_thread().name.startswith("frames") and not waited:
+            together.wait(PATIENCE)
+            waited.append(True)
+        return measure(self, *given, **more)
+
+    monkeypatch.setenv("PVSC_LINK_THREADS", "2")
+    monkeypatch.setattr(FrameMetrics, "evaluate", slow)
+    swept(made[:1], tmp_path / "out")
+    assert waited
 
 
 def test_a_receiver_is_made_while_rows_of_codecs_are_sent(made, tmp_path, monkeypatch):
