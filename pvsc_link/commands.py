@@ -127,13 +127,18 @@ class _QuietTensorFlow(importlib.abc.MetaPathFinder):
         return spec
 
 
+#: New objects before a search for garbage among them, and searches before one among older ones.
+_RARE = 20_000, 20, 20
+
+
 @contextmanager
 def _garbage_left_alone() -> Iterator[None]:
     """Make objects that live until the process ends, without Python's search for garbage.
 
     While TensorFlow's modules are made, their objects would be searched again and again: a third of
     the import's time. They would be searched once more when the process ends, together with all
-    graphs: two seconds, although the system gives back whatever is there at the end.
+    graphs: two seconds, although the system gives back whatever is there at the end. Between, the
+    search is made rarer: layers and graphs are hundreds of thousands of objects that stay.
     """
     was_on = gc.isenabled()
     gc.disable()
@@ -141,6 +146,7 @@ def _garbage_left_alone() -> Iterator[None]:
         yield
     finally:
         gc.freeze()
+        gc.set_threshold(*_RARE)
         if was_on:
             gc.enable()
         atexit.register(gc.freeze)

@@ -100,7 +100,7 @@ def test_tensorflow_starts_quietly_unless_asked(words, is_quiet, tmp_path):
 def test_what_an_import_makes_is_never_searched_for_garbage(monkeypatch):
     kept, at_exit = [], []
     monkeypatch.setattr("pvsc_link.commands.atexit.register", at_exit.append)
-    before = gc.get_freeze_count()
+    before, threshold = gc.get_freeze_count(), gc.get_threshold()
     try:
         with _garbage_left_alone():
             assert not gc.isenabled()
@@ -108,5 +108,7 @@ def test_what_an_import_makes_is_never_searched_for_garbage(monkeypatch):
         assert gc.isenabled()
         assert gc.get_freeze_count() >= before + 100
         assert at_exit == [gc.freeze]
+        assert gc.get_threshold() >= threshold
     finally:
+        gc.set_threshold(*threshold)
         gc.unfreeze()
