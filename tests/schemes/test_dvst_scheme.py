@@ -74,6 +74,17 @@ def test_rates_without_weights_are_one_model_traced_once(dvst, gops):
     assert dvst.engine(0).trace_count == {"intra": 1, "predicted": 1}
 
 
+def test_a_receiver_that_is_made_before_its_rows_shows_the_same(dvst, gops):
+    point, made = ChannelPoint("awgn", 10.0), DvstScheme(dvst.preset)
+    for rate in gops:
+        made.warm_up(gops[rate][0])
+    assert made.engine(0).trace_count == {"intra": 1, "predicted": 1}
+    receptions, others = (s.transmit(gops[0], point, LINK, MCS, [1, 2]) for s in (made, dvst))
+    for reception, other in zip(receptions, others, strict=True):
+        np.testing.assert_array_equal(reception.frames_hat, other.frames_hat)
+    assert made.engine(0).trace_count == {"intra": 1, "predicted": 1}
+
+
 @pytest.fixture
 def folder(models, tmp_path):
     """Weights of the I frames and of rates 0 and 2, which differ."""
