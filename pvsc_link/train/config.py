@@ -387,7 +387,8 @@ class PhaseConfig(StrictModel):
         default=None,
         description="Rate of DVST whose P-frame model learns, from coarse to fine: the entry of "
         "omega and the quality preset of I frames with this number go with it. A rate without "
-        "weights starts from those of the rate nearest to it, if the run has one.",
+        "weights starts from those of the rate nearest to it, if the run has one, with the "
+        "quantisation steps of its own omega.",
         examples=[0],
         json_schema_extra=unit("1"),
     )

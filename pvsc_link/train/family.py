@@ -81,6 +81,11 @@ def network_name(kind: str, rate: int | None) -> str:
     return f"inter_rate{rate}" if kind == "inter" and rate is not None else kind
 
 
+def rate_of(name: str) -> int:
+    """The rate of a P-frame model of DVST by its ``network_name``."""
+    return int(name.removeprefix("inter_rate"))
+
+
 def nearest_rate(name: str, known: Collection[str]) -> str | None:
     """The P-frame model of DVST in ``known`` from which one without weights starts: next in rate.
 
@@ -88,8 +93,8 @@ def nearest_rate(name: str, known: Collection[str]) -> str | None:
     """
     if "_rate" not in name:
         return None
-    rates = [int(other.removeprefix("inter_rate")) for other in known if "_rate" in other]
-    own = int(name.removeprefix("inter_rate"))
+    rates = [rate_of(other) for other in known if "_rate" in other]
+    own = rate_of(name)
     others = sorted((r for r in rates if r != own), key=lambda r: (abs(r - own), r))
     return network_name("inter", others[0]) if others else None
 

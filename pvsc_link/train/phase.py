@@ -22,10 +22,11 @@ from pvsc_link.train.family import (
     has_intra_start,
     nearest_rate,
     network_name,
+    rate_of,
     with_rates,
 )
 from pvsc_link.train.objective import Objective, PerceptualLoss
-from pvsc_link.train.starts.dvst import start_dvst
+from pvsc_link.train.starts.dvst import change_rate, start_dvst
 from pvsc_link.train.starts.informed import measure_statistics, start_informed
 from pvsc_link.train.starts.intra import copy_feature_coding, start_from_intra
 from pvsc_link.train.starts.linear_coding import sent_frames, start_linear_coding
@@ -220,6 +221,8 @@ class Phase:
         if self.store.give(name, model):
             return model
         if (other := nearest_rate(name, self.store.weights)) and self.store.give(other, model):
+            own, known = (self.config.omega[rate_of(network)] for network in (name, other))
+            change_rate(model, own, known)
             return model
         if not learns:
             raise InputError(

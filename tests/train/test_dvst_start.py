@@ -6,7 +6,7 @@ from keras import ops
 
 from pvsc_link.models.presets import DVST_PRESETS
 from pvsc_link.models.zoo import model_of
-from pvsc_link.train.starts.dvst import start_dvst
+from pvsc_link.train.starts.dvst import change_rate, start_dvst
 from pvsc_link.train.starts.informed import quantisation_steps
 from tests.train.test_informed_start import psnr, textured_pairs
 
@@ -60,3 +60,25 @@ def test_the_motion_stream_carries_the_mean_flow_of_blocks(fine):
     np.testing.assert_allclose(fine.motion_decoder(y), flow, atol=0.05)
     rounded = fine.motion_decoder(np.round(np.array(y)))
     assert np.max(np.abs(np.array(rounded) - flow)) < 0.5
+
+
+def test_another_rate_starts_with_its_own_steps_and_the_same_pictures(pairs, fine):
+    model = model_of(fine.config)
+    model.set_weights([np.array(v) for v in fine.get_weights()])
+    change_rate(model, 2.0, 18.0)
+    before, frame = pairs[0, :1], pairs[0, 1:]
+    outputs = [m.forward(frame, m.start_buffers(before)) for m in (fine, model)]
+    bits = [float(ops.sum(output["num_bits_y"])) for output in outputs]
+    assert bits[1] < 0.7 * bits[0]
+    quality = [psnr(frame, output["frame_ideal"]) for output in outputs]
+    assert quality[0] - 9 < quality[1] < quality[0]
+    # Without rounding, latents of the two differ by the ratio of their steps alone.
+    known = fine.compensate(np.zeros((1, 8, 8, 64), np.float32), before)
+    inputs = frame, known.prediction, known.context_f
+    y, scaled = (np.array(m.context_encoder(*inputs)) for m in (fine, model))
+    np.testing.assert_allclose(scaled, y / 3.0, atol=1e-4)
+    shown = [
+        np.array(m.context_decoder(latent, *inputs[1:]))
+        for m, latent in ((fine, y), (model, scaled))
+    ]
+    np.testing.assert_allclose(shown[1], shown[0], atol=1e-4)

@@ -66,6 +66,47 @@ def start_dvst(model: Any, pairs: np.ndarray, omega: float) -> None:
         scale.assign(np.full(scale.shape, NARROW_PRIOR, np.float32))
 
 
+def change_rate(model: Any, omega: float, other_omega: float) -> None:
+    """Take the quantisation steps of another rate: the latent of the context is scaled.
+
+    Steps are proportional to omega ** -0.5, as in ``start_dvst``. Context transforms, mean and
+    standard deviation of H_dec, and the ends of F_tx and F_rx are scaled with the latent, so that
+    pictures stay as they are but for its rounding. What H_enc makes of the latent changes a little.
+
+    Parameters: ``model`` : DvstModel with the weights of a rate of ``other_omega``; ``omega`` : of
+    the rate that it becomes.
+    """
+    ratio = float(quantisation_steps([other_omega])[0] / quantisation_steps([omega])[0])
+    stream, channels = model.context_stream, model.config.context.channels_y
+    _scale(model.context_encoder.exit.kernel, ratio)
+    _scale(model.context_encoder.exit.bias, ratio)
+    _scale(model.context_decoder.ups[0].up.spread.kernel, 1.0 / ratio)
+    _scale(stream.feature_encoder.embedding.projection.kernel, 1.0 / ratio)
+    _scale(stream.feature_decoder.to_features.kernel, ratio)
+    _scale(stream.feature_decoder.to_features.bias, ratio)
+    heads = stream.hyper_decoder.heads
+    kernel, bias = np.array(heads.kernel), np.array(heads.bias)
+    mean, deviation = slice(channels, 2 * channels), slice(2 * channels, None)
+    kernel[..., mean] *= ratio
+    bias[mean] *= ratio
+    before = np.logaddexp(0.0, bias[deviation])
+    sigma = np.maximum(ratio * (before + MIN_SIGMA) - MIN_SIGMA, _SILENT_SPREAD)
+    # The derivative of softplus is 1 - exp(-softplus): deviations about the bias keep their share.
+    kernel[..., deviation] *= ratio * np.expm1(-before) / np.expm1(-sigma)
+    bias[deviation] = _before_softplus(sigma)
+    heads.kernel.assign(kernel)
+    heads.bias.assign(bias)
+
+
+def _scale(variable: Any, factor: float) -> None:
+    variable.assign(factor * np.array(variable))
+
+
+def _before_softplus(values: np.ndarray) -> np.ndarray:
+    """The argument of softplus that gives ``values``."""
+    return values + np.log(-np.expm1(-values))
+
+
 def _cell_transforms(images: np.ndarray, widths: tuple[int, ...]) -> tuple[list, np.ndarray]:
     """Principal components of 2x2 cells, level by level, and the latents that they give.
 
@@ -149,9 +190,10 @@ def _set_stream(stream: Any, spread: np.ndarray) -> None:
     channels = stream.config.channels_y
     sigma = np.full(channels, _SILENT_SPREAD, np.float32)
     sigma[: len(spread)] = np.maximum(spread - MIN_SIGMA, _SILENT_SPREAD)
-    raw = sigma + np.log(-np.expm1(-sigma))  # softplus(raw) = sigma
     heads = stream.hyper_decoder.heads
     heads.kernel.assign(np.zeros(heads.kernel.shape, np.float32))
-    heads.bias.assign(np.concatenate([np.zeros(2 * channels), raw]).astype(np.float32))
+    heads.bias.assign(
+        np.concatenate([np.zeros(2 * channels), _before_softplus(sigma)]).astype(np.float32)
+    )
     down = stream.hyper_encoder.down_64.down
     down.kernel.assign(QUIET_HYPER_LATENT * np.array(down.kernel))
