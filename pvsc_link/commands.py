@@ -84,7 +84,7 @@ def run_command(name: str, argv: Sequence[str] | None = None, prog: str = "") ->
     )
     words = parser.parse_args(given)
     if not words.verbose:
-        _start_quietly()
+        start_quietly()
     words.command_line = f"{parser.prog} {shlex.join(given)}"
     try:
         return module.run(words)
@@ -96,11 +96,16 @@ def run_command(name: str, argv: Sequence[str] | None = None, prog: str = "") ->
         return FAILED
 
 
-def _start_quietly() -> None:
+def start_quietly() -> None:
     """Hold back what TensorFlow prints while it is imported; a failure shows all of it."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-    if not any(isinstance(finder, _QuietTensorFlow) for finder in sys.meta_path):
+    if not is_quiet():
         sys.meta_path.insert(0, _QuietTensorFlow())
+
+
+def is_quiet() -> bool:
+    """Whether this process holds back what TensorFlow prints while it is imported."""
+    return any(isinstance(finder, _QuietTensorFlow) for finder in sys.meta_path)
 
 
 class _QuietTensorFlow(importlib.abc.MetaPathFinder):

@@ -12,6 +12,7 @@ docs/cluster.md tells how to use workers, SLURM and shards.
 import argparse
 import json
 import re
+import shlex
 import sys
 from collections import Counter
 from collections.abc import Sequence
@@ -21,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
-from pvsc_link.commands import FAILED, run_command
+from pvsc_link.commands import FAILED, is_quiet, run_command
 from pvsc_link.storage import cache_directory, require_writable
 from pvsc_link.sweep.stopping import Stopped, stoppable, stored_text
 from pvsc_link.types import InputError
@@ -240,6 +241,8 @@ def _check_engine(words: argparse.Namespace, merging: bool) -> None:
         )
 
 
+#: What a worker process runs at its start where this one holds back TensorFlow's lines.
+_QUIET = "from pvsc_link.commands import start_quietly; start_quietly()"
 #: Options that say what runs the points.
 _ENGINES = ("workers", "scheduler", "slurm", "shard")
 
@@ -262,6 +265,7 @@ def _run_on_cluster(
         slurm=words.slurm,
         threads=words.threads,
         dashboard=words.dashboard,
+        preload=[_QUIET] if is_quiet() else [],
         console=console,
     ) as client:
         seeds = words.seeds_per_task or SEEDS_PER_TASK
@@ -284,9 +288,10 @@ def _run_shard(plan: "Plan", folder: Path, words: argparse.Namespace, console: C
         save_frames=words.save_frames,
         console=console,
     )
+    merge = ["pvsc-link", "sweep", "merge", *words.scenario, "--out", words.out]
     console.print(
         f"{num_rows} rows of shard {words.shard} in {folder / SHARDS / shard.folder}; when all are "
-        "done: pvsc-link sweep merge SCENARIO",
+        f"done: {shlex.join(merge)}",
         markup=False,
         soft_wrap=True,
     )

@@ -385,6 +385,7 @@ def cluster_client(
     slurm: str | None = None,
     threads: int | None = None,
     dashboard: bool = False,
+    preload: Sequence[str] = (),
     console: Console,
 ) -> Iterator["Client"]:
     """A client of a cluster: processes on this machine, a running scheduler, or SLURM jobs.
@@ -393,7 +394,8 @@ def cluster_client(
     ``tcp://node1:8786``; ``slurm`` : YAML file with the arguments of
     ``dask_jobqueue.SLURMCluster`` and ``jobs``, or ``allocation`` for the tasks of ``srun``;
     ``threads`` : of each worker process (default: the processors divided by ``workers``);
-    ``dashboard`` : serve Dask's dashboard and print its address.
+    ``dashboard`` : serve Dask's dashboard and print its address; ``preload`` : Python that each of
+    ``workers`` runs at its start.
     Raises ``InputError`` without the package ``distributed`` (extra ``cluster``), for a bad file,
     and for a scheduler that does not answer.
     """
@@ -402,7 +404,7 @@ def cluster_client(
     with ExitStack() as stack:
         if workers is not None:
             each = threads or max(1, num_threads() // workers)
-            console.print(f"{workers} worker processes with {each} threads each", markup=False)
+            console.print(f"{workers} worker processes, threads of each: {each}", markup=False)
             import dask
 
             environment = dict.fromkeys(_THREAD_VARIABLES, str(each))
@@ -415,6 +417,7 @@ def cluster_client(
                     threads_per_worker=1,
                     processes=True,
                     dashboard_address=address,
+                    preload=list(preload),
                 )
             )
         elif slurm is not None:
@@ -428,7 +431,8 @@ def cluster_client(
                 "the Dask scheduler",
                 found=f"{scheduler} ({type(error).__name__}: {str(error)[:200]})",
                 allowed="the address of a running scheduler, such as tcp://node1:8786",
-                remedy="Start one with: dask scheduler",
+                remedy="Take the address that the scheduler prints at its start. Where none runs, "
+                "start one with: dask scheduler",
             ) from error
         if dashboard:
             console.print(f"dashboard: {client.dashboard_link}", markup=False, soft_wrap=True)

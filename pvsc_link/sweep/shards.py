@@ -131,8 +131,8 @@ def merge(
             found=f"{len(missing)} of {len(plan.points)} points without a result, such as "
             f"{', '.join(missing[:3])}",
             allowed="a row for every point",
-            remedy="Start the shards again that were stopped; each goes on where it stopped. With "
-            "--partial the rest is run by the sweep.",
+            remedy="Start the shards again that were stopped, or that ran another text of the "
+            "scenario; rows that are stored stay. With --partial the rest is run by the sweep.",
         )
     num_points = len(plan.points)
     with opened(plan, folder, total=num_points, console=console) as (store, _):
@@ -162,14 +162,19 @@ def _check_division(folder: Path, stores: Mapping[Path, SweepStore], partial: bo
     divisions = {(one.get("of"), one.get("seeds_per_task")) for one in about}
     here = {one.get("index") for one in about}
     if len(divisions) > 1:
-        problem, remedy = f"divisions into {sorted(divisions, key=str)}", "Remove those not meant."
+        told = (f"n = {of} with --seeds-per-task {seeds}" for of, seeds in divisions)
+        problem = f"several divisions: {'; '.join(sorted(told))}"
+        remedy = "Remove the folders i-of-n of the division that is not meant."
     elif not partial and here != (wanted := set(range(1, about[0].get("of", 0) + 1))):
-        problem = f"shards {sorted(here, key=str)}, not {sorted(wanted - here)[:20]}"
+        problem = f"shards {sorted(here, key=str)}, but not {sorted(wanted - here)[:20]}"
         remedy = "Run the others, or join what is there with --partial."
     else:
         return
     raise InputError(
-        f"shards in {folder / SHARDS}", found=problem, allowed="all of one division", remedy=remedy
+        f"shards in {folder / SHARDS}",
+        found=problem,
+        allowed="every shard i/n of one n, with one --seeds-per-task",
+        remedy=remedy,
     )
 
 

@@ -68,7 +68,7 @@ class Shard:
             if 1 <= shard.index <= shard.of:
                 return shard
         raise InputError(
-            "shard",
+            "--shard",
             found=text[:40],
             allowed="i/n with 1 <= i <= n, such as 2/8",
             remedy="Start n processes with i from 1 to n.",

@@ -154,7 +154,7 @@ def test_doubled_rows_must_agree(copied, capsys):
     [
         ("version", "0.0.9, rules 1", "another version"),
         ("frame_digests", CLIP, "frame_digests:"),
-        ("shard", {"index": 2, "of": 3, "seeds_per_task": 8}, "divisions"),
+        ("shard", {"index": 2, "of": 3, "seeds_per_task": 8}, "n = 3 with"),
     ],
 )
 def test_shards_of_other_versions_videos_and_divisions_are_refused(
@@ -197,7 +197,7 @@ def test_a_stop_rule_keeps_the_seeds_of_a_point_together(write_scenario):
 
 @pytest.mark.parametrize("text", ["0/2", "3/2", "2", "a/b", "1/", "-1/2", "1/2/3", "1/99999999"])
 def test_a_shard_that_is_none_is_told(text):
-    with pytest.raises(InputError, match="shard"):
+    with pytest.raises(InputError, match="--shard"):
         Shard.parsed(text)
 
 
