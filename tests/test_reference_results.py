@@ -43,7 +43,9 @@ def test_rows_are_those_of_the_rules_in_force_and_of_the_weights_in_the_package(
 @pytest.mark.parametrize("name", SWEEPS)
 def test_every_scheme_with_weights_states_their_digest(name):
     points = pd.read_csv(REFERENCE / name / "points.csv")
-    learned = points[points["scheme"].isin(["pvsc", "pvsc-mc", "pvsc-intra", "lvc", "foreign"])]
+    learned = points[
+        points["scheme"].isin(["pvsc", "pvsc-mc", "pvsc-intra", "dvst", "lvc", "foreign"])
+    ]
     learned = learned[learned["status"] != "untrained"]
     labels = set(learned["scheme"] + ":" + learned["variant"].fillna(""))
     assert set(manifest_of(name)["weights"]) == labels
@@ -53,6 +55,8 @@ def misnamed(label, trained):
     """Whether a scheme's label and the preset and training of its weights contradict each other."""
     preset, _, training = trained.partition("_small")
     words = label.partition(":")[2].split(", ")
+    if label.startswith("dvst:"):
+        return words[0] != trained
     if label.startswith("lvc:"):
         of_variant = "" if words[0] == "pvsc-digital" else words[0].replace("-", "_")
         named = words[1] if words[1:] and words[1].endswith("_small") else "pvsc_mc_small"
@@ -85,6 +89,8 @@ def test_weights_are_those_that_the_label_of_their_rows_says(name):
         ("pvsc-mc:pvsc_mc_small-range, weights rayleigh", "pvsc_mc_small_rayleigh", False),
         ("pvsc-mc:pvsc_mc_small-range", "pvsc_mc_small_rayleigh", True),
         ("pvsc:pvsc_small", "pvsc_mc_small", True),
+        ("dvst:dvst_tiny", "dvst_tiny", False),
+        ("dvst:dvst_tiny", "pvsc_small", True),
     ],
 )
 def test_a_label_and_the_training_of_other_weights_contradict_each_other(label, trained, wrong):
