@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+from pvsc_link.models.dvst.config import DvstConfig
 from pvsc_link.models.presets import DVST_PRESETS, PRESETS, config_of, intra_of
 from pvsc_link.models.pvsc.config import IntraConfig, PvscConfig
 from pvsc_link.models.pvsc_mc.config import IntraMcConfig, PvscMcConfig
@@ -38,10 +39,12 @@ def test_released_files_describe_the_family_of_their_preset(path):
         "pvsc_mc_small_intra": IntraConfig,
         "pvsc_small": PvscConfig,
         "pvsc_small_intra": IntraConfig,
+        "pvsc_tiny_intra": IntraConfig,
+        "dvst_tiny": DvstConfig,
     }
     assert isinstance(config, kinds[config.name])
     assert isinstance(config, PvscMcConfig) == (config.name == "pvsc_mc_small")
-    assert config.channels_y == PRESETS[config.name].channels_y
+    assert config.channels_y == (PRESETS | DVST_PRESETS)[config.name].channels_y
 
 
 @pytest.mark.parametrize(
