@@ -1,9 +1,10 @@
 """Informed start of DVST: both streams are linear transform codecs before the first step.
 
-Randomly initialised, neither stream learns to speak in short runs: the quantisation noise of a
-latent that says nothing makes pictures worse, its decoder learns to leave it out, and the encoder
-gets no gradient. Here the context stream starts as a block transform of what the prediction lacks:
-principal components of 2x2 cells, level by level down to 1/16. The motion stream starts as the
+Randomly initialised, neither stream learns to send anything of use in short runs: quantisation
+noise in a latent that carries nothing makes pictures worse, the decoder learns to ignore the
+latent, and the encoder gets no gradient. Here the context stream starts as a block transform of
+what the prediction lacks: principal components of 2x2 cells, level by level down to 1/16. The
+motion stream starts as the
 mean flow of blocks of 8x8 pixels, so that the first step shows the motion estimator what a better
 flow is worth.
 """
