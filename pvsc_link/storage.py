@@ -107,14 +107,19 @@ def read_arrays(path: str | Path | IO[bytes], *names: str) -> dict[str, np.ndarr
     """Arrays of an NPZ file by name: those of ``names``, or all; safe in several threads.
 
     Raises what ``numpy.load`` raises for a file that is missing, damaged or holds objects,
-    ``KeyError`` for a name that it lacks, and ``ValueError`` for a file of a single array.
+    ``KeyError`` for a name that it lacks, and ``ValueError`` for a file of a single array or an
+    entry that is no array.
     """
     with _ONE_HEADER_AT_A_TIME:
         opened = np.load(path, allow_pickle=False)
         if isinstance(opened, np.ndarray):
             raise ValueError("a single array where a file of named arrays (.npz) is expected")
         with opened as file:
-            return {name: file[name] for name in names or file.files}
+            arrays = {name: file[name] for name in names or file.files}
+    for name, array in arrays.items():
+        if not isinstance(array, np.ndarray):  # numpy hands out the bytes of a foreign entry
+            raise ValueError(f"the entry {name} is no array")
+    return arrays
 
 
 def require_writable(folder: str | Path) -> None:

@@ -6,6 +6,7 @@ import subprocess
 import sys
 import threading
 import time
+import zipfile
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -176,3 +177,7 @@ def test_arrays_are_read_by_name_and_by_one_thread_at_a_time(tmp_path, monkeypat
     np.save(tmp_path / "one.npy", np.zeros(3))
     with pytest.raises(ValueError, match="single array"):
         read_arrays(tmp_path / "one.npy")
+    with zipfile.ZipFile(tmp_path / "foreign.npz", "w") as archive:
+        archive.writestr("a.npy", "no array")
+    with pytest.raises(ValueError, match="entry a is no array"):
+        read_arrays(tmp_path / "foreign.npz")

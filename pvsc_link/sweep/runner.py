@@ -756,10 +756,10 @@ class _Place:
         encoders have no threads of their own. An entry whose scheme an earlier one has is encoded
         when it is asked for, because the scheme may be in use then.
         """
-        runner, video = self._runner, self.video
-        if runner._encoding is None or runner._of_networks is None:
+        runner, keys = self._runner, list(keys)
+        if not keys or runner._encoding is None or runner._of_networks is None:
             return
-        keys = list(keys)
+        video = self.video
         first = {id(self._plan.schemes[key]): key for key in reversed(keys)}
         for key in keys:
             if key in first.values():
