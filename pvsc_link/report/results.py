@@ -26,6 +26,8 @@ from pvsc_link.report.curves import (
 )
 from pvsc_link.sweep import (
     BYTES,
+    CHOSEN,
+    MOSTLY_LOST,
     point_columns,
     read_points,
     read_unfinished,
@@ -580,6 +582,13 @@ def _remarks(results: Results) -> list[str]:
     lost = int((points["status"] == "outage").sum())
     if lost:
         remarks.append(f"{lost} points are outages: not one frame arrived.")
+    chosen = points[points["mcs_role"] == CHOSEN] if "mcs_role" in points else points[:0]
+    mostly = int((chosen["bler"] > MOSTLY_LOST).sum())
+    if mostly:
+        remarks.append(
+            f"At {mostly} points the best MCS loses more than half of its blocks: most of what is "
+            "shown there is concealed."
+        )
     untrained = points[points["status"] == UNTRAINED]
     if len(untrained):
         where = "are shown" if results.with_untrained else "are only in the table of all points"

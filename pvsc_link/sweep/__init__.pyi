@@ -12,7 +12,9 @@ from .rows import gop_seed as gop_seed
 from .runner import SweepRunner as SweepRunner
 from .runner import run_plan as run_plan
 from .store import BYTES as BYTES
+from .store import CHOSEN as CHOSEN
 from .store import GOPS as GOPS
+from .store import MOSTLY_LOST as MOSTLY_LOST
 from .store import SweepStore as SweepStore
 from .store import find_reference as find_reference
 from .store import gop_columns as gop_columns

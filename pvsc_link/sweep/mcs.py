@@ -41,7 +41,7 @@ from pvsc_link.metrics import METRICS, FrameMetrics
 from pvsc_link.scenario import Point
 from pvsc_link.schemes import LinkOptions, side_link_options, transports
 from pvsc_link.sweep.plan import OLLA, Plan, link_options, scheme_label
-from pvsc_link.sweep.store import SweepStore
+from pvsc_link.sweep.store import CHOSEN, GIVEN, NEIGHBOUR, SweepStore
 from pvsc_link.types import EncodedGop
 
 #: An MCS with at least this block error rate counts as one that delivers nothing.
@@ -50,8 +50,6 @@ LOST = 0.99
 _WORTHLESS = 1e-9
 #: A block error rate is measured until this many errors or this many blocks were seen.
 TARGET_ERRORS, MAX_BLOCKS = 100, 2000
-#: Why a row has its MCS: the scenario gave it, the rule chose it, or it is next to the chosen one.
-GIVEN, CHOSEN, NEIGHBOUR = "given", "chosen", "neighbour"
 #: Block error rate by coded bits of a block, and by MCS.
 BlerOfLength = Callable[[int], float]
 BlerOfMcs = Callable[[int], float]

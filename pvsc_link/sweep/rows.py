@@ -16,8 +16,8 @@ from pvsc_link.options import Mark, marked
 from pvsc_link.scenario import PACKET_TRANSPORT, Point
 from pvsc_link.schemes import latency_columns, scheme_types
 from pvsc_link.storage import digest
-from pvsc_link.sweep.mcs import NEIGHBOUR, McsChoice
-from pvsc_link.sweep.store import GOPS
+from pvsc_link.sweep.mcs import McsChoice
+from pvsc_link.sweep.store import CHOSEN, GOPS, MOSTLY_LOST, NEIGHBOUR
 from pvsc_link.types import CodecFailure, LinkStats, Reception, Video
 
 
@@ -59,7 +59,10 @@ def finished_row(
     frames = video.frames[: len(frames_hat)]
     quality = frame_metrics.evaluate(metrics, frames, frames_hat, fps=video.fps)
     lost = sum(reception.frames_lost for reception in receptions)
-    notes = (point.transport.note, *(reception.note for reception in receptions))
+    notes = (
+        *(point.transport.note, _mostly_lost(point, choice)),
+        *(reception.note for reception in receptions),
+    )
     return {
         **_coordinates(point),
         "point_id": row_id(point, choice),
@@ -82,6 +85,16 @@ def finished_row(
         **_details(receptions),
         **({} if choice.role == NEIGHBOUR else {GOPS: _of_gops(point, receptions, quality)}),
     }
+
+
+def _mostly_lost(point: Point, choice: McsChoice) -> str:
+    """What a row says whose MCS was chosen, but fails more often than not."""
+    if choice.role != CHOSEN or choice.bler is None or choice.bler <= MOSTLY_LOST:
+        return ""
+    return (
+        f"MCS {choice.mcs}, chosen by the rule {point.mcs}, loses {100 * choice.bler:.0f} % of its "
+        "blocks: no MCS is worth more here, and most of what is shown is concealed"
+    )
 
 
 def _block_columns(receptions: Sequence[Reception]) -> dict[str, int]:

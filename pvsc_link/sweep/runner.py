@@ -45,7 +45,6 @@ from pvsc_link.storage import (
 )
 from pvsc_link.sweep.kept_frames import KeptFrames
 from pvsc_link.sweep.mcs import (
-    NEIGHBOUR,
     McsChoice,
     McsPolicy,
     SideMcsPolicy,
@@ -62,6 +61,7 @@ from pvsc_link.sweep.rows import failed_row, finished_row, link_seeds, row_id, r
 from pvsc_link.sweep.store import (
     GOPS,
     IDENTITIES,
+    NEIGHBOUR,
     SweepStore,
     gops_table,
     points_table,

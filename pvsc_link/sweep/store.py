@@ -56,6 +56,10 @@ def point_columns() -> list[str]:
 
 #: Key of a stored row under which the numbers of its GOPs stand.
 GOPS = "gops"
+#: Why a row has its MCS: the scenario gave it, the rule chose it, or it is next to the chosen one.
+GIVEN, CHOSEN, NEIGHBOUR = "given", "chosen", "neighbour"
+#: Block error rate above which a chosen MCS, and what it shows, is said to be mostly lost.
+MOSTLY_LOST = 0.5
 
 
 def gop_columns() -> list[str]:

@@ -187,3 +187,11 @@ def test_loaded_results_have_numbers_where_numbers_belong(make_results, few_poin
     assert len(table) == len(few_points)
     assert pd.api.types.is_float_dtype(table["cbr"])
     assert table["variant"].eq("").sum() == 8
+
+
+def test_a_chosen_mcs_that_loses_most_blocks_is_told(make_results, few_points):
+    few_points["mcs_role"] = "chosen"
+    few_points["bler"] = 0.1
+    few_points.loc[few_points.index[:2], "bler"] = 0.88
+    remarks, _ = report_text(make_results(few_points))
+    assert "At 2 points the best MCS loses more than half of its blocks" in remarks

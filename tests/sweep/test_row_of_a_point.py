@@ -5,9 +5,9 @@ import pytest
 
 from pvsc_link.scenario.grid import expand
 from pvsc_link.scenario.schema import Scenario
-from pvsc_link.sweep.mcs import CHOSEN, McsChoice
+from pvsc_link.sweep.mcs import McsChoice
 from pvsc_link.sweep.rows import finished_row
-from pvsc_link.sweep.store import gops_table, points_table
+from pvsc_link.sweep.store import CHOSEN, NEIGHBOUR, gops_table, points_table
 from pvsc_link.types import LinkStats, Reception, Video
 
 
@@ -112,3 +112,27 @@ def test_what_was_not_measured_or_estimated_has_no_value_in_its_column():
     ]
     known = LinkStats.joined(parts).columns()
     assert known == {"csi_nmse_measured_db": None, "snr_equalized_db": 10.0, "papr_db": 10.0}
+
+
+@pytest.mark.parametrize(
+    ("bler", "role", "said"),
+    [(0.88, CHOSEN, True), (0.5, CHOSEN, False), (None, CHOSEN, False), (0.88, NEIGHBOUR, False)],
+)
+def test_a_row_says_that_the_chosen_mcs_loses_most_blocks(bler, role, said):
+    made = {
+        "name": "x",
+        "media": {"clips": "carphone", "gop": 2, "num_gops": 1},
+        "link": {"snr_db": -8},
+        "schemes": [{"scheme": "x265", "variant": "psy", "mcs": "best", "rates": [0]}],
+    }
+    point = expand(Scenario.model_validate(made))[0]
+    video = Video("carphone", np.zeros((2, 16, 16, 3), np.uint8), 30.0, "made here")
+    reception = Reception(
+        frames_hat=video.frames,
+        num_channel_uses={"source": 10, "side": 0, "pilot": 0},
+        frames_lost=1,
+        num_blocks=4,
+        num_block_errors=3,
+    )
+    row = finished_row(point, McsChoice(0, bler, role), [reception], video, BrightnessOnly(), [])
+    assert ("MCS 0, chosen by the rule best, loses 88 % of its blocks" in row["note"]) == said
