@@ -13,15 +13,10 @@ import contextlib
 import itertools
 import json
 import os
-import select
-import signal
 import struct
-import subprocess
 import tempfile
 import threading
-import time
 import traceback
-import weakref
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import metadata
@@ -33,7 +28,7 @@ import numpy as np
 from pvsc_link.codecs import freeze, freeze_events
 from pvsc_link.link import Adaptation, as_adaptation, nominal_snr_db
 from pvsc_link.media import crop, pad_to_multiple
-from pvsc_link.own_python import environment_of_other_python
+from pvsc_link.own_python import END_CHARS, AnsweringProcess
 from pvsc_link.schemes import model_worker, side_stream
 from pvsc_link.schemes.analog import outgoing_transports, send_gop
 from pvsc_link.schemes.base import LinkOptions, Scheme
@@ -50,8 +45,6 @@ _WORKER = Path(model_worker.__file__)
 #: Drivers of public repositories by name, each with the class in it.
 READY = {"swinjscc": "SwinJscc", "witt": "Witt", "ntscc_plus": "NtsccPlus"}
 _SCALE = struct.Struct("<f")
-#: Characters at the end of a model's output that go into a message.
-_END_CHARS = 800
 #: Rates of a model that cannot be loaded: whichever the scenario names, its rows say why.
 _ANY_RATE = range(256)
 
@@ -119,7 +112,7 @@ def _told(call: str) -> Iterator[None]:
         status = "missing_binary" if call == "load" else "codec_error"
         raise CodecFailure(status, f"model: {type(error).__name__}: {error}") from error
     except (Exception, SystemExit) as error:
-        said = "".join(traceback.format_exception(error))[-_END_CHARS:].strip()
+        said = "".join(traceback.format_exception(error))[-END_CHARS:].strip()
         detail = f"model, {call}: {type(error).__name__}: {error}; {said}"
         raise CodecFailure("codec_error", detail) from error
 
@@ -155,7 +148,7 @@ class OwnPython:
         self._python = str(Path(os.path.expandvars(python)).expanduser())
         self._timeout_s = timeout_s
         self._config = json.dumps(config)
-        self._process: _Process | None = None
+        self._process: AnsweringProcess | None = None
 
     def facts(self) -> dict[str, Any]:
         return self._call({"call": "facts"}, {})[0]["facts"]  # type: ignore[no-any-return]
@@ -174,11 +167,17 @@ class OwnPython:
         _, arrays = self._call(request, given | {"side": side, "side_lengths": side_lengths})
         return arrays["frames"]
 
+    def _start(self) -> AnsweringProcess:
+        folder = tempfile.TemporaryDirectory(prefix="pvsc_link_")
+        path = Path(folder.name) / "config.json"
+        path.write_text(self._config)
+        return AnsweringProcess([self._python, str(_WORKER), str(path)], "model", folder=folder)
+
     def _call(
         self, request: dict[str, Any], arrays: Mapping[str, np.ndarray]
     ) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
         if self._process is None:
-            self._process = _Process(self._python, self._config)
+            self._process = self._start()
         process = self._process
         with tempfile.TemporaryDirectory(prefix="pvsc_link_") as folder:
             given, made = (os.path.join(folder, name) for name in ("in.npz", "out.npz"))
@@ -195,101 +194,6 @@ class OwnPython:
             if not os.path.exists(made):
                 return reply, {}
             return reply, read_arrays(made)
-
-
-class _Process:
-    """The other Python: a pipe for requests, one for replies, and one that holds what it says."""
-
-    def __init__(self, python: str, config: str):
-        self._folder = tempfile.TemporaryDirectory(prefix="pvsc_link_")
-        path = Path(self._folder.name) / "config.json"
-        path.write_text(config)
-        request_fd, self._requests = os.pipe()
-        self._replies, reply_fd = os.pipe()
-        try:
-            self._process = subprocess.Popen(
-                [python, str(_WORKER), str(path), str(request_fd), str(reply_fd)],
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.STDOUT,
-                pass_fds=(request_fd, reply_fd),
-                env=environment_of_other_python(),
-                start_new_session=True,
-            )
-        except OSError as error:
-            os.close(self._requests)
-            os.close(self._replies)
-            raise CodecFailure("missing_binary", f"{python} does not start: {error}") from error
-        finally:
-            os.close(request_fd)
-            os.close(reply_fd)
-        self._end = bytearray()
-        drained = self._process.stdout, self._end
-        self._reader = threading.Thread(target=_keep_the_end, args=drained, daemon=True)
-        self._reader.start()
-        self._buffer = b""
-        fds = self._requests, self._replies
-        self.close = weakref.finalize(self, _stop, self._process, fds, self._folder)
-
-    def said(self) -> str:
-        """The end of what the process has printed, once the reader has taken it from the pipe."""
-        stream, deadline = self._process.stdout, time.monotonic() + 1.0
-        while stream and self._reader.is_alive() and time.monotonic() < deadline:
-            if not select.select([stream], [], [], 0)[0]:
-                time.sleep(0.01)  # for the last piece that it took
-                break
-            time.sleep(0.005)
-        return self._end.decode(errors="replace").strip()[-_END_CHARS:]
-
-    def ask(self, request: dict[str, Any], timeout_s: float) -> dict[str, Any]:
-        """The reply to a request; where none comes, ``CodecFailure``, and the process is ended."""
-        deadline = time.monotonic() + timeout_s
-        try:
-            os.write(self._requests, (json.dumps(request) + "\n").encode())
-            while b"\n" not in self._buffer:
-                left = deadline - time.monotonic()
-                if left <= 0 or not select.select([self._replies], [], [], left)[0]:
-                    raise self._failure("codec_timeout", f"killed after {timeout_s:g} s")
-                chunk = os.read(self._replies, 65536)
-                if not chunk:
-                    raise self._failure("codec_error", self._exit_status())
-                self._buffer += chunk
-        except BrokenPipeError:
-            raise self._failure("codec_error", self._exit_status()) from None
-        line, _, self._buffer = self._buffer.partition(b"\n")
-        try:
-            return json.loads(line)  # type: ignore[no-any-return]
-        except (ValueError, RecursionError) as error:
-            raise self._failure("codec_error", f"the reply is no JSON: {error!r:.200}") from error
-
-    def _exit_status(self) -> str:
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            return f"its Python ended with exit status {self._process.wait(5)}"
-        return "its Python closed the connection"
-
-    def _failure(self, status: str, what: str) -> CodecFailure:
-        self.close()
-        self._reader.join(5)
-        said = self.said()
-        return CodecFailure(status, f"model: {what}: {said}" if said else f"model: {what}")
-
-
-def _keep_the_end(stream: Any, end: bytearray) -> None:
-    """Read to the end of a stream, of which ``end`` holds the last bytes, however much it is."""
-    while chunk := os.read(stream.fileno(), 65536):
-        end += chunk
-        del end[: -4 * _END_CHARS]
-
-
-def _stop(
-    process: subprocess.Popen, fds: tuple[int, int], folder: tempfile.TemporaryDirectory
-) -> None:
-    for fd in fds:
-        os.close(fd)
-    with contextlib.suppress(ProcessLookupError):
-        os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
-    folder.cleanup()
 
 
 @dataclass(frozen=True)

@@ -1,10 +1,12 @@
 """Learned codecs in somebody else's checkout: stand-ins keep command line, layout and traps."""
 
 import ast
+import gc
 import inspect
 import json
 import os
 import shutil
+import signal
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -19,6 +21,7 @@ from pvsc_link.codecs.external import codec as external
 from pvsc_link.codecs.external.families import FAMILIES
 from pvsc_link.codecs.precoded import export_streams
 from pvsc_link.codecs.registry import CODECS
+from pvsc_link.own_python import IdleProcesses
 from pvsc_link.types import InputError, Video
 
 FAKES = Path(__file__).parent / "fake_checkouts"
@@ -150,6 +153,67 @@ def test_rates_at_a_time_do_not_overwrite_each_other(tmp_path, gop, name, mode):
         assert np.array_equal(job.result().frames_hat, expected.frames_hat)
 
 
+DCVC_LIKE = [name for name in FAMILIES if name != "plvc"]
+
+
+def loaded(options):
+    """(process, file, content) of every checkpoint that a fake script has read."""
+    lines = (Path(options["checkout"]) / "loaded").read_text().splitlines()
+    return [tuple(line.split(" ", 2)) for line in lines]
+
+
+@pytest.mark.parametrize("name", DCVC_LIKE)
+def test_gops_and_rates_of_a_codec_share_a_process_and_its_weights(tmp_path, gop, name):
+    options = install(tmp_path, name)
+    codec = CODECS[name](**options)
+    for frames in (gop, gop[:2]):
+        for rate in rates(name):
+            alone = CODECS[name](**install(tmp_path / f"{len(frames)} {rate}", name))
+            coded = codec.encode(frames, 25.0, rate)
+            assert np.array_equal(coded.frames_hat, alone.encode(frames, 25.0, rate).frames_hat)
+            assert coded.num_bits == alone.encode(frames, 25.0, rate).num_bits
+    assert len(loaded(options)) == 2  # image and video, once each
+    (process,) = {process for process, *_ in loaded(options)}
+    assert is_running(int(process))
+    (Path(options["checkpoints"]) / "fake_image.pth.tar").write_text("others")
+    codec.encode(gop, 25.0, rates(name)[0])
+    assert loaded(options)[2:] == [(process, "fake_image.pth.tar", "others")]
+    del codec
+    gc.collect()
+    assert dies(int(process))
+
+
+@pytest.mark.parametrize("name", ["dcvc-rt", "plvc"])
+def test_a_codec_goes_on_after_a_gop_that_failed(tmp_path, gop, name):
+    options = install(tmp_path, name, "crash")
+    codec = CODECS[name](**options)
+    with pytest.raises(CodecFailure, match="the last word"):
+        codec.encode(gop, 25.0, rates(name)[0])
+    (Path(options["checkout"]) / "misbehave").unlink()
+    assert len(codec.encode(gop, 25.0, rates(name)[0]).frame_num_bytes) == NUM_FRAMES
+
+
+def test_a_process_that_waits_too_long_is_closed_and_replaced(tmp_path, gop):
+    options = install(tmp_path, "dcvc-fm")
+    codec = CODECS["dcvc-fm"](**options)
+    codec._drivers = IdleProcesses(most_idle_s=0.2)
+    first = codec.encode(gop, 25.0, 10)
+    assert dies(int(loaded(options)[0][0]))
+    assert codec.encode(gop, 25.0, 10).payload == first.payload
+    (process,) = {process for process, *_ in loaded(options)[2:]}
+    assert process != loaded(options)[0][0]
+
+
+def test_a_process_that_died_while_it_waited_is_replaced(tmp_path, gop):
+    options = install(tmp_path, "dcvc-fm")
+    codec = CODECS["dcvc-fm"](**options)
+    first = codec.encode(gop, 25.0, 10)
+    process = int(loaded(options)[0][0])
+    os.kill(process, signal.SIGKILL)
+    assert dies(process)
+    assert codec.encode(gop, 25.0, 10).payload == first.payload
+
+
 @pytest.mark.parametrize(("name", "mode"), DEFAULTS)
 def test_a_gop_of_one_frame_is_an_i_frame(tmp_path, gop, name, mode):
     codec = CODECS[name](**install(tmp_path, name), variant=mode)
@@ -196,7 +260,7 @@ def test_a_time_out_kills_the_codec_and_its_children(tmp_path, gop):
         }
     for name, job in jobs.items():
         assert job.result().status == "codec_timeout"
-        assert "20.0 s" in job.result().detail
+        assert "20 s" in job.result().detail
         assert "stuck in frame 3" in job.result().detail
         pids = (tmp_path / name / "checkout" / "pids").read_text().split()
         assert len(pids) == 2

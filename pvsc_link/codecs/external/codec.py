@@ -1,9 +1,10 @@
 """Learned codecs from the user's own checkouts, each run in its own Python.
 
 Their frameworks exclude one another and those of this package, so none of their code is imported.
-A small driver (``drivers/``) runs in the codec's Python; it reads a JSON request and leaves a JSON
-reply, which is checked before any of it reaches the link. Every GOP and rate has a private folder,
-because some of these codecs write every rate to the same names.
+A small driver (``drivers/``) runs in the codec's Python; it reads JSON requests and leaves JSON
+replies, which are checked before any of them reaches the link. One driver codes GOP after GOP, so
+that a clip's rates load the framework and the weights once. Every GOP and rate has a private
+folder, because some of these codecs write every rate to the same names.
 
 There are two link modes, the ``variant`` of a scenario:
 
@@ -30,7 +31,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from pvsc_link.codecs.base import Codec, check_frames, check_rate, run_program
+from pvsc_link.codecs.base import Codec, check_frames, check_rate
 from pvsc_link.codecs.external.families import (
     BIT_EXACT,
     FAMILIES,
@@ -41,7 +42,11 @@ from pvsc_link.codecs.external.families import (
 )
 from pvsc_link.media import crop, pad_to_multiple
 from pvsc_link.options import check_name
-from pvsc_link.own_python import environment_of_other_python
+from pvsc_link.own_python import (
+    AnsweringProcess,
+    IdleProcesses,
+    environment_of_other_python,
+)
 from pvsc_link.storage import digest
 from pvsc_link.types import CodecFailure, EncodedGop, InputError
 
@@ -103,6 +108,7 @@ class ExternalCodec(Codec):
         self.variant = labels[self._mode]
         self._stated = {"checkout": checkout, "python": python, "checkpoints": checkpoints}
         self._device, self._timeout_s = device, timeout_s
+        self._drivers = IdleProcesses()
         self._check_device()
 
     def _check_device(self) -> None:
@@ -226,12 +232,19 @@ class ExternalCodec(Codec):
     def _run(
         self, checkout: Checkout, request: dict[str, object], folder: Path, shape: tuple[int, ...]
     ) -> DriverReply:
-        path = folder / "request.json"
-        path.write_text(json.dumps(request))
-        argv = [str(checkout.python), str(_DRIVERS / self._family.driver), str(path)]
-        run_program(
-            argv, timeout_s=self._timeout_s, cwd=checkout.root, env=_environment(self._device)
+        driver = self._drivers.take() or AnsweringProcess(
+            [str(checkout.python), str(_DRIVERS / self._family.driver)],
+            self.name,
+            cwd=checkout.root,
+            environment=_environment(self._device),
         )
+        answer = driver.ask(request, self._timeout_s)
+        if "error" in answer:
+            said = driver.said()
+            driver.close()
+            detail = f"{self.name}: {said}\n{answer['error']}" if said else str(answer["error"])
+            raise CodecFailure("codec_error", detail)
+        self._drivers.keep(driver)
         reply = read_reply(folder / "out" / "reply.json", shape)
         if self._mode == BIT_EXACT and reply.stream is None:
             raise CodecFailure("codec_error", f"{self.name} wrote no bitstream")

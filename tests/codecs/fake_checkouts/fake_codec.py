@@ -20,6 +20,12 @@ def told():
         return file.read()
 
 
+def note(name, line):
+    """Add a line to a file beside this one, for the test to read."""
+    with open(os.path.join(HERE, name), "a") as file:
+        file.write(line + "\n")
+
+
 def misbehave_at_start():
     """A crash, or a hang with a child of its own that would go on."""
     if told() == "crash":

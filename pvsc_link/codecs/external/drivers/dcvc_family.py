@@ -9,27 +9,29 @@ two things can be changed around it without editing the checkout:
 - DCVC-FM saves decoded frames only where it writes a bitstream (C++ and CUDA); without one they
   are caught at its conversion to RGB.
 
+The script runs anew for every request of this process; its modules and the files of weights that
+``torch.load`` has read are kept.
+
 Traps known: all rates of DCVC-RT and DCVC-FM write their pictures to one folder (so a private
 folder per call), an intra period of -1 makes DCVC-FM and GLC-Video code I frames only (so the GOP
 length), the summary rounds bits per pixel to six digits (so the log of the point itself).
 """
 
 import concurrent.futures
+import copy
+import functools
 import importlib
 import json
 import multiprocessing
 import os
 import runpy
 import sys
-import traceback
 import types
 
 import request_reply
 
 _DATASET = "clip"
 _SEQUENCE = "frames"
-#: Characters of an error's text that are kept.
-_MOST_CHARS = 300
 
 
 class Done:
@@ -55,10 +57,15 @@ class SameProcess:
         return Done(function(*arguments))
 
 
+@functools.cache
 def occupy_device(device):
-    """Bind CUDA to the chosen device now: the scripts change CUDA_VISIBLE_DEVICES later."""
+    """Bind CUDA to the chosen device now: the scripts change CUDA_VISIBLE_DEVICES later.
+
+    Once per process; returns the version of PyTorch.
+    """
     import torch
 
+    keep_weights(torch)
     if device == "cpu":
         work_without_cuda(torch)
         return torch.__version__
@@ -66,6 +73,32 @@ def occupy_device(device):
         raise SystemExit("PyTorch finds no CUDA device; a GPU is needed, or device: cpu")
     torch.cuda.init()
     return torch.__version__
+
+
+def keep_weights(torch):
+    """``torch.load`` reads each file once; networks copy what they get out of it."""
+    load, kept = torch.load, {}
+
+    def load_once(file, *arguments, **options):
+        if not isinstance(file, (str, os.PathLike)):
+            return load(file, *arguments, **options)
+        state = os.stat(file)
+        key = os.fspath(file), state.st_mtime_ns, state.st_size, str((arguments, options))
+        if key not in kept:
+            kept[key] = load(file, *arguments, **options)
+        return copy_of_dicts(kept[key])
+
+    torch.load = load_once
+
+
+def copy_of_dicts(value):
+    """New dicts around the same tensors: the scripts take prefixes off the names."""
+    if not isinstance(value, dict):
+        return value
+    copied = copy.copy(value)
+    for name in copied:
+        copied[name] = copy_of_dicts(copied[name])
+    return copied
 
 
 class NoCuda:
@@ -89,6 +122,14 @@ def work_without_cuda(torch):
     torch.cuda.synchronize = lambda device=None: None
     torch.cuda.Event = torch.cuda.Stream = torch.cuda.stream = NoCuda
     torch.cuda.current_stream = NoCuda
+
+
+def start_as_before(method, force=False):
+    """In place of ``set_start_method``, which may be called once in a process."""
+
+
+#: Before PyTorch is imported, which hands it on.
+vars(multiprocessing)["set_start_method"] = start_as_before
 
 
 def write_test_config(request):
@@ -124,6 +165,7 @@ class NoScore:
         return float("nan")
 
 
+@functools.cache
 def leave_out_scores():
     """GLC-Video's metrics, before anything imports the real ones.
 
@@ -137,24 +179,28 @@ def leave_out_scores():
     vars(sys.modules["src.utils.lpips"])["lpips"] = sys.modules["src.utils.lpips.lpips"]
 
 
-def catch_frames(folder):
-    """Save what DCVC-FM converts to RGB for its PSNR: every decoded frame once, in order."""
+@functools.cache
+def catcher():
+    """A list whose first item names the folder of what DCVC-FM converts to RGB for its PSNR.
+
+    That is every decoded frame once, in order. The conversion is changed once per process.
+    """
     import numpy
     from PIL import Image
 
     helper = importlib.import_module("src.utils.test_helper")
-    convert = vars(helper)["ycbcr444_to_rgb"]
-    os.makedirs(folder)
+    convert, folder = vars(helper)["ycbcr444_to_rgb"], [""]
 
     def convert_and_save(*planes):
         rgb = convert(*planes)
         levels = numpy.clip(numpy.rint(numpy.asarray(rgb, numpy.float64) * 255), 0, 255)
-        number = len(os.listdir(folder)) + 1
+        number = len(os.listdir(folder[0])) + 1
         picture = Image.fromarray(levels.astype(numpy.uint8).transpose(1, 2, 0))
-        picture.save(os.path.join(folder, f"im{number:05d}.png"))
+        picture.save(os.path.join(folder[0], f"im{number:05d}.png"))
         return rgb
 
     vars(helper)["ycbcr444_to_rgb"] = convert_and_save
+    return folder
 
 
 def run_test_video(request, config):
@@ -188,21 +234,6 @@ def frame_bits(log):
     return [bpp * log["frame_pixel_num"] for bpp in log["frame_bpp"]]
 
 
-def main():
-    """Ends with a line that says what was wrong: the end of what is printed is all that is kept."""
-    try:
-        code(request_reply.read_request())
-    except Exception as error:
-        traceback.print_exc()
-        raise SystemExit(beginning_of(error)) from None
-
-
-def beginning_of(error):
-    """PyTorch lists every layer where a checkpoint does not fit; the cause stands before them."""
-    said = " ".join(str(error).split())
-    return f"{type(error).__name__}: {said[:_MOST_CHARS]}" + " ..." * (len(said) > _MOST_CHARS)
-
-
 def code(request):
     """One GOP by the stock script; leaves the reply."""
     sys.path[0] = request["checkout"]  # in place of the drivers' own folder
@@ -215,7 +246,8 @@ def code(request):
     estimated = codec == "glc-video" or (codec == "dcvc-fm" and request["mode"] == "rate-only")
     catching = codec == "dcvc-fm" and estimated
     if catching:
-        catch_frames(caught)
+        os.makedirs(caught)
+        catcher()[0] = caught
     folder, output = run_test_video(request, config)
     bits = frame_bits(read_log(folder, sequence, output, rate))
     named = f"{sequence}_q{rate}"
@@ -232,4 +264,4 @@ def code(request):
 
 
 if __name__ == "__main__":
-    main()
+    request_reply.serve(code)

@@ -9,7 +9,8 @@ RLVC's names, and stand-ins for ``bpgenc`` and ``bpgdec`` leave the I frame alon
 of the two scripts that it starts.
 
 A GOP is one I frame and forward P frames (uni-IPPP): what is shown in order is coded in order. The
-two-way GOP of the publication would hold the link's frames back by four.
+two-way GOP of the publication would hold the link's frames back by four. Each script starts a
+Python of its own and loads its weights, because TensorFlow 1 builds one graph per process.
 """
 
 import glob
@@ -126,8 +127,8 @@ def estimated_bits(request, coded, log):
     return bits
 
 
-def main():
-    request = request_reply.read_request()
+def code(request):
+    """One GOP by the stock scripts; leaves the reply."""
     work, coded = prepare(request)
     log = os.path.join(request["out"], "log.txt")
     code_intra(request, work, coded, log)
@@ -161,4 +162,4 @@ def tensorflow_version():
 
 
 if __name__ == "__main__":
-    main()
+    request_reply.serve(code)

@@ -1,6 +1,7 @@
-"""The request that a driver gets and the reply that it leaves, as JSON files.
+"""The requests that a driver gets, a line of JSON each, and the replies that it leaves in files.
 
-Runs in the codec's own Python, 3.6 and later, where pvsc_link is not installed.
+Runs in the codec's own Python, 3.6 and later, where pvsc_link is not installed. One process codes
+GOP after GOP, so that frameworks and weights are loaded once.
 
 Request: ``checkout``, ``frames`` (folder of im00001.png ...), ``num_frames``, ``width``,
 ``height``, ``rate``, ``device`` (``cuda`` or ``cpu``), ``mode``, ``checkpoints`` (role -> path),
@@ -14,12 +15,40 @@ import glob
 import json
 import os
 import sys
+import traceback
+
+#: Characters of an error's text that are kept.
+_MOST_CHARS = 300
 
 
-def read_request():
-    """The request named on the command line."""
-    with open(sys.argv[1]) as file:
-        return json.load(file)
+def serve(code):
+    """Code the GOP of each request by ``code(request)``; descriptors are on the command line.
+
+    The answer is ``{}``, or ``{"error": text}`` after a fault.
+    """
+    requests_fd, replies_fd = int(sys.argv[-2]), int(sys.argv[-1])
+    for fd in (requests_fd, replies_fd):
+        os.set_inheritable(fd, False)  # programs that a codec starts must not hold them open
+    with os.fdopen(requests_fd) as requests, os.fdopen(replies_fd, "w") as replies:
+        for line in iter(requests.readline, ""):
+            reply = {}
+            try:
+                code(json.loads(line))
+            except Exception as error:
+                traceback.print_exc()
+                reply = {"error": beginning_of(error)}
+            except SystemExit as end:
+                reply = {"error": str(end)[-_MOST_CHARS:] or "it ended before its reply"}
+            sys.stdout.flush()
+            sys.stderr.flush()
+            replies.write(json.dumps(reply) + "\n")
+            replies.flush()
+
+
+def beginning_of(error):
+    """PyTorch lists every layer where a checkpoint does not fit; the cause stands before them."""
+    said = " ".join(str(error).split())
+    return f"{type(error).__name__}: {said[:_MOST_CHARS]}" + " ..." * (len(said) > _MOST_CHARS)
 
 
 def write_reply(request, bits, bits_are, stream, decoded, versions):

@@ -1,8 +1,18 @@
 """As much of PyTorch as a driver asks for."""
 
-from fake_codec import told
+import os
+
+from fake_codec import note, told
 
 __version__ = "2.6.0+fake"
+
+
+def load(path, map_location=None):
+    """What a checkpoint holds; every reading of a file is noted."""
+    with open(path) as file:
+        text = file.read()
+    note("loaded", f"{os.getpid()} {os.path.basename(path)} {text}")
+    return {"state_dict": {"module.weight": text}}
 
 
 class cuda:

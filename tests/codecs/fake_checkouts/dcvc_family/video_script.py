@@ -36,7 +36,9 @@ def init_func(args, gpu_num):
     process_name = multiprocessing.current_process().name
     int(process_name[process_name.rfind("-") + 1 :])
     for path in (args["model_path_i"], args["model_path_p"]):
-        assert os.path.getsize(path) > 0
+        weights = torch.load(path, map_location="cpu")["state_dict"]
+        weights["weight"] = weights.pop("module.weight")  # as the scripts take off a prefix
+        assert weights["weight"]
     if FAMILY == "glc-video":
         from src.utils.DISTS_pytorch import DISTS
         from src.utils.lpips import LPIPS
