@@ -187,6 +187,15 @@ def test_a_sliver_of_common_quality_gives_no_number():
     assert small.note == "overlap of 5 % only"
 
 
+@pytest.mark.parametrize(("start", "is_known"), [(32.95, False), (32.93, True)])
+def test_a_hundredth_of_the_joint_quality_is_the_least_that_counts(start, is_known):
+    """Shares of 0.05 / 6 and of 0.07 / 6, of one pair of curves and of one among many."""
+    curves = [1.0, 2, 3, 4], [30.0, 31, 32, 33], [1.0, 2, 3, 4], [start, 34, 35, 36]
+    one = bd_cbr(*curves, higher_is_better=True).bd_cbr_percent
+    many = bd_cbr_percents(*(np.array([values]) for values in curves), higher_is_better=True)
+    assert (np.isfinite(one), np.isfinite(many[0])) == (is_known, is_known)
+
+
 @pytest.mark.parametrize("higher", [True, False])
 def test_many_pairs_of_curves_give_the_numbers_of_each(higher):
     """Curves with dominated, missing and equal points, of two lengths, some without overlap."""

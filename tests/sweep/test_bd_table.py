@@ -148,3 +148,24 @@ def test_resamples_without_common_quality_give_no_interval_but_a_note():
     assert np.isfinite(row.bd_cbr_percent)
     assert np.isnan(row.bd_cbr_low)
     assert "resamples" in row.note
+
+
+def test_what_stands_behind_a_number_is_counted_where_it_is_least():
+    """GOPs and fades of all seeds at the rate that has fewest; a mean has those of its clips."""
+
+    def counted(scheme, clip, seeds, shift=0.0):
+        made = [curve(scheme, clip=clip, seed=seed, shift=shift) for seed in seeds]
+        return pd.concat(made).assign(
+            num_frames=[8, 8, 4, 8] * len(seeds), num_fades=[9, 7, 5, 6] * len(seeds)
+        )
+
+    of_anchor = [counted("vtm", "a", [1]), counted("vtm", "b", [1, 2])]
+    points = pd.concat(
+        [*of_anchor, counted("new", "a", [1]), counted("new", "b", [1, 2], shift=3.0)]
+    )
+    table = bd_table(points, "vtm", ["psnr"])
+    found = {clip: value(table, "new", clip=clip) for clip in ("a", "b", MEAN_CLIP)}
+    counts = {clip: (row.num_gops, row.num_seeds, row.num_fades) for clip, row in found.items()}
+    assert counts == {"a": (1, 1, 5), "b": (2, 2, 10), MEAN_CLIP: (3, 1, 15)}
+    assert found["b"].overlap == pytest.approx(6 / 12)
+    assert found[MEAN_CLIP].overlap == found["b"].overlap

@@ -128,6 +128,36 @@ def test_expected_quality_follows_every_gop_through_its_first_loss():
     assert worth == pytest.approx((expected - nothing) / (clean - nothing), rel=1e-6)
 
 
+@pytest.mark.parametrize(
+    ("rate", "quality", "useful"),
+    [
+        (20, -8.0, np.sqrt(4800 * 9600)),  # half way between the rates 30 and 20
+        (40, -28.0, 2400 / 2),  # below the curve, which halves the bits every 8 levels
+        (40, -70.0, 2400 * 2 ** (-50 / 8)),
+    ],
+)
+def test_bits_of_a_quality_are_log_linear_on_the_curve_and_below_it(rate, quality, useful):
+    """Each frame is a block; the GOP is grey (-72) with p, else as good as its rate."""
+    clean = {20: -4.0, 40: -20.0}[rate]
+    p, link = (clean - quality) / (clean + 72.0), FakeLink(1.0, block_payload=10_000)
+    found = useful_bits_per_use(CURVE, REFERENCE, {9: (link, at(p))}, closeness, "frame")[9][rate]
+    assert found == pytest.approx(useful / (8 * len(CURVE[rate][0].payload)))
+
+
+def test_the_best_mcs_has_the_highest_geometric_mean_over_the_rates():
+    """One rate that is nearly lost weighs more than another one that gains."""
+    values = {5: {30: 1.0, 20: 1.0}, 20: {30: 2.5, 20: 0.2}}
+    assert best_mcs(values) == 5
+    assert envelope_mcs(values, 30) == 20
+
+
+@pytest.mark.parametrize("order", [(17, 16), (16, 17)])
+def test_of_two_that_are_worth_the_same_the_slower_one_is_taken(order):
+    """MCS 17 has a lower spectral efficiency than MCS 16."""
+    values = {mcs: {30: 1.0} for mcs in order}
+    assert best_mcs(values) == envelope_mcs(values, 30) == 17
+
+
 def test_a_rare_loss_is_worth_a_much_higher_efficiency():
     values = worth({5: (FakeLink(0.74), 0.0), 20: (FakeLink(3.32), 1e-4)})
     assert best_mcs(values) == 20

@@ -136,3 +136,35 @@ def test_a_row_says_that_the_chosen_mcs_loses_most_blocks(bler, role, said):
     )
     row = finished_row(point, McsChoice(0, bler, role), [reception], video, BrightnessOnly(), [])
     assert ("MCS 0, chosen by the rule best, loses 88 % of its blocks" in row["note"]) == said
+
+
+@pytest.mark.parametrize(
+    ("statuses", "lost", "said"),
+    [
+        (("ok", "ok"), (2, 1), "ok"),
+        (("ok", "ok"), (2, 2), "outage"),
+        (("ok", "untrained"), (2, 2), "untrained"),
+    ],
+)
+def test_an_outage_is_a_row_of_which_no_frame_arrived(statuses, lost, said):
+    made = {
+        "name": "x",
+        "media": {"clips": "carphone", "gop": 2, "num_gops": 2},
+        "link": {"snr_db": 6},
+        "schemes": [{"scheme": "x265", "variant": "psy", "mcs": 5, "rates": [0]}],
+    }
+    point = expand(Scenario.model_validate(made))[0]
+    video = Video("carphone", np.zeros((4, 16, 16, 3), np.uint8), 30.0, "made here")
+    receptions = [
+        Reception(
+            frames_hat=video.frames[:2],
+            num_channel_uses={"source": 10, "side": 0, "pilot": 0},
+            frames_lost=of_gop,
+            num_blocks=1,
+            num_block_errors=0,
+            status=status,
+        )
+        for status, of_gop in zip(statuses, lost, strict=True)
+    ]
+    row = finished_row(point, McsChoice(5, 0.0, CHOSEN), receptions, video, BrightnessOnly(), [])
+    assert row["status"] == said

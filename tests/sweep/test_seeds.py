@@ -37,6 +37,8 @@ def rows(lpips, frames_lost=0, seconds=1.0, status="ok"):
         ({"lpips_interval": 0.01}, rows([0.2]), False),
         ({"lpips_interval": 0.01}, rows([0.2, 0.2]), True),
         ({"lpips_interval": 0.01}, rows([0.2, 0.3, 0.25]), False),
+        ({"lpips_interval": 0.24}, rows([0.2, 0.3, 0.25]), False),  # from end to end 0.248
+        ({"lpips_interval": 0.25}, rows([0.2, 0.3, 0.25]), True),
         ({"psnr_interval": 1.0}, [{**row, "psnr_db": 30.0} for row in rows([0.2] * 2)], True),
         ({"frame_errors": 4}, rows([0.2], frames_lost=3), False),
         ({"frame_errors": 4}, rows([0.2, 0.3], frames_lost=2), True),
