@@ -28,6 +28,12 @@ def write(folder, **changes):
     return path
 
 
+@pytest.fixture(autouse=True)
+def _no_figures(monkeypatch):
+    """Sweeps that a test runs draw no figures; those of ``swept``, which is run before, are drawn."""
+    monkeypatch.setattr("pvsc_link.report.write_figures", lambda folder: [])
+
+
 @pytest.fixture(scope="session")
 def shared_cache(tmp_path_factory):
     """Encode, metric and BLER caches of this test run: empty at its start."""

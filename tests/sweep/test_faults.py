@@ -25,9 +25,8 @@ from pvsc_link.types import InputError
 
 @pytest.fixture
 def cheap(tmp_path, monkeypatch):
-    """A scenario file of the made-up schemes, whose figures are not drawn."""
+    """A scenario file of the made-up schemes."""
     monkeypatch.setenv("PVSC_LINK_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr("pvsc_link.report.write_figures", lambda folder: [])
     made_up.register(monkeypatch)
     scenario = tmp_path / "small.yaml"
     scenario.write_text(yaml.safe_dump(made_up.described(made_up.write_clip(tmp_path / "clip"))))
