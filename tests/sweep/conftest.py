@@ -30,7 +30,7 @@ def write(folder, **changes):
 
 @pytest.fixture(autouse=True)
 def _no_figures(monkeypatch):
-    """Sweeps that a test runs draw no figures; those of ``swept``, which is run before, are drawn."""
+    """Sweeps that a test runs draw no figures; ``swept`` ran before and has its own."""
     monkeypatch.setattr("pvsc_link.report.write_figures", lambda folder: [])
 
 
