@@ -181,6 +181,13 @@ def test_values_at_another_frame_rate_are_measured_only_where_it_matters(tmp_pat
     assert len(commands) == 3
 
 
+def test_a_negative_similarity_counts_as_none_in_ms_ssim():
+    """A picture of noise and its negative: covariances are negative."""
+    noise = np.random.default_rng(0).random((1, 1, 161, 161, 3), np.float32)
+    assert METRICS["ms_ssim"].measure(noise, 1 - noise)[0, 0] == 0.0
+    assert METRICS["ssim"].measure(noise, 1 - noise)[0, 0] < -0.5
+
+
 def test_psnr_yuv_weights_luma_six_times():
     frames = np.full((1, 1, 16, 16, 3), 128, np.float32) / 255
     brighter = np.full((1, 1, 16, 16, 3), 133, np.float32) / 255  # 4 steps of luma, no chroma

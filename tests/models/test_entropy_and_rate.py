@@ -67,6 +67,13 @@ def test_rate_is_the_nearest_of_the_set_with_ties_upwards():
     np.testing.assert_allclose(ops.convert_to_numpy(reals)[0, 0], np.array(rate_set)[index[0, 0]])
 
 
+def test_half_way_between_an_even_and_an_odd_rate_lies_the_larger_one():
+    wanted = np.array([[[0.4, 0.5, 1.4, 1.5, 3.4, 3.5]]], np.float32)
+    index, reals = rate_control.allocate(wanted, (0, 1, 2, 5), 1.0)
+    assert ops.convert_to_numpy(index).ravel().tolist() == [0, 1, 1, 2, 2, 3]
+    np.testing.assert_allclose(ops.convert_to_numpy(reals).ravel(), [0, 1, 1, 2, 2, 5])
+
+
 def test_gradient_of_the_rate_passes_straight_through():
     bits = tf.Variable([[[3.0, 50.0, 1e4]]])
     with tf.GradientTape() as tape:

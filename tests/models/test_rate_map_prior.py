@@ -129,6 +129,22 @@ def test_where_all_rates_cost_alike_the_nearest_is_chosen():
     np.testing.assert_array_equal(tables.choose(wanted, CONFIG.rate_set), 1)
 
 
+@pytest.mark.parametrize(("wanted", "chosen"), [(3.4, 0), (3.6, 4), (9.5, 4), (9.7, 8)])
+def test_a_rate_is_chosen_where_lost_reals_and_one_and_a_half_per_bit_are_least(wanted, chosen):
+    """Rates 0, 4, 8 and 16 take 1, 2, 3 and 3 bits.
+
+    Of (k - w)^2 / (2 max(w, 4)) + 1.5 bits, those of 0 and 4 are equal at w = 3.5, and those of 4
+    and 8 at w = 9.6.
+    """
+    prior = RateMapPrior(CONFIG)
+    prior.build()
+    counts = np.broadcast_to([4, 2, 1, 1], prior.counts.shape)
+    prior.counts.assign(counts.astype(np.int32))
+    tables = prior.tables(np.zeros((6, 6, 4), int), 0)
+    found = tables.choose(np.full(SHAPE, wanted), (0, 4, 8, 16))
+    assert np.unique(np.array([0, 4, 8, 16])[found]).tolist() == [chosen]
+
+
 def test_tables_fitted_to_chosen_maps_make_them_cheaper():
     z, rate = smooth(60, 4)
     wanted = wanted_of(rate, 9)

@@ -82,3 +82,36 @@ def test_another_rate_starts_with_its_own_steps_and_the_same_pictures(pairs, fin
         for m, latent in ((fine, y), (model, scaled))
     ]
     np.testing.assert_allclose(shown[1], shown[0], atol=1e-4)
+
+
+def test_another_rate_sends_equal_symbols_and_reads_a_latent_in_its_own_steps(micro_dvst, stirred):
+    """H_dec gives mean and deviation in the new step, F_tx and F_rx see the latent as before."""
+    old, new = (model_of(DVST_PRESETS[micro_dvst]) for _ in range(2))
+    stirred(old)
+    before, channels = old.context_stream, old.config.context.channels_y
+    heads = before.hyper_decoder.heads
+    kernel, bias = 0.3 * np.array(heads.kernel), np.array(heads.bias)
+    bias[2 * channels :] = np.linspace(2.0, 3.0, channels)  # deviations that no bound touches
+    heads.kernel.assign(kernel)
+    heads.bias.assign(bias)
+    for variable in before.feature_decoder.to_features.weights:
+        variable.assign(np.array(variable) + 0.3)
+    new.set_weights([np.array(v) for v in old.get_weights()])
+    change_rate(new, 2.0, 18.0)
+    after, ratio = new.context_stream, 1 / 3
+    rng = np.random.default_rng(0)
+    z_hat = rng.integers(-1, 2, (1, 1, 1, old.config.context.channels_z)).astype(np.float32)
+    context_e = rng.standard_normal((1, 8, 8, old.config.context.channels_context), np.float32)
+    y = rng.standard_normal((1, 4, 4, channels), np.float32)
+    rates = rng.integers(1, len(old.config.rate_set), (1, 4, 4)).astype(np.int32)
+    given, scaled = (s.parameters_of(z_hat, context_e) for s in (before, after))
+    np.testing.assert_allclose(scaled[0], given[0], rtol=1e-5)
+    np.testing.assert_allclose(scaled[1], ratio * np.array(given[1]), rtol=1e-4, atol=1e-6)
+    np.testing.assert_allclose(scaled[2], ratio * np.array(given[2]), rtol=0.015)
+    spread = np.std(np.array(given[2]), axis=(1, 2)) / np.mean(np.array(given[2]), axis=(1, 2))
+    assert spread.max() > 0.05, "deviations depend on the place"
+    sent = before.transmit(y, given, rates)
+    np.testing.assert_allclose(after.transmit(ratio * y, scaled, rates), sent, atol=1e-4)
+    both = after.receive(sent, rates, scaled), before.receive(sent, rates, given)
+    for read, known in zip(*both, strict=True):
+        np.testing.assert_allclose(read, ratio * np.array(known), rtol=1e-3, atol=1e-5)

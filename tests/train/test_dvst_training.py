@@ -9,6 +9,7 @@ from pvsc_link.train.data import open_cache
 from pvsc_link.train.family import nearest_rate
 from pvsc_link.train.phase import Phase
 from pvsc_link.train.release import release
+from pvsc_link.train.starts.informed import quantisation_steps
 from pvsc_link.train.trainer import Trainer
 from pvsc_link.train.weights import WeightStore, load_initial_weights, weights_by_path
 from pvsc_link.types import InputError
@@ -100,6 +101,11 @@ def test_a_rate_without_weights_starts_from_the_nearest_one(prepared, dvst_run):
     assert all("context_" in path for path in changed)
     assert all("motion" not in path for path in changed)
     assert len(changed) <= 8
+    known, own = quantisation_steps([config.omega[1], config.omega[0]])
+    (kernel,) = (path for path in changed if path.endswith("context_encoder/exit/kernel"))
+    scaled, before = weights_of(phase.inter)[kernel], store.weights["inter_rate1"][kernel]
+    np.testing.assert_allclose(scaled, float(known / own) * before, rtol=1e-5)
+    assert known < own, "rate 0 is the coarser one"
     assert nearest_rate("inter_rate2", ["intra", "inter_rate0", "inter_rate3"]) == "inter_rate3"
     assert nearest_rate("inter_rate2", ["inter_rate1", "inter_rate3"]) == "inter_rate1"
     assert nearest_rate("inter_rate2", ["inter_rate2", "intra"]) is None

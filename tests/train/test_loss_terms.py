@@ -110,6 +110,20 @@ def test_the_average_follows_the_weights_and_can_stand_in_for_them():
     np.testing.assert_array_equal(np.array(ours[1]), inside)
 
 
+def test_the_average_of_the_first_steps_forgets_the_start_fast(monkeypatch):
+    monkeypatch.setattr(step, "EMA_DECAY", 0.999)
+    ours = variables()
+    flat = FlatAdam(ours, "a")
+    expected = start = np.array(ours[0])
+    for count in (1, 2):
+        flat.apply([ops.convert_to_tensor(g) for g in gradients(ours, count)], 1e-1)
+        decay = (1 + count) / (10 + count)
+        expected = decay * expected + (1 - decay) * np.array(ours[0])
+    with flat.averaged():
+        np.testing.assert_allclose(np.array(ours[0]), expected, rtol=1e-4, atol=1e-6)
+    assert np.abs(expected - start).min() > 0.05
+
+
 def test_a_factor_speeds_up_the_weights_it_names_alone():
     ours = [keras.Variable(np.zeros(3, np.float32), name=n) for n in ("slow", "prior_fast")]
     flat = FlatAdam(ours, "a", factors={"prior": 10.0})

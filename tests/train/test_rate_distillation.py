@@ -21,6 +21,12 @@ def test_a_pruned_rate_hands_its_units_to_its_neighbour():
     assert representative_rates(usage, (0, 3, 4, 8, 20), 3) == (0, 4, 20)
 
 
+def test_a_pruned_rate_half_way_between_two_hands_its_units_upwards():
+    """As ``quantisation.allocate`` rounds: 4 goes to 8, which then has more units than 12."""
+    usage = np.array([90, 10, 55, 60, 90])
+    assert representative_rates(usage, (0, 4, 8, 12, 16), 3) == (0, 8, 16)
+
+
 def test_a_small_set_is_left_alone():
     assert representative_rates(np.ones(3), (0, 4, 8), 16) == (0, 4, 8)
 

@@ -230,6 +230,8 @@ def test_the_learning_rate_warms_up_and_falls_to_its_end():
     rates = [learning_rate_at(falling, step) for step in range(100)]
     assert rates[0] == pytest.approx(1e-4)
     assert max(rates) == pytest.approx(1e-3)
+    assert rates[9] == rates[10] == pytest.approx(1e-3), "the fall begins behind the warm-up"
+    assert rates[55] == pytest.approx((1e-3 + 1e-5) / 2), "half way behind the warm-up"
     assert rates[10:] == sorted(rates[10:], reverse=True)
     assert rates[-1] == pytest.approx(1e-5, rel=0.1)
     assert learning_rate_at(phase(learning_rate=1e-4), 99) == 1e-4
