@@ -7,6 +7,7 @@ import pytest
 from scipy.stats import binom
 
 from pvsc_link.intervals import (
+    _quantiles,
     bootstrap_ends,
     bootstrap_interval,
     mean_interval,
@@ -133,3 +134,11 @@ def test_intervals_of_many_groups_are_those_of_each_by_plain_resampling():
         expected = percentile_interval(units.mean(), units[drawn].mean(axis=1), len(units))
         np.testing.assert_allclose(ends[number], expected[1:], rtol=1e-12)
         np.testing.assert_allclose(bootstrap_interval(units), expected, rtol=1e-12)
+
+
+def test_quantiles_of_counted_values_are_those_of_the_values_written_out():
+    """Also where a quantile lies exactly between two values."""
+    values, times = np.array([[3.0, 1.0, 2.0], [5.0, 9.0, 7.0]]), np.array([2, 1, 2])
+    shares = (0.0, 0.25, 0.5, 0.6, 0.75, 1.0)
+    expected = np.quantile(np.repeat(values, times, axis=1), shares, axis=1).T
+    np.testing.assert_allclose(_quantiles(values, times, shares), expected)

@@ -1,6 +1,7 @@
 """Files are written whole or not at all, locks exclude, digests are the published SHA-256."""
 
 import hashlib
+import os
 import stat
 import subprocess
 import sys
@@ -20,6 +21,7 @@ from pvsc_link.storage import (
     exclusive,
     file_digest,
     json_digest,
+    known_file_digest,
     read_arrays,
     write_atomically,
 )
@@ -149,6 +151,16 @@ def test_the_digest_of_a_file_is_that_of_its_bytes(tmp_path):
     path = Path(tmp_path / "file")
     path.write_bytes(bytes(range(256)) * 5000)
     assert file_digest(path) == digest(path.read_bytes())
+
+
+def test_a_file_that_changes_within_its_size_has_another_known_digest(tmp_path):
+    path = Path(tmp_path / "weights")
+    path.write_bytes(b"first")
+    first = known_file_digest(path)
+    assert first == known_file_digest(path) == file_digest(path)
+    path.write_bytes(b"other")
+    os.utime(path, ns=(0, path.stat().st_mtime_ns + 1))
+    assert known_file_digest(path) == file_digest(path) != first
 
 
 def test_arrays_are_read_by_name_and_by_one_thread_at_a_time(tmp_path, monkeypatch):

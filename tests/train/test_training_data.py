@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pvsc_link.train.batches import BatchShape, draw_frames, made_ahead, step_generator
+from pvsc_link.train.batches import BatchShape, _halved, draw_frames, made_ahead, step_generator
 from pvsc_link.train.config import DataConfig
 from pvsc_link.train.data import ClipSource, animate, find_clips, iter_stills, open_cache, window
 from pvsc_link.types import InputError
@@ -217,6 +217,11 @@ def test_a_clip_too_short_for_the_gop_is_passed_over_and_none_is_an_error(materi
     assert draw_frames(cache, only_moving, BatchShape(8, 7, 64), step_generator(1, 0, 0)).any()
     with pytest.raises(InputError, match="8 frames"):
         draw_frames(cache, only_moving, BatchShape(1, 8, 64), step_generator(1, 0, 0))
+
+
+def test_a_clip_at_half_the_size_has_the_rounded_means_of_its_pixels():
+    frames = np.array([[0, 1, 4, 8], [1, 1, 5, 8]], np.uint8)[None, :, :, None]
+    assert _halved(np.repeat(frames, 3, axis=3))[0, 0, :, 1].tolist() == [1, 6]  # of 0.75, 6.25
 
 
 def test_an_animated_still_moves_smoothly_and_keeps_its_pixels_range():
