@@ -87,7 +87,8 @@ def run(words: argparse.Namespace) -> int:
     folder = words.folders[0]
     if words.old is not None:
         from pvsc_link.report.results import read_results
-        from pvsc_link.report.tables import as_markdown, old_and_new_table
+        from pvsc_link.report.table_formats import as_markdown
+        from pvsc_link.report.tables import old_and_new_table
 
         print(as_markdown(old_and_new_table(read_results(words.old), read_results(folder))))
         return 0

@@ -14,7 +14,8 @@ from pvsc_link.report.curves import CurveSet, curve_set
 from pvsc_link.report.figures import AXES, NamedFigure, axis_figures, bler_figures, grid_figures
 from pvsc_link.report.results import read_results
 from pvsc_link.report.style import STYLE_FILE
-from pvsc_link.report.tables import Table, comparison_tables
+from pvsc_link.report.table_formats import Table
+from pvsc_link.report.tables import comparison_tables
 from pvsc_link.types import InputError
 
 #: Dots per inch on a screen; files are saved finer.

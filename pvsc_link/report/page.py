@@ -33,14 +33,12 @@ from pvsc_link.report.figures import MOST_OF_A_KIND, draw_figures
 from pvsc_link.report.frames import page_comparisons
 from pvsc_link.report.results import Results, column, read_results, read_runs
 from pvsc_link.report.style import PLOTLY_LINES, PLOTLY_MARKERS, SchemeStyle
+from pvsc_link.report.table_formats import BEST, Table, write_formats
 from pvsc_link.report.tables import (
-    BEST,
-    Table,
     comparison_tables,
     distribution_tables,
     loss_tables,
     model_tables,
-    write_formats,
 )
 from pvsc_link.storage import write_atomically
 

@@ -16,23 +16,25 @@ from pvsc_link.media.clips import SEQUENCES
 from pvsc_link.report import __main__ as command
 from pvsc_link.report.page import write_report
 from pvsc_link.report.results import read_results
-from pvsc_link.report.tables import (
+from pvsc_link.report.table_formats import (
     BEST,
-    DATASET_OF,
-    DATASETS,
     OURS,
     PUBLISHED,
     SECOND,
     Table,
-    _key_text,
     as_csv,
     as_latex,
     as_markdown,
+    latex_width,
+    make_row,
+)
+from pvsc_link.report.tables import (
+    DATASET_OF,
+    DATASETS,
+    _key_text,
     comparison_tables,
     distribution_tables,
-    latex_width,
     loss_tables,
-    make_row,
     model_tables,
     old_and_new_table,
     published,
