@@ -1,5 +1,7 @@
 """Eq. 25 and 27, term by term, and the optimiser under them."""
 
+from types import SimpleNamespace
+
 import keras
 import numpy as np
 import pytest
@@ -7,7 +9,13 @@ from keras import ops
 
 from pvsc_link.train import step
 from pvsc_link.train.config import LossConfig
-from pvsc_link.train.objective import PerceptualLoss, latent_loss, rate_loss, reconstruction_loss
+from pvsc_link.train.objective import (
+    Objective,
+    PerceptualLoss,
+    latent_loss,
+    rate_loss,
+    reconstruction_loss,
+)
 from pvsc_link.train.step import FlatAdam
 
 
@@ -130,3 +138,90 @@ def test_a_factor_speeds_up_the_weights_it_names_alone():
     flat.apply([ops.ones(3), ops.ones(3)], 1e-3)
     np.testing.assert_allclose(np.array(ours[0]), -1e-3, rtol=1e-4)
     np.testing.assert_allclose(np.array(ours[1]), -1e-2, rtol=1e-4)
+
+
+FRAMES = np.random.default_rng(0).integers(0, 256, (2, 1, 16, 16, 3), np.uint8)
+OMEGA, ETA = [0.5, 3.0], 0.2
+
+
+class MadeUpModel:
+    """Gives the tensors that a model's ``forward`` has, each with errors of its own."""
+
+    config = SimpleNamespace(eta=ETA, rate_set=(0, 4))
+
+    def __init__(self):
+        rng = np.random.default_rng(1)
+        names = ("frame", "prediction")
+        pictures = [f"{n}_{b}" for n in names for b in ("ideal", "tx", "rx")]
+        shapes = dict.fromkeys([*pictures, "prediction", "prediction_flow"], (2, 16, 16, 3))
+        shapes |= dict.fromkeys(("y_bar", "y_bar_tx", "y_bar_rx"), (2, 1, 1, 8))
+        shapes |= {"rate_reals": (2, 1, 1), "num_bits_y": (2, 1, 1), "num_bits_z": (2,)}
+        self.output = {name: rng.random(shape, np.float32) for name, shape in shapes.items()}
+        self.output["rate_index"] = np.array([[[0]], [[1]]], np.int32)
+
+    def forward(self, frame, omega_index, **others):
+        return {name: ops.convert_to_tensor(value) for name, value in self.output.items()}
+
+    def error(self, name):
+        """L1 error of each clip."""
+        return np.abs(FRAMES[:, 0] / 255 - self.output[name]).mean(axis=(1, 2, 3))
+
+
+class MadeUpDistance:
+    """Stands in for ``PerceptualLoss`` on one clip of two."""
+
+    count = 1
+
+    def cut(self, images, rows, place):
+        return ops.take(images, rows, axis=0)
+
+    def features(self, images):
+        return images
+
+    def distance(self, features, images):
+        return ops.mean(ops.square(features - images), axis=(1, 2, 3))
+
+
+@pytest.mark.parametrize(
+    ("stage", "branches"),
+    [
+        (1, {"ideal": 3.0}),
+        (2, {"tx": 1.0, "rx": 1.0}),
+        (3, {"ideal": 1.0, "tx": 1.0, "rx": 1.0}),
+    ],
+)
+@pytest.mark.parametrize("clip", [0, 1])
+def test_the_loss_is_the_sum_of_its_terms_by_branch_weight_and_omega(stage, branches, clip):
+    """Eq. 27 and the terms beyond the paper, of two clips of different quality presets.
+
+    Stage 2 has no rate, because what it would act on is fixed. ``clip`` is the one that the
+    perceptual term is computed on.
+    """
+    weights = LossConfig(rec=2.0, per=0.4, latent=0.3, prediction=0.7, flow=0.9, preset_balance=0.5)
+    phase = SimpleNamespace(
+        stage=stage, loss=weights, channel=None, quantiser="ste", rate_set="preset"
+    )
+    model = MadeUpModel()
+    batch = {
+        "frames": FRAMES,
+        "omega_index": np.array([[0], [1]], np.int32),
+        **dict.fromkeys(("noise_y", "noise_z"), np.zeros((2, 1))),
+        **{"rows": np.array([[clip]], np.int32), "place": np.zeros((1, 2), np.int32)},
+        **{"per_weight": np.float32(0.4), "adv_weight": np.float32(0.0)},
+    }
+    loss, _, _ = Objective(phase, OMEGA, model, None, MadeUpDistance())(batch)
+    omega, output = np.array(OMEGA), model.output
+    rate = (output["rate_reals"].ravel() + ETA * output["num_bits_z"]) / 256
+    by_clip = np.zeros(2) if stage == 2 else rate
+    by_clip = by_clip + 0.9 * omega * model.error("prediction_flow")
+    of_chosen, of_latents = 0.0, 0.0
+    for branch, weight in branches.items():
+        prediction = "prediction" if branch == "ideal" else f"prediction_{branch}"
+        errors = 2.0 * model.error(f"frame_{branch}") + 0.7 * model.error(prediction)
+        by_clip = by_clip + weight * omega * errors
+        square = np.square(FRAMES[:, 0] / 255 - output[f"frame_{branch}"]).mean(axis=(1, 2, 3))
+        of_chosen += weight * 0.4 * (omega**0.5 * square)[clip]
+        if branch != "ideal":
+            of_latents += 0.3 * np.square(output["y_bar"] - output[f"y_bar_{branch}"]).mean()
+    expected = np.mean(by_clip * omega**-0.5) + of_chosen + of_latents
+    assert float(loss) == pytest.approx(expected, rel=1e-5)
