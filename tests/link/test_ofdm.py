@@ -202,6 +202,22 @@ def test_lmmse_is_at_least_as_good_as_the_one_of_sionna_and_states_its_error():
     assert error == pytest.approx(np.mean(err_var), rel=0.25)
 
 
+@pytest.mark.parametrize("pilots", ["dmrs-1", "kronecker-2-11"])
+def test_lmmse_errs_least_at_the_noise_that_there_is(pilots):
+    """Pilots of DMRS have twice the power of data: half the noise falls on them."""
+    num_slots, no = 60, 3.0
+    channel = OfdmChannel("tdl_a", num_prb=4, pilots=pilots, channel_estimation="lmmse")
+    h, profile = channel.draw(3, num_slots, 0, 1)
+    sent = channel._grid.map(tf.ones([num_slots, 1, 1, channel.num_data], tf.complex64))
+    noise = channel._noise(tf.constant([0, 3], tf.uint32), num_slots, 0, 1)
+    y = h * tf.reshape(sent, [num_slots, 1, -1]) + tf.cast(no**0.5, tf.complex64) * noise
+    errors = []
+    for factor in (0.5, 1.0, 2.0):
+        h_hat, _ = channel._lmmse(y, tf.fill([num_slots, 1, 1], factor * no), profile)
+        errors.append(np.mean(np.abs(h_hat - h) ** 2))
+    assert errors[1] < 0.99 * min(errors[0], errors[2])
+
+
 def test_combining_is_the_equaliser_of_sionna_for_one_stream():
     channel = OfdmChannel("tdl_c", num_rx=3, channel_estimation="perfect", **SMALL)
     x = qpsk(channel.num_data)

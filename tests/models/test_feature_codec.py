@@ -11,7 +11,7 @@ import tensorflow as tf
 from pvsc_link.models.layers.rate_adaptive import num_symbols, pack, unpack
 from pvsc_link.models.presets import PVSC_PAPER, ablations_of
 from pvsc_link.models.pvsc.config import PvscConfig
-from pvsc_link.models.pvsc.feature_codec import FeatureDecoder, FeatureEncoder
+from pvsc_link.models.pvsc.feature_codec import DecodedState, FeatureDecoder, FeatureEncoder
 from pvsc_link.types import InputError
 
 SMALL = PvscConfig(
@@ -166,6 +166,17 @@ def test_the_decoded_state_matters_to_both_ends_and_to_the_next_state():
     decoded = [decoder(sent[0], rate_index, s) for s in (one, two)]
     for first, second in zip(*decoded, strict=True):
         assert np.abs(np.asarray(first) - np.asarray(second)).max() > 1e-3
+
+
+def test_older_frames_fade_by_half_per_frame_out_of_the_decoded_state():
+    """With projections of zero the block changes nothing: the mean of old and new is left."""
+    update = DecodedState(SMALL)
+    update.build()
+    for weight in update.block.weights:
+        if "reduce" in weight.path or "output_projection" in weight.path:
+            weight.assign(np.zeros(weight.shape, np.float32))
+    state, tokens = random_state(seed=1), random_state(seed=2)
+    np.testing.assert_allclose(update(state, tokens), (state + tokens) / 2, atol=1e-6)
 
 
 def test_frames_of_a_batch_do_not_see_each_other():
