@@ -6,21 +6,31 @@ python -m pvsc_link.train scenarios/train_paper.yaml --variant l1
 """
 
 import argparse
+import errno
 import json
 import logging
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from pvsc_link.commands import run_command
+from pvsc_link.commands import FAILED, run_command
 from pvsc_link.scenario import explain
 from pvsc_link.types import InputError
 
-STOPPED = 3
+if TYPE_CHECKING:
+    from pvsc_link.train.config import TrainConfig
+
+STOPPED, INTERRUPTED = 3, 130
+_NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command; returns the exit status, which is 3 for a run that was stopped."""
+    """Run the command; returns the exit status.
+
+    It is 3 for a run that was stopped behind a checkpoint, and 130 for Ctrl-C before the first step
+    and in ``doctor``.
+    """
     return run_command("train", argv)
 
 
@@ -94,7 +104,21 @@ def run(words: argparse.Namespace) -> int:
             allowed="with doctor",
             remedy="Write doctor before the training file.",
         )
+    for option in ("threads", "devices"):
+        number = getattr(words, option)
+        if number is not None and number < 1:
+            raise InputError(
+                f"--{option}", found=number, allowed="1 or more", remedy="Leave it out for all."
+            )
     config = load_train_config(files[0], words.variant)
+    try:
+        return _work(config, words, examine)
+    except KeyboardInterrupt:
+        print("stopped", file=sys.stderr)
+        return INTERRUPTED
+
+
+def _work(config: "TrainConfig", words: argparse.Namespace, examine: bool) -> int:
     from pvsc_link.train.step import prepare
 
     prepare(
@@ -110,10 +134,23 @@ def run(words: argparse.Namespace) -> int:
         for line in examined(config, **how):
             print(line, flush=True)
         return 0
-    from pvsc_link.train.trainer import Trainer
+    from pvsc_link.train.trainer import Diverged, Trainer
 
     folder = Path(words.folder) if words.folder else Path("runs") / config.name
-    return 0 if Trainer(config, folder).run() else STOPPED
+    try:
+        return 0 if Trainer(config, folder).run() else STOPPED
+    except Diverged as error:
+        print(f"error: {error}", file=sys.stderr)
+    except OSError as error:
+        if error.errno not in _NO_SPACE:
+            raise
+        place = error.filename or f"the run folder {folder}"
+        print(
+            f"error: {place}: {error.strerror}. The last checkpoint is whole. Make room; the same "
+            "command then goes on from it.",
+            file=sys.stderr,
+        )
+    return FAILED
 
 
 if __name__ == "__main__":

@@ -721,6 +721,8 @@ class TrainConfig(StrictModel):
 
     @model_validator(mode="after")
     def _consistent(self) -> "TrainConfig":
+        of_both = [name for name, config in PRESETS.items() if not config.intra]
+        check_name("preset", self.preset, [*of_both, *DVST_PRESETS])
         for key in ("intra_omega", "intra_eta_factors"):
             entries = getattr(self, key)
             if entries is not None and len(entries) != len(self.omega):

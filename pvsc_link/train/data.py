@@ -103,7 +103,9 @@ def find_clips(roots: list[str]) -> list[ClipSource]:
     ``sequences/00001/0001/im1.png``, restricted to ``sep_trainlist.txt`` if the root has one);
     BVI-DVC (``Name_1920x1088_25fps_10bit_420.yuv`` or mp4). In a tar file, images in one folder
     and every video are a clip each; ``shards/*.tar`` names several tar files.
-    Raises ``InputError`` for a root that is missing or holds no clip.
+    Raises ``InputError`` for a root that is missing or holds no clip, for a folder above or below
+    that of a ``sep_trainlist.txt``, whose list would be passed over, and for a clip of the list
+    that is missing.
     """
     clips: list[ClipSource] = []
     for number, root in enumerate(map(Path, roots)):
@@ -143,15 +145,38 @@ def _clips_below(root: Path) -> Iterator[ClipSource]:
     listed = root / VIMEO_LIST
     if listed.is_file():
         for line in listed.read_text().split():
-            yield ClipSource(line, root / "sequences" / line)
+            clip = root / "sequences" / line
+            if not clip.is_dir():
+                raise InputError(
+                    f"clip of {listed}",
+                    found=f"{clip} is missing",
+                    allowed=f"a folder of PNG images for every line of {VIMEO_LIST}",
+                    remedy="Unpack all of Vimeo-90K, or take the line out of the list.",
+                )
+            yield ClipSource(line, clip)
         return
+    for above in root.parents:
+        if root.is_relative_to(above / "sequences"):
+            _check_no_list(root, above)
     for folder in [root, *sorted(p for p in root.rglob("*") if p.is_dir())]:
+        _check_no_list(root, folder)
         images = sum(p.suffix.lower() == ".png" and p.name[0] != "." for p in folder.iterdir())
         if images > 1:
             yield ClipSource(str(folder.relative_to(root)), folder)
     for path in sorted(root.rglob("*")):
         if path.suffix.lower() in (*VIDEO_SUFFIXES, *RAW_SUFFIXES) and path.name[0] != ".":
             yield ClipSource(str(path.relative_to(root)), path)
+
+
+def _check_no_list(root: Path, folder: Path) -> None:
+    """Raises ``InputError`` if ``folder`` is Vimeo-90K, whose test clips ``root`` would bring."""
+    if (folder / VIMEO_LIST).is_file():
+        raise InputError(
+            "training data",
+            found=f"{root}, but {VIMEO_LIST} lies in {folder}",
+            allowed=f"the folder of {VIMEO_LIST} itself, so that its test clips are left out",
+            remedy=f"Write {folder} in data.clips.",
+        )
 
 
 def _raw_format(path: Path) -> tuple[tuple[int, int] | None, str | None]:
@@ -178,7 +203,7 @@ def iter_stills(roots: list[str]) -> Iterator[tuple[str, np.ndarray]]:
             count += 1
             yield name, _decode_still(name, data)
         if not count:
-            raise _nothing_at(root, "a folder or tar file with photographs")
+            raise _nothing_at(root.expanduser(), "a folder or tar file with photographs")
 
 
 def _still_bytes(root: Path) -> Iterator[tuple[str, bytes]]:
@@ -205,8 +230,18 @@ def _decode_still(name: str, data: bytes) -> np.ndarray:
 
 
 def _nothing_at(root: Path, allowed: str) -> InputError:
+    state = "which is missing"
+    if root.is_file():
+        state = "a file, but no uncompressed tar file with such data"
+    elif root.is_dir():
+        state = "a folder without any"
+    elif "*" in root.name:
+        state = "which no file is like"
     return InputError(
-        "training data", found=str(root), allowed=allowed, remedy="Correct data: in the config."
+        "training data",
+        found=f"{root}, {state}",
+        allowed=allowed,
+        remedy="Correct data.clips or data.stills in the training file.",
     )
 
 
@@ -290,12 +325,23 @@ def open_cache(config: DataConfig) -> ClipCache:
 
 
 def _announce(folder: Path, clips: list[ClipSource], config: DataConfig) -> None:
-    """State about how large the cache will be, from the first clip of every entry of ``clips``."""
+    """State about how large the cache will be, from the first clip of every entry of ``clips``.
+
+    Raises ``InputError`` if the file system has less room.
+    """
     firsts = {clip.root: clip for clip in reversed(clips)}
     pictures = {n: window(c.decode(MAX_FRAMES), _max_size(config)) for n, c in firsts.items()}
     size = sum(pictures[clip.root].nbytes for clip in clips) / 1e9
     words = "decoding %d clips, about %.2f GB, into %s (data.cache: false avoids it)"
     LOG.info(words, len(clips), size, folder)
+    free = shutil.disk_usage(folder.parent).free / 1e9
+    if size > free:
+        raise InputError(
+            f"room in {folder.parent} for the decoded clips",
+            found=f"{free:.2f} GB",
+            allowed=f"about {size:.2f} GB",
+            remedy="Set PVSC_LINK_CACHE to a folder on a larger disk, or data.cache: false.",
+        )
 
 
 def _max_size(config: DataConfig) -> int | None:
@@ -311,6 +357,9 @@ def _selected(clips: list[ClipSource], config: DataConfig) -> list[ClipSource]:
 
 
 def _key(clips: list[ClipSource], config: DataConfig) -> str:
+    for still in config.stills:
+        if not Path(still).expanduser().exists():
+            raise _nothing_at(Path(still), "a folder or tar file with photographs")
     stills = [(p, os.stat(Path(p).expanduser()).st_mtime_ns) for p in config.stills]
     identity = [_FORMAT, [c.identity() for c in clips], stills, MAX_FRAMES, _max_size(config)]
     return digest(json.dumps(identity))[:16]
@@ -320,14 +369,17 @@ def _build(folder: Path, clips: list[ClipSource], config: DataConfig) -> None:
     partial = folder.with_suffix(".partial")
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
-    with (partial / "frames.bin").open("wb") as file:
-        entries, pixels = _write_all(file, _pictures(clips, config))
-        file.flush()
-        os.fsync(file.fileno())
-    index = {"sha256": pixels, "clips": entries}
-    (partial / "index.json").write_text(json.dumps(index, indent=0))
-    shutil.rmtree(folder, ignore_errors=True)
-    partial.rename(folder)
+    try:
+        with (partial / "frames.bin").open("wb") as file:
+            entries, pixels = _write_all(file, _pictures(clips, config))
+            file.flush()
+            os.fsync(file.fileno())
+        index = {"sha256": pixels, "clips": entries}
+        (partial / "index.json").write_text(json.dumps(index, indent=0))
+        shutil.rmtree(folder, ignore_errors=True)
+        partial.rename(folder)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
 
 
 def _pictures(clips: list[ClipSource], config: DataConfig) -> Iterator[tuple[str, np.ndarray]]:

@@ -24,7 +24,7 @@ from PIL import Image
 from pvsc_link.options import check_name
 from pvsc_link.train.config import PhaseConfig, TrainConfig, gop_at
 from pvsc_link.train.data import ClipCache, open_cache
-from pvsc_link.train.phase import Phase
+from pvsc_link.train.phase import Phase, enough_memory, too_little_memory
 from pvsc_link.train.step import num_devices, uncompiled
 from pvsc_link.train.weights import WeightStore, load_initial_weights
 from pvsc_link.types import InputError
@@ -92,7 +92,7 @@ def examined(
         for entry in config.phases:
             chosen = not only or entry.name in only
             if chosen or entry is _first_intra(config):
-                with _clear_errors(entry):
+                with enough_memory(entry):
                     phase = Phase(config, entry, store, cache)
                     if chosen:
                         steps = 0 if compile_only else NUM_SMALL_STEPS if small else NUM_STEPS
@@ -100,6 +100,7 @@ def examined(
                         yield row
                         hours += more
                 phase.keep()
+                del phase  # its weights and moments, before those of the next phase
             first += entry.steps
     if small:
         yield f"{'these' if only else 'all'} phases work; --small gives no estimate of the run"
@@ -265,26 +266,4 @@ def _room() -> int | None:
 def _check_room(entry: PhaseConfig, needed: int) -> None:
     room = _room()
     if room is not None and needed > room:
-        raise _too_small(entry, f"{needed / _GIB:.1f} GiB", f"{room / _GIB:.1f} GiB")
-
-
-@contextlib.contextmanager
-def _clear_errors(entry: PhaseConfig) -> Iterator[None]:
-    """What a backend raises for want of memory, as an ``InputError``."""
-    try:
-        yield
-    except Exception as error:
-        if isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in str(error):
-            raise _too_small(entry, str(error).splitlines()[0], "what the device has") from error
-        raise
-
-
-def _too_small(entry: PhaseConfig, found: str, allowed: str) -> InputError:
-    options = [] if entry.rematerialise or entry.model == "intra" else ["rematerialise: true"]
-    options += ["a larger accumulate", "precision: mixed_bfloat16", "a smaller crop"]
-    return InputError(
-        f"memory for a step of phase {entry.name}",
-        found=found,
-        allowed=allowed,
-        remedy="Set " + " or ".join(options) + " in this phase, or take more devices.",
-    )
+        raise too_little_memory(entry, f"{needed / _GIB:.1f} GiB", f"{room / _GIB:.1f} GiB")

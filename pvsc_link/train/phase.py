@@ -5,7 +5,9 @@ run), stage 2 trains F_tx and F_rx through the channel with all else fixed, stag
 Between two phases only weights travel (``weights.WeightStore``).
 """
 
+import contextlib
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +40,31 @@ from pvsc_link.types import InputError, noise_variance
 _STATISTICS_CROPS, _STATISTICS_SIZE = 256, 128
 _START_CROPS = 192  # from which the other starts fit their linear maps
 _STATISTICS_SALT = 10**6  # greater than any number of rollbacks
+
+
+@contextlib.contextmanager
+def enough_memory(entry: PhaseConfig) -> Iterator[None]:
+    """What a backend raises within the block for want of memory, as an ``InputError``."""
+    try:
+        yield
+    except Exception as error:
+        exhausted = type(error).__name__ == "ResourceExhaustedError"  # TensorFlow's
+        if exhausted or isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in str(error):
+            found = str(error).splitlines()[0]
+            raise too_little_memory(entry, found, "what the device has") from error
+        raise
+
+
+def too_little_memory(entry: PhaseConfig, found: str, allowed: str) -> InputError:
+    """The error for a phase whose step needs more memory than there is."""
+    options = [] if entry.rematerialise or entry.model == "intra" else ["rematerialise: true"]
+    options += ["a larger accumulate", "precision: mixed_bfloat16", "a smaller crop"]
+    return InputError(
+        f"memory for a step of phase {entry.name}",
+        found=found,
+        allowed=allowed,
+        remedy="Set " + " or ".join(options) + " in this phase, or take more devices.",
+    )
 
 
 class Phase:

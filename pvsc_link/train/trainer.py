@@ -21,7 +21,13 @@ import keras
 import numpy as np
 import yaml
 
-from pvsc_link.storage import atomic_file, exclusive, read_arrays, write_atomically
+from pvsc_link.storage import (
+    atomic_file,
+    exclusive,
+    read_arrays,
+    require_writable,
+    write_atomically,
+)
 from pvsc_link.train.batches import made_ahead
 from pvsc_link.train.config import TrainConfig, gop_at, load_run_config
 from pvsc_link.train.data import open_cache
@@ -37,7 +43,7 @@ from pvsc_link.train.evaluation import (
     write_picture,
     write_plot,
 )
-from pvsc_link.train.phase import Phase
+from pvsc_link.train.phase import Phase, enough_memory
 from pvsc_link.train.step import host, on_any_host
 from pvsc_link.train.weights import WeightStore, load_initial_weights
 from pvsc_link.types import InputError
@@ -48,6 +54,7 @@ MAX_SKIPPED = 10  # steps without a finite gradient within one row, before a rol
 MAX_ROLLBACKS = 6
 _STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 _META = "__progress__"
+_CHECKPOINTS = ("checkpoint.npz", "checkpoint_previous.npz")
 
 
 @dataclass
@@ -82,7 +89,7 @@ def save_checkpoint(folder: Path, progress: Progress, arrays: dict[str, np.ndarr
 
 def load_checkpoint(folder: Path) -> tuple[Progress, dict[str, np.ndarray]] | None:
     """The last checkpoint that can be read, or None where there is none."""
-    for name in ("checkpoint.npz", "checkpoint_previous.npz"):
+    for name in _CHECKPOINTS:
         try:
             arrays = read_arrays(folder / name)
         except (OSError, ValueError, EOFError, zipfile.BadZipFile):
@@ -105,7 +112,7 @@ class Trainer:
         checkpoints, history.csv, evaluation.csv, curves.png, events/ (TensorBoard), pictures/ and
         weights/ (averaged weights with the model's config)
 
-    Raises ``InputError`` if ``folder`` holds a run of another config.
+    Raises ``InputError`` if ``folder`` holds a checkpoint of another config, or cannot be written.
 
     Example::
 
@@ -116,8 +123,8 @@ class Trainer:
         self.config, self.folder = config, folder
         #: Where this process writes. Hosts beside host 0 do the same work and write it elsewhere.
         self.records = folder / "hosts" / str(host()) if host() else folder
-        self.records.mkdir(parents=True, exist_ok=True)
-        _pin_config(config, self.records)
+        _check_config(config, self.records)
+        require_writable(self.records)
         self.losses = Table(self.records / "history.csv", LOSS_COLUMNS)
         self.evaluations = Table(self.records / "evaluation.csv", EVALUATION_COLUMNS)
         self.events = EventFiles(self.records / "events", self.losses, self.evaluations)
@@ -130,8 +137,10 @@ class Trainer:
         """Train to the end. Output: False if a SIGTERM or SIGINT stopped it, after a checkpoint.
 
         Raises ``InputError`` if another process runs in the folder, ``Diverged`` after too many
-        rollbacks.
+        rollbacks, ``OSError`` if the run folder cannot be written; the last checkpoint is then
+        still there.
         """
+        self.cache = open_cache(self.config.data)
         busy = InputError(
             "run folder",
             found=f"{self.folder} in use",
@@ -139,18 +148,23 @@ class Trainer:
             remedy="Stop that run.",
         )
         with exclusive(self.records / "lock", if_held=busy):
-            self.cache = open_cache(self.config.data)
+            _check_config(self.config, self.records)
             arrays = self._resume()
+            text = yaml.safe_dump(self.config.model_dump(), sort_keys=False)
+            write_atomically(self.records / "config.yaml", text)
             self.events.start()
             previous = {s: signal.signal(s, self._ask_to_stop) for s in _STOP_SIGNALS}
             try:
                 while self.progress.phase < len(self.config.phases) and not self._stop:
-                    self._run_phase(arrays)
+                    with enough_memory(self.config.phases[self.progress.phase]):
+                        self._run_phase(arrays)
                     arrays = {}
             finally:
                 self.events.close()
                 for number, handler in previous.items():
                     signal.signal(number, handler)
+        if self._stop:
+            LOG.info("stopped after step %d; the same command goes on from there", self.global_step)
         return not self._stop
 
     @property
@@ -166,6 +180,8 @@ class Trainer:
         if loaded is None:
             if self.config.initial_weights:
                 load_initial_weights(self.config.initial_weights, self.config, self.store)
+            for table in (self.losses, self.evaluations):
+                table.forget_after(-1)
             return {}
         arrays = self._return_to(loaded)
         LOG.info("resumed at step %d", self.global_step)
@@ -310,6 +326,8 @@ class Trainer:
             write_picture(path, side)
 
     def _ask_to_stop(self, number: int, frame: Any) -> None:
+        if not self._stop:  # a log is not written from a signal handler
+            os.write(2, b"stopping behind this step or evaluation, with a checkpoint\n")
         self._stop = True
 
 
@@ -359,15 +377,46 @@ class _Pace:
         return f"{row['phase']} {row['phase_step']} ({step}/{total}) {words} | {left}"
 
 
-def _pin_config(config: TrainConfig, folder: Path) -> None:
-    path = folder / "config.yaml"
-    if not path.exists():
-        write_atomically(path, yaml.safe_dump(config.model_dump(), sort_keys=False))
-    elif load_run_config(folder) != config:
+#: Keys that may change in a run that goes on: the weights do not depend on them.
+_FREE = ("data.threads", "data.cache", "checkpoint_minutes", "evaluation")
+
+
+def _check_config(config: TrainConfig, folder: Path) -> None:
+    """Raises ``InputError`` if ``folder`` has a checkpoint of a run with other weights."""
+    if not _has_begun(folder) or not (folder / "config.yaml").exists():
+        return
+    before, asked = _differences(load_run_config(folder).model_dump(), config.model_dump())
+    keys = [key for key in before | asked if not key.startswith(_FREE)]
+    if keys:
         raise InputError(
-            "run folder of another config",
-            found=str(path),
-            allowed="the config that the run was started with",
-            remedy="Choose another name or --folder. To start from old weights, set "
-            "initial_weights.",
+            f"keys that differ from those of the run in {folder}",
+            found={key: asked.get(key) for key in keys},
+            allowed={key: before.get(key) for key in keys},
+            remedy="To go on with that run, set them back. For another run, choose another name or "
+            "--folder; initial_weights starts it from the weights of that one.",
         )
+
+
+def _has_begun(folder: Path) -> bool:
+    """Whether a run has a checkpoint, without which it has nothing to lose."""
+    return any((folder / name).exists() for name in _CHECKPOINTS)
+
+
+def _differences(before: Any, asked: Any, place: str = "") -> tuple[dict, dict]:
+    """The values of two configs that differ, by key."""
+    keys: list[Any]
+    if before == asked:
+        return {}, {}
+    if isinstance(before, dict) and isinstance(asked, dict):
+        keys = list(before | asked)
+        values = [(before.get(key), asked.get(key)) for key in keys]
+    elif isinstance(before, list) and isinstance(asked, list) and len(before) == len(asked):
+        keys, values = list(range(len(before))), list(zip(before, asked, strict=True))
+    else:
+        return {place: before}, {place: asked}
+    old: dict[str, Any] = {}
+    new: dict[str, Any] = {}
+    for key, pair in zip(keys, values, strict=True):
+        more = _differences(*pair, f"{place}.{key}" if place else str(key))
+        old, new = old | more[0], new | more[1]
+    return old, new

@@ -9,6 +9,7 @@ from pvsc_link.commands import main
 from pvsc_link.train import doctor
 from pvsc_link.train.data import open_cache
 from pvsc_link.train.doctor import examined, shrunk, with_made_up_clips
+from pvsc_link.train.phase import enough_memory
 from pvsc_link.train.step import uncompiled
 from pvsc_link.types import InputError
 
@@ -92,8 +93,10 @@ def test_a_device_that_is_too_small_is_an_error_that_says_what_helps(micro_run, 
     entry = micro_run(*PHASES).phases[1]
     with pytest.raises(InputError, match=r"found '2\.0 GiB'; .*1\.0 GiB.* rematerialise: true"):
         doctor._check_room(entry, 2**31)
-    with pytest.raises(InputError, match="accumulate"), doctor._clear_errors(entry):
+    with pytest.raises(InputError, match="accumulate"), enough_memory(entry):
         raise RuntimeError("RESOURCE_EXHAUSTED: Out of memory while trying to allocate")
+    with pytest.raises(InputError, match="OOM when allocating"), enough_memory(entry):
+        raise tf.errors.ResourceExhaustedError(None, None, "OOM when allocating tensor")
 
 
 @pytest.mark.parametrize(
@@ -102,6 +105,8 @@ def test_a_device_that_is_too_small_is_an_error_that_says_what_helps(micro_run, 
         (["doctor"], "training files"),
         (["a.yaml", "--small"], "--small"),
         (["a.yaml", "--phases", "joint"], "--phases"),
+        (["a.yaml", "--threads", "0"], "--threads: found 0"),
+        (["a.yaml", "--devices", "-1"], "--devices: found -1"),
     ],
 )
 def test_wrong_words_are_refused(words, found, capsys):

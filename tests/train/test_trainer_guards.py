@@ -1,6 +1,7 @@
 """What a run does when things go wrong: NaN, a wrong folder, a signal, another run's weights."""
 
 import csv
+import errno
 import signal
 
 import numpy as np
@@ -9,6 +10,9 @@ import yaml
 
 from pvsc_link.storage import exclusive
 from pvsc_link.train import trainer
+from pvsc_link.train.__main__ import main
+from pvsc_link.train.config import load_run_config
+from pvsc_link.train.data import open_cache
 from pvsc_link.train.trainer import Diverged, Trainer
 from pvsc_link.types import InputError
 
@@ -114,9 +118,68 @@ def test_a_signal_stops_after_a_checkpoint_and_the_run_goes_on_from_there(
 
 
 def test_a_folder_of_another_config_is_refused(faked, micro_run, tmp_path):
-    Trainer(micro_run({"model": "intra", "steps": 10}), tmp_path)
-    with pytest.raises(InputError, match="another config"):
-        Trainer(micro_run({"model": "intra", "steps": 11}), tmp_path)
+    assert Trainer(micro_run({"model": "intra", "steps": 4}), tmp_path).run()
+    with pytest.raises(InputError) as caught:
+        Trainer(micro_run({"model": "intra", "steps": 5}, omega=[0.1, 0.9]), tmp_path)
+    assert caught.value.found == {"omega.1": 0.9, "phases.0.steps": 5}
+    assert caught.value.allowed == {"omega.1": 0.8, "phases.0.steps": 4}
+
+
+def test_keys_on_which_no_weight_depends_may_change_in_a_run(faked, micro_run, tmp_path):
+    config = micro_run({"model": "intra", "steps": 4})
+    assert Trainer(config, tmp_path).run()
+    data = config.data.model_copy(update={"threads": 3})
+    other = config.model_copy(update={"data": data, "checkpoint_minutes": 1.0})
+    assert Trainer(other, tmp_path).run()
+    assert load_run_config(tmp_path) == other
+
+
+def test_a_run_that_never_began_leaves_its_folder_to_another_config(
+    faked, micro_run, tmp_path, monkeypatch
+):
+    def refused(*_):
+        raise InputError("a key of the phase")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(trainer, "Phase", refused)
+        with pytest.raises(InputError, match="a key of the phase"):
+            Trainer(micro_run({"model": "intra", "steps": 4}), tmp_path).run()
+    assert Trainer(micro_run({"model": "intra", "steps": 6}), tmp_path).run()
+    assert int(rows(tmp_path)[-1]["step"]) == 6
+
+
+def test_without_its_data_a_run_writes_nothing(faked, micro_run, tmp_path, monkeypatch):
+    monkeypatch.setattr(trainer, "open_cache", open_cache)
+    config = micro_run({"model": "intra"}, data={"clips": [str(tmp_path / "nowhere")]})
+    with pytest.raises(InputError, match="nowhere, which is missing"):
+        Trainer(config, tmp_path / "run").run()
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (OSError(errno.ENOSPC, "No space left on device"), "Make room"),
+        (Diverged("7 rollbacks by step 4; lower learning_rate"), "lower learning_rate"),
+    ],
+)
+def test_a_full_disk_and_a_run_that_diverges_end_with_a_message(
+    error, said, faked, micro_run, tmp_path, monkeypatch, capsys
+):
+    path, folder = tmp_path / "run.yaml", tmp_path / "run"
+    path.write_text(yaml.safe_dump(micro_run({"model": "intra", "steps": 4}).model_dump()))
+    step = FakePhase.step
+
+    def fails(self, batch):
+        if batch["step"] == 3:
+            raise error
+        return step(self, batch)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(FakePhase, "step", fails)
+        assert main([str(path), "--folder", str(folder)]) == 1
+    assert said in capsys.readouterr().err
+    assert main([str(path), "--folder", str(folder)]) == 0
 
 
 def test_a_run_of_an_older_version_goes_on(faked, micro_run, tmp_path):

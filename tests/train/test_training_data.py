@@ -1,6 +1,7 @@
 """Training clips: every layout people have, decoded once, cut as a function of the step."""
 
 import json
+import shutil
 import tarfile
 import time
 
@@ -8,6 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from pvsc_link.storage import cache_directory
 from pvsc_link.train.batches import BatchShape, _halved, draw_frames, made_ahead, step_generator
 from pvsc_link.train.config import DataConfig
 from pvsc_link.train.data import ClipSource, animate, find_clips, iter_stills, open_cache, window
@@ -43,6 +45,35 @@ def test_vimeo_septuplets_are_limited_to_the_training_list(tmp_path):
     found = find_clips([str(tmp_path)])
     assert [clip.name for clip in found] == ["00001/0002"]
     assert found[0].decode(32).shape == (7, 64, 64, 3)
+
+
+def test_vimeo_is_read_from_the_folder_of_its_list_alone(tmp_path):
+    vimeo = tmp_path / "all" / "vimeo"
+    write_png_clip(vimeo / "sequences" / "00001" / "0001", 2)
+    (vimeo / "sep_trainlist.txt").write_text("00001/0001\n")
+    for place in (tmp_path, vimeo / "sequences", vimeo / "sequences" / "00001"):
+        with pytest.raises(InputError, match="test clips are left out") as caught:
+            find_clips([str(place)])
+        assert str(vimeo) in caught.value.remedy
+
+
+def test_a_clip_of_vimeos_list_that_is_missing_is_named(tmp_path):
+    (tmp_path / "sep_trainlist.txt").write_text("00001/0002\n")
+    with pytest.raises(InputError, match="sequences/00001/0002 is missing"):
+        find_clips([str(tmp_path)])
+
+
+def test_a_cache_without_room_is_refused_before_anything_is_decoded(material, monkeypatch):
+    usage = shutil.disk_usage("/")._replace(free=10)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage)
+    with pytest.raises(InputError, match=r"room in .* PVSC_LINK_CACHE"):
+        open_cache(material)
+    assert not list(cache_directory().glob("clips_*/"))
+
+
+def test_photographs_that_are_missing_are_named(material, tmp_path):
+    with pytest.raises(InputError, match="elsewhere, which is missing"):
+        open_cache(material.model_copy(update={"stills": [str(tmp_path / "elsewhere")]}))
 
 
 def test_a_raw_file_takes_its_format_from_its_name(tmp_path):

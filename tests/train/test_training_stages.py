@@ -184,9 +184,8 @@ def test_p_frames_without_an_intra_model_are_refused(micro_run):
 
 
 def test_an_unknown_preset_is_refused(micro_run):
-    config = micro_run({"model": "intra"}, preset="pvsc_huge")
-    with pytest.raises(InputError, match="preset"):
-        prepared(config)
+    with pytest.raises(ValueError, match="preset: found 'pvsc_huge'"):
+        micro_run({"model": "intra"}, preset="pvsc_huge")
 
 
 def test_averaged_weights_on_disk_load_into_a_fresh_model(micro_run, tmp_path):
