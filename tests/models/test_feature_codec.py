@@ -168,6 +168,19 @@ def test_the_decoded_state_matters_to_both_ends_and_to_the_next_state():
         assert np.abs(np.asarray(first) - np.asarray(second)).max() > 1e-3
 
 
+def test_a_rate_scales_the_features_of_its_units_before_they_are_embedded():
+    config = replace(SMALL, reweight=True, temporal_coding=False)
+    encoder, _ = codec(config)
+    y_bar, rate_index = frame()
+    scale = np.random.default_rng(3).uniform(0.5, 2.0, encoder.rate_scale.shape)
+    encoder.rate_scale.assign(scale.astype(np.float32))
+    scaled = np.asarray(encoder(y_bar, rate_index))
+    encoder.rate_scale.assign(np.ones_like(scale, np.float32))
+    by_hand = encoder(y_bar * scale[rate_index].astype(np.float32), rate_index)
+    np.testing.assert_allclose(scaled, by_hand, atol=1e-5)
+    assert np.abs(scaled - encoder(y_bar, rate_index)).max() > 1e-2
+
+
 def test_older_frames_fade_by_half_per_frame_out_of_the_decoded_state():
     """With projections of zero the block changes nothing: the mean of old and new is left."""
     update = DecodedState(SMALL)

@@ -1,20 +1,24 @@
 """Latency of frames: a clock of channel uses, its budget, and what late frames do to a scheme."""
 
 import dataclasses
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 from pvsc_link.codecs.registry import CODECS
+from pvsc_link.link.adaptation import as_adaptation
 from pvsc_link.link.air import Air
 from pvsc_link.link.channel import get_channel_function
+from pvsc_link.link.coded_link import BitReception
 from pvsc_link.link.transport_options import Transport
 from pvsc_link.media.clips import load_clip
+from pvsc_link.schemes import analog
 from pvsc_link.schemes.analog import send_symbols
 from pvsc_link.schemes.base import LinkOptions
 from pvsc_link.schemes.latency import Clock, latency_columns
 from pvsc_link.schemes.separated import SeparatedScheme
-from pvsc_link.types import ChannelPoint
+from pvsc_link.types import ChannelPoint, Payload
 
 CLEAR = ChannelPoint("awgn", 60.0)
 MCS = 5
@@ -115,6 +119,47 @@ def test_frames_as_transports_lose_what_lies_behind_a_failed_block(sent):
         good = 4 - one.frames_lost
         np.testing.assert_array_equal(one.frames_hat[:good], gops[0].frames_hat[:good])
         assert one.frames_concealed == one.frames_lost
+
+
+class LinkWithPilots:
+    """Carries any bits in 40 channel uses and 7 pilots, free of errors."""
+
+    transport = Transport()
+
+    def num_channel_uses(self, num_bits):
+        return 40
+
+    def send(self, bits, *place):
+        one = np.ones(1, np.int64)
+        return BitReception(bits, one > 0, one * len(bits), one, 47, 7)
+
+
+def test_pilots_are_counted_and_take_no_time(sent, monkeypatch):
+    monkeypatch.setattr("pvsc_link.link.open_link", lambda *_, **__: LinkWithPilots())
+    scheme, gops = sent
+    (reception,) = scheme.transmit(gops, CLEAR, link_with(symbol_rate_hz=1000.0), MCS, [1])
+    assert reception.latency_ms[-1] == pytest.approx(40)
+    assert reception.num_channel_uses == {"source": 40, "pilot": 7}
+
+    monkeypatch.setattr(analog, "open_link", lambda *_, **__: LinkWithPilots())
+    picture = np.zeros((1, 8, 8, 3), np.uint8)
+    shown = SimpleNamespace(
+        frames_uint8=picture, is_lost=picture[:, 0, 0, 0] > 0, frames_concealed=0,
+        freeze_events=0, side_lost=0,
+    )  # fmt: skip
+    payload = Payload(np.ones(30, np.complex64), {"z": b"z", "k": b"k"})
+    reception = analog.send_gop(
+        [analog.Outgoing(0, (payload,), b"")],
+        CLEAR,
+        LinkOptions("zf", False, "layered", 20),
+        as_adaptation(MCS),
+        1,
+        SimpleNamespace(receive=lambda transports: shown),
+        Clock(slow(), fps=10.0),
+        num_symbols={"y": 0, "intra": 30},
+    )
+    assert reception.latency_ms == pytest.approx((40 + 30,))
+    assert reception.num_channel_uses == {"source": 30, "side": 40, "pilot": 7}
 
 
 def test_late_frames_of_a_semantic_scheme_are_lost_alone(scheme, video):

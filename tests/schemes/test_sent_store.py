@@ -114,5 +114,11 @@ def test_a_scheme_with_trained_weights_codes_a_gop_once(
         assert (one.command, one.version, one.fps) == (other.command, other.version, other.fps)
     number = len(list((tmp_path / "cache").rglob("*.npz")))
     assert number == len(coded)
+    given = {"weights": str(tmp_path / "weights")}
+    monkeypatch.setattr(PvscMcScheme, "_payloads", lambda *_: payloads())
+    for rate, options in ((0, {}), (1, {"side_format": "range"}), (1, {"refresh_every": 1})):
+        PvscMcScheme(micro, **options, **given).encode(video, 2, rate)
+        number += len(coded)
+        assert len(list((tmp_path / "cache").rglob("*.npz"))) == number, "another session"
     PvscMcScheme(micro).encode(video, 2, 0)
     assert len(list((tmp_path / "cache").rglob("*.npz"))) == number
