@@ -98,6 +98,28 @@ def test_refreshing_frames_are_finer(micro_run, models):
     assert seen == {False, True}
 
 
+def test_vectors_lead_from_the_frame_before_at_the_preset_of_their_own_frame(
+    micro_run, models, monkeypatch
+):
+    def searched(config, reference, frames, omega_index):
+        change = np.mean(255 * (frames - reference), axis=(1, 2, 3))
+        return np.broadcast_to(
+            np.stack([np.rint(1000 * change), omega_index], axis=-1)[:, None, None], (2, 4, 4, 2)
+        ).astype(np.int32)
+
+    monkeypatch.setattr("pvsc_link.train.batches.motion_vectors", searched)
+    config = micro_run({**P_PHASE, "gop": [4], "refresh_every": [2]})
+    inter, intra = models
+    cache = open_cache(config.data)
+    maker = BatchMaker(config, config.phases[0], inter.config, intra.config, cache, 0)
+    batches = map(maker.make, range(20))
+    batch = next(one for one in batches if np.ptp(one["omega_index"], axis=1).any())
+    assert not batch["motion"][:, 0].any(), "an I frame has none"
+    means = batch["frames"].mean(axis=(2, 3, 4))
+    np.testing.assert_allclose(batch["motion"][:, 1:, 0, 0, 0], 1000 * np.diff(means), atol=1)
+    np.testing.assert_array_equal(batch["motion"][:, 1:, 0, 0, 1], batch["omega_index"][:, 1:])
+
+
 def test_the_loss_weighs_a_refreshing_frame_by_its_own_omega(micro_run, models):
     config = micro_run({**P_PHASE, "gop": [2]})
     _, batch = loss_of(config, models)

@@ -34,9 +34,17 @@ def test_rows_cover_every_clip_preset_and_kind_with_the_psnr_of_the_frames(micro
     settings = EvaluationConfig(clips=["carphone"], num_frames=3, crop=64)
     intra, inter = model_of(intra_of(micro_preset)), model_of(micro_preset)
     link = channel_config({"channel": "rayleigh", "snr_db": [6.0], "csi_nmse_db": [-10.0]})
-    results = list(Evaluator(settings, (OMEGA, OMEGA), intra, inter, link).rows())
+    evaluator, kept = Evaluator(settings, (OMEGA, [0.3, 0.9]), intra, inter, link), []
+    code = evaluator._code
+    evaluator._code = lambda *given: kept.append(code(*given)) or kept[-1]
+    results = list(evaluator.rows())
     places = [(row["omega"], row["frame_kind"]) for row, _, _ in results]
-    assert places == [(0.1, "I"), (0.1, "P"), (0.8, "I"), (0.8, "P")]
+    assert places == [(0.1, "I"), (0.3, "P"), (0.8, "I"), (0.9, "P")]
+    frames = load_clip("carphone", 0, 3).frames[1:, 40:104, 56:120] / np.float32(255)
+    for (row, _, _), (decoded, _) in zip(results[1::2], kept, strict=True):
+        of_frames = -10 * np.log10(np.square(decoded[1:] - frames).mean(axis=(1, 2, 3)))
+        assert row["psnr_db"] == pytest.approx(of_frames.mean(), abs=1e-4)
+        assert np.ptp(of_frames) > 0.02
     frame = load_clip("carphone", 0, 3).frames[2, 40:104, 56:120] / np.float32(255)
     np.testing.assert_allclose(results[0][1], frame, atol=1e-6)
     for row, _, shown in results:
