@@ -37,6 +37,7 @@ from pvsc_link.models import (
     find_arithmetic,
     find_weights,
     num_quality_presets,
+    preset_of,
     run_label,
 )
 from pvsc_link.options import check_name
@@ -87,8 +88,9 @@ class LearnedCodec(Codec):
         preset = preset or _default_preset(weights, TRAININGS[variant])
         check_preset(preset)
         self._arithmetic = find_arithmetic(receiver_arithmetic)
-        self._preset, self._receiver = preset, receiver_arithmetic
         self._files = find_weights(preset, weights, TRAININGS[variant])
+        preset = preset_of(preset, self._files)
+        self._preset, self._receiver = preset, receiver_arithmetic
         self.variant = variant
         if preset != _EXTENSION or TRAININGS[variant] is None:
             self.variant += f", {preset}"

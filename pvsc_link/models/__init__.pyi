@@ -66,6 +66,7 @@ from .zoo import load_weights as load_weights
 from .zoo import model_of as model_of
 from .zoo import num_quality_presets as num_quality_presets
 from .zoo import packaged_identities as packaged_identities
+from .zoo import preset_of as preset_of
 from .zoo import read_config as read_config
 from .zoo import receiving as receiving
 from .zoo import run_label as run_label

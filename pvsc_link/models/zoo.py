@@ -379,6 +379,13 @@ def family_of(preset: str, files: WeightFiles) -> str:
     return _config(PRESETS[preset], files.inter).family
 
 
+def preset_of(preset: str, files: WeightFiles) -> str:
+    """The preset that the weights were trained as, by the config beside them; else ``preset``."""
+    known = DVST_PRESETS if preset in DVST_PRESETS else PRESETS
+    name = _config(known[preset], files.inter).name
+    return name if name in known else preset
+
+
 def num_quality_presets(preset: str, files: WeightFiles) -> int:
     """Quality presets of the weights; without files, of the preset."""
     pairs = ((PRESETS[f"{preset}_intra"], files.intra), (PRESETS[preset], files.inter))

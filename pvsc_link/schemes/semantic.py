@@ -42,6 +42,7 @@ from pvsc_link.models import (
     find_weights,
     identity_of_rates,
     num_quality_presets,
+    preset_of,
     run_label,
 )
 from pvsc_link.schemes import side_stream
@@ -104,7 +105,8 @@ class SemanticScheme(Scheme):
     Parameters
     ----------
     preset : key of ``models.presets.PRESETS``, a P-frame preset of this scheme's family; its
-        weights say how many quality presets there are
+        weights say how many quality presets there are, and weights of a training run which preset
+        it is
     side_format : format of the rate map, one of ``SIDE_FORMATS``
     weights : folder of a training run's weights, or the name of another training of the preset
         in the package (``zoo.packaged_trainings``); None: the preset's own, if it has any
@@ -140,6 +142,7 @@ class SemanticScheme(Scheme):
         receiver_arithmetic: str = SAME,
     ):
         self._files = self._find(preset, weights)
+        preset = preset_of(preset, next(iter(self._files.values())))
         self._arithmetic = find_arithmetic(receiver_arithmetic)
         if side_format not in SIDE_FORMATS:
             remedy = "png is the paper's."
