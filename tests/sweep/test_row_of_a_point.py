@@ -81,7 +81,7 @@ def test_a_row_keeps_the_numbers_of_each_gop_and_counts_the_fades_it_met():
     video = Video("carphone", np.zeros((4, 16, 16, 3), np.uint8), 30.0, "made here")
     receptions = [
         Reception(
-            frames_hat=np.full((2, 16, 16, 3), level, np.uint8),
+            frames_hat=np.stack([np.full((16, 16, 3), v, np.uint8) for v in (level, 2 * level)]),
             num_channel_uses={"source": uses, "side": 0, "pilot": 1},
             frames_lost=lost,
             num_blocks=1,
@@ -90,12 +90,12 @@ def test_a_row_keeps_the_numbers_of_each_gop_and_counts_the_fades_it_met():
         for level, uses, lost in ((10, 2000, 0), (40, 999, 1))
     ]
     row = finished_row(point, McsChoice(5, 0.0, CHOSEN), receptions, video, BrightnessOnly(), [])
-    assert row["psnr_db"] == 25.0
+    assert row["psnr_db"] == 37.5
     assert row["num_fades"] == 3 + 1, "2001 channel uses and 1000 of them, 1000 per fade"
     lines = gops_table([row])
     assert lines["point_id"].tolist() == [point.point_id] * 2
     assert lines["gop_index"].tolist() == [0, 1]
-    assert lines["psnr_db"].tolist() == [10.0, 40.0]
+    assert lines["psnr_db"].tolist() == [15.0, 60.0]
     assert lines["channel_uses"].tolist() == [2001, 1000]
     assert lines["frames_lost"].tolist() == [0, 1]
     assert "gops" not in points_table([row])

@@ -174,6 +174,15 @@ def test_a_mean_over_clips_resamples_clips_and_otherwise_seeds():
     assert found == pytest.approx(list(expected))
 
 
+def test_clips_of_unequal_seeds_weigh_alike_and_their_common_seeds_are_resampled():
+    both = [table([30.0, 31.0, 32.0], clip="a"), table([36.0, 35.0, 37.0, 60.0], clip="b")]
+    mean = seed_means(pd.concat(both)).iloc[-1]
+    assert (mean["clip"], mean.num_seeds, mean.interval_over) == ("mean", 4, "seeds")
+    assert mean.psnr_db == pytest.approx((31.0 + 42.0) / 2)
+    expected = bootstrap_interval([33.0, 33.0, 34.5])
+    assert (mean.psnr_db_low, mean.psnr_db_high) == pytest.approx(expected[1:])
+
+
 def test_percentiles_are_taken_over_the_gops_of_all_seeds():
     """The means of the three seeds are equal; their GOPs are not."""
     points = table([30.0, 30.0, 30.0]).assign(point_id=["a", "b", "c"])
@@ -193,6 +202,12 @@ def test_percentiles_are_taken_over_the_gops_of_all_seeds():
 def test_fades_add_up_over_seeds_and_are_unknown_where_a_row_lacks_them():
     assert seed_means(table([30.0, 31.0], num_fades=7)).iloc[0].num_fades == 14
     assert np.isnan(seed_means(table([30.0, 31.0])).iloc[0].num_fades)
+
+
+def test_counts_are_unknown_where_one_row_lacks_them():
+    assert np.isnan(seed_means(table([30.0, 31.0], deadline_misses=None)).iloc[0].deadline_misses)
+    points = table([30.0, 31.0]).assign(deadline_misses=[3, np.nan])
+    assert np.isnan(seed_means(points).iloc[0].deadline_misses)
 
 
 def test_late_frames_add_up_over_seeds():
