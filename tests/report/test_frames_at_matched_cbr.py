@@ -48,6 +48,20 @@ def test_schemes_are_shown_at_about_the_same_cbr(framed):
         assert "frame 7" in comparison["title"]
 
 
+def test_pictures_of_a_comparison_are_of_one_seed(make_results, make_points):
+    """They met the same channel, also where frames of several seeds lie in the folder."""
+    points = make_points(clips=("bikes",), snrs=(6.0,), seeds=(2, 1), rates=(27, 32))
+    folder = make_results(points)
+    for point_id in points["point_id"]:
+        path = frame_file(folder, point_id, 7)
+        path.parent.mkdir(exist_ok=True)
+        Image.new("RGB", (80, 48)).save(path)
+    of_first = {frame_file(folder, name, 7) for name in points[points["seed"] == 1]["point_id"]}
+    groups = matched_frames(read_results(folder))
+    assert groups
+    assert {shown.path for group in groups for shown in group.shown} <= of_first
+
+
 def test_the_reference_comes_first_where_it_was_kept(framed):
     path = reference_file(framed, "a/b clip.mp4", 7)
     assert path.name == "reference_a-b-clip.mp4_0007.png"

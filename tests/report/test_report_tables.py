@@ -139,6 +139,13 @@ def test_tables_have_the_form_of_i_ii_and_iii(make_results, make_points):
     assert line.cells[average][0] == pytest.approx(sum(columns) / 2)
 
 
+@pytest.mark.parametrize(("snrs", "chosen"), [((0.0, 6.0), 6), ((2.0, 5.0, 12.0), 5)])
+def test_table_i_is_at_the_papers_snr_or_the_nearest(make_results, make_points, snrs, chosen):
+    points = make_points(clips=("Beauty",), channels=(("awgn", None, None),), snrs=snrs, seeds=(1,))
+    tables = {table.name: table for table in comparison_tables(read_results(make_results(points)))}
+    assert f"SNR = {chosen} dB " in tables["table_1_datasets_gop"].title
+
+
 def test_the_papers_value_stands_below_ours_where_it_has_the_row(make_results, make_points):
     points = make_points(clips=("Beauty",), gops=(4, 5), seeds=(1,), snrs=(6.0,))
     table = comparison_tables(read_results(make_results(points)))[0]
