@@ -9,7 +9,7 @@ import pytest
 from pvsc_link.codecs.registry import CODECS
 from pvsc_link.link.adaptation import as_adaptation
 from pvsc_link.link.air import Air
-from pvsc_link.link.channel import get_channel_function
+from pvsc_link.link.channel import SymbolReception, get_channel_function
 from pvsc_link.link.coded_link import BitReception
 from pvsc_link.link.transport_options import Transport
 from pvsc_link.media.clips import load_clip
@@ -18,7 +18,7 @@ from pvsc_link.schemes.analog import send_symbols
 from pvsc_link.schemes.base import LinkOptions
 from pvsc_link.schemes.latency import Clock, latency_columns
 from pvsc_link.schemes.separated import SeparatedScheme
-from pvsc_link.types import ChannelPoint, Payload
+from pvsc_link.types import ChannelPoint, LinkStats, Payload
 
 CLEAR = ChannelPoint("awgn", 60.0)
 MCS = 5
@@ -142,24 +142,69 @@ def test_pilots_are_counted_and_take_no_time(sent, monkeypatch):
     assert reception.num_channel_uses == {"source": 40, "pilot": 7}
 
     monkeypatch.setattr(analog, "open_link", lambda *_, **__: LinkWithPilots())
-    picture = np.zeros((1, 8, 8, 3), np.uint8)
-    shown = SimpleNamespace(
-        frames_uint8=picture, is_lost=picture[:, 0, 0, 0] > 0, frames_concealed=0,
-        freeze_events=0, side_lost=0,
-    )  # fmt: skip
-    payload = Payload(np.ones(30, np.complex64), {"z": b"z", "k": b"k"})
-    reception = analog.send_gop(
-        [analog.Outgoing(0, (payload,), b"")],
-        CLEAR,
-        LinkOptions("zf", False, "layered", 20),
-        as_adaptation(MCS),
-        1,
-        SimpleNamespace(receive=lambda transports: shown),
-        Clock(slow(), fps=10.0),
-        num_symbols={"y": 0, "intra": 30},
-    )
+    reception = send_frames(1, slow(), as_adaptation(MCS))
     assert reception.latency_ms == pytest.approx((40 + 30,))
     assert reception.num_channel_uses == {"source": 30, "side": 40, "pilot": 7}
+
+
+def send_frames(num_frames, transport, adaptation):
+    """``send_gop`` of frames of 30 symbols to a receiver that shows black pictures."""
+    pictures = np.zeros((num_frames, 8, 8, 3), np.uint8)
+    shown = SimpleNamespace(
+        frames_uint8=pictures,
+        is_lost=np.zeros(num_frames, bool),
+        **dict.fromkeys(("frames_concealed", "freeze_events", "side_lost"), 0),
+    )
+    payload = Payload(np.ones(30, np.complex64), {"z": b"z", "k": b"k"})
+    return analog.send_gop(
+        [analog.Outgoing(0, (payload,), b"")] * num_frames,
+        CLEAR,
+        LinkOptions("zf", False, "layered", 20, transport),
+        adaptation,
+        1,
+        SimpleNamespace(receive=lambda transports: shown),
+        Clock(transport, fps=10.0),
+        num_symbols={"y": 30 * num_frames - 30, "intra": 30},
+    )
+
+
+class ThirdTime:
+    """An air on which each transport takes 40 channel uses and arrives in its third round."""
+
+    def __init__(self):
+        self.deadlines, self.reports, self.mcs = [], [], MCS
+
+    def send_bits(self, link, bits, deadline):
+        self.deadlines.append(deadline)
+        one = np.ones(1, np.int64)
+        return BitReception(bits, one > 0, one * len(bits), 3 * one, 40)
+
+    def send_symbols(self, channel, symbols):
+        return SymbolReception(symbols, np.ones(len(symbols)), len(symbols), LinkStats())
+
+    def report(self, ok):
+        self.reports.append(list(ok))
+
+
+def test_rounds_take_their_time_and_the_outer_loop_hears_of_the_first_one(sent, monkeypatch):
+    """A budget of 500 ms less 30 ms for symbols is left for the rounds of side information."""
+    given = {"harq": {"round_trip_ms": 7.0}, "latency_budget_ms": 500.0, "symbol_rate_hz": 1000.0}
+    air = ThirdTime()
+    monkeypatch.setattr(analog, "open_air", lambda *_: air)
+    monkeypatch.setattr(analog, "open_link", lambda *_, **__: LinkWithPilots())
+    reception = send_frames(2, Transport(**given), air)
+    assert reception.latency_ms == pytest.approx((40 + 30 + 2 * 7,) * 2)
+    assert air.deadlines == pytest.approx([470, 470])
+    assert air.reports == [[False]] * 2
+
+    air = ThirdTime()
+    monkeypatch.setattr("pvsc_link.link.open_air", lambda *_: air)
+    monkeypatch.setattr("pvsc_link.link.open_link", lambda *_, **__: LinkWithPilots())
+    scheme, gops = sent
+    (reception,) = scheme.transmit(gops, CLEAR, link_with(**given), air, [1])
+    assert reception.latency_ms[0] == pytest.approx(40 + 2 * 7)
+    assert air.deadlines[0] == pytest.approx(500)
+    assert air.reports == [[False]] * 4
 
 
 def test_late_frames_of_a_semantic_scheme_are_lost_alone(scheme, video):
