@@ -71,6 +71,27 @@ def test_whatever_could_change_the_bits_is_encoded_anew(change, tmp_path):
     assert len(entries(tmp_path)) == 2
 
 
+class LookingBack(CountingCodec):
+    """Its bits depend on the two frames before the GOP."""
+
+    history_frames = 2
+
+    def encode(self, frames, fps, rate, *, history, **place):
+        return super().encode(frames, fps, rate, **place)
+
+
+def test_frames_before_the_gop_that_a_codec_looks_at_are_a_part_of_the_key(tmp_path):
+    codec, before = LookingBack(), np.zeros((3, 8, 8, 3), np.uint8)
+    for changed, calls in ((None, 1), (0, 1), (1, 2), (2, 3), (None, 3)):
+        history = before.copy()
+        if changed is not None:
+            history[changed, 0, 0, 0] = 1
+        cached_encode(codec, FRAMES, 25.0, 32, history=history, folder=tmp_path)
+        assert codec.calls == calls, changed
+    cached_encode(codec, FRAMES, 25.0, 32, history=before[1:2], folder=tmp_path)
+    assert codec.calls == 4, "one frame is known, not two"
+
+
 @pytest.mark.parametrize("keep", [0, 10, 0.5, 0.95])
 def test_a_damaged_entry_is_encoded_again_with_a_warning(keep, tmp_path):
     codec = CountingCodec()

@@ -5,6 +5,7 @@ import pytest
 
 from pvsc_link.models.presets import intra_of
 from pvsc_link.models.zoo import model_of
+from pvsc_link.train.data import open_cache
 from pvsc_link.train.family import coded_streams
 from pvsc_link.train.phase import Phase
 from pvsc_link.train.starts.linear_coding import linear_code, sent_frames, start_linear_coding
@@ -84,6 +85,17 @@ def test_a_model_reads_most_of_what_it_sends_at_20_db_without_training(micro_pre
     assert error < 0.1 * units[0][full].var(axis=0).mean()
 
 
+def test_a_linear_start_expects_the_mean_snr_of_the_phase(micro_run, monkeypatch):
+    expected = []
+    monkeypatch.setattr(
+        "pvsc_link.train.phase.start_linear_coding", lambda *given: expected.append(given[-1])
+    )
+    coding = {"stage": 2, "quantiser": "ste", "coding_start": "linear"}
+    config = micro_run({"model": "intra", "channel": {"snr_db": [0, 6, 24]}, **coding})
+    Phase(config, config.phases[0], WeightStore(), open_cache(config.data))
+    assert expected == pytest.approx([0.1])
+
+
 def test_a_phase_starts_linear_from_the_units_that_its_own_model_sends(micro_run):
     coding = {
         "stage": 2,
@@ -92,8 +104,6 @@ def test_a_phase_starts_linear_from_the_units_that_its_own_model_sends(micro_run
         "coding_start": "linear",
     }
     config = micro_run({"model": "intra", **coding})
-    from pvsc_link.train.data import open_cache
-
     cache = open_cache(config.data)
     phase = Phase(config, config.phases[0], WeightStore(), cache)
     coded = sent_frames(phase.intra, None, phase._pictures(cache, 4, 64))

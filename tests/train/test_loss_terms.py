@@ -16,6 +16,7 @@ from pvsc_link.train.objective import (
     rate_loss,
     reconstruction_loss,
 )
+from pvsc_link.train.phase import Phase
 from pvsc_link.train.step import FlatAdam
 
 
@@ -102,6 +103,19 @@ def test_a_gradient_that_is_not_finite_changes_nothing(poison):
     assert float(skipped) == 1.0
     for value, variable in zip(before, (*ours, *flat.state), strict=True):
         np.testing.assert_array_equal(value, np.array(variable))
+
+
+@pytest.mark.parametrize(("poisoned", "skipped"), [(None, 0), (0, 1), (1, 1)])
+def test_a_step_is_reported_as_skipped_if_either_group_was(poisoned, skipped):
+    groups = [FlatAdam([keras.Variable(np.zeros(2, np.float32))], name) for name in "ab"]
+    slopes = [np.array([3.0, 4.0], np.float32), np.array([6.0, 8.0], np.float32)]
+    if poisoned is not None:
+        slopes[poisoned] = np.full(2, np.nan, np.float32)
+    given = [ops.convert_to_tensor(slope) for slope in slopes]
+    found = Phase._update(SimpleNamespace(groups=groups), given, 1e-3)
+    assert float(found["skipped"]) == skipped
+    norm = np.nan if poisoned == 0 else 5.0
+    np.testing.assert_allclose(float(found["norm"]), norm, rtol=1e-6)
 
 
 def test_the_average_follows_the_weights_and_can_stand_in_for_them():
