@@ -6,7 +6,11 @@ Between two phases only weights travel (``weights.WeightStore``).
 """
 
 import contextlib
+import errno
 import json
+import math
+import os
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -38,6 +42,7 @@ from pvsc_link.types import InputError, noise_variance
 
 #: Crops and largest size from which the informed start takes its statistics.
 _STATISTICS_CROPS, _STATISTICS_SIZE = 256, 128
+_FILE_BYTES_PER_WEIGHT = 8  # at most, with what HDF5 writes of every array
 _START_CROPS = 192  # from which the other starts fit their linear maps
 _STATISTICS_SALT = 10**6  # greater than any number of rollbacks
 
@@ -166,9 +171,15 @@ class Phase:
         """Write the averaged weights as ``<name>.weights.h5`` and the config as ``<name>.json``.
 
         The names are ``intra`` and ``inter``, and of DVST ``inter_rate0`` and so on.
+        Raises ``OSError`` where the disk has no room for the weights.
         """
         folder.mkdir(exist_ok=True)
         partial = folder / f"partial{SUFFIX}"
+        partial.unlink(missing_ok=True)
+        # HDF5 ends the whole process when the disk is full in the middle of a file.
+        size = _FILE_BYTES_PER_WEIGHT * sum(math.prod(v.shape) for v in self.model.weights)
+        if shutil.disk_usage(folder).free < size:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(folder))
         with self.groups[0].averaged():
             self.model.save_weights(partial)
         partial.replace(folder / f"{self.learns}{SUFFIX}")

@@ -2,6 +2,7 @@
 
 import csv
 import errno
+import shutil
 import signal
 
 import numpy as np
@@ -13,6 +14,7 @@ from pvsc_link.train import trainer
 from pvsc_link.train.__main__ import main
 from pvsc_link.train.config import load_run_config
 from pvsc_link.train.data import open_cache
+from pvsc_link.train.phase import Phase
 from pvsc_link.train.trainer import Diverged, Trainer
 from pvsc_link.types import InputError
 
@@ -154,6 +156,16 @@ def test_without_its_data_a_run_writes_nothing(faked, micro_run, tmp_path, monke
     with pytest.raises(InputError, match="nowhere, which is missing"):
         Trainer(config, tmp_path / "run").run()
     assert not (tmp_path / "run").exists()
+
+
+def test_weights_are_not_begun_without_room_for_them(tmp_path, monkeypatch):
+    usage = shutil.disk_usage("/")._replace(free=7_999)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage)
+    phase = object.__new__(Phase)
+    phase.model = type("Model", (), {"weights": [np.zeros((10, 100))]})()
+    with pytest.raises(OSError, match="No space") as caught:
+        phase.save_averaged(tmp_path / "weights")
+    assert caught.value.errno == errno.ENOSPC
 
 
 @pytest.mark.parametrize(
