@@ -16,6 +16,7 @@ import shlex
 import sys
 from collections import Counter
 from collections.abc import Sequence
+from contextlib import suppress
 from itertools import takewhile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -142,7 +143,8 @@ def run(words: argparse.Namespace) -> int:
         with stoppable(told):
             return _run(words, scenario, merging)
     except Stopped as stopped:
-        print(told(), file=sys.stderr)
+        with suppress(OSError):  # the program behind a pipe may be gone
+            print(told(), file=sys.stderr, flush=True)
         return stopped.status
 
 

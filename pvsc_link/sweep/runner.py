@@ -13,6 +13,7 @@ Stages run beside each other in threads of one process (``SweepRunner.run``):
 
 import json
 import logging
+import math
 import sys
 import threading
 import time
@@ -285,13 +286,14 @@ class SweepRunner:
         except BaseException:
             self._is_over.set()
             with suppress(Exception):  # the fault may be that of the store
-                self._store_measured()
+                self._store_measured(most_bytes=math.inf)
             raise
         finally:
-            for stage in stages:
-                stage.shutdown(cancel_futures=True)
             sys.setswitchinterval(seconds)
             self._measuring, self._encoding, self._of_networks = _AtOnce(), None, None
+            for wait in (False, True):  # all are told before the first of them is waited for
+                for stage in stages:
+                    stage.shutdown(wait=wait, cancel_futures=True)
 
     def prepare(self) -> None:
         """Find out which rows of the store still count; ``run`` begins with it."""
@@ -398,8 +400,8 @@ class SweepRunner:
             with self._clock("MCS choice"):
                 mcs = place.policy(key).mcs
                 self._send_again(self._others(doubtful[key], mcs))
-        if coded:
-            curves = [place.encoded(key).curve for key in coded]
+        if sent := [key for key in coded if any(map(self._is_open, of_key[key]))]:
+            curves = [place.encoded(key).curve for key in sent]
             clean = self._measuring.submit(self._measure_clean, place.video, curves)
             self._waiting.append(_Waiting(clean, lambda _: None))
         for key in coded:
@@ -519,7 +521,7 @@ class SweepRunner:
             for curve in curves
             for gops in curve.values()
         ]
-        with self._clock("metrics"):
+        with self._clock("metrics"), _no_exit():
             self._measure(video, shown)
 
     def _measure(self, video: Video, shown: Sequence[np.ndarray]) -> None:
@@ -550,22 +552,32 @@ class SweepRunner:
         """Encode the clip at every rate, in parallel; failures by rate."""
         curve: dict[int, list[Any]] = {}
         failures: dict[int, CodecFailure] = {}
+
+        def encode(rate: int) -> list[Any]:
+            self._go_on()
+            return list(scheme.encode(video, gop, rate))
+
         with self._clock("encode"), ThreadPoolExecutor(num_threads()) as pool:
-            jobs = {rate: pool.submit(scheme.encode, video, gop, rate) for rate in rates}
-            for number, (rate, job) in enumerate(jobs.items()):
-                done = f"{number} of {len(jobs)} rates done"
-                self._say(f"{scheme.name}: encode {video.name}, GOP {gop}, {done}")
-                try:
-                    curve[rate] = list(job.result())
-                except InputError:
-                    raise
-                except Exception as error:
-                    failures[rate] = _as_failure(scheme, error)
+            jobs = {rate: pool.submit(encode, rate) for rate in rates}
+            try:
+                for number, (rate, job) in enumerate(jobs.items()):
+                    done = f"{number} of {len(jobs)} rates done"
+                    self._say(f"{scheme.name}: encode {video.name}, GOP {gop}, {done}")
+                    try:
+                        curve[rate] = job.result()
+                    except (Exception, SystemExit) as error:
+                        self._go_on()
+                        if isinstance(error, InputError):
+                            raise
+                        failures[rate] = _as_failure(scheme, error)
+            except BaseException:
+                pool.shutdown(wait=False, cancel_futures=True)
+                raise
         return Encoded(curve, failures)
 
     def _warm_up(self, scheme: Scheme, encoded: Future[Encoded]) -> None:
         """Make the receiver's networks; what is wrong with them is told by the first row."""
-        with suppress(Exception):
+        with suppress(Exception, SystemExit):
             for gops in encoded.result().curve.values():
                 self._go_on()
                 with self._clock("link and decoding"):
@@ -603,7 +615,7 @@ class SweepRunner:
                     trials = [self._transmit(point, curve, choice) for choice in choices]
             except InputError:
                 raise
-            except Exception as error:
+            except (Exception, SystemExit) as error:
                 scheme = self.plan.schemes[point.entry, point.variant]
                 self._fail(point, _as_failure(scheme, error))
                 continue
@@ -632,7 +644,7 @@ class SweepRunner:
         sent: Sequence[Sequence[tuple[McsChoice, list[Reception], float]]],
     ) -> list[list[dict[str, Any]]]:
         """The rows of each point: what was sent at its MCS, and at the neighbours of that."""
-        with self._clock("metrics"):
+        with self._clock("metrics"), _no_exit():
             start = time.perf_counter()
             if len(points) > 1:
                 self._measure(video, [_shown(received) for ((_, received, _), *_) in sent])
@@ -710,6 +722,8 @@ class SweepRunner:
         return {**row, "seconds": round(seconds + time.perf_counter() - start, 3)}
 
     def _finish(self, point: Point, rows: Sequence[Mapping]) -> None:
+        if self._is_over.is_set() and rows[0]["status"] in CodecFailure.STATUSES:
+            return  # its program may have been ended together with the sweep: it is sent again
         # A row that is made again for a further metric keeps the others that were measured before.
         before = self.store.row(point.point_id) or {}
         kept = {}
@@ -741,7 +755,7 @@ class _Place:
         self._points = runner.plan.places[name]
         self._encoded: dict[Key, Encoded] = {}
         self._coming: dict[Key, Future[Encoded]] = {}
-        self._warming: dict[Key, Future[None]] = {}
+        self._warming: dict[int, Future[None]] = {}  # by the identity of the scheme
         self._policies: dict[Key, McsPolicy] = {}
 
     @cached_property
@@ -768,12 +782,13 @@ class _Place:
                 coming = stage.submit(runner._encode, scheme, video, self._gop, rates)
                 self._coming[key] = coming
                 if not scheme.digital:
-                    self._warming[key] = stage.submit(runner._warm_up, scheme, coming)
+                    self._warming[id(scheme)] = stage.submit(runner._warm_up, scheme, coming)
 
     def wait_for_receiver(self, key: Key) -> None:
-        """Until the receiver of an entry is made, if that was begun."""
-        if key in self._warming:
-            self._warming.pop(key).result()
+        """Until the receiver of an entry is made, if that was begun, also for another entry."""
+        scheme = self._plan.schemes[key]
+        if id(scheme) in self._warming:
+            self._warming.pop(id(scheme)).result()
 
     def encoded(self, key: Key) -> Encoded:
         """The clip out of one entry's encoder, or from an earlier entry with the same scheme.
@@ -846,11 +861,20 @@ def _with_earlier_gops(row: Mapping[str, Any], before: Mapping[str, Any]) -> dic
     return {**row, **({GOPS: merged} if merged else {})}
 
 
-def _as_failure(scheme: Scheme, error: Exception) -> CodecFailure:
+@contextmanager
+def _no_exit() -> Iterator[None]:
+    """A metric whose code calls ``sys.exit`` must not end the sweep as if all were done."""
+    try:
+        yield
+    except SystemExit as end:
+        raise RuntimeError(f"a metric has called sys.exit with {end.code!r}") from end
+
+
+def _as_failure(scheme: Scheme, error: BaseException) -> CodecFailure:
     """The status of rows whose scheme or channel raised ``error``; other rows are not affected.
 
-    What a scheme announces by ``CodecFailure`` is kept. Anything else is a fault of its code, whose
-    traceback goes to the log.
+    What a scheme announces by ``CodecFailure`` is kept. Anything else is a fault of its code
+    (``sys.exit`` among them), whose traceback goes to the log.
     """
     if isinstance(error, CodecFailure):
         return error

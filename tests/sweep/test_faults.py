@@ -20,6 +20,7 @@ import yaml
 from pvsc_link.storage import remove_abandoned
 from pvsc_link.sweep import SweepStore, read_points
 from pvsc_link.sweep.__main__ import main
+from pvsc_link.sweep.stopping import Stopped, stoppable
 from pvsc_link.types import InputError
 
 
@@ -253,6 +254,7 @@ import sys, time
 sys.path.insert(0, {here!r})
 import made_up, pytest
 from pvsc_link.sweep.__main__ import main
+from pvsc_link.sweep.stopping import Stopped, stoppable
 with pytest.MonkeyPatch.context() as patch:
     made_up.register(patch)
     patch.setattr("pvsc_link.report.write_figures", lambda folder: [])
@@ -319,6 +321,60 @@ def test_a_signal_ends_a_sweep_with_its_rows_and_a_word_how_to_go_on(
     assert "Traceback" not in said
     assert main([str(cheap), "--out", str(tmp_path / "out")]) == 0
     assert len(read_points(tmp_path / "out/small")) == 16
+
+
+def test_a_second_signal_does_not_interrupt_the_end():
+    """Threads that nobody waits for would hold the process for as long as they work."""
+    ended = []
+
+    def sweep():
+        try:
+            os.kill(os.getpid(), signal.SIGTERM)
+            time.sleep(30)
+        finally:
+            os.kill(os.getpid(), signal.SIGINT)
+            time.sleep(0.01)
+            ended.append(True)
+            raise OSError("a program that was killed")
+
+    with pytest.raises(Stopped) as caught, stoppable(lambda: ""):
+        sweep()
+    assert ended
+    assert caught.value.status == 143
+
+
+HANGING = """
+import subprocess, sys, threading, time
+from pvsc_link.sweep.stopping import stoppable
+def programs():
+    while True:
+        subprocess.run(["sleep", sys.argv[1]])
+threads = [threading.Thread(target=programs) for _ in range(4)]
+with stoppable(lambda: "stopped"):
+    try:
+        for thread in threads:
+            thread.start()
+        print("ready", flush=True)
+        time.sleep(30)
+    finally:
+        for thread in threads:
+            thread.join()
+"""
+
+
+@pytest.mark.slow
+def test_a_sweep_that_hangs_is_ended_with_its_programs_also_behind_a_pipe_that_is_gone():
+    """``2>&1 | tee log``: Ctrl-C ends tee too. The programs' threads start others meanwhile."""
+    seconds = f"30.{random.SystemRandom().randrange(10**9):09}"
+    process = subprocess.Popen(
+        [sys.executable, "-c", HANGING, seconds], stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+    process.stdout.readline()
+    process.stderr.close()
+    process.send_signal(signal.SIGINT)
+    assert process.wait(20) == 130
+    listed = subprocess.run(["ps", "-eo", "args"], capture_output=True, text=True).stdout
+    assert f"sleep {seconds}" not in listed
 
 
 @pytest.mark.slow

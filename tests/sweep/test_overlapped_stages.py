@@ -4,6 +4,7 @@ import json
 import sqlite3
 import sys
 import threading
+from concurrent.futures import CancelledError
 from contextlib import closing
 
 import made_up
@@ -13,7 +14,9 @@ import pytest
 from pvsc_link.metrics import FrameMetrics
 from pvsc_link.scenario import parse_scenario
 from pvsc_link.sweep import SweepRunner, SweepStore, build
+from pvsc_link.sweep.plan import load
 from pvsc_link.sweep.runner import SECONDS, StageClock
+from pvsc_link.types import CodecFailure
 
 #: Seconds after which a stage that waits for another one gives up.
 PATIENCE = 20
@@ -151,6 +154,87 @@ def test_a_fault_of_a_metric_ends_the_sweep_after_the_rows_before_it(made, tmp_p
         swept(made[:1], tmp_path / "cut")
     assert stored(tmp_path / "cut") == whole[: len(stored(tmp_path / "cut"))]
     assert stored(tmp_path / "cut")
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_a_scheme_that_calls_exit_does_not_end_the_sweep(made, tmp_path, monkeypatch, threads):
+    """It would end with status 0, without tables."""
+    encode = made_up.Coarse.encode
+
+    def exiting(self, frames, fps, rate, **more):
+        if rate == 8:
+            sys.exit(0)
+        return encode(self, frames, fps, rate, **more)
+
+    monkeypatch.setenv("PVSC_LINK_THREADS", str(threads))
+    monkeypatch.setattr(made_up.Coarse, "encode", exiting)
+    monkeypatch.setattr(made_up.Noisy, "warm_up", lambda self, gop: sys.exit(0))
+    monkeypatch.setattr(made_up.Noisy, "transmit", lambda *given: sys.exit(0))
+    rows = swept(made[:1], tmp_path / "out")
+    failed = [row for row in rows if row["status"] == "codec_error"]
+    assert {(row["scheme"], row["rate"]) for row in failed} == {
+        *(("coarse", 8), ("noisy", 1), ("noisy", 2)),
+    }
+    assert {row["rate"] for row in rows if row["status"] == "ok"} == {64}
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_a_metric_that_calls_exit_is_a_fault(made, tmp_path, monkeypatch, threads):
+    monkeypatch.setenv("PVSC_LINK_THREADS", str(threads))
+    monkeypatch.setattr(SweepRunner, "_row", lambda *given: sys.exit(0))
+    with pytest.raises(RuntimeError, match=r"a metric has called sys\.exit"):
+        swept(made[:1], tmp_path / "out")
+
+
+def test_no_further_rate_is_encoded_when_the_sweep_has_ended(made, tmp_path, monkeypatch):
+    plan = build(parse_scenario(made_up.described(made[:1])))
+    store = SweepStore(None, version="test")
+    runner = SweepRunner(plan, store, FrameMetrics(tmp_path / "metrics.sqlite"))
+    runner.prepare()
+    video, scheme = load(made[0], plan.scenario.media, 2), plan.schemes[plan.points[0].entry, ""]
+    monkeypatch.setattr(made_up.Coarse, "encoded", encoded := [])
+    runner._is_over.set()
+    with pytest.raises(CancelledError):
+        runner._encode(scheme, video, 2, [8, 16, 32, 64])
+    assert not encoded
+    store.close()
+
+
+def test_a_metric_that_fails_while_the_sweep_ends_leaves_its_point_open(
+    made, tmp_path, monkeypatch
+):
+    """Ctrl-C on a terminal, and SIGTERM of a cluster, also reach the programs of metrics."""
+    monkeypatch.setenv("PVSC_LINK_THREADS", "2")
+    whole = swept(made[:1], tmp_path / "whole")
+    with monkeypatch.context() as patch:
+        send, failed = SweepRunner._send, threading.Event()
+
+        def once(self, *given):
+            if failed.is_set():
+                raise KeyboardInterrupt
+            send(self, *given)
+            self._waiting[-1].job.exception(PATIENCE)
+
+        def failing(*given):
+            failed.set()
+            raise CodecFailure("codec_error", "its program was killed")
+
+        patch.setattr(SweepRunner, "_send", once)
+        patch.setattr(SweepRunner, "_store_measured", _after_the_end)
+        patch.setattr("pvsc_link.sweep.runner.finished_row", failing)
+        with pytest.raises(KeyboardInterrupt):
+            swept(made[:1], tmp_path / "cut")
+    assert not stored(tmp_path / "cut")
+    assert swept(made[:1], tmp_path / "cut") == whole
+
+
+_store_measured = SweepRunner._store_measured
+
+
+def _after_the_end(self, **given):
+    """Store what was measured only where the sweep has ended."""
+    if self._is_over.is_set():
+        _store_measured(self, **given)
 
 
 def test_seconds_of_stages_that_overlap_add_up_to_the_time_in_which_any_ran(tmp_path, monkeypatch):
