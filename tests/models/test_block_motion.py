@@ -184,6 +184,14 @@ def test_a_fit_makes_vectors_like_those_seen_cheaper():
     assert information(prior.parts(seen[0])) < 0.9 * before
 
 
+def test_a_fit_takes_a_difference_as_likely_as_its_opposite():
+    prior = MotionPrior(PVSC_MC_SMALL)
+    prior.fit([np.abs(random_motion(np.random.default_rng(7)))])
+    counts = ops.convert_to_numpy(prior.counts)
+    np.testing.assert_allclose(counts, counts[:, ::-1], atol=1)
+    assert counts.min() < counts.max() / 100
+
+
 def test_damage_is_refused_or_read_as_other_vectors():
     prior = MotionPrior(PVSC_MC_SMALL)
     motion = random_motion(np.random.default_rng(6))

@@ -118,6 +118,23 @@ def test_a_context_is_seen_in_its_own_window_only():
     assert moved[:, :, 4:].max(axis=-1).min() > 1e-5
 
 
+def test_places_without_a_unit_are_seen_neither_in_tokens_nor_in_the_context():
+    """Blocks 1 and 0 of five by seven units, as ``spatial`` of ``SpatioTemporalVit`` has them."""
+    layer = randomised(ContextualVitBlock(SMALL))
+    grid, context_grid = TokenGrid(5, 7, (1,)), TokenGrid(5, 7, (0,))
+    tokens, context = random_map(5, 4), random_map(5, 4, seed=3)
+    given = {"grid": grid, "context_grid": context_grid}
+    expected = np.asarray(layer(tokens, context, **given))
+    for values, of_values in ((tokens, grid), (context, context_grid)):
+        changed = np.where(of_values.valid()[0][None, ..., None], values, 5.0).astype(np.float32)
+        assert not np.array_equal(changed, values)
+        both = (changed, context) if values is tokens else (tokens, changed)
+        found = np.asarray(layer(*both, **given))
+        np.testing.assert_allclose(
+            found[:, grid.valid()[0]], expected[:, grid.valid()[0]], atol=1e-6
+        )
+
+
 def test_shifted_blocks_carry_information_across_the_border_of_a_window():
     plain, shifted = (randomised(VitBlock(SMALL, shifted=s)) for s in (False, True))
     tokens = random_map(8, 8)
