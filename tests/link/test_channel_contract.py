@@ -197,6 +197,17 @@ def test_a_channel_from_outside_carries_symbols_and_bits_and_its_pilots_count(mo
     assert received.num_pilots == link.num_channel_uses(len(bits))
 
 
+def test_symbols_that_lie_apart_count_their_share_of_the_pilots_between_them(monkeypatch):
+    """10 symbols on the channel uses 4 to 28 of a GOP, to which 25 pilots belong."""
+    mine = ChannelType("mine", "Mine", NoOptions, EverySecondIsAPilot)
+    monkeypatch.setitem(CHANNELS, "mine", mine)
+    symbols, places = np.arange(10).astype(np.complex64), np.r_[4, 28, 7:15]
+    function = get_channel_function("mine", "zf", False)
+    sent = function(symbols, ChannelPoint("mine", 3.0), 1, 0, places)
+    np.testing.assert_array_equal(sent.symbols_hat, symbols)
+    assert sent.num_channel_uses == 10 + 10
+
+
 class NoNumberAt(EverySecondIsAPilot):
     """A channel that returns NaN for one symbol."""
 

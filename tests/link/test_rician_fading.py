@@ -76,6 +76,20 @@ def test_the_aware_receiver_knows_the_conditional_mean_and_variance(k_factor_db,
         assert np.mean(np.abs(error[part]) ** 2) == pytest.approx(float(err_var), rel=0.02)
 
 
+@pytest.mark.parametrize("k_factor_db", [-5.0, 4.0])
+def test_the_channel_equalises_with_what_the_aware_receiver_knows(k_factor_db):
+    """Zero forcing by the conditional mean of h, with its variance as further noise."""
+    nmse, k, num = 10**-0.6, 10 ** (k_factor_db / 10), 500
+    h, h_hat, noise = (part[:num] for part in drawn(k_factor_db, csi_nmse_db=-6.0))
+    mean, shrink = np.sqrt(k / (k + 1)), 1 / (1 + (k + 1) * nmse)
+    known = mean + shrink * (h_hat - mean)
+    channel = rician(k_factor_db, csi_nmse_db=-6.0, csi_aware=True)
+    out = channel(tf.ones([1, num], tf.complex64), snr_db=8.0, seed=SEED)
+    np.testing.assert_allclose(out.x_hat[0], (h + 10**-0.4 * noise) / known, rtol=1e-3)
+    expected = (10**-0.8 + shrink * nmse) / np.abs(known) ** 2
+    np.testing.assert_allclose(out.no_eff[0], expected, rtol=1e-3)
+
+
 def test_stated_variances_of_the_aware_receiver_are_the_errors_made():
     """Biased LMMSE over a Rician channel with a bad estimate; an unaware receiver errs more."""
     x = tf.complex(*tf.random.stateless_normal([2, 1, NUM], [1, 2])) * tf.cast(
