@@ -94,9 +94,10 @@ def test_correlation_over_time_is_that_of_clarke_over_slots_too():
     """300 km/h at 3.5 GHz: 973 Hz; lags up to a slot and a half."""
     h = fading("tdl_a", 2000, 2, speed_kmh=300.0).reshape(2000, 28, 12)[:, :, 0]
     lags = np.array([1, 4, 9, 14, 20])
-    measured = [np.mean(h[:, lag] * h[:, 0].conj()) for lag in lags]
+    measured = [np.mean(h[:, lag:] * h[:, : 28 - lag].conj()) for lag in lags]
     expected = j0(2 * np.pi * 300 / 3.6 * 3.5e9 / 299_792_458 * lags * SYMBOL)
-    np.testing.assert_allclose(measured, expected, atol=4 / np.sqrt(2000))
+    # Symbols that are 7 % shorter would differ by 0.08 at a lag of 9.
+    np.testing.assert_allclose(measured, expected, atol=0.05)
     still = fading("tdl_a", 3, 2, speed_kmh=0.0).reshape(3, 28, 12)
     np.testing.assert_allclose(still, still[:, :1] * np.ones([28, 1]), atol=1e-6)
 
