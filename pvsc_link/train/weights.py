@@ -21,7 +21,13 @@ from pvsc_link.models import (
     read_config,
 )
 from pvsc_link.train.config import TrainConfig
-from pvsc_link.train.family import endings, has_rates, network_name, with_quality_presets
+from pvsc_link.train.family import (
+    configs_of,
+    endings,
+    has_rates,
+    network_name,
+    with_quality_presets,
+)
 from pvsc_link.types import InputError
 
 #: Between the parts of a name in a checkpoint.
@@ -180,12 +186,13 @@ def load_initial_weights(place: str, config: TrainConfig, store: WeightStore) ->
     or the name of a preset whose weights are in the package. Weights with one of
     ``config.initial_except`` in their paths are left out; of those with a row per quality preset
     the rows ``config.initial_presets`` are taken.
-    Raises ``InputError`` if there are none, if a model has other quality presets than ``config``
-    asks for, or if a word of ``initial_except`` is in no path.
+    Raises ``InputError`` if there are none, if a model has other sizes or quality presets than
+    ``config`` asks for, or if a word of ``initial_except`` is in no path.
     """
     left_out: set[str] = set()
     for name, path in _files(place, config).items():
         model = read_model(path)
+        _check_sizes(name, model, path, config)
         if not has_rates(model):
             _check_presets(model, path, config)
         store.keep(name, model)
@@ -205,6 +212,40 @@ def load_initial_weights(place: str, config: TrainConfig, store: WeightStore) ->
             allowed="words in the paths of weights, such as feature_encoder or q_tx",
             remedy="Correct it in the config.",
         )
+
+
+#: Beginnings of the keys of a model's config that say how large its layers are.
+_SIZES = (
+    *("channels_", "depth_", "embed_dim", "flow_", "kernel_up", "mlp_ratio", "num_heads"),
+    *("num_levels", "num_vit", "window_size"),
+)
+
+
+def _check_sizes(name: str, model: Any, path: Path, config: TrainConfig) -> None:
+    """Raises ``InputError`` if layers of ``model`` are larger or smaller than those of the run.
+
+    Their weights would not fit, and start afresh without a word.
+    """
+    wanted = configs_of(config.preset, len(config.omega))[name.partition("_")[0]]
+    of_weights, of_run = (_sizes(c.to_dict()) for c in (model.config, wanted))
+    keys = [key for key in of_weights if of_weights[key] != of_run.get(key, of_weights[key])]
+    if keys:
+        raise InputError(
+            f"sizes of {path}, weights of preset {model.config.name}",
+            found={key: of_weights[key] for key in keys},
+            allowed={key: of_run[key] for key in keys},
+            remedy=f"The run is of preset {config.preset}: take weights of it, or correct preset.",
+        )
+
+
+def _sizes(fields: dict[str, Any], place: str = "") -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for key, value in fields.items():
+        if isinstance(value, dict):
+            found |= _sizes(value, f"{place}{key}.")
+        elif key.startswith(_SIZES):
+            found[place + key] = value
+    return found
 
 
 def _check_presets(model: Any, path: Path, config: TrainConfig) -> None:

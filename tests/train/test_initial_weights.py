@@ -55,8 +55,16 @@ def test_other_presets_than_the_runs_are_refused(micro_run, trained):
         loaded(micro_run({"model": "intra"}, omega=[1.0]), trained[0])
 
 
+def test_weights_of_another_preset_are_refused_with_the_sizes_that_differ(micro_run, trained):
+    config = micro_run({"model": "intra"}, preset="pvsc_tiny")
+    with pytest.raises(InputError, match="weights of preset micro_intra") as caught:
+        loaded(config, trained[0])
+    assert (caught.value.found["channels_y"], caught.value.allowed["channels_y"]) == (8, 64)
+
+
 def test_a_preset_stands_for_its_weights_in_the_package(micro_run):
-    config = micro_run({"model": "intra"}, omega=[1, 2, 3, 4, 5, 6])
+    omega = [1, 2, 3, 4, 5, 6]
+    config = micro_run({"model": "intra"}, omega=omega, preset="pvsc_mc_small")
     store = loaded(config, "pvsc_mc_small")
     assert set(store.weights) == {"intra", "inter"}
     with pytest.raises(InputError, match="pvsc_tiny"):

@@ -5,6 +5,7 @@ import shutil
 import h5py
 import numpy as np
 import pytest
+import yaml
 from keras import ops
 
 from pvsc_link.models.entropy.range_coder import information
@@ -118,7 +119,8 @@ def test_tables_of_a_run_that_never_sent_anything_do_not_hang_on_feature_coding(
 
 def test_a_run_without_p_model_is_refused(micro_run, tmp_path, capsys):
     run = tmp_path / "run"
-    Trainer(micro_run(INTRA), run)  # pins the config; nothing is trained
+    run.mkdir()  # a run that was killed before its first weights
+    (run / "config.yaml").write_text(yaml.safe_dump(micro_run(INTRA).model_dump()))
     with pytest.raises(InputError, match="intra model of a run"):
         release([run], tmp_path / "shipped")
     assert main([str(run), "--folder", str(tmp_path / "shipped")]) == 2
