@@ -1,8 +1,11 @@
 """A codec over the bit link: what losses do, and what they may not do."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
+from pvsc_link.codecs.base import Codec
 from pvsc_link.codecs.registry import CODECS
 from pvsc_link.codecs.session_facts import gops_as_sent
 from pvsc_link.link.mcs import get_mcs
@@ -12,7 +15,7 @@ from pvsc_link.metrics.cbr import channel_bandwidth_ratio
 from pvsc_link.metrics.psnr import psnr_db
 from pvsc_link.schemes.base import LinkOptions
 from pvsc_link.schemes.separated import SeparatedScheme, payload_bits
-from pvsc_link.types import ChannelPoint
+from pvsc_link.types import ChannelPoint, EncodedGop, Video
 
 GOP, NUM_GOPS = 4, 2
 LINK = LinkOptions("lmmse", True, "layered", 20)
@@ -33,6 +36,13 @@ def encoded(video):
         and {rate: scheme.encode(video, GOP, rate) for rate in (22, 27, 32, 37)}
         for name in ("x264", "x265")
     }
+
+
+def frames_of(*levels):
+    """A grey frame of 8x8 pixels per level."""
+    return np.ones((len(levels), 8, 8, 3), np.uint8) * np.reshape(levels, (-1, 1, 1, 1)).astype(
+        np.uint8
+    )
 
 
 def send(name, gops, mcs, snr_db, channel="awgn"):
@@ -95,8 +105,44 @@ def test_a_lost_gop_shows_the_last_frame_of_the_gop_before(encoded):
     gops = encoded["x265"][37]
     first, second = send("x265", gops, 28, -5.0)
     assert first.frames_lost == second.frames_lost == GOP
+    assert (first.freeze_events, second.freeze_events) == (1, 0), "one run of repeated frames"
     assert np.unique(first.frames_hat).tolist() == [128]
     np.testing.assert_array_equal(second.frames_hat, first.frames_hat)
+
+
+def test_frames_behind_an_entropy_decoder_out_of_step_are_lost(encoded):
+    gop = replace(encoded["x264"][37][0], num_decodable=1)
+    (reception,) = send("x264", [gop], 5, 20.0)
+    assert reception.num_block_errors == 0
+    assert (reception.frames_lost, reception.details["out_of_step"]) == (GOP - 1, GOP - 1)
+    np.testing.assert_array_equal(reception.frames_hat, gop.frames_hat[[0] * GOP])
+
+
+class Noting(Codec):
+    """Notes the place of each GOP in its video and the two frames before it."""
+
+    name, variant, version, allowed_rates, history_frames = "noting", "plain", "1", (0,), 2
+
+    def __init__(self):
+        self.noted = []
+
+    def describe(self, rate):
+        return ""
+
+    def check(self):
+        pass
+
+    def encode(self, frames, fps, rate, *, clip="", first_frame=0, history=()):
+        before = [int(frame[0, 0, 0]) for frame in history]
+        self.noted.append((first_frame, before, frames[:, 0, 0, 0].tolist()))
+        return EncodedGop(bytes(len(frames)), (1,) * len(frames), frames, "", "")
+
+
+def test_a_codec_is_given_the_place_of_its_gop_and_the_frames_before(tmp_path, monkeypatch):
+    monkeypatch.setenv("PVSC_LINK_CACHE", str(tmp_path))
+    codec, video = Noting(), Video("made_up", frames_of(*range(7)), 30.0, "made here", 10)
+    SeparatedScheme(codec).encode(video, 3, 0)
+    assert codec.noted == [(10, [], [0, 1, 2]), (13, [1, 2], [3, 4, 5]), (16, [4, 5], [6])]
 
 
 def test_from_the_first_lost_frame_on_the_last_good_one_is_shown(encoded):
