@@ -286,7 +286,7 @@ def channel(symbols, rate_index):
 def run(frames, omega):
     first = intra(frames[0], omega, channel=channel)
     buffers = model.start_buffers(first["frame_tx"], first["frame_rx"])
-    return first, model(frames[1], buffers, omega, channel=channel)
+    return first, model(frames[1], buffers, omega, motion=data["motion"], channel=channel)
 
 flat = {}
 for t, output in enumerate(run(data["frames"], data["omega"])):
@@ -301,7 +301,7 @@ def test_the_same_weights_file_gives_the_same_numbers_under_jax(models, noisy_go
     pytest.importorskip("jax")
     save_weights(models[0], tmp_path / "intra.weights.h5")
     save_weights(models[1], tmp_path / "model.weights.h5")
-    np.savez(tmp_path / "in.npz", frames=FRAMES, omega=OMEGA, config=SMALL.to_dict())
+    np.savez(tmp_path / "in.npz", frames=FRAMES, omega=OMEGA, motion=MOTION, config=SMALL.to_dict())
     (tmp_path / "run.py").write_text(SCRIPT)
     subprocess.run(
         [sys.executable, str(tmp_path / "run.py"), str(tmp_path)],
