@@ -27,7 +27,7 @@ def frames():
 def test_every_nth_p_frame_is_finer_within_the_presets_there_are():
     places = range(9)
     assert [preset_at(1, place, 0, 5) for place in places] == [1] * 9
-    finer = 1 + REFRESH_PRESETS
+    finer = 3  # two presets finer than 1
     assert [preset_at(1, place, 4, 5) for place in places] == [*[1] * 4, finer, *[1] * 3, finer]
     assert [preset_at(4, place, 2, 5) for place in places] == [4] * 9
 

@@ -169,7 +169,7 @@ def send_frames(num_frames, transport, adaptation):
 
 
 class ThirdTime:
-    """An air on which each transport takes 40 channel uses and arrives in its third round."""
+    """An air on which bits take 40 channel uses and arrive in round 3; symbols have 5 pilots."""
 
     def __init__(self):
         self.deadlines, self.reports, self.mcs = [], [], MCS
@@ -180,7 +180,7 @@ class ThirdTime:
         return BitReception(bits, one > 0, one * len(bits), 3 * one, 40)
 
     def send_symbols(self, channel, symbols):
-        return SymbolReception(symbols, np.ones(len(symbols)), len(symbols), LinkStats())
+        return SymbolReception(symbols, np.ones(len(symbols)), len(symbols) + 5, LinkStats())
 
     def report(self, ok):
         self.reports.append(list(ok))
@@ -194,6 +194,7 @@ def test_rounds_take_their_time_and_the_outer_loop_hears_of_the_first_one(sent, 
     monkeypatch.setattr(analog, "open_link", lambda *_, **__: LinkWithPilots())
     reception = send_frames(2, Transport(**given), air)
     assert reception.latency_ms == pytest.approx((40 + 30 + 2 * 7,) * 2)
+    assert reception.num_channel_uses == {"source": 60, "side": 80, "pilot": 10}
     assert air.deadlines == pytest.approx([470, 470])
     assert air.reports == [[False]] * 2
 
