@@ -254,6 +254,15 @@ def test_tx_and_rx_branches_are_equal_without_noise_and_apart_with_it(model, noi
             assert np.array_equal(*ends) == equal
 
 
+def test_noise_variances_are_apart_like_the_units_that_they_belong_to():
+    motion, context = np.zeros((1, 4, 4, 2), np.float32), np.ones((1, 4, 4, 2), np.float32)
+    stacked = stacking.stack_units(motion, context)
+    for split in (stacking.split_noise, stacking.split_units):
+        found = split(stacked)
+        np.testing.assert_array_equal(found, [motion, context])
+    assert stacking.split_noise(None) == (None, None)
+
+
 def test_outputs_hold_both_streams(noisy):
     assert noisy["rate_index"].shape == (1, *SMALL.rate_map_shape(HEIGHT, WIDTH)) == (1, 8, 8)
     assert noisy["symbols"].shape == (1, 8, 8, 8)

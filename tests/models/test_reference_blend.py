@@ -48,6 +48,16 @@ def test_a_mask_of_zero_shows_the_previous_picture_and_of_one_what_was_generated
     np.testing.assert_allclose(mixed, both[shown], atol=1e-6)
 
 
+def test_the_mask_sees_the_size_of_a_change_and_not_its_sign(blend, config):
+    """The two pictures exchanged have the same mask: both mixtures add up to both pictures."""
+    kernel = RNG.standard_normal(blend.exit.kernel.shape).astype(np.float32)
+    blend.exit.kernel.assign(kernel)
+    feature, (one, other) = features(config), pictures(2)
+    mixed, exchanged = (blend(*both, feature, OMEGA) for both in ((one, other), (other, one)))
+    np.testing.assert_allclose(mixed + exchanged, one + other, atol=1e-5)
+    assert np.abs(mixed - (one + other) / 2).max() > 0.1
+
+
 def test_a_mask_learns_to_trust_large_changes_alone(blend, config):
     """Small differences are G's blur, large ones are news: a few steps tell them apart."""
     reference = pictures(1)[0]
