@@ -11,7 +11,7 @@ from pvsc_link.media import Mp4Writer
 from pvsc_link.scenario import Point
 from pvsc_link.storage import atomic_file
 from pvsc_link.sweep.store import frame_file, reference_file, video_file
-from pvsc_link.types import CodecFailure, Reception, Video
+from pvsc_link.types import CodecFailure, InputError, Reception, Video
 
 
 class KeptFrames:
@@ -39,9 +39,23 @@ class KeptFrames:
         return not all(file.is_file() for file in (*stills, *videos))
 
     def keep(self, point: Point, video: Video, receptions: Sequence[Reception]) -> None:
-        """Write what the point shows, and the source unless the same is there."""
+        """Write what the point shows, and the source unless the same is there.
+
+        Raises ``InputError`` where the disk is full or cannot be written.
+        """
         if point.seed != self._seed:
             return
+        try:
+            self._keep(point, video, receptions)
+        except OSError as error:
+            raise InputError(
+                f"frames in {self._folder} cannot be written",
+                found=str(error),
+                allowed="a folder that can be written and has space",
+                remedy="Make room; the same command then goes on with the rows that are stored.",
+            ) from error
+
+    def _keep(self, point: Point, video: Video, receptions: Sequence[Reception]) -> None:
         shown = [frame for reception in receptions for frame in reception.frames_hat]
         last = len(shown) - 1
         _write(frame_file(self._folder, point.point_id, last), shown, video.fps)

@@ -7,6 +7,7 @@ import json
 import os
 import shutil
 import signal
+import subprocess
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -265,6 +266,28 @@ def test_a_time_out_kills_the_codec_and_its_children(tmp_path, gop):
         pids = (tmp_path / name / "checkout" / "pids").read_text().split()
         assert len(pids) == 2
         assert all(dies(int(pid)) for pid in pids)
+
+
+ENCODE = """
+import json, sys
+import numpy as np
+from pvsc_link.codecs.registry import CODECS
+codec = CODECS["dcvc-fm"](**json.loads(sys.argv[1]))
+codec.encode(np.zeros((2, 24, 40, 3), np.uint8), 25.0, 10)
+"""
+
+
+@pytest.mark.slow
+def test_a_codec_ends_with_the_process_that_waits_for_it(tmp_path):
+    """Also where that was killed and could not end it; the fake would sleep ten minutes."""
+    options = install(tmp_path, "dcvc-fm", "hang")
+    process = subprocess.Popen([sys.executable, "-c", ENCODE, json.dumps(options)])
+    path = tmp_path / "checkout" / "pids"
+    while process.poll() is None and not (path.exists() and len(path.read_text().split()) == 2):
+        time.sleep(0.05)
+    process.kill()
+    process.wait()
+    assert all(dies(int(pid)) for pid in path.read_text().split())
 
 
 def dies(pid):

@@ -1,5 +1,6 @@
 """What happens to a sweep from outside: full disks, damaged stores, signals, kills."""
 
+import errno
 import json
 import os
 import random
@@ -16,6 +17,7 @@ import made_up
 import pandas as pd
 import pytest
 import yaml
+from PIL import Image
 
 from pvsc_link.storage import remove_abandoned
 from pvsc_link.sweep import SweepStore, read_points
@@ -130,6 +132,27 @@ def test_a_full_disk_under_results_keeps_what_was_stored(cheap, tmp_path, capsys
     pd.testing.assert_frame_equal(resumed.drop(columns="seconds"), whole.drop(columns="seconds"))
 
 
+@pytest.mark.slow
+def test_a_frame_that_cannot_be_kept_is_told_and_the_sweep_goes_on_later(
+    cheap, tmp_path, monkeypatch, capsys
+):
+    write, written = Image.Image.save, []
+
+    def full(self, *given, **more):
+        written.append(given)
+        if len(written) == 4:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        write(self, *given, **more)
+
+    words = [str(cheap), "--out", str(tmp_path / "out"), "--save-frames"]
+    with monkeypatch.context() as patch:
+        patch.setattr(Image.Image, "save", full)
+        assert main(words) == 2
+    assert "No space left on device" in capsys.readouterr().err
+    assert main(words) == 0
+    assert len(read_points(tmp_path / "out/small")) == 16
+
+
 def test_a_full_disk_under_the_cache_costs_no_row(cheap, tmp_path, monkeypatch):
     assert main([str(cheap), "--out", str(tmp_path / "whole")]) == 0
     with mounted(tmp_path / "disk", "-t", "tmpfs", "-o", "size=64k", "tmpfs") as disk:
@@ -231,7 +254,6 @@ def test_a_store_on_a_shared_file_system_has_another_journal(tmp_path, monkeypat
 
 
 def test_a_folder_without_locks_is_told_and_used(cheap, tmp_path, monkeypatch):
-    import errno
     import fcntl
 
     def none(*_):

@@ -1,6 +1,7 @@
 """``--save-frames``: the frame that the report shows, of every point, also where rows exist."""
 
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -12,8 +13,9 @@ from pvsc_link.media import load_clip, read_video
 from pvsc_link.report.frames import page_comparisons
 from pvsc_link.report.results import read_results
 from pvsc_link.sweep.__main__ import main
+from pvsc_link.sweep.kept_frames import KeptFrames
 from pvsc_link.sweep.store import frame_file, read_points, reference_file, video_file
-from pvsc_link.types import CodecFailure
+from pvsc_link.types import CodecFailure, InputError
 
 ONE_MCS = [{"scheme": "x264", "rates": [27, 37], "mcs": 9, "preset": "ultrafast"}]
 
@@ -29,6 +31,14 @@ def run(own_caches, write_scenario, tmp_path):
         return tmp_path / "out" / "small"
 
     return sweep
+
+
+def test_a_frame_that_cannot_be_written_is_told(tmp_path):
+    (tmp_path / "frames").write_text("a file in the place of the folder")
+    point = SimpleNamespace(seed=1, point_id="a", clip="carphone")
+    shown = SimpleNamespace(frames_hat=np.zeros((1, 16, 16, 3), np.uint8))
+    with pytest.raises(InputError, match="cannot be written"):
+        KeptFrames(tmp_path, 1, ["carphone"]).keep(point, SimpleNamespace(fps=25.0), [shown])
 
 
 def picture(path):

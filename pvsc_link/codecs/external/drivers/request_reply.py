@@ -14,11 +14,33 @@ of the bitstream or null), ``decoded`` (paths in display order), ``versions``.
 import glob
 import json
 import os
+import signal
 import sys
+import threading
+import time
 import traceback
 
 #: Characters of an error's text that are kept.
 _MOST_CHARS = 300
+#: Seconds between two looks whether the process is still there that asks.
+_LOOK_S = 1.0
+
+
+def end_with_parent():
+    """Kill this process, with the programs of its group, when the one that started it is gone.
+
+    A GOP that nobody waits for would hold a GPU for as long as it takes.
+    """
+    parent = os.getppid()
+
+    def watch():
+        while os.getppid() == parent:
+            time.sleep(_LOOK_S)
+        if os.getpgrp() == os.getpid():
+            os.killpg(os.getpid(), signal.SIGKILL)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
 
 
 def serve(code):
@@ -26,6 +48,7 @@ def serve(code):
 
     The answer is ``{}``, or ``{"error": text}`` after a fault.
     """
+    end_with_parent()
     requests_fd, replies_fd = int(sys.argv[-2]), int(sys.argv[-1])
     for fd in (requests_fd, replies_fd):
         os.set_inheritable(fd, False)  # programs that a codec starts must not hold them open
