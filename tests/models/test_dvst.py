@@ -272,6 +272,22 @@ def test_outputs_hold_both_streams(noisy):
     np.testing.assert_array_equal(stacking.stack_units(motion, context), noisy["rate_index"])
 
 
+def test_bits_of_hyper_latents_are_told_apart_by_stream(model):
+    z_hat = np.zeros((1, 1, 2, SMALL.channels_z), np.float32)
+    louder = z_hat.copy()
+    louder[..., SMALL.motion.channels_z :] = 9.0
+    before, after = (np.ravel(model.num_bits_z_of_streams(z)) for z in (z_hat, louder))
+    assert after[0] == before[0], "the motion is as it was"
+    assert after[1] > before[1] + 1
+
+
+def test_the_flow_moves_the_frame_before_and_not_the_frame_itself(model):
+    """A flat reference stays flat wherever its pixels are taken from."""
+    before, frame = np.full((1, HEIGHT, WIDTH, 3), 0.25, np.float32), pan(2, HEIGHT, WIDTH)[:1]
+    output = model(frame, model.start_buffers(before))
+    np.testing.assert_allclose(output["prediction_flow"], before, atol=1e-6)
+
+
 # Streaming
 
 
