@@ -383,8 +383,15 @@ _FREE = ("data.threads", "data.cache", "checkpoint_minutes", "evaluation")
 
 def _check_config(config: TrainConfig, folder: Path) -> None:
     """Raises ``InputError`` if ``folder`` has a checkpoint of a run with other weights."""
-    if not _has_begun(folder) or not (folder / "config.yaml").exists():
+    if not _has_begun(folder):
         return
+    if not (folder / "config.yaml").exists():
+        raise InputError(
+            f"run folder {folder}",
+            found="a checkpoint without config.yaml",
+            allowed="a checkpoint with the config.yaml of its run, or neither",
+            remedy="Copy the whole folder of that run, or choose another --folder.",
+        )
     before, asked = _differences(load_run_config(folder).model_dump(), config.model_dump())
     keys = [key for key in before | asked if not key.startswith(_FREE)]
     if keys:

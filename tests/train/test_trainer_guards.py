@@ -127,6 +127,14 @@ def test_a_folder_of_another_config_is_refused(faked, micro_run, tmp_path):
     assert caught.value.allowed == {"omega.1": 0.8, "phases.0.steps": 4}
 
 
+def test_a_checkpoint_of_an_unknown_run_is_refused(faked, micro_run, tmp_path):
+    config = micro_run({"model": "intra", "steps": 4})
+    assert Trainer(config, tmp_path).run()
+    (tmp_path / "config.yaml").unlink()
+    with pytest.raises(InputError, match="a checkpoint without config"):
+        Trainer(config, tmp_path)
+
+
 def test_keys_on_which_no_weight_depends_may_change_in_a_run(faked, micro_run, tmp_path):
     config = micro_run({"model": "intra", "steps": 4})
     assert Trainer(config, tmp_path).run()
