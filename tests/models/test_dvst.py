@@ -263,6 +263,17 @@ def test_noise_variances_are_apart_like_the_units_that_they_belong_to():
     assert stacking.split_noise(None) == (None, None)
 
 
+def test_each_end_decodes_from_its_own_buffer(model):
+    """Another picture at the receiver changes what it shows, and nothing at the transmitter."""
+    first, second = pan(2, HEIGHT, WIDTH)[:, None]
+    ends = [
+        model(second, model.start_buffers(first, held), channel=lambda symbols, rates: symbols)
+        for held in (first, 1 - first)
+    ]
+    np.testing.assert_array_equal(ends[0]["frame_tx"], ends[1]["frame_tx"])
+    assert np.abs(ends[0]["frame_rx"] - ends[1]["frame_rx"]).mean() > 0.05
+
+
 def test_outputs_hold_both_streams(noisy):
     assert noisy["rate_index"].shape == (1, *SMALL.rate_map_shape(HEIGHT, WIDTH)) == (1, 8, 8)
     assert noisy["symbols"].shape == (1, 8, 8, 8)

@@ -162,6 +162,19 @@ def test_tx_and_rx_branches_are_equal_without_noise_and_apart_with_it(models):
             assert np.array_equal(buffers[f"{name}_tx"], buffers[f"{name}_rx"]) == equal
 
 
+@pytest.mark.parametrize("name", ["feature", "state"])
+def test_each_end_decodes_from_its_own_buffers(models, name):
+    """Another F or C_s at the receiver changes what it shows, and nothing at the transmitter."""
+    _, model = models
+    equal = model.start_buffers(FRAMES[0], FRAMES[0])
+    other = equal | {f"{name}_rx": 1.0 - equal[f"{name}_rx"]}
+    given = {"motion": MOTION, "channel": lambda symbols, rates: symbols}
+    before, after = (model(FRAMES[1], buffers, OMEGA, **given) for buffers in (equal, other))
+    np.testing.assert_array_equal(before["frame_rx"], before["frame_tx"])
+    np.testing.assert_array_equal(after["frame_tx"], before["frame_tx"])
+    assert np.abs(after["frame_rx"] - before["frame_rx"]).max() > 1e-4
+
+
 def test_without_a_channel_only_the_ideal_branch_runs(models):
     for output in gop(*models, "round"):
         assert not {"symbols", "frame_tx", "frame_rx"} & set(output)
