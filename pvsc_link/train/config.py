@@ -787,6 +787,14 @@ def load_train_config(path: str | Path, variants: Sequence[str] = ()) -> TrainCo
     if not variants:
         return config.model_copy(update={"variants": {}})
     fields = document.data
+    if not known:
+        raise InputError(
+            f"variant of {file}",
+            found=", ".join(variants),
+            allowed="none, because the file has no key variants",
+            remedy="Leave --variant out, or choose a file with variants, such as "
+            "scenarios/train_paper_channels.yaml.",
+        )
     for name in variants:
         check_name("variant", name, known)
         fields = _changed(fields, known[name])

@@ -96,6 +96,11 @@ def file_with_variants(tmp_path, **variants):
     return path
 
 
+def test_a_variant_of_a_file_without_variants_is_refused(tmp_path):
+    with pytest.raises(InputError, match="the file has no key variants"):
+        load_train_config(file_with_variants(tmp_path), ["l1"])
+
+
 def test_a_variant_changes_the_keys_it_names_and_leaves_the_rest(tmp_path):
     path = file_with_variants(
         tmp_path,
