@@ -18,6 +18,7 @@ import random
 import re
 import shutil
 import tempfile
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -452,19 +453,32 @@ def _config_file(path: Path) -> Path:
     return path.with_name(path.name.removesuffix(SUFFIX) + ".json")
 
 
+#: Models are made one after another, because ``random.randint`` is one for all threads.
+_ONE_AT_A_TIME = threading.RLock()
+
+
 @contextmanager
 def _fixed_start() -> Iterator[None]:
     """Initial weights that are the same in every process.
 
-    Keras takes the seed of an initializer that has none from Python's generator. Its state is put
-    back afterwards.
+    Keras takes the seed of an initializer that has none from ``random.randint``. Meanwhile this
+    function has numbers of its own for this thread: modules that are imported for the first time,
+    and other threads, take numbers from Python's generator too.
     """
-    state = random.getstate()
-    random.seed(_SEED)
-    try:
-        yield
-    finally:
-        random.setstate(state)
+    own, thread, is_over = random.Random(_SEED), threading.get_ident(), threading.Event()
+    with _ONE_AT_A_TIME:
+        plain = random.randint
+
+        def randint(a: int, b: int) -> int:
+            is_own = threading.get_ident() == thread and not is_over.is_set()
+            return own.randint(a, b) if is_own else plain(a, b)
+
+        random.randint = randint  # type: ignore[assignment]
+        try:
+            yield
+        finally:
+            is_over.set()
+            random.randint = plain  # type: ignore[method-assign]
 
 
 def first_file(*paths: Path) -> Path | None:

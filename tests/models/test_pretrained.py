@@ -2,11 +2,13 @@
 
 import json
 import random
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
 from keras import ops
 
+from pvsc_link.models import zoo
 from pvsc_link.models.presets import PRESETS, config_of
 from pvsc_link.models.pvsc.model import IntraModel, PvscModel
 from pvsc_link.models.zoo import (
@@ -38,6 +40,24 @@ def test_without_weights_the_start_is_fixed_and_the_generator_untouched(micro):
     random.seed(5)
     first = values(fresh(micro, find_weights(micro)))
     assert random.random() == expected
+    second = values(fresh(micro, find_weights(micro)))
+    for a, b in zip(first, second, strict=True):
+        np.testing.assert_array_equal(a, b)
+    load_models.cache_clear()
+
+
+def test_the_start_does_not_depend_on_who_else_draws_numbers(micro, monkeypatch):
+    """A module that is imported meanwhile draws, and so does another thread, such as Dask's."""
+    first = values(fresh(micro, find_weights(micro)))
+    make = zoo.model_of
+
+    def drawing(config):
+        random.getrandbits(32)
+        with ThreadPoolExecutor(1) as pool:
+            assert 1 <= pool.submit(random.randint, 1, 9).result() <= 9
+        return make(config)
+
+    monkeypatch.setattr(zoo, "model_of", drawing)
     second = values(fresh(micro, find_weights(micro)))
     for a, b in zip(first, second, strict=True):
         np.testing.assert_array_equal(a, b)
