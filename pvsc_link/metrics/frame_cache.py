@@ -68,6 +68,7 @@ class FrameMetrics:
         self._path = Path(path) if path is not None else _file_in(cache_directory())
         self._references = _ReferenceCache(reference_bytes)
         self._locks: dict[str, threading.Lock] = {}
+        self._turning = threading.Lock()
         self._journal = "DELETE" if is_shared(file_system(self._path.parent)) else "WAL"
         self._read_only = self._is_absent = False
         try:
@@ -189,12 +190,15 @@ class FrameMetrics:
     def _database(self) -> Iterator[sqlite3.Connection]:
         try:
             with ExitStack() as stack:
+                was_read_only = self._read_only  # another thread may find the disk full meanwhile
                 try:
                     database = stack.enter_context(self._opened())
                 except sqlite3.OperationalError as error:  # of a disk that has become full
-                    if self._read_only or not _is_of_disk(error):
+                    if was_read_only or not _is_of_disk(error):
                         raise
-                    self._go_on_read_only(error)
+                    with self._turning:
+                        if not self._read_only:
+                            self._go_on_read_only(error)
                     database = stack.enter_context(self._opened())
                 yield database
         except sqlite3.Error as error:
@@ -203,20 +207,25 @@ class FrameMetrics:
     @contextmanager
     def _opened(self) -> Iterator[sqlite3.Connection]:
         # A connection per call: SQLite's must not be carried across a fork or into a thread.
-        if self._is_absent:
+        if self._read_only and self._is_absent:
             with closing(sqlite3.connect(":memory:")) as database:
                 for table in _TABLES:
                     database.execute(table)
                 yield database
             return
         if self._read_only:
-            place = f"{self._path.resolve().as_uri()}?mode=ro&immutable=1"
-            with closing(sqlite3.connect(place, uri=True)) as database:
+            with self._opened_read_only() as database:
                 yield database
             return
         with closing(sqlite3.connect(self._path, timeout=_BUSY_SECONDS)) as database:
             database.execute(f"PRAGMA journal_mode={self._journal}")
             database.execute("PRAGMA synchronous=NORMAL")
+            yield database
+
+    @contextmanager
+    def _opened_read_only(self) -> Iterator[sqlite3.Connection]:
+        place = f"{self._path.resolve().as_uri()}?mode=ro&immutable=1"
+        with closing(sqlite3.connect(place, uri=True)) as database:
             yield database
 
     def _go_on_read_only(self, error: sqlite3.Error) -> None:
@@ -225,17 +234,17 @@ class FrameMetrics:
         One that could not even be made, because the disk is full or read-only, counts as empty.
         Raises ``InputError`` for what is no cache.
         """
-        self._read_only = True
         found = []
         if self._path.exists() and (self._path.is_dir() or self._path.stat().st_size):
             try:
-                with self._opened() as database:
+                with self._opened_read_only() as database:
                     found = database.execute("SELECT name FROM sqlite_master").fetchall()
             except sqlite3.Error:
                 raise self._unusable(error) from error
         self._is_absent = not {("frame_value",), ("frame_metric",)} <= set(found)
         if self._is_absent and not (self._path.parent.is_dir() and _is_of_disk(error)):
             raise self._unusable(error) from error
+        self._read_only = True  # last, because other threads read what was found behind it
         warnings.warn(f"new metric values are not kept in {self._path}: {error}", stacklevel=3)
 
     def _unusable(self, error: sqlite3.Error) -> InputError:

@@ -289,6 +289,37 @@ def test_a_disk_that_is_or_becomes_full_costs_no_value(tmp_path, counting):
         subprocess.run(["umount", "-l", disk], check=True)
 
 
+def test_a_disk_that_two_threads_find_full_at_once_costs_no_value(cached, monkeypatch):
+    """The second one meets the fault when the first has turned to reading already."""
+    frames, opened = clip(2, 0), FrameMetrics._opened
+    together, turned, failed = threading.Barrier(2), threading.Event(), []
+    go_on = FrameMetrics._go_on_read_only
+
+    def failing(self):
+        if threading.get_ident() in failed:
+            return opened(self)
+        failed.append(threading.get_ident())
+        if together.wait(20):
+            turned.wait(20)
+        error = sqlite3.OperationalError("disk I/O error")
+        error.sqlite_errorcode = sqlite3.SQLITE_IOERR
+        raise error
+
+    def told(self, error):
+        go_on(self, error)
+        turned.set()
+
+    monkeypatch.setattr(FrameMetrics, "_opened", failing)
+    monkeypatch.setattr(FrameMetrics, "_go_on_read_only", told)
+
+    def value(frame):
+        return cached.evaluate(["counting"], frame[None], frame[None])["counting_value"].tolist()
+
+    with ThreadPoolExecutor(2) as pool, pytest.warns(UserWarning, match="not kept"):
+        values = list(pool.map(value, frames))
+    assert values == [[0.0], [0.0]]
+
+
 def changed(path, statement):
     with sqlite3.connect(path) as database:
         assert database.execute(statement).rowcount > 0
