@@ -110,7 +110,7 @@ CHANNELS = [
     ("channel", "point"),
     [
         pytest.param(*CHANNELS[0], marks=pytest.mark.slow, id="awgn"),
-        pytest.param(*CHANNELS[1], id="rayleigh"),
+        pytest.param(*CHANNELS[1], marks=pytest.mark.ci, id="rayleigh"),
     ],
 )
 def test_the_model_shows_what_the_sweep_shows(kinds, built, kind, channel, point):
@@ -152,7 +152,10 @@ def gradients(model, frames, **given):
     return loss, tape.gradient(loss, model.trainable_weights)
 
 
-@pytest.mark.parametrize("num_frames", [2, pytest.param(3, marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    "num_frames",
+    [pytest.param(2, marks=pytest.mark.ci), pytest.param(3, marks=pytest.mark.slow)],
+)
 @pytest.mark.parametrize("kind", ["plain", *LONG])
 def test_gradients_reach_every_weight_through_the_channel(built, kind, num_frames):
     model = built(kind)

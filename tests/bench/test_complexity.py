@@ -145,6 +145,7 @@ def test_ratios_are_taken_at_equal_size_beside_those_of_the_paper():
     assert other[0]["paper_tx"] == "", "the paper has no small model"
 
 
+@pytest.mark.ci
 def test_the_steps_of_a_frame_have_all_of_its_macs_and_of_its_time(micro, monkeypatch):
     monkeypatch.setitem(complexity.SIZES, "mini", (128, 64))
     model = complexity.model_of(PRESETS[micro])
@@ -157,6 +158,7 @@ def test_the_steps_of_a_frame_have_all_of_its_macs_and_of_its_time(micro, monkey
     assert {row["step"] for row in steps if row["end"] == "rx"} >= {"contexts", "update", "show"}
 
 
+@pytest.mark.ci
 def test_times_of_both_ends_and_the_peak_of_memory_stand_in_the_row(micro, monkeypatch):
     monkeypatch.setitem(complexity.SIZES, "mini", (128, 64))
     row = complexity.measure(complexity.model_of(PRESETS[micro]), "mini", repeats=1)

@@ -1,11 +1,13 @@
 """The drift benchmark writes a row per frame of every GOP, and the gate reads them."""
 
 import pandas as pd
+import pytest
 
 from pvsc_link.bench.__main__ import main
 from pvsc_link.bench.gates import _drift_verdict
 
 
+@pytest.mark.ci
 def test_every_frame_of_every_gop_has_a_row_with_its_quality(micro, tmp_path, capsys):
     options = ["--preset", micro, "--gop", "3", "--gops", "2", "--rates", "2"]
     options += ["--refresh-every", "0", "2"]

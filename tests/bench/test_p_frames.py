@@ -1,11 +1,13 @@
 """What the symbols of P frames bring: the benchmark's table, and the verdicts on it."""
 
 import pandas as pd
+import pytest
 
 from pvsc_link.bench.__main__ import main
 from pvsc_link.bench.gates import p_frame_verdicts
 
 
+@pytest.mark.ci
 def test_shares_of_a_gop_add_up_and_quality_is_measured_three_ways(micro, tmp_path, capsys):
     options = ["--preset", micro, "--gop", "2", "--rates", "1", "2", "--clips", "carphone"]
     assert main(["p_frames", *options, "--folder", str(tmp_path)]) == 0

@@ -115,6 +115,7 @@ def write_many(root, first_seed):
         cache.add(CONDITION, Run(first_seed + seed, 1, 10))
 
 
+@pytest.mark.ci
 def test_two_processes_filling_one_cache_lose_and_spoil_nothing(cache):
     context = multiprocessing.get_context("spawn")
     writers = [

@@ -48,7 +48,7 @@ def table_entry(mcs, block_size, snr_db):
 @pytest.mark.parametrize(
     ("mcs", "block_size", "snr_db"),
     [
-        (11, 2000, 3.93),
+        pytest.param(11, 2000, 3.93, marks=pytest.mark.ci),
         pytest.param(11, 500, 3.93, marks=pytest.mark.slow),
         pytest.param(8, 2000, 2.14, marks=pytest.mark.slow),
         pytest.param(13, 1000, 5.71, marks=pytest.mark.slow),

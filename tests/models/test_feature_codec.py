@@ -289,6 +289,7 @@ def test_a_missing_state_is_refused_with_a_remedy():
             layer.call(first, rate_index)
 
 
+@pytest.mark.ci
 def test_a_few_steps_through_noise_learn_to_transmit_a_frame():
     config = replace(VARIANTS["m_c"], num_vit=1)
     encoder, decoder = codec(config)

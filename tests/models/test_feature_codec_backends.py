@@ -47,6 +47,7 @@ if __name__ == "__main__":
 """
 
 
+@pytest.mark.ci
 def test_jax_under_jit_gives_what_tensorflow_gives(tmp_path):
     if keras.backend.backend() != "tensorflow":
         pytest.skip("compares TensorFlow, in this process, with JAX in another")
