@@ -83,8 +83,8 @@ class AnsweringProcess:
 
     It gets two more arguments, the descriptors that it reads requests from and writes replies to.
     What it prints is read however much it is, and the end of it goes into messages. It leads a
-    process group, which is killed by ``close``, when a request fails, and with the last use of this
-    object.
+    process group, which is killed by ``close``, when a request fails, and when nothing refers to
+    this object any more.
 
     Parameters: ``argv`` : the command; ``who`` : first word of messages; ``environment`` : default
     that of this process without its Python; ``folder`` : kept as long as the process.

@@ -582,12 +582,12 @@ def _remarks(results: Results) -> list[str]:
     lost = int((points["status"] == "outage").sum())
     if lost:
         remarks.append(f"{lost} points are outages: not one frame arrived.")
-    chosen = points[points["mcs_role"] == CHOSEN] if "mcs_role" in points else points[:0]
-    mostly = int((chosen["bler"] > MOSTLY_LOST).sum())
+    roles, blers = (points.get(name, pd.Series()) for name in ("mcs_role", "bler"))
+    mostly = int(((roles == CHOSEN) & (pd.to_numeric(blers) > MOSTLY_LOST)).sum())
     if mostly:
         remarks.append(
-            f"At {mostly} points the best MCS loses more than half of its blocks: most of what is "
-            "shown there is concealed."
+            f"At {mostly} points the chosen MCS loses more than half of its blocks: most of what "
+            "is shown there is concealed."
         )
     untrained = points[points["status"] == UNTRAINED]
     if len(untrained):

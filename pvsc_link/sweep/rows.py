@@ -93,7 +93,7 @@ def _mostly_lost(point: Point, choice: McsChoice) -> str:
         return ""
     return (
         f"MCS {choice.mcs}, chosen by the rule {point.mcs}, loses {100 * choice.bler:.0f} % of its "
-        "blocks: no MCS is worth more here, and most of what is shown is concealed"
+        "blocks, so that most of what is shown is concealed"
     )
 
 

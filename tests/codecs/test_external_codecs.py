@@ -481,6 +481,9 @@ def test_drivers_are_of_python_3_6_and_do_not_import_this_package():
             if isinstance(node, (ast.Import, ast.ImportFrom)):
                 assert not any(name.startswith("pvsc_link") for name in modules)
                 assert not getattr(node, "level", 0)
+            of_later = ("functools", "cache"), ("str", "removeprefix"), ("str", "removesuffix")
+            if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
+                assert (node.value.id, node.attr) not in of_later
 
 
 @pytest.mark.parametrize("name", FAMILIES)

@@ -194,4 +194,4 @@ def test_a_chosen_mcs_that_loses_most_blocks_is_told(make_results, few_points):
     few_points["bler"] = 0.1
     few_points.loc[few_points.index[:2], "bler"] = 0.88
     remarks, _ = report_text(make_results(few_points))
-    assert "At 2 points the best MCS loses more than half of its blocks" in remarks
+    assert "At 2 points the chosen MCS loses more than half of its blocks" in remarks

@@ -4,9 +4,8 @@ Randomly initialised, neither stream learns to send anything of use in short run
 noise in a latent that carries nothing makes pictures worse, the decoder learns to ignore the
 latent, and the encoder gets no gradient. Here the context stream starts as a block transform of
 what the prediction lacks: principal components of 2x2 cells, level by level down to 1/16. The
-motion stream starts as the
-mean flow of blocks of 8x8 pixels, so that the first step shows the motion estimator what a better
-flow is worth.
+motion stream starts as the mean flow of blocks of 8x8 pixels, so that the first step shows the
+motion estimator what a better flow is worth.
 """
 
 from typing import Any

@@ -34,6 +34,10 @@ _DATASET = "clip"
 _SEQUENCE = "frames"
 
 
+#: Runs a function once in this process; ``functools.cache`` came with Python 3.9.
+once = functools.lru_cache(maxsize=None)
+
+
 class Done:
     """A job's result, in the words of a future."""
 
@@ -57,7 +61,7 @@ class SameProcess:
         return Done(function(*arguments))
 
 
-@functools.cache
+@once
 def occupy_device(device):
     """Bind CUDA to the chosen device now: the scripts change CUDA_VISIBLE_DEVICES later.
 
@@ -165,7 +169,7 @@ class NoScore:
         return float("nan")
 
 
-@functools.cache
+@once
 def leave_out_scores():
     """GLC-Video's metrics, before anything imports the real ones.
 
@@ -179,7 +183,7 @@ def leave_out_scores():
     vars(sys.modules["src.utils.lpips"])["lpips"] = sys.modules["src.utils.lpips.lpips"]
 
 
-@functools.cache
+@once
 def catcher():
     """A list whose first item names the folder of what DCVC-FM converts to RGB for its PSNR.
 
